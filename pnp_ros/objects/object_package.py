@@ -1,0 +1,276 @@
+"""The object package: a folder with everything that estimating the pose of one object needs.
+
+``object.yaml`` describes it, ``mesh.ply`` (and ``texture.png``) is the mesh in metres, ``weights.safetensors`` holds
+the networks' weights. Every file is listed with its sha256. Nothing in it is ever executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnp_ros.objects.mesh import MeshError, TriangleMesh, load_mesh, save_mesh
+from pnp_ros.objects.symmetry import Symmetry, symmetry_from_bop, symmetry_to_bop
+
+Setting = float | int | str | bool
+FORMAT_VERSION = 1
+YAML_NAME, MESH_NAME, WEIGHTS_NAME = "object.yaml", "mesh.ply", "weights.safetensors"
+_REQUIRED = ("format_version", "name", "units", "mesh", "diameter", "keypoints", "files")
+_OPTIONAL = ("symmetries_discrete", "symmetries_continuous", "network", "detector", "weights")
+
+
+class ObjectPackageError(ValueError):
+    """An object package that cannot be used; the message names the file and the field."""
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectPackage:
+    """One object: its geometry, keypoints and symmetries, and the networks that find it.
+
+    Args:
+        name: of the object; also of its TF frame.
+        root: the folder.
+        mesh: in metres.
+        diameter: metres.
+        keypoints: (K, 3) float32 metres, object frame.
+        symmetry: of the object; trivial if it has none.
+        network: settings of the keypoint network, plain values, validated by the network's own config.
+        detector: settings of the detector, plain values, validated by the detector's own config.
+        weights_path: safetensors file, its sha256 verified; None before training.
+    """
+
+    name: str
+    root: Path
+    mesh: TriangleMesh
+    diameter: float
+    keypoints: NDArray[np.float32]
+    symmetry: Symmetry = field(default_factory=Symmetry)
+    network: Mapping[str, Setting] = field(default_factory=dict)
+    detector: Mapping[str, Setting] = field(default_factory=dict)
+    weights_path: Path | None = None
+
+
+def load_object_package(folder: str | Path) -> ObjectPackage:
+    """Load and validate a package.
+
+    Raises:
+        ObjectPackageError: a missing folder, file or field, a value out of range, a file whose sha256 differs, a
+            diameter that differs from the mesh's by over 1 %, or keypoints outside the mesh's bounding box.
+    """
+    root = Path(folder)
+    yaml_path = root / YAML_NAME
+    if not root.is_dir():
+        raise ObjectPackageError(f"{root}: no such object package (expected a folder with {YAML_NAME})")
+    fields = _read_yaml(yaml_path)
+    for key in _REQUIRED:
+        if key not in fields:
+            raise ObjectPackageError(f"{yaml_path}: {key}: missing")
+    unknown = sorted(set(fields) - set(_REQUIRED) - set(_OPTIONAL))
+    if unknown:
+        raise ObjectPackageError(f"{yaml_path}: {unknown[0]}: unknown field")
+    if fields["format_version"] != FORMAT_VERSION:
+        raise ObjectPackageError(f"{yaml_path}: format_version: expected {FORMAT_VERSION}")
+    if not isinstance(fields["name"], str) or not fields["name"]:
+        raise ObjectPackageError(f"{yaml_path}: name: expected a text that is not empty")
+    if fields["units"] != "m":
+        raise ObjectPackageError(f"{yaml_path}: units: expected m, got {fields['units']!r}")
+    files = _check_files(yaml_path, fields["files"])
+    mesh_path = _listed_file(yaml_path, fields, "mesh", files)
+    try:
+        mesh = load_mesh(mesh_path)
+        symmetry = symmetry_from_bop(fields)
+    except MeshError as error:
+        raise ObjectPackageError(f"{yaml_path}: mesh: {error}") from error
+    except ValueError as error:
+        raise ObjectPackageError(f"{yaml_path}: {error}") from error
+    keypoints = _check_keypoints(yaml_path, fields["keypoints"], mesh)
+    network, detector = (_check_settings(yaml_path, key, fields.get(key)) for key in ("network", "detector"))
+    if network.get("num_keypoints", len(keypoints)) != len(keypoints):
+        raise ObjectPackageError(
+            f"{yaml_path}: network.num_keypoints: expected {len(keypoints)}, the number of keypoints"
+        )
+    return ObjectPackage(
+        name=fields["name"],
+        root=root,
+        mesh=mesh,
+        diameter=_check_diameter(yaml_path, fields["diameter"], mesh),
+        keypoints=keypoints,
+        symmetry=symmetry,
+        network=network,
+        detector=detector,
+        weights_path=_listed_file(yaml_path, fields, "weights", files) if fields.get("weights") else None,
+    )
+
+
+def write_object_package(
+    folder: str | Path,
+    *,
+    name: str,
+    mesh: TriangleMesh,
+    keypoints: NDArray[np.float32],
+    symmetry: Symmetry | None = None,
+    network: Mapping[str, Setting] | None = None,
+    detector: Mapping[str, Setting] | None = None,
+    weights: bytes | Path | None = None,
+) -> ObjectPackage:
+    """Write a package, or replace what another write left in the folder; other files there stay.
+
+    Each file is written beside its place and moved there, ``object.yaml`` last, and the result is loaded back.
+
+    Args:
+        weights: a serialised safetensors file, or the path of one.
+
+    Raises:
+        ObjectPackageError: if a value would not pass :func:`load_object_package`.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".writing-") as temporary:
+        written = save_mesh(mesh, Path(temporary) / MESH_NAME)
+        if weights is not None:
+            written.append(Path(temporary) / WEIGHTS_NAME)
+            written[-1].write_bytes(weights if isinstance(weights, bytes) else weights.read_bytes())
+        fields = {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "units": "m",
+            "mesh": MESH_NAME,
+            "diameter": float(mesh.diameter),
+            "keypoints": [[float(f"{c:.9g}") for c in point] for point in keypoints.tolist()],
+            **symmetry_to_bop(symmetry or Symmetry()),
+            "network": dict(network or {}),
+            "detector": dict(detector or {}),
+            **({"weights": WEIGHTS_NAME} if weights is not None else {}),
+            "files": {path.name: _sha256(path) for path in written},
+        }
+        yaml_path = Path(temporary) / YAML_NAME
+        yaml_path.write_text(_dump_yaml(fields))
+        load_object_package(temporary)  # nothing is moved unless it would load
+        for path in [*written, yaml_path]:
+            os.replace(path, root / path.name)
+    return load_object_package(root)
+
+
+def import_bop_object(
+    models_folder: str | Path, object_id: int, folder: str | Path, *, name: str | None = None, num_keypoints: int = 16
+) -> ObjectPackage:
+    """Make a package, without weights, of an object of a BOP dataset (``models_info.json``, PLY in millimetres).
+
+    The conversion to metres is logged by :func:`load_mesh`.
+
+    Raises:
+        ObjectPackageError: naming the file or field of ``models_info.json`` that is missing or wrong.
+    """
+    import json
+
+    from pnp_ros.objects.keypoints import select_keypoints
+
+    info_path = Path(models_folder) / "models_info.json"
+    try:
+        info = json.loads(info_path.read_text())[str(object_id)]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ObjectPackageError(f"{info_path}: cannot be read: {error}") from error
+    except KeyError as error:
+        raise ObjectPackageError(f"{info_path}: {object_id}: no such object") from error
+    stem = f"obj_{object_id:06d}"
+    try:
+        mesh = load_mesh(Path(models_folder) / f"{stem}.ply", units="mm")
+        symmetry = symmetry_from_bop(info, metres_per_unit=0.001)
+    except ValueError as error:
+        raise ObjectPackageError(f"{info_path}: {object_id}: {error}") from error
+    if "diameter" in info:
+        _check_diameter(info_path, info["diameter"] * 0.001, mesh)
+    return write_object_package(
+        folder, name=name or stem, mesh=mesh, keypoints=select_keypoints(mesh, num_keypoints), symmetry=symmetry
+    )
+
+
+def _read_yaml(path: Path) -> dict:
+    import yaml
+
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ObjectPackageError(f"{path}: no such file: not an object package") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ObjectPackageError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise ObjectPackageError(f"{path}: expected a mapping of fields")
+    return fields
+
+
+def _dump_yaml(fields: dict) -> str:
+    import yaml
+
+    return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _check_files(yaml_path: Path, files: object) -> dict[str, Path]:
+    if not isinstance(files, dict) or not files:
+        raise ObjectPackageError(f"{yaml_path}: files: expected a mapping of file names to sha256")
+    found = {}
+    for name, expected in files.items():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ObjectPackageError(f"{yaml_path}: files: expected plain file names, got {name!r}")
+        path = yaml_path.parent / name
+        if not path.is_file():
+            raise ObjectPackageError(f"{path}: missing, though {YAML_NAME} lists it under files")
+        if _sha256(path) != expected:
+            raise ObjectPackageError(f"{path}: sha256 differs from files.{name} in {YAML_NAME}: corrupted or replaced")
+        found[name] = path
+    return found
+
+
+def _listed_file(yaml_path: Path, fields: dict, key: str, files: dict[str, Path]) -> Path:
+    if fields[key] not in files:
+        raise ObjectPackageError(f"{yaml_path}: {key}: expected one of the names under files, got {fields[key]!r}")
+    return files[fields[key]]
+
+
+def _check_diameter(path: Path, value: object, mesh: TriangleMesh) -> float:
+    if not isinstance(value, (int, float)) or not abs(value - mesh.diameter) <= 0.01 * mesh.diameter:
+        raise ObjectPackageError(
+            f"{path}: diameter: expected the mesh's, {mesh.diameter:.6g} m, within 1 %, got {value}"
+        )
+    return float(value)
+
+
+def _check_keypoints(path: Path, value: object, mesh: TriangleMesh) -> NDArray[np.float32]:
+    try:
+        keypoints = np.array(value, dtype=np.float32).reshape(-1, 3)
+    except (TypeError, ValueError) as error:
+        raise ObjectPackageError(f"{path}: keypoints: expected a list of [x, y, z] in metres") from error
+    if len(keypoints) < 4 or not np.isfinite(keypoints).all():
+        raise ObjectPackageError(f"{path}: keypoints: expected at least 4 points with finite coordinates")
+    slack = 0.01 * mesh.diameter
+    outside = ((keypoints < mesh.bounds[0] - slack) | (keypoints > mesh.bounds[1] + slack)).any(axis=1)
+    if outside.any():
+        raise ObjectPackageError(
+            f"{path}: keypoints: point {int(outside.argmax())} lies outside the mesh's bounding box"
+        )
+    return keypoints
+
+
+def _check_settings(path: Path, key: str, value: object) -> dict[str, Setting]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ObjectPackageError(f"{path}: {key}: expected a mapping of settings")
+    for name, setting in value.items():
+        if not isinstance(name, str) or not isinstance(setting, (int, float, str, bool)):
+            raise ObjectPackageError(f"{path}: {key}.{name}: expected a number, a text or true/false, got {setting!r}")
+        if isinstance(setting, float) and not math.isfinite(setting):
+            raise ObjectPackageError(f"{path}: {key}.{name}: expected a finite number")
+    return value
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,170 @@
+"""Object packages: what is written comes back, and every way of being wrong is named."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+import yaml
+
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import (
+    ObjectPackageError,
+    import_bop_object,
+    load_object_package,
+    write_object_package,
+)
+from pnp_ros.objects.symmetry import ContinuousSymmetry, Symmetry
+
+
+@pytest.fixture
+def mesh() -> TriangleMesh:
+    rng = np.random.default_rng(0)
+    box = trimesh.creation.box(extents=(0.1, 0.06, 0.04))
+    return TriangleMesh(box.vertices, box.faces, rng.random((8, 2)), rng.integers(0, 256, (8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path, mesh):
+    write_object_package(
+        tmp_path / "mug",
+        name="mug",
+        mesh=mesh,
+        keypoints=select_keypoints(mesh, 8),
+        symmetry=Symmetry(continuous=(ContinuousSymmetry((0.0, 0.0, 1.0)),)),
+        network={"crop_size": 128, "sigma_scale": 1.25, "backbone": "small"},
+        weights=b"not really weights",
+    )
+    return tmp_path / "mug"
+
+
+def edit(folder, **changes):
+    path = folder / "object.yaml"
+    fields = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            del fields[key]
+        else:
+            fields[key] = value
+    path.write_text(yaml.safe_dump(fields))
+
+
+def test_round_trip(folder, mesh):
+    package = load_object_package(folder)
+    assert package.name == "mug"
+    assert package.diameter == pytest.approx(mesh.diameter)
+    np.testing.assert_array_equal(package.keypoints, select_keypoints(mesh, 8))
+    np.testing.assert_array_equal(package.mesh.vertices[package.mesh.faces], mesh.vertices[mesh.faces])
+    np.testing.assert_array_equal(package.mesh.texture, mesh.texture)
+    assert package.symmetry.continuous == (ContinuousSymmetry((0.0, 0.0, 1.0)),)
+    assert package.network == {"crop_size": 128, "sigma_scale": 1.25, "backbone": "small"}
+    assert package.detector == {}
+    assert package.weights_path.read_bytes() == b"not really weights"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "mesh.ply",
+        "object.yaml",
+        "texture.png",
+        "weights.safetensors",
+    ]
+
+
+def test_writing_again_replaces_and_keeps_other_files(folder, mesh, tmp_path):
+    (folder / "validation.png").write_bytes(b"picture")
+    (tmp_path / "new").write_bytes(b"better weights")
+    package = write_object_package(
+        folder, name="mug", mesh=mesh, keypoints=select_keypoints(mesh, 16), weights=tmp_path / "new"
+    )
+    assert len(package.keypoints) == 16
+    assert package.weights_path.read_bytes() == b"better weights"
+    assert (folder / "validation.png").exists()
+
+
+def test_a_package_that_would_not_load_is_not_written(folder, mesh):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ObjectPackageError, match="keypoints: point 3 lies outside"):
+        write_object_package(
+            folder, name="mug", mesh=mesh, keypoints=np.eye(4, 3, k=-1) * 0.01 + np.diag([0, 0, 0, 1])[:, 1:]
+        )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "mesh.ply", "texture.png"])
+def test_corrupted_and_missing_files_are_named(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ObjectPackageError, match=rf"{name}: sha256 differs"):
+        load_object_package(folder)
+    (folder / name).unlink()
+    with pytest.raises(ObjectPackageError, match=rf"{name}: missing"):
+        load_object_package(folder)
+
+
+def test_missing_packages_are_named(tmp_path):
+    with pytest.raises(ObjectPackageError, match="nothing: no such object package"):
+        load_object_package(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ObjectPackageError, match=r"object.yaml: no such file"):
+        load_object_package(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": None}, "name: missing"),
+        ({"name": ""}, "name: expected"),
+        ({"units": "mm"}, "units: expected m"),
+        ({"format_version": 99}, "format_version"),
+        ({"diameter": 0.2}, "diameter: expected the mesh's, 0.123288 m"),
+        ({"diameter": "big"}, "diameter"),
+        ({"diameter": float("nan")}, "diameter"),
+        ({"keypoints": [[0, 0, 0]]}, "keypoints: expected at least 4"),
+        ({"keypoints": [[0, 0]]}, "keypoints: expected a list"),
+        ({"keypoints": "none"}, "keypoints: expected a list"),
+        ({"keypoints": [[0, 0, 0], [0, 0, 0.01], [0, 0.01, 0], [0, float("nan"), 0]]}, "keypoints: .*finite"),
+        ({"keypoints": [[0, 0, 0], [0, 0, 0.01], [0, 0.01, 0], [0, 0, 1]]}, "keypoints: point 3 lies outside"),
+        ({"network": [1]}, "network: expected a mapping"),
+        ({"network": {"layers": [1, 2]}}, "network.layers"),
+        ({"network": {"num_keypoints": 9}}, "network.num_keypoints: expected 8"),
+        ({"detector": {"threshold": float("inf")}}, "detector.threshold"),
+        ({"symmetries_discrete": [[0.0] * 16]}, "symmetries_discrete"),
+        ({"mesh": "other.ply"}, "mesh: expected one of the names under files"),
+        ({"weights": "other"}, "weights: expected one of the names under files"),
+        ({"files": {"../secret": "0"}}, "files: expected plain file names"),
+        ({"files": {}}, "files: expected a mapping"),
+        ({"wieghts": "x"}, "wieghts: unknown field"),
+    ],
+)
+def test_wrong_fields_are_named(folder, changes, message):
+    edit(folder, **changes)
+    with pytest.raises(ObjectPackageError, match=rf"object.yaml: {message}"):
+        load_object_package(folder)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "a: [", "!!python/object/apply:os.system ['true']"])
+def test_yaml_that_is_no_mapping_is_refused(folder, text):
+    (folder / "object.yaml").write_text(text)
+    with pytest.raises(ObjectPackageError, match=r"object.yaml"):
+        load_object_package(folder)
+
+
+def test_bop_import_converts_millimetres(tmp_path, caplog):
+    models = tmp_path / "models"
+    models.mkdir()
+    trimesh.creation.box(extents=(100, 60, 40)).export(models / "obj_000007.ply")
+    turn = [-1, 0, 0, 2, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    info = {"7": {"diameter": 123.288, "symmetries_discrete": [turn]}, "8": {"diameter": 99.0}}
+    (models / "models_info.json").write_text(json.dumps(info))
+    with caplog.at_level("INFO", logger="pnp_ros"):
+        package = import_bop_object(models, 7, tmp_path / "out", num_keypoints=8)
+    assert "read in mm" in caplog.text
+    assert package.diameter == pytest.approx(0.123288, rel=1e-4)
+    assert package.weights_path is None
+    torch.testing.assert_close(package.symmetry.discrete[0, 0, 3], torch.tensor(0.002, dtype=torch.float64))
+    with pytest.raises(ObjectPackageError, match=r"models_info.json: 9: no such object"):
+        import_bop_object(models, 9, tmp_path / "out")
+    trimesh.creation.box(extents=(100, 60, 40)).export(models / "obj_000008.ply")
+    with pytest.raises(ObjectPackageError, match=r"models_info.json: diameter"):
+        import_bop_object(models, 8, tmp_path / "out")
