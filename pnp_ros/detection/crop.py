@@ -1,0 +1,118 @@
+"""Square crops of a picture together with the camera that took them.
+
+The window has whole-pixel edges, so cutting and resizing is exact: crop pixel ``u'`` shows picture pixel
+``u = (u' + 0.5) side / size - 0.5 + x``, which is the map of :meth:`pnp_ros.cameras.camera.Camera.crop`. Distortion
+stays in the cropped camera: the solver undistorts points, nobody undistorts the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.types import Pose
+
+Box = tuple[float, float, float, float]
+_LARGEST_WINDOW = 8  # times the picture's longer side; beyond it a crop shows nothing but padding
+
+
+class CropError(ValueError):
+    """The window cannot be cut: not finite, without area, or outside the picture."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square part of a picture.
+
+    Args:
+        image: (S, S, 3) uint8 RGB; what lies outside the picture repeats its edge.
+        camera: projects camera-frame points to crop pixels.
+        window: (x, y, side) in picture pixels; (x, y) is the pixel whose outer corner is the window's corner.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    window: tuple[int, int, int]
+
+    @property
+    def scale(self) -> float:
+        """Picture pixels per crop pixel."""
+        return self.window[2] / self.image.shape[0]
+
+    def to_picture(self, points: Tensor) -> Tensor:
+        """Crop pixels (..., 2) to picture pixels."""
+        corner = points.new_tensor([self.window[0], self.window[1]])
+        return (points + 0.5) * self.scale - 0.5 + corner
+
+
+def square_window(box: Box, margin: float) -> tuple[int, int, int]:
+    """The square of whole pixels (x, y, side) around a box (x, y, width, height), ``margin`` times its longer side.
+
+    Raises:
+        CropError: for a box that is not finite or has no area.
+    """
+    x, y, width, height = box
+    if not all(math.isfinite(value) for value in box) or max(width, height) <= 0.0:
+        raise CropError(f"box: expected finite (x, y, width, height) with a positive size, got {box}")
+    side = max(2, round(margin * max(width, height)))
+    return round(x + width / 2 - side / 2), round(y + height / 2 - side / 2), side
+
+
+def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin: float) -> Crop:
+    """Cut the square around a box and resize it to ``size`` x ``size``.
+
+    Args:
+        image: (H, W, 3) uint8.
+        camera: of the whole picture.
+        box: (x, y, width, height) in picture pixels, (x, y) the outer corner.
+        size: side of the crop in pixels.
+        margin: side of the window as a multiple of the box's longer side.
+
+    Raises:
+        CropError: if the box is not finite, has no area, or does not touch the picture.
+    """
+    x, y, side = square_window(box, margin)
+    height, width = image.shape[:2]
+    if x + side <= 0 or y + side <= 0 or x >= width or y >= height:
+        raise CropError(f"box: expected to overlap the {width}x{height} picture, got {box}")
+    if side > _LARGEST_WINDOW * max(width, height):
+        raise CropError(f"box: {side} px is too large for the {width}x{height} picture")
+    inside = image[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
+    if inside.shape[:2] != (side, side):
+        before_y, before_x = max(-y, 0), max(-x, 0)
+        after_y, after_x = side - before_y - inside.shape[0], side - before_x - inside.shape[1]
+        inside = cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    resized = cv2.resize(inside, (size, size), interpolation=interpolation)
+    return Crop(resized, camera.crop(x, y, side, side, size, size), (x, y, side))
+
+
+def box_from_pose(camera: Camera, pose: Pose, object_points: Tensor) -> Box:
+    """The box (x, y, width, height) around the projection of object points (N, 3) in metres.
+
+    Raises:
+        CropError: if a point is behind the camera or does not project to a finite pixel.
+    """
+    points = pose.transform(object_points)
+    if not bool((points[..., 2] > 0.0).all()):
+        raise CropError("pose: expected the whole object in front of the camera")
+    pixels = camera.project(points)
+    if not bool(torch.isfinite(pixels).all()):
+        raise CropError("pose: the object does not project to finite pixels")
+    low, high = pixels.amin(-2) + 0.5, pixels.amax(-2) + 0.5
+    x, y = low.tolist()
+    width, height = (high - low).tolist()
+    return x, y, width, height
+
+
+def crop_from_pose(
+    image: np.ndarray, camera: Camera, pose: Pose, object_points: Tensor, size: int, margin: float
+) -> Crop:
+    """Cut the square around the object at ``pose``; see :func:`crop_from_box` and :func:`box_from_pose`."""
+    return crop_from_box(image, camera, box_from_pose(camera, pose, object_points), size, margin)

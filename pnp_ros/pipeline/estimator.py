@@ -1,0 +1,242 @@
+"""Picture to pose: detect or follow, crop, find keypoints, solve, crop again, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import Box, Crop, CropError, box_from_pose, crop_from_box, crop_from_pose
+from pnp_ros.detection.detector import Detection, image_tensor
+from pnp_ros.networks.keypoint_network import KeypointPrediction
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.gates import ObjectState, Verdict, judge
+from pnp_ros.pipeline.models import load_models
+from pnp_ros.pipeline.tracking import Track
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.types import Correspondences, Pose, PoseEstimate
+
+_EXTENT_DIRECTIONS = 64
+_RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
+
+
+@dataclass(frozen=True)
+class ObjectEstimate:
+    """What is known of one object in one picture.
+
+    Args:
+        name: of the object.
+        state: valid, uncertain or lost.
+        estimate: pose and calibrated covariance; None when lost.
+        correspondences: keypoints in picture pixels with their weights; None when nothing was looked at.
+        box: (x, y, width, height) of the projected object, or of the place looked at, in picture pixels; None when no
+            place was found.
+        score: probability that the object is there, 0 to 1.
+        reason: why the state is not valid; empty when it is.
+        latency: seconds by stage: detect, crop, network, solve, total.
+    """
+
+    name: str
+    state: ObjectState
+    estimate: PoseEstimate | None
+    correspondences: Correspondences | None
+    box: Box | None
+    score: float
+    reason: str
+    latency: dict[str, float] = field(default_factory=dict)
+
+
+class PoseEstimator:
+    """Estimates the pose of one object, picture after picture.
+
+    The same pictures in the same order give the same bytes.
+
+    Args:
+        package: with weights.
+        config: thresholds.
+        device: of the networks; the solver runs on the CPU for a single picture.
+
+    Raises:
+        ObjectPackageError: if the package has no weights, or they do not fit.
+    """
+
+    def __init__(
+        self, package: ObjectPackage, config: EstimatorConfig | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.package = package
+        self.config = config or EstimatorConfig()
+        self._device = torch.device(device)
+        self._network, self._detector = load_models(package, self._device)
+        self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
+        self._extent = _extreme_points(package.mesh.vertices)
+        self._track = Track(package.symmetry)
+        self._latency: dict[str, float] = {}
+
+    def reset(self) -> None:
+        """Forget the last pose: the next picture is searched."""
+        self._track.lose()
+
+    def estimate(self, image: np.ndarray, camera: Camera, stamp: float, roi: Box | None = None) -> list[ObjectEstimate]:
+        """Estimate the object's pose in one picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            camera: of the picture, with its width and height.
+            stamp: seconds; kept for the caller, the estimate does not depend on it.
+            roi: (x, y, width, height) in picture pixels where an external detector saw the object: looked at instead
+                of searching or following.
+
+        Returns:
+            One estimate, in the state lost if the object was not found.
+
+        Raises:
+            ValueError: if the picture is not (H, W, 3) uint8 or has another size than the camera.
+        """
+        _check_image(image, camera)
+        begin = time.perf_counter()
+        self._latency = {"detect": 0.0, "crop": 0.0, "network": 0.0, "solve": 0.0}
+        best = self._find(image, camera, roi)
+        if best.estimate is not None and best.state is not ObjectState.LOST:
+            best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
+        if best.state is ObjectState.VALID and best.estimate is not None:
+            self._track.follow(best.estimate.pose)
+        elif best.state is ObjectState.LOST:
+            self._track.lose()
+        self._latency["total"] = time.perf_counter() - begin
+        return [dataclasses.replace(best, latency=dict(self._latency))]
+
+    def _find(self, image: np.ndarray, camera: Camera, roi: Box | None) -> ObjectEstimate:
+        tried: list[ObjectEstimate] = []
+        if roi is not None:
+            return self._look(image, camera, roi)
+        if self.config.track and self._track.pose is not None:
+            tried.append(self._follow(image, camera, self._track.pose))
+            if tried[0].state is ObjectState.VALID:
+                return tried[0]
+        with self._timed("detect"):
+            detections = self._detector.detect(image, self.config.max_candidates)
+        for detection in detections:
+            if detection.score < self.config.detector_threshold:
+                break
+            tried.append(self._look(image, camera, detection.box))
+            if tried[-1].state is ObjectState.VALID:
+                return tried[-1]
+        if not tried:
+            return self._nothing(detections)
+        return max(tried, key=lambda item: (_RANK[item.state], item.score))  # the first of equals
+
+    def _nothing(self, detections: list[Detection]) -> ObjectEstimate:
+        score = detections[0].score if detections else 0.0
+        reason = f"object not found: best detector score {score:.2f} is below {self.config.detector_threshold:.2f}"
+        return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, None, score, reason)
+
+    def _look(self, image: np.ndarray, camera: Camera, box: Box) -> ObjectEstimate:
+        """Two passes: the crop around the box gives a pose, the crop around that pose a better one."""
+        config = self._network.config
+        try:
+            with self._timed("crop"):
+                crop = crop_from_box(image, camera, box, config.crop_size, config.crop_margin)
+        except CropError as error:
+            return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, 0.0, str(error))
+        first = self._solve(crop, camera, None, box)
+        return self._look_again(image, camera, first)
+
+    def _look_again(self, image: np.ndarray, camera: Camera, first: ObjectEstimate) -> ObjectEstimate:
+        if first.estimate is None:
+            return first
+        second = self._follow(image, camera, first.estimate.pose, again=False)
+        return second if _RANK[second.state] >= _RANK[first.state] else first
+
+    def _follow(self, image: np.ndarray, camera: Camera, pose: Pose, again: bool = True) -> ObjectEstimate:
+        """The crop around a known pose, and once more if the object has moved far inside it."""
+        config = self._network.config
+        try:
+            with self._timed("crop"):
+                crop = crop_from_pose(image, camera, pose, self._extent, config.crop_size, config.crop_margin)
+        except CropError as error:
+            return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, None, 0.0, str(error))
+        found = self._solve(crop, camera, pose, None)
+        if again and found.estimate is not None and self._has_moved(crop, camera, found.estimate.pose):
+            return self._look_again(image, camera, found)
+        return found
+
+    def _has_moved(self, crop: Crop, camera: Camera, pose: Pose) -> bool:
+        try:
+            x, y, width, height = box_from_pose(camera, pose, self._extent)
+        except CropError:
+            return False
+        left, top, side = crop.window
+        shift = max(abs(x + width / 2 - left - side / 2), abs(y + height / 2 - top - side / 2)) / side
+        growth = abs(max(width, height) * self._network.config.crop_margin / side - 1.0)
+        return max(shift, growth) > self.config.recrop_shift
+
+    def _solve(self, crop: Crop, camera: Camera, start: Pose | None, box: Box | None) -> ObjectEstimate:
+        """Keypoints of one crop to a judged pose."""
+        with self._timed("network"):
+            prediction = self._network.predict(image_tensor(crop.image, self._device))
+            correspondences = self._correspondences(crop, prediction)
+            presence = float(prediction.presence[0])
+        with self._timed("solve"):
+            loss = Cauchy(self.config.robust_scale)
+            solved = solve_pnp(correspondences, camera, init=start if start is not None else "ransac", loss=loss)
+            solved = dataclasses.replace(
+                solved,
+                pose=self._track.choose(solved.pose),
+                covariance=solved.covariance * self._network.config.covariance_scale,
+            )
+            verdict = judge(solved, correspondences, camera, presence, self.package.diameter, self.config)
+        return self._result(verdict, solved, correspondences, box, presence)
+
+    def _correspondences(self, crop: Crop, prediction: KeypointPrediction) -> Correspondences:
+        points = crop.to_picture(prediction.image_points[0].cpu())
+        weights = 1.0 / (prediction.sigma[0].cpu() * crop.scale)
+        return Correspondences(points, self._keypoints, weights)
+
+    def _result(
+        self, verdict: Verdict, solved: PoseEstimate, points: Correspondences, box: Box | None, presence: float
+    ) -> ObjectEstimate:
+        kept = None if verdict.state is ObjectState.LOST else solved
+        return ObjectEstimate(self.package.name, verdict.state, kept, points, box, presence, verdict.reason)
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self._latency[stage] += time.perf_counter() - begin
+
+
+def _check_image(image: np.ndarray, camera: Camera) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image: expected (H, W, 3) uint8 with pixels in it, got {image.shape} {image.dtype}")
+    if (camera.width, camera.height) != (image.shape[1], image.shape[0]):
+        raise ValueError(
+            f"image: expected {camera.width}x{camera.height} pixels as the camera has, "
+            f"got {image.shape[1]}x{image.shape[0]}"
+        )
+
+
+def _extreme_points(vertices: np.ndarray) -> Tensor:
+    """(N, 3) vertices that are farthest in one of many directions: they bound the mesh, also when projected."""
+    index = np.arange(_EXTENT_DIRECTIONS) + 0.5
+    height = 1.0 - 2.0 * index / _EXTENT_DIRECTIONS  # Fibonacci sphere
+    angle = np.pi * (1.0 + 5.0**0.5) * index
+    radius = np.sqrt(1.0 - height**2)
+    directions = np.stack([radius * np.cos(angle), radius * np.sin(angle), height])
+    chosen = np.unique((vertices @ directions).argmax(axis=0))
+    return torch.from_numpy(np.ascontiguousarray(vertices[chosen], np.float32))
+
+
+def _box_or(box: Box | None, camera: Camera, pose: Pose, extent: Tensor) -> Box | None:
+    try:
+        return box_from_pose(camera, pose, extent)
+    except CropError:
+        return box

@@ -1,0 +1,104 @@
+"""Whether a solved pose may be trusted: valid, uncertain or lost, and why."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.types import Correspondences, PoseEstimate, SolveStatus
+
+_INLIER_WEIGHT = 0.5  # a Cauchy weight of a half means: one scale away
+
+
+class ObjectState(str, enum.Enum):
+    """What a pose is good for."""
+
+    VALID = "valid"  # use it
+    UNCERTAIN = "uncertain"  # a pose, but a check failed
+    LOST = "lost"  # no pose
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state and, unless it is valid, the reason in words."""
+
+    state: ObjectState
+    reason: str = ""
+
+
+def reduced_chi_square(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera) -> Tensor:
+    """(...) weighted mean squared whitened residual per degree of freedom, robust weights included; about 1 if right."""
+    residual = camera.project(estimate.pose.transform(correspondences.object_points)) - correspondences.image_points
+    squared = ((residual * correspondences.weights) ** 2).sum(-1)
+    freedom = 2.0 * estimate.inlier_weights.sum(-1) - 6.0
+    return (squared * estimate.inlier_weights).sum(-1) / freedom.clamp_min(1.0)
+
+
+def judge(
+    estimate: PoseEstimate,
+    correspondences: Correspondences,
+    camera: Camera,
+    presence: float,
+    diameter: float,
+    config: EstimatorConfig,
+) -> Verdict:
+    """Check one pose (no batch dimensions).
+
+    Args:
+        estimate: with its calibrated covariance.
+        correspondences: it was solved from, pixels of ``camera``.
+        camera: of the whole picture.
+        presence: probability that the object is in the crop.
+        diameter: of the object, metres.
+        config: thresholds.
+    """
+    lost = _lost_reason(estimate, presence, diameter, config)
+    if lost:
+        return Verdict(ObjectState.LOST, lost)
+    if presence < config.valid_presence:
+        return _uncertain(f"presence {presence:.2f} is below {config.valid_presence:.2f}")
+    count = int((estimate.inlier_weights > _INLIER_WEIGHT).sum())
+    needed = config.valid_inliers * estimate.inlier_weights.shape[-1]
+    if count < needed:
+        return _uncertain(f"{count} keypoints agree, expected at least {needed:.0f}")
+    chi_square = float(reduced_chi_square(estimate, correspondences, camera))
+    if not chi_square <= config.max_chi_square:
+        return _uncertain(f"reduced chi-square {chi_square:.1f} is above {config.max_chi_square:.1f}")
+    eigenvalues = torch.linalg.eigvalsh(torch.stack([estimate.covariance[:3, :3], estimate.covariance[3:, 3:]]))
+    sigma_translation, sigma_rotation = eigenvalues[:, -1].clamp_min(0.0).sqrt().tolist()
+    if not sigma_rotation <= config.max_rotation_sigma:
+        return _uncertain(f"rotation sigma {sigma_rotation:.2f} rad is above {config.max_rotation_sigma:.2f}")
+    allowed = config.max_translation_sigma * float(estimate.pose.translation.norm())
+    if not sigma_translation <= allowed:
+        return _uncertain(f"translation sigma {sigma_translation:.3f} m is above {allowed:.3f}")
+    return Verdict(ObjectState.VALID)
+
+
+def _lost_reason(estimate: PoseEstimate, presence: float, diameter: float, config: EstimatorConfig) -> str:
+    if not presence >= config.lost_presence:
+        return f"object absent: presence {presence:.2f} is below {config.lost_presence:.2f}"
+    if not bool(estimate.usable):
+        return f"no pose: {SolveStatus(int(estimate.status)).name.lower().replace('_', ' ')}"
+    values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        return "no pose: not finite"
+    count = int((estimate.inlier_weights > _INLIER_WEIGHT).sum())
+    if count < config.min_inliers:
+        return f"only {count} keypoints agree, expected at least {config.min_inliers}"
+    distance = float(estimate.pose.translation[2])
+    low, high = config.min_distance * diameter, config.max_distance * diameter
+    if not low <= distance <= high:
+        return f"implausible distance {distance:.3f} m, expected {low:.3f} to {high:.3f}"
+    return ""
+
+
+def _uncertain(reason: str) -> Verdict:
+    return Verdict(ObjectState.UNCERTAIN, reason)

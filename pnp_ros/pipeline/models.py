@@ -1,0 +1,51 @@
+"""An object package's networks, built and loaded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pnp_ros.detection.detector import Detector
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.io.checkpoints import CheckpointError, read_tensors, under_prefix, with_prefix
+from pnp_ros.networks.fusion import fused
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+
+KEYPOINTS, DETECTOR = "keypoints", "detector"  # prefixes in weights.safetensors
+
+
+def weights_of(keypoint_network: nn.Module, detector_network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of ``weights.safetensors``."""
+    return with_prefix(KEYPOINTS, keypoint_network.state_dict()) | with_prefix(DETECTOR, detector_network.state_dict())
+
+
+def load_models(package: ObjectPackage, device: torch.device) -> tuple[KeypointNetwork, Detector]:
+    """The package's networks on ``device``, in ``eval()`` mode, ready for inference.
+
+    Raises:
+        ObjectPackageError: if the package has no weights, or they do not fit its settings.
+    """
+    if package.weights_path is None:
+        raise ObjectPackageError(f"{package.root}: weights: missing; train the object first")
+    try:
+        keypoint_config = KeypointNetworkConfig.from_plain(package.network)
+    except (ValueError, TypeError) as error:
+        raise ObjectPackageError(f"{package.root}/object.yaml: network.{error}") from error
+    try:
+        detector_config = DetectorConfig.from_plain(package.detector)
+    except (ValueError, TypeError) as error:
+        raise ObjectPackageError(f"{package.root}/object.yaml: detector.{error}") from error
+    try:
+        tensors = read_tensors(package.weights_path)
+    except CheckpointError as error:
+        raise ObjectPackageError(str(error)) from error
+    keypoint_network, detector_network = KeypointNetwork(keypoint_config), DetectorNetwork(detector_config)
+    for prefix, network in ((KEYPOINTS, keypoint_network), (DETECTOR, detector_network)):
+        try:
+            network.load_state_dict(under_prefix(prefix, tensors))
+        except RuntimeError as error:
+            raise ObjectPackageError(f"{package.weights_path}: do not fit the {prefix} network: {error}") from error
+    keypoint_network = fused(keypoint_network).to(device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+    detector_network = fused(detector_network).to(device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+    return keypoint_network, Detector(detector_network, device)
