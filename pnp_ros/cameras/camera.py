@@ -1,0 +1,250 @@
+"""The camera: a lens model with its parameters, and how ``sensor_msgs/CameraInfo`` describes one."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras import brown_conrady, kannala_brandt, pinhole
+
+
+class CameraModel(str, enum.Enum):
+    """The lens models."""
+
+    PINHOLE = "pinhole"
+    BROWN_CONRADY = "brown_conrady"
+    KANNALA_BRANDT = "kannala_brandt"
+
+
+class _Lens(Protocol):
+    def project(self, points: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]: ...
+    def unproject(self, plane: Tensor, distortion: Tensor) -> Tensor: ...
+
+
+_LENSES: dict[CameraModel, _Lens] = {
+    CameraModel.PINHOLE: pinhole,
+    CameraModel.BROWN_CONRADY: brown_conrady,
+    CameraModel.KANNALA_BRANDT: kannala_brandt,
+}
+_NUM_COEFFICIENTS = {
+    CameraModel.PINHOLE: 0,
+    CameraModel.BROWN_CONRADY: brown_conrady.NUM_COEFFICIENTS,
+    CameraModel.KANNALA_BRANDT: kannala_brandt.NUM_COEFFICIENTS,
+}
+# sensor_msgs' names of distortion models and the numbers of coefficients that each may have
+_DISTORTION_MODELS = {
+    "": (CameraModel.BROWN_CONRADY, (0,)),
+    "none": (CameraModel.BROWN_CONRADY, (0,)),
+    "plumb_bob": (CameraModel.BROWN_CONRADY, (0, 4, 5, 8, 12, 14)),
+    "rational_polynomial": (CameraModel.BROWN_CONRADY, (0, 4, 5, 8, 12, 14)),
+    "equidistant": (CameraModel.KANNALA_BRANDT, (4,)),
+    "fisheye": (CameraModel.KANNALA_BRANDT, (4,)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """One camera, or a batch of cameras of one model and picture size.
+
+    Args:
+        model: the lens model.
+        intrinsics: (..., 4) fx, fy, cx, cy in pixels.
+        distortion: (..., D); D = 0 (pinhole), 14 (Brown-Conrady, OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4
+            tx ty, zero padded) or 4 (Kannala-Brandt k1 k2 k3 k4).
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+
+    Raises:
+        ValueError: if a field does not fit; the message names it.
+    """
+
+    model: CameraModel
+    intrinsics: Tensor
+    distortion: Tensor
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.intrinsics.shape[-1:] != (4,):
+            raise ValueError(f"intrinsics: expected shape (..., 4), got {tuple(self.intrinsics.shape)}")
+        count = _NUM_COEFFICIENTS[self.model]
+        if self.distortion.shape[-1:] != (count,):
+            shape = tuple(self.distortion.shape)
+            raise ValueError(f"distortion: expected shape (..., {count}) for {self.model.value}, got {shape}")
+        for name, size in (("width", self.width), ("height", self.height)):
+            if size <= 0:
+                raise ValueError(f"{name}: expected more than 0 pixels, got {size}")
+
+    @classmethod
+    def pinhole(cls, fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:
+        """A float32 camera without distortion; focal lengths and principal point in pixels."""
+        return cls(CameraModel.PINHOLE, torch.tensor([fx, fy, cx, cy]), torch.zeros(0), width, height)
+
+    def project(self, points: Tensor) -> Tensor:
+        """Pixels (..., N, 2) of points (..., N, 3) of the camera frame.
+
+        Meaningful for points in front of the camera (a fisheye: at any angle its polynomial holds for); all others
+        give finite pixels, those behind a camera that is no fisheye far outside of the picture.
+        """
+        return self.project_with_jacobian(points)[0]
+
+    def project_with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (..., N, 2) of points (..., N, 3), and d pixel / d point (..., N, 2, 3) in px/m."""
+        plane, jacobian = _LENSES[self.model].project(points, self.distortion)
+        focal, centre = self._focal_and_centre()
+        return plane * focal + centre, jacobian * focal[..., None]
+
+    def unproject(self, pixels: Tensor) -> Tensor:
+        """Unit bearings (..., N, 3), in the camera frame, of the rays through pixels (..., N, 2)."""
+        focal, centre = self._focal_and_centre()
+        return _LENSES[self.model].unproject((pixels - centre) / focal, self.distortion)
+
+    def _focal_and_centre(self) -> tuple[Tensor, Tensor]:
+        return self.intrinsics[..., None, :2], self.intrinsics[..., None, 2:]
+
+    def matrix(self) -> Tensor:
+        """The calibration matrix K (..., 3, 3)."""
+        fx, fy, cx, cy = self.intrinsics.unbind(-1)
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        return torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
+
+    def crop(
+        self,
+        x: float | Tensor,
+        y: float | Tensor,
+        width: float | Tensor,
+        height: float | Tensor,
+        out_width: int,
+        out_height: int,
+    ) -> Camera:
+        """The camera of a window of the picture, resized.
+
+        Args:
+            x: the window's left column: its edge is the outer edge of this pixel, half a pixel before its centre.
+            y: the window's top row, likewise.
+            width: of the window in pixels; may be fractional, and a tensor (...) for a batch of windows, as all four.
+            height: of the window in pixels.
+            out_width: of the resized window in pixels.
+            out_height: of the resized window in pixels.
+        """
+        origin = torch.stack([torch.as_tensor(v).to(self.intrinsics) for v in (x, y)], dim=-1)
+        window = torch.stack([torch.as_tensor(v).to(self.intrinsics) for v in (width, height)], dim=-1)
+        scale = torch.tensor([out_width, out_height]).to(self.intrinsics) / window
+        focal = self.intrinsics[..., :2] * scale
+        centre = (self.intrinsics[..., 2:] - origin + 0.5) * scale - 0.5
+        return replace(self, intrinsics=torch.cat([focal, centre], dim=-1), width=out_width, height=out_height)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
+        """The camera with its tensors on another device or of another floating type."""
+        return replace(
+            self,
+            intrinsics=self.intrinsics.to(device=device, dtype=dtype),
+            distortion=self.distortion.to(device=device, dtype=dtype),
+        )
+
+
+def camera_from_info(
+    width: int,
+    height: int,
+    distortion_model: str,
+    d: Sequence[float],
+    k: Sequence[float],
+    p: Sequence[float] | None = None,
+    rectified: bool = False,
+    binning_x: int = 0,
+    binning_y: int = 0,
+    roi: tuple[int, int, int, int] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Camera:
+    """The camera of the picture that comes with a ``sensor_msgs/CameraInfo``.
+
+    Width, height, K and P describe the full-resolution picture. The ROI cuts a window out of it, and the binning then
+    averages blocks of pixels. Pixel centres stay at integer coordinates throughout, so binning by b maps u to
+    ``(u + 0.5) / b - 0.5``; ROS's image_geometry leaves the half pixels out.
+
+    Args:
+        width: full resolution, pixels.
+        height: full resolution, pixels.
+        distortion_model: ``plumb_bob`` or ``rational_polynomial`` (0, 4, 5, 8, 12 or 14 coefficients in OpenCV's
+            order), ``equidistant`` or its alias ``fisheye`` (4), or empty.
+        d: distortion coefficients of the raw picture.
+        k: (9) row-major K of the raw picture.
+        p: (12) row-major P of the rectified picture; needed if ``rectified``.
+        rectified: the picture is the rectified one: P, no distortion. P's fourth column (a stereo pair's baseline) is
+            left out: poses are in this camera's own frame.
+        binning_x: 0 means 1.
+        binning_y: 0 means 1.
+        roi: x_offset, y_offset, width, height in full-resolution pixels; None or all zeros means the full picture.
+        dtype: of the camera's tensors.
+
+    Raises:
+        ValueError: if a field is missing, not finite or contradicts another; the message names it.
+    """
+    for name, size in (("width", width), ("height", height)):
+        if size <= 0:
+            raise ValueError(f"camera_info.{name}: expected more than 0 pixels, got {size}")
+    intrinsics = _intrinsics_of_p(p) if rectified else _intrinsics_of_k(k)
+    model, distortion = (CameraModel.PINHOLE, []) if rectified else _distortion(distortion_model, d)
+    camera = Camera(model, torch.tensor(intrinsics, dtype=dtype), torch.tensor(distortion, dtype=dtype), width, height)
+    return _window(camera, roi, binning_x, binning_y)
+
+
+def _check_numbers(name: str, values: Sequence[float], counts: Sequence[int]) -> None:
+    if len(values) not in counts:
+        raise ValueError(f"camera_info.{name}: expected {' or '.join(map(str, counts))} numbers, got {len(values)}")
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"camera_info.{name}: expected finite numbers, got {list(values)}")
+
+
+def _intrinsics_of_k(k: Sequence[float]) -> list[float]:
+    _check_numbers("k", k, (9,))
+    if k[0] == 0:
+        raise ValueError("camera_info.k: K[0] == 0 means that the camera is uncalibrated; calibrate it first")
+    if k[0] < 0 or k[4] <= 0:
+        raise ValueError(f"camera_info.k: expected focal lengths fx, fy > 0, got {k[0]}, {k[4]}")
+    if any(k[i] != 0 for i in (1, 3, 6, 7)) or k[8] != 1:
+        raise ValueError(f"camera_info.k: expected [fx 0 cx; 0 fy cy; 0 0 1], got {list(k)}")
+    return [float(k[0]), float(k[4]), float(k[2]), float(k[5])]
+
+
+def _intrinsics_of_p(p: Sequence[float] | None) -> list[float]:
+    if p is None:
+        raise ValueError("camera_info.p: needed for a rectified picture")
+    _check_numbers("p", p, (12,))
+    if p[0] <= 0 or p[5] <= 0:
+        raise ValueError(f"camera_info.p: expected focal lengths fx', fy' > 0, got {p[0]}, {p[5]}")
+    return [float(p[0]), float(p[5]), float(p[2]), float(p[6])]
+
+
+def _distortion(distortion_model: str, d: Sequence[float]) -> tuple[CameraModel, list[float]]:
+    if distortion_model not in _DISTORTION_MODELS:
+        known = ", ".join(name for name in _DISTORTION_MODELS if name)
+        raise ValueError(f"camera_info.distortion_model: expected one of {known}, got {distortion_model!r}")
+    model, counts = _DISTORTION_MODELS[distortion_model]
+    _check_numbers("d", d, counts)
+    if model is CameraModel.BROWN_CONRADY and not any(d):
+        return CameraModel.PINHOLE, []
+    return model, [*map(float, d)] + [0.0] * (_NUM_COEFFICIENTS[model] - len(d))
+
+
+def _window(camera: Camera, roi: tuple[int, int, int, int] | None, binning_x: int, binning_y: int) -> Camera:
+    for name, binning in (("binning_x", binning_x), ("binning_y", binning_y)):
+        if binning < 0:
+            raise ValueError(f"camera_info.{name}: expected 0 or more, got {binning}")
+    x, y, width, height = (0, 0, camera.width, camera.height) if roi is None or not any(roi) else roi
+    if min(x, y) < 0 or min(width, height) <= 0 or x + width > camera.width or y + height > camera.height:
+        raise ValueError(
+            f"camera_info.roi: expected a window inside the {camera.width}x{camera.height} picture,"
+            f" got x_offset {x}, y_offset {y}, width {width}, height {height}"
+        )
+    binning_x, binning_y = max(binning_x, 1), max(binning_y, 1)
+    out_width, out_height = width // binning_x, height // binning_y
+    if min(out_width, out_height) == 0:
+        raise ValueError(f"camera_info.binning: {binning_x}x{binning_y} leaves nothing of {width}x{height} pixels")
+    return camera.crop(x, y, out_width * binning_x, out_height * binning_y, out_width, out_height)
