@@ -1,0 +1,70 @@
+"""What goes into a Levenberg-Marquardt solve and what comes out, common to all implementations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.kernels.robust import RobustKind
+
+UNKNOWN_VARIANCE = 1e6  # m^2, rad^2: the covariance's diagonal where a pose is not determined
+BEHIND_PENALTY = 4.0  # focal lengths of residual per axis for a point that the camera cannot see
+MIN_PIVOT = {torch.float32: 1e-6, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
+LAMBDA_START, LAMBDA_MIN, LAMBDA_MAX = 1e-3, 1e-7, 1e7
+ANNEAL_STEPS = 8  # accepted steps from the first scale to the last
+
+
+@dataclass(frozen=True)
+class LMSettings:
+    """How to solve.
+
+    Args:
+        kind: the robust loss.
+        scale: its scale in standard deviations.
+        anneal_from: the scale of the first step; it falls geometrically to ``scale`` over ``ANNEAL_STEPS`` steps.
+        max_iterations: steps tried, accepted or not.
+        tolerance: the solve has converged when the Newton step is shorter than this many standard deviations of the
+            pose (a Mahalanobis length, so units do not matter).
+    """
+
+    kind: RobustKind = RobustKind.GAUSSIAN
+    scale: float = 1.0
+    anneal_from: float = 1.0
+    max_iterations: int = 30
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True)
+class LMProblem:
+    """A flat batch of problems.
+
+    Args:
+        image_points: (B, N, 2) pixels.
+        object_points: (B, N, 3) metres.
+        weights: (B, N, 2) inverse standard deviations, 1/px.
+        camera: intrinsics (4,) or (B, 4).
+        rotation: (B, 3, 3) initial rotation.
+        translation: (B, 3) initial translation, metres.
+    """
+
+    image_points: Tensor
+    object_points: Tensor
+    weights: Tensor
+    camera: Camera
+    rotation: Tensor
+    translation: Tensor
+
+
+@dataclass(frozen=True)
+class LMResult:
+    """rotation (B, 3, 3), translation (B, 3), covariance (B, 6, 6), inlier_weights (B, N), cost (B), status (B)."""
+
+    rotation: Tensor
+    translation: Tensor
+    covariance: Tensor
+    inlier_weights: Tensor
+    cost: Tensor
+    status: Tensor

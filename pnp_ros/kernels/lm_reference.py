@@ -1,0 +1,236 @@
+"""Levenberg-Marquardt on a camera pose in plain torch: the truth that the kernels are tested against.
+
+Minimises ``1/2 sum_i rho(|W_i (project(R p_i + t) - u_i)|^2)`` over ``t = t_hat + dt``, ``R = exp(dtheta) R_hat`` by
+iteratively reweighted Gauss-Newton steps ``(H + lambda diag H) delta = -g`` with ``H = sum w_i J_i^T J_i`` (Marquardt,
+1963; Triggs et al., "Bundle adjustment - a modern synthesis", 2000, section 4.3). The covariance is ``H^-1`` at the
+end, calibrated for the loss by :func:`pnp_ros.kernels.robust.information_scale`.
+
+Points are taken about their centroid while solving: the information matrix of an object whose origin lies far from
+its points is nearly singular, although the pose is well determined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.geometry import so3
+from pnp_ros.kernels import robust
+from pnp_ros.kernels.lm_problem import (
+    ANNEAL_STEPS,
+    BEHIND_PENALTY,
+    LAMBDA_MAX,
+    LAMBDA_MIN,
+    LAMBDA_START,
+    MIN_PIVOT,
+    UNKNOWN_VARIANCE,
+    LMProblem,
+    LMResult,
+    LMSettings,
+)
+from pnp_ros.types import SolveStatus
+
+
+@dataclass
+class _Linearised:
+    """Normal equations at a pose: hessian (B, 6, 6), gradient (B, 6), squared residuals (B, N), seen (B, N)."""
+
+    hessian: Tensor
+    gradient: Tensor
+    squared: Tensor
+    seen: Tensor
+
+    def where(self, mask: Tensor, other: _Linearised) -> _Linearised:
+        m1, m2 = mask[:, None], mask[:, None, None]
+        return _Linearised(
+            torch.where(m2, self.hessian, other.hessian),
+            torch.where(m1, self.gradient, other.gradient),
+            torch.where(m1, self.squared, other.squared),
+            torch.where(m1, self.seen, other.seen),
+        )
+
+
+def _linearise(
+    problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, c: Tensor
+) -> _Linearised:
+    """Normal equations at a pose, for the loss scale ``c`` (B)."""
+    turned = problem.object_points @ rotation.mT
+    points = turned + translation[:, None]
+    seen = visible(problem.camera, points)
+    # A stand-in in front of the camera keeps the unseen points' values finite; their Jacobian is dropped.
+    ahead = torch.tensor([0.0, 0.0, 1.0], dtype=points.dtype, device=points.device)
+    pixels, d_point = problem.camera.project_with_jacobian(torch.where(seen[..., None], points, ahead))
+    penalty = BEHIND_PENALTY * problem.camera.intrinsics[..., None, :2]
+    residual = torch.where(seen[..., None], pixels - problem.image_points, penalty.expand_as(pixels)) * problem.weights
+    scale = torch.where(seen, 1.0, 0.0).to(points)[..., None, None] * problem.weights[..., None]
+    d_point = scale * d_point
+    jacobian = torch.cat([d_point, -d_point @ so3.hat(turned)], dim=-1)  # (B, N, 2, 6)
+    squared = residual.square().sum(-1)
+    weighted = robust.weight(settings.kind, squared, c[:, None])[..., None, None] * jacobian
+    hessian = torch.einsum("bnri,bnrj->bij", weighted, jacobian)
+    gradient = torch.einsum("bnri,bnr->bi", weighted, residual)
+    return _Linearised(hessian, gradient, squared, seen)
+
+
+def visible(camera: Camera, points: Tensor) -> Tensor:
+    """(..., N) whether camera-frame points can be projected: in front, or anywhere but behind for a fisheye."""
+    norm = points.norm(dim=-1)
+    if camera.model == CameraModel.KANNALA_BRANDT:
+        return points[..., 2] > -0.999 * norm
+    return points[..., 2] > 1e-3 * norm
+
+
+def solve_damped(hessian: Tensor, gradient: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Step (B, 6) of the damped normal equations, zero where they are singular, and the smallest pivot (B).
+
+    The matrix is scaled to a unit diagonal first, so that pivots are comparable and metres and radians do not mix.
+    """
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    scale = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).rsqrt()
+    correlation = hessian * scale[..., :, None] * scale[..., None, :]
+    damped = correlation + torch.diag_embed(damping[:, None] * (diagonal > 0).to(hessian))
+    factor, info = torch.linalg.cholesky_ex(damped)
+    pivot = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1)
+    pivot = torch.where((info == 0) & pivot.isfinite(), pivot, torch.zeros_like(pivot))
+    good = pivot > 0
+    factor = torch.where(good[:, None, None], factor, torch.eye(6, dtype=factor.dtype, device=factor.device))
+    step = -torch.cholesky_solve((gradient * scale)[..., None], factor).squeeze(-1) * scale
+    return torch.where((good & step.isfinite().all(-1))[:, None], step, torch.zeros_like(step)), pivot
+
+
+def solve(problem: LMProblem, settings: LMSettings) -> LMResult:
+    """Solve every problem of the batch from its initial pose; float32 or float64, any device."""
+    finite = (
+        problem.image_points.isfinite().all(-1)
+        & problem.object_points.isfinite().all(-1)
+        & problem.weights.isfinite().all(-1)
+    ).all(-1) & (problem.rotation.isfinite().all(-1).all(-1) & problem.translation.isfinite().all(-1))
+    centred, centroid = _centre(_without_nan(problem, finite))
+    rotation, translation, converged = _iterate(centred, settings)
+    result = _finish(centred, settings, rotation, translation, converged, centroid)
+    return _sanitise(result, finite)
+
+
+def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """Final rotation, translation and whether the iterations converged, (B, ...)."""
+    rotation, translation = problem.rotation, problem.translation
+    batch = translation.shape[0]
+    eps = torch.finfo(translation.dtype).eps
+    # Residuals are differences of numbers of this many standard deviations, which limits what can be resolved.
+    resolution = eps * (problem.weights * problem.image_points).square().mean((1, 2)).sqrt()
+    tolerance = (settings.tolerance**2) + 8.0 * resolution.square()
+    c = translation.new_full((batch,), settings.anneal_from)
+    ratio = (settings.scale / settings.anneal_from) ** (1.0 / ANNEAL_STEPS)
+    damping = torch.full_like(c, LAMBDA_START)
+    done = torch.zeros(batch, dtype=torch.bool, device=c.device)
+    current = _linearise(problem, settings, rotation, translation, c)
+    for _ in range(settings.max_iterations):
+        step, _ = solve_damped(current.hessian, current.gradient, damping)
+        new_rotation = so3.exp(step[:, 3:]) @ rotation
+        new_translation = translation + step[:, :3]
+        c_next = (c * ratio).clamp_min(settings.scale)
+        candidate = _linearise(problem, settings, new_rotation, new_translation, c_next)
+        old_cost = 0.5 * robust.rho(settings.kind, current.squared, c[:, None]).sum(-1)
+        new_cost = 0.5 * robust.rho(settings.kind, candidate.squared, c[:, None]).sum(-1)
+        # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
+        slack = 4.0 * (eps * old_cost + resolution * old_cost.sqrt())
+        accept = ~done & (new_cost <= old_cost + slack)
+        decrement = -(current.gradient * step).sum(-1) * (1.0 + damping)
+        finished = (c <= settings.scale) & (decrement <= tolerance)
+        rotation = torch.where(accept[:, None, None], new_rotation, rotation)
+        translation = torch.where(accept[:, None], new_translation, translation)
+        current = candidate.where(accept, current)
+        c = torch.where(accept, c_next, c)
+        damping = torch.where(accept, damping * 0.1, damping * 10.0).clamp(LAMBDA_MIN, LAMBDA_MAX)
+        done = done | finished
+        if bool(done.all()):
+            break
+    return rotation, translation, done
+
+
+def _finish(
+    problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, converged: Tensor, centroid: Tensor
+) -> LMResult:
+    """Covariance, weights, cost and status at the final pose, about the object's origin again."""
+    c = translation.new_full(translation.shape[:1], settings.scale)
+    final = _linearise(problem, settings, rotation, translation, c)
+    zero = torch.zeros_like(c)
+    _, pivot = solve_damped(final.hessian, final.gradient, zero)
+    used = (problem.weights > 0).any(-1)
+    unseen = (used & ~final.seen).sum(-1)
+    allowed = used.sum(-1) // 2 if settings.kind.redescending else torch.zeros_like(unseen)
+    inlier_weights = robust.weight(settings.kind, final.squared, c[:, None]) * used
+    determined = (pivot > MIN_PIVOT[c.dtype]) & (used.sum(-1) >= 3)
+    status = torch.where(converged, int(SolveStatus.CONVERGED), int(SolveStatus.MAX_ITERATIONS))
+    status = torch.where(determined, status, int(SolveStatus.DEGENERATE))
+    status = torch.where(unseen > allowed, int(SolveStatus.BEHIND_CAMERA), status).to(torch.int8)
+    covariance = _invert(final.hessian, determined) / robust.information_scale(settings.kind, settings.scale)
+    lever = (rotation @ centroid[..., None]).squeeze(-1)
+    shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
+    shift[:, :3, 3:] = so3.hat(lever)  # about the centroid: t_c = t + R c, so dt = dt_c - dtheta x (R c)
+    cost = 0.5 * robust.rho(settings.kind, final.squared, c[:, None]).sum(-1)
+    return LMResult(rotation, translation - lever, shift @ covariance @ shift.mT, inlier_weights, cost, status)
+
+
+def _invert(hessian: Tensor, good: Tensor) -> Tensor:
+    """Inverse (B, 6, 6), through the matrix scaled to a unit diagonal; ``UNKNOWN_VARIANCE`` where not ``good``."""
+    eye = torch.eye(6, dtype=hessian.dtype, device=hessian.device)
+    safe = torch.where(good[:, None, None], hessian, eye)
+    scale = safe.diagonal(dim1=-2, dim2=-1).rsqrt()
+    factor = torch.linalg.cholesky(safe * scale[..., :, None] * scale[..., None, :])
+    inverse = torch.cholesky_inverse(factor) * scale[..., :, None] * scale[..., None, :]
+    return torch.where(good[:, None, None], inverse, UNKNOWN_VARIANCE * eye)
+
+
+def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
+    """Problems that are not finite replaced by an empty one: no weight, identity rotation."""
+    m1, m2 = finite[:, None], finite[:, None, None]
+    eye = torch.eye(3, dtype=problem.rotation.dtype, device=problem.rotation.device)
+    return LMProblem(
+        torch.where(m2, problem.image_points, 0.0),
+        torch.where(m2, problem.object_points, 0.0),
+        torch.where(m2, problem.weights, 0.0),
+        problem.camera,
+        torch.where(m2, problem.rotation, eye),
+        torch.where(m1, problem.translation, 0.0),
+    )
+
+
+def _centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
+    """The problem with object points about the centroid (B, 3) of those that have a weight, and that centroid."""
+    used = (problem.weights > 0).any(-1, keepdim=True).to(problem.object_points)
+    centroid = (problem.object_points * used).sum(1) / used.sum(1).clamp_min(1.0)
+    lever = (problem.rotation @ centroid[..., None]).squeeze(-1)
+    centred = LMProblem(
+        problem.image_points,
+        problem.object_points - centroid[:, None],
+        problem.weights,
+        problem.camera,
+        problem.rotation,
+        problem.translation + lever,
+    )
+    return centred, centroid
+
+
+def _sanitise(result: LMResult, finite: Tensor) -> LMResult:
+    """No NaN leaves: a result that is not finite becomes the identity pose with unknown covariance."""
+    fine = result.rotation.isfinite().all(-1).all(-1) & result.translation.isfinite().all(-1)
+    fine = fine & result.covariance.isfinite().all(-1).all(-1) & result.cost.isfinite()
+    fine = fine & result.inlier_weights.isfinite().all(-1)
+    status = torch.where(fine, result.status, int(SolveStatus.DEGENERATE))
+    status = torch.where(finite, status, int(SolveStatus.NOT_FINITE)).to(torch.int8)
+    keep = fine & finite
+    m1, m2 = keep[:, None], keep[:, None, None]
+    eye3 = torch.eye(3, dtype=result.rotation.dtype, device=result.rotation.device)
+    eye6 = torch.eye(6, dtype=result.rotation.dtype, device=result.rotation.device)
+    return LMResult(
+        torch.where(m2, result.rotation, eye3),
+        torch.where(m1, result.translation, 0.0),
+        torch.where(m2, result.covariance, UNKNOWN_VARIANCE * eye6),
+        torch.where(m1, result.inlier_weights, 0.0),
+        torch.where(keep, result.cost, 0.0),
+        status,
+    )

@@ -1,0 +1,121 @@
+"""Closed-form and consensus PnP of OpenCV and PoseLib, on undistorted bearings, one problem after the other.
+
+Used as initial poses, and as solvers of their own to compare with. All work on any camera: pixels are undistorted to
+the plane z = 1 first, and thresholds in standard deviations are turned into that plane's units.
+
+- ``sqpnp``: Terzakis and Lourakis, "A consistently fast and globally optimal solution to the PnP problem", ECCV 2020
+- ``epnp``: Lepetit, Moreno-Noguer, Fua, IJCV 2009
+- ``iterative``: OpenCV's homography or DLT start and Levenberg-Marquardt
+- ``ransac``: OpenCV's RANSAC with EPnP; ``magsac``: USAC with MAGSAC++ (Barath et al., CVPR 2020)
+- ``poselib``: LO-RANSAC with P3P and Cauchy refinement (Larsson)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.types import Correspondences, Pose
+
+Array = NDArray[np.float64]
+# (object points (N, 3), points on the plane z = 1 (N, 2), inlier threshold there) -> rotation and translation
+Method = Callable[[Array, Array, float], "tuple[Array, Array] | None"]
+
+MIN_POINTS = {"sqpnp": 3, "epnp": 4, "iterative": 6, "ransac": 4, "magsac": 4, "poselib": 4}
+INLIER_SIGMAS = 3.0
+
+
+def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tuple[Pose, Tensor]:
+    """A pose for each problem by the named method, and whether it found one.
+
+    Args:
+        name: one of ``METHODS``.
+        correspondences: (..., N, 2), (..., N, 3), (..., N, 2); points without weight are left out.
+        camera: of any model.
+
+    Returns:
+        Pose (..., 3, 3), (..., 3); bool (...). The identity where no pose was found.
+    """
+    method = METHODS[name]
+    batch = correspondences.image_points.shape[:-2]
+    bearings = camera.unproject(correspondences.image_points).double()
+    ahead = bearings[..., 2:] > 1e-3
+    plane = torch.where(ahead, bearings[..., :2] / bearings[..., 2:].clamp_min(1e-3), 0.0)
+    # Median inverse standard deviation in the plane's units; exact at the principal point.
+    weights = correspondences.weights.double()
+    focal = camera.intrinsics[..., None, :2].double()
+    whitening = (weights * focal).mean(-1)
+    used = (weights > 0).any(-1) & ahead.squeeze(-1) & plane.isfinite().all(-1)
+    used = used & correspondences.object_points.isfinite().all(-1)
+
+    flat_points = _numpy(correspondences.object_points, 2)
+    flat_plane, flat_used, flat_whitening = _numpy(plane, 2), used.cpu().numpy(), _numpy(whitening, 1)
+    flat_used = flat_used.reshape(-1, flat_used.shape[-1])
+    rotation = np.tile(np.eye(3), (len(flat_points), 1, 1))
+    translation = np.zeros((len(flat_points), 3))
+    found = np.zeros(len(flat_points), dtype=bool)
+    for i, use in enumerate(flat_used):
+        if use.sum() < MIN_POINTS[name]:
+            continue
+        threshold = INLIER_SIGMAS / max(float(np.median(flat_whitening[i, use])), 1e-12)
+        pose = method(flat_points[i, use], flat_plane[i, use], threshold)
+        if pose is not None and np.isfinite(pose[0]).all() and np.isfinite(pose[1]).all():
+            rotation[i], translation[i], found[i] = pose[0], pose[1].reshape(3), True
+    like = correspondences.image_points
+    pose = Pose(
+        torch.from_numpy(rotation).to(like).reshape(*batch, 3, 3),
+        torch.from_numpy(translation).to(like).reshape(*batch, 3),
+    )
+    return pose, torch.from_numpy(found).to(like.device).reshape(batch)
+
+
+def _numpy(tensor: Tensor, tail: int) -> Array:
+    array: Array = tensor.detach().double().cpu().numpy()
+    return np.ascontiguousarray(array.reshape(-1, *array.shape[-tail:]))
+
+
+def _opencv(points: Array, plane: Array, threshold: float, flag: str) -> tuple[Array, Array] | None:
+    import cv2
+
+    try:
+        ok, rvec, tvec = cv2.solvePnP(points, plane, np.eye(3), None, flags=getattr(cv2, flag))
+    except cv2.error:  # raised for degenerate point sets
+        return None
+    return (cv2.Rodrigues(rvec)[0], tvec) if ok else None
+
+
+def _opencv_ransac(points: Array, plane: Array, threshold: float, flag: str | None) -> tuple[Array, Array] | None:
+    import cv2
+
+    options: dict[str, Any] = {"reprojectionError": threshold, "iterationsCount": 1000, "confidence": 0.999}
+    if flag is not None:
+        options["flags"] = getattr(cv2, flag)
+    try:
+        ok, rvec, tvec, inliers = cv2.solvePnPRansac(points, plane, np.eye(3), None, **options)
+    except cv2.error:
+        return None
+    return (cv2.Rodrigues(rvec)[0], tvec) if ok and inliers is not None else None
+
+
+def _poselib(points: Array, plane: Array, threshold: float) -> tuple[Array, Array] | None:
+    import poselib
+
+    camera = {"model": "PINHOLE", "width": 2, "height": 2, "params": [1.0, 1.0, 0.0, 0.0]}
+    pose, info = poselib.estimate_absolute_pose(plane, points, camera, {"max_reproj_error": threshold}, {})
+    return (np.asarray(pose.R), np.asarray(pose.t)) if info["num_inliers"] >= 3 else None
+
+
+METHODS: dict[str, Method] = {
+    "sqpnp": lambda p, m, e: _opencv(p, m, e, "SOLVEPNP_SQPNP"),
+    "epnp": lambda p, m, e: _opencv(p, m, e, "SOLVEPNP_EPNP"),
+    "iterative": lambda p, m, e: _opencv(p, m, e, "SOLVEPNP_ITERATIVE"),
+    "ransac": lambda p, m, e: _opencv_ransac(p, m, e, None),
+    "magsac": lambda p, m, e: _opencv_ransac(p, m, e, "USAC_MAGSAC"),
+    "poselib": _poselib,
+}
