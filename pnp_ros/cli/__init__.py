@@ -1,1 +1,1 @@
-""""""
+"""The command ``pnp-ros``: one module per subcommand, each with ``add_arguments`` and ``run``."""

@@ -35,7 +35,7 @@ class Verdict:
 
 
 def reduced_chi_square(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera) -> Tensor:
-    """(...) weighted mean squared whitened residual per degree of freedom, robust weights included; about 1 if right."""
+    """(...) robustly weighted mean squared whitened residual per degree of freedom; about 1 if all is right."""
     residual = camera.project(estimate.pose.transform(correspondences.object_points)) - correspondences.image_points
     squared = ((residual * correspondences.weights) ** 2).sum(-1)
     freedom = 2.0 * estimate.inlier_weights.sum(-1) - 6.0

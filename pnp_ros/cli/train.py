@@ -1,0 +1,132 @@
+"""``pnp-ros train MESH --out objects/NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.objects.mesh import load_mesh
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.distributed import launch
+from pnp_ros.training.optimisation import Progress
+from pnp_ros.training.trainer import train_object
+from pnp_ros.training.validation import Validation
+
+_CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much, so that another one works too
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    default = TrainingConfig()
+    parser.add_argument("mesh", type=Path, help="OBJ, PLY or GLB, with texture or vertex colours")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the object package; its name names the object")
+    parser.add_argument("--minutes", type=float, default=default.minutes, help="wall-clock budget (default %(default)s)")
+    parser.add_argument("--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh")
+    parser.add_argument("--keypoints", type=int, default=default.num_keypoints, help="default %(default)s")
+    parser.add_argument("--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)")
+    parser.add_argument("--backgrounds", type=Path, help="folder of pictures to render in front of")
+    parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument("--devices", type=int, default=1, help="processes (GPUs) that train together (default 1)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render (default: by the cores)")
+    parser.add_argument("--width", type=int, default=default.width, help="network width (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, validate, say where the package is."""
+    if arguments.devices < 1:
+        raise ValueError(f"--devices: expected at least 1, got {arguments.devices}")
+    signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: leave a checkpoint
+    if arguments.devices > 1:
+        launch(arguments.devices, _train, vars(arguments))
+    else:
+        _train(vars(arguments))
+    return 0
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _train(arguments: dict[str, Any]) -> None:
+    """One of the processes that train."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    out: Path = arguments["out"]
+    mesh = load_mesh(arguments["mesh"], units=arguments["units"])
+    reporter = _ProgressBar()
+    reporter.say(f"{arguments['mesh']}: {mesh.describe()}")
+    config = TrainingConfig(
+        minutes=arguments["minutes"],
+        num_keypoints=arguments["keypoints"],
+        views=arguments["views"],
+        backgrounds=arguments["backgrounds"],
+        focal_range=_focal_range(arguments["camera"]),
+        device=arguments["device"],
+        workers=arguments["workers"],
+        width=arguments["width"],
+        seed=arguments["seed"],
+    )
+    trained = train_object(out.resolve().name, mesh, Symmetry(), out, config, reporter)
+    if trained is not None:
+        reporter.say(_summary(trained.validation))
+        reporter.say(f"object package: {out}, validation picture: {out / 'validation.jpg'}")
+
+
+def _focal_range(camera_path: Path | None) -> tuple[float, float]:
+    if camera_path is None:
+        return TrainingConfig().focal_range
+    info = read_camera_info(camera_path)
+    relative = info.k[0] / info.width
+    return relative * (1.0 - _CAMERA_TOLERANCE), relative * (1.0 + _CAMERA_TOLERANCE)
+
+
+def _summary(validation: Validation) -> str:
+    lines = [f"  {name:<28}{value}" for name, value in validation.table()]
+    return "validation on held-out pictures:\n" + "\n".join(lines)
+
+
+class _ProgressBar:
+    """Shows the trainer's progress with tqdm, in seconds of the budget."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._samples, self._began = 0, 0.0
+
+    def say(self, text: str) -> None:
+        """A line of text."""
+        print(text, flush=True)
+
+    def begin(self, phase: str, seconds: float) -> None:
+        """A phase starts with a budget."""
+        layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
+        self._bar = tqdm(total=round(seconds, 1), desc=f"{phase:<10}", bar_format=layout, mininterval=0.5)
+        self._samples, self._began = 0, 0.0
+
+    def progress(self, progress: Progress) -> None:
+        """A step was made."""
+        assert self._bar is not None
+        now = time.monotonic()
+        if not self._began:
+            self._began, self._samples = now, progress.samples
+            rate = 0.0
+        else:
+            rate = (progress.samples - self._samples) / max(now - self._began, 1e-6)
+        figures = " ".join(f"{name} {value:.2f}" for name, value in progress.figures.items())
+        self._bar.n = min(progress.seconds, self._bar.total)
+        self._bar.set_postfix_str(f"{progress.samples} pictures, {rate:.0f}/s, {figures}", refresh=False)
+        self._bar.update(0)
+
+    def end(self) -> None:
+        """The phase is over."""
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()

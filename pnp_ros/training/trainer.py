@@ -1,0 +1,216 @@
+"""Mesh to object package: render, train the detector and the keypoint network, validate, write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.io.checkpoints import read_tensors, write_bytes_atomically
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.pipeline.models import weights_of
+from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
+from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.distributed import Group, process_device
+from pnp_ros.training.losses import detector_loss, keypoint_loss
+from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
+from pnp_ros.training.samples import ObjectSamplerFactory
+from pnp_ros.training.validation import Validation, validate
+
+logger = logging.getLogger(__name__)
+CHECKPOINT_FOLDER = "training"
+
+
+class Reporter(Protocol):
+    """Who is told how it goes."""
+
+    def begin(self, phase: str, seconds: float) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def end(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainedObject:
+    """The package and how it did on held-out pictures."""
+
+    package: ObjectPackage
+    validation: Validation
+
+
+def train_object(
+    name: str,
+    mesh: TriangleMesh,
+    symmetry: Symmetry,
+    out: Path,
+    config: TrainingConfig,
+    reporter: Reporter,
+) -> TrainedObject | None:
+    """Train the networks of one object within the budget and write its package.
+
+    An interrupted run leaves checkpoints in ``out/training``; the same call goes on from there. With other settings or
+    another mesh the checkpoints are refused.
+
+    Args:
+        name: of the object.
+        mesh: in metres.
+        symmetry: of the object.
+        out: folder of the package.
+        config: budget and settings.
+        reporter: is told the progress.
+
+    Returns:
+        The package and its validation; None in all but the first of several processes.
+
+    Raises:
+        ValueError: for settings that do not fit the machine, or checkpoints of another run.
+    """
+    device = process_device(config.device)
+    group = Group(device)
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(_training_threads(group))
+        torch.manual_seed(config.seed)
+        folder = out / CHECKPOINT_FOLDER
+        _claim(folder, name, mesh, config, group)
+        keypoints = select_keypoints(mesh, config.num_keypoints)
+        network_config = KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width)
+        factory = ObjectSamplerFactory(mesh, torch.from_numpy(keypoints), symmetry, config, network_config.crop_margin)
+        run = _Run(factory, config, folder, device, group, reporter)
+        detector = run.phase("detector", DetectorNetwork(DetectorConfig()))
+        keypoint_network = run.phase("keypoints", KeypointNetwork(network_config))
+        if not group.is_first:
+            return None
+        return _finish(name, mesh, symmetry, out, config, keypoint_network, detector, factory, reporter)
+    finally:
+        group.close()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The circumstances that both phases share."""
+
+    factory: ObjectSamplerFactory
+    config: TrainingConfig
+    folder: Path
+    device: torch.device
+    group: Group
+    reporter: Reporter
+
+    def phase(self, name: str, network: nn.Module) -> nn.Module:
+        """Train one network, or load it if its budget is spent already."""
+        config = self.config
+        detector = name == "detector"
+        seconds = config.detector_seconds if detector else config.keypoint_seconds
+        phase = Phase(
+            network,
+            _detector_step if detector else _keypoint_step,
+            PhaseConfig(name, seconds, config.learning_rate),
+            self.folder,
+            self.device,
+            self.group,
+        )
+        if phase.finished:
+            return phase.average
+        kind: Kind = "frames" if detector else "crops"
+        size = config.frame_batch if detector else config.crop_batch
+        seed = config.seed + 104729 * (self.group.rank + 1) + 15485863 * phase.steps
+        source = BatchConfig(kind, size, config.workers or _worker_count(self.device, self.group), seed)
+        if self.group.is_first:
+            self.reporter.begin(name, seconds)
+        try:
+            with BatchSource(self.factory, source) as batches:
+                return phase.run(batches, self._report)
+        finally:
+            if self.group.is_first:
+                self.reporter.end()
+
+    def _report(self, progress: Progress) -> None:
+        if self.group.is_first:
+            self.reporter.progress(progress)
+
+
+def _images(batch: Batch) -> Tensor:
+    return batch["images"].float().div_(255.0).contiguous(memory_format=torch.channels_last)
+
+
+def _keypoint_step(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    return keypoint_loss(network(_images(batch)), batch["keypoints"], batch["present"])
+
+
+def _detector_step(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    return detector_loss(network(_images(batch)), batch["boxes"], batch["present"])
+
+
+def _training_threads(group: Group) -> int:
+    """One core in two trains, the others render: their work per picture is about the same."""
+    return max(1, (os.cpu_count() or 1) // (2 * group.size))
+
+
+def _worker_count(device: torch.device, group: Group) -> int:
+    cores = max(1, (os.cpu_count() or 1) // group.size)
+    return max(1, cores - 1 if device.type == "cuda" else cores - _training_threads(group))
+
+
+def _claim(folder: Path, name: str, mesh: TriangleMesh, config: TrainingConfig, group: Group) -> None:
+    """Mark the checkpoints as those of this object and these settings, or refuse those of others."""
+    if not group.is_first:
+        return
+    digest = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).hexdigest()
+    description = {"name": name, "mesh": digest, "config": {k: str(v) for k, v in sorted(vars(config).items())}}
+    path = folder / "run.json"
+    if path.is_file():
+        if json.loads(path.read_text()) != description:
+            raise ValueError(
+                f"{folder}: holds checkpoints of other settings or another mesh; "
+                "repeat the former command to go on, or remove the folder to start anew"
+            )
+        logger.info("going on from the checkpoints in %s", folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(path, json.dumps(description, indent=1).encode())
+
+
+def _finish(
+    name: str,
+    mesh: TriangleMesh,
+    symmetry: Symmetry,
+    out: Path,
+    config: TrainingConfig,
+    keypoint_network: nn.Module,
+    detector: nn.Module,
+    factory: ObjectSamplerFactory,
+    reporter: Reporter,
+) -> TrainedObject:
+    """Write the package, validate it, and write it again with the covariance's calibration."""
+    assert isinstance(keypoint_network, KeypointNetwork)
+    assert isinstance(detector, DetectorNetwork)
+    weights = safetensors.torch.save({k: v.cpu().contiguous() for k, v in weights_of(keypoint_network, detector).items()})
+
+    def write(network: KeypointNetworkConfig) -> ObjectPackage:
+        return write_object_package(
+            out,
+            name=name,
+            mesh=mesh,
+            keypoints=factory.keypoints.numpy(),
+            symmetry=symmetry,
+            network=network.to_plain(),
+            detector=detector.config.to_plain(),
+            weights=weights,
+        )
+
+    package = write(keypoint_network.config)
+    return validate_and_calibrate(package, write, keypoint_network.config, factory, config, reporter)

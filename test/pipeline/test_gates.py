@@ -1,0 +1,102 @@
+import dataclasses
+
+import pytest
+import torch
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.gates import ObjectState, judge, reduced_chi_square
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+
+CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
+CONFIG = EstimatorConfig()
+DIAMETER = 0.15
+
+
+def _scene(outliers: int = 0, noise: float = 1.0, depth: float = 0.6) -> tuple[Correspondences, PoseEstimate]:
+    generator = torch.Generator().manual_seed(3)
+    points = 0.1 * (torch.rand(16, 3, generator=generator) - 0.5)
+    pose = Pose(so3.exp(torch.tensor([0.3, -0.5, 0.2])), torch.tensor([0.02, -0.03, depth]))
+    pixels = CAMERA.project(pose.transform(points)) + noise * torch.randn(16, 2, generator=generator)
+    pixels[:outliers] += 100.0 * torch.randn(outliers, 2, generator=generator)
+    correspondences = Correspondences.from_sigma(pixels, points, 1.0)
+    return correspondences, solve_pnp(correspondences, CAMERA, init="ransac", loss=Cauchy(2.0))
+
+
+def _judge(correspondences: Correspondences, estimate: PoseEstimate, presence: float = 0.99) -> tuple[ObjectState, str]:
+    verdict = judge(estimate, correspondences, CAMERA, presence, DIAMETER, CONFIG)
+    return verdict.state, verdict.reason
+
+
+def test_a_good_pose_is_valid_without_a_reason() -> None:
+    correspondences, estimate = _scene()
+    assert _judge(correspondences, estimate) == (ObjectState.VALID, "")
+    assert float(reduced_chi_square(estimate, correspondences, CAMERA)) == pytest.approx(1.0, abs=0.6)
+
+
+def test_absent_object_is_lost_and_doubtful_presence_uncertain() -> None:
+    scene = _scene()
+    assert _judge(*scene, presence=0.05)[0] is ObjectState.LOST
+    state, reason = _judge(*scene, presence=0.4)
+    assert state is ObjectState.UNCERTAIN
+    assert "presence" in reason
+    assert _judge(*scene, presence=float("nan"))[0] is ObjectState.LOST
+
+
+def test_few_agreeing_keypoints() -> None:
+    correspondences, estimate = _scene()
+    weights = torch.zeros(16)
+    weights[:6] = 1.0
+    some = dataclasses.replace(estimate, inlier_weights=weights)
+    assert _judge(correspondences, some) == (ObjectState.UNCERTAIN, "6 keypoints agree, expected at least 8")
+    weights[3:] = 0.0
+    few = dataclasses.replace(estimate, inlier_weights=weights)
+    assert _judge(correspondences, few)[0] is ObjectState.LOST
+
+
+def test_noise_beyond_the_stated_sigmas_is_uncertain() -> None:
+    correspondences, _ = _scene(noise=6.0)
+    gaussian = solve_pnp(correspondences, CAMERA, init="sqpnp", loss=None, solver="lm")
+    everything = dataclasses.replace(gaussian, inlier_weights=torch.ones(16))
+    state, reason = _judge(correspondences, everything)
+    assert state is ObjectState.UNCERTAIN
+    assert "chi-square" in reason
+
+
+@pytest.mark.parametrize(("block", "word"), [(slice(0, 3), "translation"), (slice(3, 6), "rotation")])
+def test_wide_covariance_is_uncertain(block: slice, word: str) -> None:
+    correspondences, estimate = _scene()
+    covariance = estimate.covariance.clone()
+    covariance[block, block] += torch.eye(3)
+    state, reason = _judge(correspondences, dataclasses.replace(estimate, covariance=covariance))
+    assert state is ObjectState.UNCERTAIN
+    assert word in reason
+
+
+def test_unusable_or_implausible_poses_are_lost() -> None:
+    correspondences, estimate = _scene()
+    failed = dataclasses.replace(estimate, status=torch.tensor(int(SolveStatus.DEGENERATE), dtype=torch.int8))
+    assert _judge(correspondences, failed) == (ObjectState.LOST, "no pose: degenerate")
+    nan = dataclasses.replace(estimate, covariance=torch.full((6, 6), float("nan")))
+    assert _judge(correspondences, nan)[0] is ObjectState.LOST
+    far = dataclasses.replace(estimate, pose=Pose(estimate.pose.rotation, torch.tensor([0.0, 0.0, 100.0])))
+    assert "implausible distance" in _judge(correspondences, far)[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("detector_threshold", 1.5),
+        ("max_chi_square", 0.0),
+        ("min_inliers", 3),
+        ("max_distance", 0.1),
+        ("valid_presence", 0.1),
+        ("robust_scale", float("nan")),
+        ("max_candidates", 0),
+    ],
+)
+def test_config_names_the_wrong_field(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        EstimatorConfig(**{field: value})
