@@ -1,0 +1,53 @@
+"""How a scene is lit: a sky and a ground, a few lamps, and the camera's exposure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_LIGHTS = 4
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Light:
+    """A lamp: parallel light, or a point in the scene.
+
+    Args:
+        vector: camera frame; the direction towards the lamp, or its position in metres if ``point``.
+        color: linear RGB; 1 lights a white surface that faces the lamp fully.
+        point: whether ``vector`` is a position.
+    """
+
+    vector: Triple
+    color: Triple = (1.0, 1.0, 1.0)
+    point: bool = False
+
+
+@dataclass(frozen=True)
+class Lighting:
+    """The light of one picture. The default is a bright room seen by a camera with a lamp over its left shoulder.
+
+    Args:
+        sky: linear RGB light on a surface that faces ``up``.
+        ground: the same for a surface that faces down; between them it is blended.
+        up: direction of the sky, camera frame (y points down).
+        lights: at most ``MAX_LIGHTS`` lamps.
+        specular: strength of the highlights (Blinn-Phong), 0 is matt.
+        shininess: exponent of the highlights.
+        exposure: factor on the light that reaches the camera; above 1 the bright parts saturate.
+
+    Raises:
+        ValueError: if there are too many lamps.
+    """
+
+    sky: Triple = (0.55, 0.55, 0.58)
+    ground: Triple = (0.3, 0.28, 0.26)
+    up: Triple = (0.0, -1.0, 0.0)
+    lights: tuple[Light, ...] = (Light((-0.4, -0.8, -0.6), (0.5, 0.49, 0.46)),)
+    specular: float = 0.1
+    shininess: float = 30.0
+    exposure: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.lights) > MAX_LIGHTS:
+            raise ValueError(f"lights: expected at most {MAX_LIGHTS}, got {len(self.lights)}")

@@ -1,0 +1,386 @@
+"""A headless renderer: meshes at poses seen by an OpenCV camera, in colour, with masks, depth and object coordinates.
+
+One OpenGL context without a window (EGL: a GPU where there is one, software elsewhere) holds the meshes. Pixel centres
+are at integer coordinates; the camera looks along z with x to the right and y down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.objects.mesh import PLAIN_GREY, TriangleMesh
+from pnp_ros.rendering.lens_warp import LensWarp
+from pnp_ros.rendering.lighting import MAX_LIGHTS, Light, Lighting
+from pnp_ros.rendering.shading_normals import corner_normals
+from pnp_ros.types import Pose
+
+if TYPE_CHECKING:
+    import moderngl
+
+Item = tuple[int, Pose | Tensor | NDArray]
+MAX_ITEMS = 255  # a pixel's item is stored in a byte
+
+_VERTEX_SHADER = """
+#version 330
+uniform mat4 T_camera_object;
+uniform mat4 projection;
+in vec3 position; in vec3 normal; in vec2 uv; in vec3 color;
+out vec3 object_point; out vec3 camera_point; out vec3 camera_normal; out vec2 texture_uv; out vec3 vertex_color;
+void main() {
+    vec4 p = T_camera_object * vec4(position, 1.0);
+    object_point = position; camera_point = p.xyz; camera_normal = mat3(T_camera_object) * normal;
+    texture_uv = uv; vertex_color = color;
+    gl_Position = projection * p;
+}
+"""
+# colours are squared and rooted for the camera's response curve: nearly sRGB, and much cheaper than pow()
+_COLOR_SHADER = """
+#version 330
+uniform sampler2D picture;
+uniform vec3 sky; uniform vec3 ground; uniform vec3 up;
+uniform int num_lights; uniform vec4 light_vector[MAX_LIGHTS]; uniform vec3 light_color[MAX_LIGHTS];
+uniform float specular; uniform float shininess; uniform float exposure;
+in vec3 camera_point; in vec3 camera_normal; in vec2 texture_uv; in vec3 vertex_color;
+out vec4 rgba;
+void main() {
+    vec3 n = normalize(camera_normal), view = -normalize(camera_point);
+    if (dot(n, view) < 0.0) n = -n;
+    vec3 albedo = texture(picture, texture_uv).rgb * vertex_color;
+    vec3 diffuse = mix(ground, sky, 0.5 + 0.5 * dot(n, up)), highlight = vec3(0.0);
+    for (int i = 0; i < num_lights; ++i) {
+        vec3 l = normalize(light_vector[i].xyz - light_vector[i].w * camera_point);
+        float facing = max(dot(n, l), 0.0);
+        diffuse += facing * light_color[i];
+        if (specular > 0.0 && facing > 0.0)
+            highlight += specular * pow(max(dot(n, normalize(l + view)), 0.0), shininess) * light_color[i];
+    }
+    rgba = vec4(sqrt(clamp(exposure * (albedo * albedo * diffuse + highlight), 0.0, 1.0)), 1.0);
+}
+""".replace("MAX_LIGHTS", str(MAX_LIGHTS))
+_GEOMETRY_SHADER = """
+#version 330
+uniform float item;
+in vec3 object_point; in vec3 camera_point;
+layout(location = 0) out vec4 point_and_depth;
+layout(location = 1) out float item_index;
+void main() { point_and_depth = vec4(object_point, camera_point.z); item_index = item; }
+"""
+
+
+class RendererError(RuntimeError):
+    """No picture can be rendered on this machine; the message says what to install."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """One picture and what is where in it.
+
+    Args:
+        rgb: (H, W, 3) uint8, edges smoothed.
+        mask: (H, W) uint8, the item seen at the pixel's centre, counted from 1; 0 is background.
+        object_coordinates: (H, W, 3) float32, that item's surface point in metres, its object frame; 0 elsewhere.
+        depth: (H, W) float32, z in the camera frame in metres; 0 elsewhere.
+        coverage: (H, W) uint8, share of the pixel that items cover, 255 is all of it.
+    """
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    object_coordinates: NDArray[np.float32]
+    depth: NDArray[np.float32]
+    coverage: NDArray[np.uint8]
+
+
+@dataclass
+class _MeshBuffers:
+    """A mesh in the context's memory."""
+
+    color: moderngl.VertexArray
+    geometry: moderngl.VertexArray
+    texture: moderngl.Texture
+    resources: list[Any]
+    center: NDArray[np.float32]
+    radius: float
+
+
+class Renderer:
+    """One headless OpenGL context and the meshes in it. To be used by the thread that made it.
+
+    Args:
+        supersampling: colours are rendered at this many times the width and height and averaged, against jagged edges.
+
+    Raises:
+        RendererError: if there is no OpenGL to be had; the message names the packages to install.
+    """
+
+    def __init__(self, supersampling: int = 2) -> None:
+        self._context = _create_context()
+        self._supersampling = supersampling
+        with self._context as context:
+            self._color_program = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_COLOR_SHADER)
+            self._geometry_program = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_GEOMETRY_SHADER)
+        self._meshes: dict[int, _MeshBuffers] = {}
+        self._next_handle = 0
+        self._targets: dict[tuple[int, int, str], moderngl.Framebuffer] = {}
+        self._lenses: dict[tuple, LensWarp] = {}
+
+    @property
+    def device_name(self) -> str:
+        """What renders: a GPU's name, or llvmpipe for software."""
+        return str(self._context.info["GL_RENDERER"])
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the context and all in it; the renderer cannot be used afterwards."""
+        self._context.release()
+
+    def add(self, mesh: TriangleMesh) -> int:
+        """Upload a mesh; the handle names it in :meth:`render`."""
+        handle, self._next_handle = self._next_handle, self._next_handle + 1
+        with self._context:
+            self._meshes[handle] = self._upload(mesh)
+        return handle
+
+    def remove(self, handle: int) -> None:
+        """Free a mesh."""
+        with self._context:
+            for resource in self._meshes.pop(handle).resources:
+                resource.release()
+
+    def render(
+        self,
+        items: Sequence[Item],
+        camera: Camera,
+        lighting: Lighting | None = None,
+        background: ArrayLike | None = None,
+    ) -> Rendering:
+        """Render meshes at poses.
+
+        Args:
+            items: pairs of a handle and ``T_camera_object`` (a :class:`Pose` or a 4x4 matrix, metres).
+            camera: one camera of any lens model. A distorted picture is warped from a pinhole one; its mask,
+                coordinates and depth are then those of the nearest pinhole pixel.
+            lighting: default :class:`Lighting`.
+            background: (H, W, 3) uint8, or one RGB colour; default black.
+
+        Raises:
+            ValueError: if there are more than ``MAX_ITEMS`` items, an unknown handle, or a malformed pose or
+                background.
+        """
+        lens = None if camera.model is CameraModel.PINHOLE else self._lens(camera)
+        view = self._view(items, camera if lens is None else lens.pinhole)
+        with self._context:
+            rgba = self._draw_color(view, lighting or Lighting())
+            geometry, mask = self._draw_geometry(view)
+        if lens is not None:
+            rgba, geometry, mask = lens.warp(rgba), lens.warp_nearest(geometry), lens.warp_nearest(mask)
+        rgb = np.ascontiguousarray(rgba[..., :3]) if background is None else composite(rgba, background)
+        return Rendering(
+            rgb=rgb,
+            mask=mask,
+            object_coordinates=np.ascontiguousarray(geometry[..., :3]),
+            depth=np.ascontiguousarray(geometry[..., 3]),
+            coverage=np.ascontiguousarray(rgba[..., 3]),
+        )
+
+    def render_rgba(self, items: Sequence[Item], camera: Camera, lighting: Lighting | None = None) -> NDArray[np.uint8]:
+        """(H, W, 4) uint8 colour times coverage, and coverage: the quick way to training pictures; pinhole only.
+
+        Raises:
+            ValueError: as :meth:`render`, and if the camera is no pinhole.
+        """
+        if camera.model is not CameraModel.PINHOLE:
+            raise ValueError(f"camera: expected a pinhole, got {camera.model.value}")
+        with self._context:
+            return self._draw_color(self._view(items, camera), lighting or Lighting())
+
+    def _upload(self, mesh: TriangleMesh) -> _MeshBuffers:
+        context, corners = self._context, mesh.faces.reshape(-1)
+        rows = np.zeros((len(corners), 11), np.float32)
+        rows[:, :3] = mesh.vertices[corners]
+        rows[:, 3:6] = corner_normals(mesh).reshape(-1, 3)
+        texture = np.full((1, 1, 3), 255, np.uint8)
+        if mesh.texture is not None and mesh.uv is not None:
+            texture = mesh.texture
+            rows[:, 6:8] = mesh.uv[corners]
+            rows[:, 8:] = 1.0
+        else:
+            rows[:, 8:] = (
+                PLAIN_GREY / 255 if mesh.vertex_colors is None else mesh.vertex_colors[corners] / np.float32(255)
+            )
+        vertices, index = np.unique(rows, axis=0, return_inverse=True)
+        vertex_buffer = context.buffer(np.ascontiguousarray(vertices))
+        index_buffer = context.buffer(index.astype(np.int32))
+        picture = context.texture(texture.shape[1::-1], 3, np.ascontiguousarray(texture[::-1]), alignment=1)
+        picture.build_mipmaps()
+        picture.anisotropy = 4.0
+        color = context.vertex_array(
+            self._color_program, [(vertex_buffer, "3f 3f 2f 3f", "position", "normal", "uv", "color")], index_buffer
+        )
+        geometry = context.vertex_array(self._geometry_program, [(vertex_buffer, "3f 32x", "position")], index_buffer)
+        low, high = mesh.bounds
+        return _MeshBuffers(
+            color=color,
+            geometry=geometry,
+            texture=picture,
+            resources=[color, geometry, picture, vertex_buffer, index_buffer],
+            center=(low + high) / 2,
+            radius=float(np.linalg.norm(high - low) / 2),
+        )
+
+    def _view(self, items: Sequence[Item], camera: Camera) -> _View:
+        if len(items) > MAX_ITEMS:
+            raise ValueError(f"items: expected at most {MAX_ITEMS}, got {len(items)}")
+        meshes, matrices = [], []
+        near, far = np.inf, 0.0
+        for handle, pose in items:
+            if handle not in self._meshes:
+                raise ValueError(f"items: {handle} is no handle of this renderer's meshes")
+            mesh, matrix = self._meshes[handle], _matrix(pose)
+            z = float(matrix[2, :3] @ mesh.center + matrix[2, 3])
+            near, far = min(near, z - mesh.radius), max(far, z + mesh.radius)
+            meshes.append(mesh)
+            matrices.append(matrix)
+        far = max(far * 1.01, 1e-3)
+        near = float(np.clip(near * 0.99, far * 1e-4, far * 0.99))
+        return _View(meshes, matrices, _projection(camera, near, far), (camera.width, camera.height))
+
+    def _draw_color(self, view: _View, lighting: Lighting) -> NDArray[np.uint8]:
+        program = self._color_program
+        for name in ("sky", "ground", "up", "specular", "shininess", "exposure"):
+            _set(program, name, getattr(lighting, name))
+        lights = [*lighting.lights, *[Light((0.0, 0.0, 0.0))] * (MAX_LIGHTS - len(lighting.lights))]
+        _set(program, "num_lights", len(lighting.lights))
+        _set(program, "light_vector", [(*light.vector, float(light.point)) for light in lights])
+        _set(program, "light_color", [light.color for light in lights])
+        factor = self._supersampling
+        size = (view.size[0] * factor, view.size[1] * factor)
+        pixels = _read(self._draw(view, program, "color", size), 4, 0, np.uint8)
+        if factor == 1:
+            return pixels
+        import cv2
+
+        return np.asarray(cv2.resize(pixels, view.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    def _draw_geometry(self, view: _View) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        target = self._draw(view, self._geometry_program, "geometry", view.size)
+        return _read(target, 4, 0, np.float32), _read(target, 1, 1, np.uint8)[..., 0]
+
+    def _draw(self, view: _View, program: moderngl.Program, kind: str, size: tuple[int, int]) -> moderngl.Framebuffer:
+        target = self._target(size, kind)
+        target.use()
+        target.clear()
+        self._context.enable_only(self._context.DEPTH_TEST)
+        _set(program, "projection", view.projection.T)
+        for index, (mesh, matrix) in enumerate(zip(view.meshes, view.matrices)):
+            _set(program, "T_camera_object", matrix.T)
+            _set(program, "item", (index + 1) / 255.0)
+            mesh.texture.use(0)
+            (mesh.color if kind == "color" else mesh.geometry).render()
+        return target
+
+    def _target(self, size: tuple[int, int], kind: str) -> moderngl.Framebuffer:
+        key = (*size, kind)
+        if key not in self._targets:
+            context = self._context
+            pixels = [context.renderbuffer(size, 4)]
+            if kind == "geometry":
+                pixels = [context.renderbuffer(size, 4, dtype="f4"), context.renderbuffer(size, 1)]
+            self._targets[key] = context.framebuffer(pixels, context.depth_renderbuffer(size))
+        return self._targets[key]
+
+    def _lens(self, camera: Camera) -> LensWarp:
+        key = (camera.model, *camera.intrinsics.tolist(), *camera.distortion.tolist(), camera.width, camera.height)
+        if key not in self._lenses:
+            self._lenses[key] = LensWarp(camera)
+        return self._lenses[key]
+
+
+@dataclass(frozen=True)
+class _View:
+    """The meshes to draw, checked, and the projection to draw them with."""
+
+    meshes: list[_MeshBuffers]
+    matrices: list[NDArray[np.float32]]
+    projection: NDArray[np.float32]
+    size: tuple[int, int]
+
+
+def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint8]:
+    """Lay a picture over a background.
+
+    Args:
+        rgba: (H, W, 4) uint8, colour already multiplied by coverage, as :meth:`Renderer.render_rgba` gives it.
+        background: (H, W, 3) uint8, or one RGB colour.
+
+    Raises:
+        ValueError: if the background has another size.
+    """
+    below = np.asarray(background)
+    if below.shape not in ((3,), (*rgba.shape[:2], 3)):
+        raise ValueError(f"background: expected shape (3,) or ({rgba.shape[0]}, {rgba.shape[1]}, 3), got {below.shape}")
+    through = below.astype(np.uint16) * (255 - rgba[..., 3:].astype(np.uint16)) // 255
+    return np.minimum(rgba[..., :3] + through, 255).astype(np.uint8)
+
+
+def _create_context() -> moderngl.Context:
+    # llvmpipe's threads cost more than they give on pictures this small, and several renderers share the cores
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    try:
+        import moderngl
+
+        settings: dict[str, Any] = {"backend": "egl"}
+        context = moderngl.create_context(standalone=True, require=330, **settings)
+    except ImportError as error:
+        raise RendererError("rendering needs the Python package moderngl: pip install moderngl") from error
+    except Exception as error:  # glcontext raises bare Exceptions
+        raise RendererError(
+            f"no headless OpenGL ({error}). On Debian or Ubuntu: apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
+        ) from error
+    return context
+
+
+def _matrix(pose: Pose | Tensor | NDArray) -> NDArray[np.float32]:
+    if isinstance(pose, Pose):
+        pose = pose.matrix()
+    array = pose.detach().cpu().numpy() if isinstance(pose, Tensor) else np.asarray(pose)
+    if array.shape != (4, 4) or not np.isfinite(array).all():
+        raise ValueError(f"items: expected a finite 4x4 pose, got shape {array.shape}")
+    return array.astype(np.float32)
+
+
+def _projection(camera: Camera, near: float, far: float) -> NDArray[np.float32]:
+    """Clip coordinates of camera points. The first row of the picture is OpenGL's lowest, so reading needs no flip."""
+    fx, fy, cx, cy = camera.intrinsics.reshape(4).tolist()
+    matrix = np.zeros((4, 4))
+    matrix[0, 0], matrix[0, 2] = 2 * fx / camera.width, 2 * (cx + 0.5) / camera.width - 1
+    matrix[1, 1], matrix[1, 2] = 2 * fy / camera.height, 2 * (cy + 0.5) / camera.height - 1
+    matrix[2, 2], matrix[2, 3] = (far + near) / (far - near), -2 * far * near / (far - near)
+    matrix[3, 2] = 1.0
+    return matrix.astype(np.float32)
+
+
+def _set(program: moderngl.Program, name: str, value: Any) -> None:
+    if name in program:  # a compiler drops what it finds unused
+        uniform: Any = program[name]
+        uniform.write(np.asarray(value, dtype=np.int32 if isinstance(value, int) else np.float32).tobytes())
+
+
+def _read(target: moderngl.Framebuffer, channels: int, attachment: int, dtype: type) -> NDArray:
+    data = target.read(components=channels, attachment=attachment, dtype="f1" if dtype is np.uint8 else "f4")
+    return np.frombuffer(data, dtype=dtype).reshape(target.height, target.width, channels)
