@@ -1,0 +1,343 @@
+"""BPnP: the exact gradient of a PnP solution, by the implicit function theorem.
+
+Chen, Parra, Cao, Li, Chin, "End-to-End Learnable Geometric Vision by Backpropagating PnP Optimization" (CVPR 2020,
+arXiv 1909.06043), section 3. The pose minimises ``C(delta; z) = 1/2 sum rho(|r|^2)`` with whitened residuals
+``r = W (pi(y) - u)``, ``y = exp(dtheta) q + t + dt``, ``q = R X``; ``z`` is any of the data. At the minimum the
+gradient ``g = dC / d delta`` vanishes, so ``d delta / d z = -H^-1 dg/dz`` with the exact Hessian ``H`` of ``C``.
+For a loss whose gradient on the pose is ``v``, with ``a = H^-1 v``, the gradient on the data is ``-d(a . g)/dz``.
+
+All of it is closed form and batched. Per point, with ``J = d pi / d y``, ``e = W J m`` and ``m = a_t + a_theta x q``:
+
+    c = rho' W r                               (pixel gradient of the cost)
+    b = J^T c                                  (its pull-back to camera space)
+    M = W (rho' I + 2 rho'' r r^T) W           (pixel Hessian of the cost)
+    P = J^T M J + sum_k c_k (d^2 pi_k / d y^2) (Hessian in camera space)
+
+    H       = sum A^T P A + [0, 0; 0, (b q^T + q b^T) / 2 - (b . q) I],   A = [I, -hat(q)]
+    d u     = M J m                   d X = -R^T (P m + b x a_theta)
+    d w     = -((2 rho'' (r . e) r + rho' e) o (pi - u) + rho' r o (J m))
+    d (cx, cy) = -sum M J m           d (fx, fy) = -sum (M J m o (pi - c) + c o (J m)) / f
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.geometry import se3, so3
+from pnp_ros.kernels.lm_problem import BEHIND_PENALTY
+from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
+from pnp_ros.types import Correspondences, Pose, PoseEstimate
+
+_MAX_STEPS = 30
+_NOT_STATIONARY = 1e-2  # squared distance from the minimum in standard deviations: such a pose gets no gradient
+_SMALLEST_PIVOT = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the scaled Hessian's Cholesky factor
+
+
+def implicit_pose(
+    correspondences: Correspondences, camera: Camera, estimate: PoseEstimate, loss: RobustLoss | None = None
+) -> Pose:
+    """The pose of an estimate, differentiable with respect to the data that led to it.
+
+    First order gradients flow to image points, object points, weights, ``camera.intrinsics`` and
+    ``camera.distortion``; they do not depend on how the pose was found. A pose that is not yet a minimum of the cost
+    (say, of EPnP) is first brought to it by Newton steps on the exact Hessian, so the value may differ from
+    ``estimate.pose``. Where the estimate is not usable, or the minimum is degenerate, gradients are zero.
+
+    Args:
+        correspondences: (..., N) points in pixels and metres.
+        camera: the camera of the image points; its tensors may require gradients.
+        estimate: a solution of the same problem; ``estimate.pose`` starts the Newton steps.
+        loss: the robust loss of the stated cost (None: Gaussian).
+
+    Returns:
+        ``T_camera_object``, batch shape (...).
+    """
+    rotation, translation = _ImplicitPose.apply(
+        correspondences.image_points,
+        correspondences.object_points,
+        correspondences.weights,
+        camera.intrinsics,
+        camera.distortion,
+        camera,
+        Pose(estimate.pose.rotation.detach(), estimate.pose.translation.detach()),
+        estimate.usable,
+        loss or Gaussian(),
+    )
+    return Pose(rotation, translation)
+
+
+def reprojection_loss(
+    pose: Pose, correspondences: Correspondences, camera: Camera, target: Pose, *, regularisation: float = 1.0
+) -> Tensor:
+    """Training loss (...) in px^2 of a network whose keypoints led to ``pose`` (arXiv 1909.06043, section 5.1).
+
+    ``mean |pi(X; pose) - pi(X; target)|^2 + regularisation * mean |u - pi(X; pose)|^2``. Very different image points
+    share one pose; the second term asks the predicted points to conform to it and keeps the training stable. Both
+    means are over points with a non-zero weight. On its own this loss does not train a random network: put a
+    heat-map or coordinate loss beside it.
+
+    Args:
+        pose: of :func:`implicit_pose`, batch shape (...).
+        correspondences: the predicted points.
+        camera: of the image points.
+        target: the true pose.
+        regularisation: the paper's lambda.
+    """
+    seen = (correspondences.weights > 0).any(-1)
+    pixels = camera.project(pose.transform(correspondences.object_points))
+    goal = camera.project(target.transform(correspondences.object_points))
+    squares = (pixels - goal).square().sum(-1)
+    squares = squares + regularisation * (correspondences.image_points - pixels).square().sum(-1)
+    return torch.where(seen, squares, torch.zeros_like(squares)).sum(-1) / seen.sum(-1).clamp(min=1)
+
+
+class _ImplicitPose(torch.autograd.Function):
+    """Newton to the minimum forward; one 6x6 solve and the formulas of the module's docstring backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image_points: Tensor,
+        object_points: Tensor,
+        weights: Tensor,
+        intrinsics: Tensor,
+        distortion: Tensor,
+        camera: Camera,
+        start: Pose,
+        usable: Tensor,
+        loss: RobustLoss,
+    ) -> tuple[Tensor, Tensor]:
+        problem = _Problem(image_points, object_points, weights, camera, usable, loss)
+        pose = problem.from_centroid(problem.minimise(problem.to_centroid(start)))
+        ctx.save_for_backward(
+            image_points, object_points, weights, intrinsics, distortion, pose.rotation, pose.translation, usable
+        )
+        ctx.camera, ctx.loss = camera, loss
+        return pose.rotation, pose.translation
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_rotation: Tensor, grad_translation: Tensor) -> tuple[Tensor | None, ...]:
+        image_points, object_points, weights, intrinsics, distortion, rotation, translation, usable = ctx.saved_tensors
+        camera = replace(ctx.camera, intrinsics=intrinsics, distortion=distortion)
+        problem = _Problem(image_points, object_points, weights, camera, usable, ctx.loss)
+        # d loss / d dtheta: the skew part of grad_rotation rotation^T
+        upstream = torch.cat([grad_translation, 2.0 * so3.vee(grad_rotation @ rotation.mT)], dim=-1)
+        gradients = problem.pull_back(Pose(rotation, translation), upstream, with_distortion=ctx.needs_input_grad[4])
+        inputs = (image_points, object_points, weights, intrinsics, distortion)
+        fitted = [None if g is None else g.sum_to_size(x.shape) for g, x in zip(gradients, inputs, strict=True)]
+        return (*fitted, None, None, None, None)
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """The cost to second order at a pose; names as in the module's docstring."""
+
+    q: Tensor  # (..., N, 3) m
+    y: Tensor  # (..., N, 3) m
+    weights: Tensor  # (..., N, 2) 1/px, zero for points that do not count
+    pixels: Tensor  # (..., N, 2)
+    jacobian: Tensor  # (..., N, 2, 3) px/m
+    offset: Tensor  # (..., N, 2) px, pi(y) - u
+    residual: Tensor  # (..., N, 2) sigmas, W offset
+    c: Tensor  # (..., N, 2)
+    rho1: Tensor  # (..., N, 1) rho'
+    rho2: Tensor  # (..., N, 1) rho''
+    curvature: Tensor  # (..., N, 3, 3) sum_k c_k d^2 pi_k / d y^2
+    cost: Tensor  # (...)
+    gradient: Tensor  # (..., 6) double precision from here on
+    hessian: Tensor  # (..., 6, 6)
+    gauss_newton_diagonal: Tensor  # (..., 6)
+
+
+class _Problem:
+    """One batch of weighted, robust PnP problems."""
+
+    def __init__(
+        self,
+        image_points: Tensor,
+        object_points: Tensor,
+        weights: Tensor,
+        camera: Camera,
+        usable: Tensor,
+        loss: RobustLoss,
+    ) -> None:
+        # Points that do not count, and all of an unusable problem, may hold anything, NaN too.
+        self.active = (weights != 0).any(-1, keepdim=True) & usable[..., None, None]
+        self.image_points = image_points
+        object_points = torch.where(self.active, object_points, torch.zeros_like(object_points))
+        # About the centroid, held constant: translation and rotation are then well separated.
+        self.centroid = object_points.sum(-2, keepdim=True) / self.active.sum(-2, keepdim=True).clamp(min=1)
+        self.object_points = object_points - self.centroid
+        self.weights = torch.where(self.active, weights, torch.zeros_like(weights))
+        self.camera = camera
+        self.usable = usable
+        self.loss = loss
+
+    def to_centroid(self, pose: Pose) -> Pose:
+        """The pose of the points about their centroid."""
+        return Pose(pose.rotation, pose.transform(self.centroid).squeeze(-2))
+
+    def from_centroid(self, pose: Pose) -> Pose:
+        """The inverse of :meth:`to_centroid`."""
+        return Pose(pose.rotation, pose.transform(-self.centroid).squeeze(-2))
+
+    def expand(self, pose: Pose) -> _Expansion:
+        """Cost, gradient and exact Hessian at a pose of the centred points."""
+        q = self.object_points @ pose.rotation.mT
+        y = q + pose.translation[..., None, :]
+        # A point that the camera cannot see costs a constant; a stand-in keeps its values finite.
+        seen = self.active & _visible(self.camera, y)[..., None]
+        y = torch.where(seen, y, y.new_tensor([0.0, 0.0, 1.0]))
+        pixels, jacobian = self.camera.project_with_jacobian(y)
+        offset = torch.where(seen, pixels - self.image_points, BEHIND_PENALTY * self.camera.intrinsics[..., None, :2])
+        cost = 0.5 * self.loss.rho((self.weights * offset).square().sum(-1)).sum(-1)
+        weights = torch.where(seen, self.weights, torch.zeros_like(self.weights))
+        residual = torch.where(seen, weights * offset, torch.zeros_like(pixels))
+        squared = residual.square().sum(-1)
+        rho1, rho2 = self.loss.weight(squared)[..., None], self.loss.weight_slope(squared)[..., None]
+        c = rho1 * weights * residual
+        curvature = _curvature(self.camera, y, c)
+        b = (c[..., None, :] @ jacobian).squeeze(-2)
+
+        rows = _lift(q, weights[..., None] * jacobian)  # (..., N, 2, 6): d residual / d delta
+        slopes = (residual[..., None, :] @ rows).squeeze(-2)  # (..., N, 6)
+        flat = rows.flatten(-3, -2)
+        gauss_newton = flat.mT @ (rho1[..., None] * rows).flatten(-3, -2)
+        hessian = gauss_newton + 2.0 * slopes.mT @ (rho2 * slopes)
+        hessian = hessian + _lift(q, _lift(q, curvature).mT).sum(-3)
+        turn = b.mT @ q
+        bend = 0.5 * (turn + turn.mT) - torch.eye(3).to(turn) * turn.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        hessian = hessian + torch.nn.functional.pad(bend, (3, 0, 3, 0))
+        return _Expansion(
+            q=q,
+            y=y,
+            weights=weights,
+            pixels=pixels,
+            jacobian=jacobian,
+            offset=offset,
+            residual=residual,
+            c=c,
+            rho1=rho1,
+            rho2=rho2,
+            curvature=curvature,
+            cost=cost,
+            gradient=(rho1 * slopes).sum(-2).double(),
+            hessian=hessian.double(),
+            gauss_newton_diagonal=gauss_newton.diagonal(dim1=-2, dim2=-1).double(),
+        )
+
+    def minimise(self, pose: Pose) -> Pose:
+        """Levenberg-Marquardt with the exact Hessian; at once where the pose is a minimum already."""
+        at = self.expand(pose)
+        damping = torch.zeros_like(at.cost, dtype=torch.float64)
+        for _ in range(_MAX_STEPS):
+            damped = at.hessian + torch.diag_embed(damping[..., None] * at.gauss_newton_diagonal)
+            step = -_solve(damped, at.gradient, at.cost.dtype)
+            decrease = -(step * at.gradient).sum(-1)  # NaN where the Hessian is not positive definite
+            settled = decrease < 10.0 * torch.finfo(at.cost.dtype).eps * (1.0 + at.cost)
+            done = ~self.usable | (settled & (damping < 1.0)) | (damping > 1e8)
+            if bool(done.all()):
+                break
+            step = torch.where((done | decrease.isnan())[..., None], torch.zeros_like(step), step).to(pose.translation)
+            trial_pose = se3.retract(pose, step)
+            trial = self.expand(trial_pose)
+            better = ~decrease.isnan() & ~done & (trial.cost <= at.cost)
+            pose = Pose(
+                _select(better, trial_pose.rotation, pose.rotation),
+                _select(better, trial_pose.translation, pose.translation),
+            )
+            at = _Expansion(**{name: _select(better, getattr(trial, name), value) for name, value in vars(at).items()})
+            damping = torch.where(better, damping / 10.0, (damping * 10.0).clamp(min=1e-3))
+            damping = torch.where(damping < 1e-4, torch.zeros_like(damping), damping)
+        return pose
+
+    def pull_back(self, pose: Pose, upstream: Tensor, *, with_distortion: bool) -> list[Tensor | None]:
+        """Gradients on image points, object points, weights, intrinsics and distortion, of ``upstream . delta``."""
+        lever = (self.centroid @ pose.rotation.mT).squeeze(-2)
+        shift = torch.cat([torch.zeros_like(lever), torch.linalg.cross(lever, upstream[..., :3])], dim=-1)
+        at = self.expand(self.to_centroid(pose))
+        rhs = torch.stack([(upstream - shift).double(), at.gradient], dim=-1)
+        direction, newton = _solve(at.hessian, rhs, at.cost.dtype).unbind(-1)
+        sound = (newton * at.gradient).sum(-1) < _NOT_STATIONARY  # False for NaN
+        direction = torch.where(sound[..., None], direction, torch.zeros_like(direction)).to(at.y)
+
+        turn = direction[..., None, 3:]
+        m = direction[..., None, :3] + torch.linalg.cross(turn, at.q)
+        moved = (at.jacobian @ m[..., None]).squeeze(-1)  # J m
+        e = at.weights * moved
+        alpha = 2.0 * at.rho2 * (at.residual * e).sum(-1, keepdim=True) * at.residual + at.rho1 * e
+        on_pixels = at.weights * alpha  # M J m
+        b = (at.c[..., None, :] @ at.jacobian).squeeze(-2)
+        on_y = (on_pixels[..., None, :] @ at.jacobian + m[..., None, :] @ at.curvature).squeeze(-2)  # P m
+        focal, centre = self.camera.intrinsics[..., None, :2], self.camera.intrinsics[..., None, 2:]
+        on_focal = (on_pixels * (at.pixels - centre) + at.c * moved) / focal
+        on_distortion = _distortion_gradient(self.camera, at.y, on_pixels, at.c, m) if with_distortion else None
+        return [
+            on_pixels,
+            -((on_y + torch.linalg.cross(b, turn.expand_as(b))) @ pose.rotation),
+            -(alpha * at.offset + at.rho1 * at.residual * moved),
+            -torch.cat([on_focal, on_pixels], dim=-1).sum(-2),
+            on_distortion,
+        ]
+
+
+def _visible(camera: Camera, y: Tensor) -> Tensor:
+    """(..., N) whether camera points can be projected; as in the solver, which counts the others a constant cost."""
+    least = -0.999 if camera.model is CameraModel.KANNALA_BRANDT else 1e-3
+    return y[..., 2] > least * y.norm(dim=-1)
+
+
+def _lift(q: Tensor, rows: Tensor) -> Tensor:
+    """``rows A`` (..., N, K, 6) of rows (..., N, K, 3), with ``A = [I, -hat(q)] = d y / d delta``."""
+    return torch.cat([rows, torch.linalg.cross(q[..., None, :].expand_as(rows), rows)], dim=-1)
+
+
+def _select(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(condition.reshape(condition.shape + (1,) * (yes.ndim - condition.ndim)), yes, no)
+
+
+def _solve(hessian: Tensor, rhs: Tensor, data_dtype: torch.dtype) -> Tensor:
+    """``hessian^-1 rhs`` in double precision; NaN where it is not safely positive definite for data of that dtype."""
+    vector = rhs.ndim < hessian.ndim
+    rhs = rhs[..., None] if vector else rhs
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    scale = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).rsqrt()[..., None]
+    factor, info = torch.linalg.cholesky_ex(scale * hessian * scale.mT)
+    sound = (info == 0) & (factor.diagonal(dim1=-2, dim2=-1).amin(-1) > _SMALLEST_PIVOT[data_dtype])
+    eye = torch.eye(6).to(factor).expand_as(factor)
+    solution = scale * torch.cholesky_solve(scale * rhs, torch.where(sound[..., None, None], factor, eye))
+    solution = torch.where(sound[..., None, None], solution, torch.full_like(solution, torch.nan))
+    return solution.squeeze(-1) if vector else solution
+
+
+def _curvature(camera: Camera, y: Tensor, c: Tensor) -> Tensor:
+    """``sum_k c_k d^2 pi_k / d y^2`` (..., N, 3, 3) at camera points y (..., N, 3), for c (..., N, 2)."""
+    if camera.model is CameraModel.PINHOLE:
+        depth = y[..., 2:]
+        mixed = -c * camera.intrinsics[..., None, :2] / depth.square()
+        twice = -2.0 * (mixed * y[..., :2]).sum(-1, keepdim=True) / depth
+        last = torch.cat([mixed, twice], dim=-1)
+        top = torch.nn.functional.pad(mixed[..., None], (2, 0))
+        return torch.cat([top, last[..., None, :]], dim=-2)
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        _, jacobian = camera.project_with_jacobian(y)
+        b = (c[..., None, :] @ jacobian).squeeze(-2)
+        rows = [torch.autograd.grad(b[..., i].sum(), y, retain_graph=True)[0] for i in range(3)]
+    return torch.stack(rows, dim=-2)
+
+
+def _distortion_gradient(camera: Camera, y: Tensor, on_pixels: Tensor, c: Tensor, m: Tensor) -> Tensor:
+    """``-d/dD (on_pixels . pi + c . J m)`` summed over the points, (..., D)."""
+    with torch.enable_grad():
+        distortion = camera.distortion.detach().expand(*y.shape[:-2], -1).requires_grad_()
+        pixels, jacobian = replace(camera, distortion=distortion).project_with_jacobian(y.detach())
+        value = (on_pixels * pixels + c * (jacobian @ m[..., None]).squeeze(-1)).sum()
+        return -torch.autograd.grad(value, distortion, materialize_grads=True)[0]
