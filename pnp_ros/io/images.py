@@ -1,0 +1,250 @@
+"""Pictures: a message's bytes, a file, a folder or a video to RGB arrays, and back to files.
+
+Everywhere a picture is (H, W, 3) uint8 RGB, row-major, owned by the caller.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pnp_ros.io.encodings import ENCODINGS, Encoding
+
+Picture = NDArray[np.uint8]
+Buffer = bytes | bytearray | memoryview | NDArray[Any]  # anything with the buffer protocol, array.array as well
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+DEFAULT_RATE = 30.0  # pictures a second, where the source does not say
+
+
+class ImageError(ValueError):
+    """A picture cannot be decoded, read or written; the message names the field or file."""
+
+
+def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, is_bigendian: bool = False) -> Picture:
+    """Decode the fields of a ``sensor_msgs/Image``.
+
+    Args:
+        data: ``step * height`` bytes, more for the planar formats (nv12, nv21: 3/2; nv24: 3).
+        width: pixels.
+        height: pixels.
+        encoding: a name of ``sensor_msgs/image_encodings``: rgb, bgr, rgba, bgra, mono, bayer_* (8 and 16 bit), 8UC1,
+            8UC3, 8UC4, 16UC1, 16UC3, 16UC4 (BGR order), yuv422 (uyvy), yuv422_yuy2 (yuyv), nv21, nv24; also nv12.
+            16-bit values are scaled to 8 bit; YUV is BT.601.
+        step: bytes a row, padding included.
+        is_bigendian: byte order of 16-bit values.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+
+    Raises:
+        ImageError: if a field is unknown or contradicts another; the message names it.
+    """
+    layout = ENCODINGS.get(encoding)
+    if layout is None:
+        raise ImageError(f"image.encoding: expected one of {', '.join(sorted(ENCODINGS))}, got {encoding!r}")
+    for name, size, multiple in (("width", width, layout.even[0]), ("height", height, layout.even[1])):
+        if size <= 0:
+            raise ImageError(f"image.{name}: expected more than 0 pixels, got {size}")
+        if size % multiple:
+            raise ImageError(f"image.{name}: {encoding} needs a multiple of {multiple} pixels, got {size}")
+    pixels = _rows(np.frombuffer(data, np.uint8), width, height, encoding, layout, step)
+    dtype = np.dtype(layout.dtype).newbyteorder(">" if is_bigendian else "<")
+    pixels = pixels.view(dtype).astype(layout.dtype, copy=False)
+    shape = (len(pixels), width) if layout.channels == 1 else (height, width, layout.channels)
+    rgb = layout.to_rgb(pixels.reshape(shape))
+    if rgb.dtype == np.uint16:
+        rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
+    return np.array(rgb, dtype=np.uint8, order="C")
+
+
+def _rows(
+    data: NDArray[np.uint8], width: int, height: int, encoding: str, layout: Encoding, step: int
+) -> NDArray[np.uint8]:
+    """The picture's bytes without the rows' padding: (rows, bytes a row)."""
+    row_bytes = width * layout.channels * np.dtype(layout.dtype).itemsize
+    if step < row_bytes:
+        raise ImageError(f"image.step: {width} pixels of {encoding} need {row_bytes} bytes a row, got {step}")
+    if encoding == "nv24" and step != row_bytes:  # its chroma rows are twice as long: padding is not defined
+        raise ImageError(f"image.step: nv24 is read without padding, {row_bytes} bytes a row, got {step}")
+    rows = int(height * layout.rows)
+    if len(data) < step * rows:
+        raise ImageError(f"image.data: {rows} rows of {step} bytes need {step * rows} bytes, got {len(data)}")
+    return np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :row_bytes])
+
+
+def decode_compressed(data: Buffer) -> Picture:
+    """Decode the data of a ``sensor_msgs/CompressedImage``: JPEG, PNG and what else OpenCV reads.
+
+    An EXIF orientation is ignored: the camera's calibration is for the pixels as they lie in the file.
+
+    Raises:
+        ImageError: if the data is empty, truncated or of an unknown format.
+    """
+    encoded = np.frombuffer(data, np.uint8)
+    if len(encoded) == 0:
+        raise ImageError("image.data: empty")
+    # OpenCV 4 fills what is missing of a JPEG with grey and only warns
+    if encoded[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in encoded[-4096:].tobytes():
+        raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
+    bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG picture")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_picture(path: Path | str) -> Picture:
+    """Read one picture file.
+
+    Raises:
+        ImageError: if it is absent or cannot be decoded; the message names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such picture")
+    try:
+        return decode_compressed(path.read_bytes())
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def write_picture(path: Path | str, rgb: Picture) -> None:
+    """Write a picture; the suffix says the format (.png, .jpg).
+
+    Raises:
+        ImageError: if the format is unknown or the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        if not encoded:
+            raise ImageError(f"{path}: cannot be encoded")
+        path.write_bytes(data.tobytes())
+    except (cv2.error, OSError) as error:
+        raise ImageError(f"{path}: cannot be written ({error})") from error
+
+
+def read_pictures(path: Path | str, rate: float | None = None) -> Iterator[tuple[float, Picture]]:
+    """Stamp (s, from 0) and (H, W, 3) uint8 RGB of each picture of a video file, a folder of pictures or one picture.
+
+    Stamps are the picture's index over the frame rate: ``rate`` if given, else the video's own, else 30 a second. A
+    folder is read in natural order of its names (2 before 10).
+
+    Raises:
+        ImageError: if the path is absent, holds no picture, or a picture cannot be decoded; the message names it.
+    """
+    path = Path(path)
+    if rate is not None and not 0 < rate < float("inf"):
+        raise ImageError(f"rate: expected more than 0 pictures a second, got {rate}")
+    if path.is_dir():
+        files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=_natural)
+        if not files:
+            raise ImageError(f"{path}: no picture in this folder")
+        for index, file in enumerate(files):
+            yield index / (rate or DEFAULT_RATE), read_picture(file)
+    elif path.suffix.lower() in PICTURE_SUFFIXES:
+        yield 0.0, read_picture(path)
+    else:
+        yield from _read_video(path, rate)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, Picture]]:
+    if not path.is_file():
+        raise ImageError(f"{path}: no such video, picture or folder")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # the calibration is for the pixels as they lie in the file
+        rate = rate or capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
+        index = 0
+        while True:
+            read, bgr = capture.read()
+            if not read:
+                break
+            yield index / rate, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            index += 1
+    finally:
+        capture.release()
+    if index == 0:
+        raise ImageError(f"{path}: not a readable video")
+
+
+class VideoWriter:
+    """Writes RGB pictures as an H.264 MP4 that browsers, players and Foxglove show; a context manager.
+
+    PyAV encodes: OpenCV's wheels read H.264 but cannot write it.
+
+    Args:
+        path: the ``.mp4`` file.
+        rate: pictures a second.
+        quality: x264's constant rate factor; lower is better and larger, 18 looks lossless.
+
+    Raises:
+        ImageError: if PyAV is absent, the file cannot be written, or a picture has another size than the first.
+    """
+
+    def __init__(self, path: Path | str, rate: float = DEFAULT_RATE, quality: int = 20) -> None:
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise ImageError(f"{self.path}: cannot be written (no such folder)")
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._options = {"crf": str(quality), "preset": "veryfast"}
+        self._container: Any = None
+        self._stream: Any = None
+        self._shape: tuple[int, ...] = ()
+
+    def write(self, rgb: Picture) -> None:
+        """Append a picture (H, W, 3); an odd last row or column is left out, as H.264 needs even sizes."""
+        even = np.ascontiguousarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2])
+        if self._container is None:
+            self._open(*even.shape[:2])
+            self._shape = rgb.shape
+        if rgb.shape != self._shape:
+            raise ImageError(f"{self.path}: expected pictures of shape {self._shape}, got {rgb.shape}")
+        self._encode(even)
+
+    def _open(self, height: int, width: int) -> None:
+        try:
+            import av
+        except ImportError as error:
+            raise ImageError("writing a video needs PyAV: pip install av") from error
+        # the index goes in front, so that players start before they have the whole file
+        self._container = av.open(str(self.path), "w", options={"movflags": "faststart"})
+        self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+
+    def _encode(self, even: Picture | None) -> None:
+        """One picture, or with None the rest that the encoder still holds."""
+        import av
+
+        frame = None if even is None else av.VideoFrame.from_ndarray(even, format="rgb24")
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            raise ImageError(f"{self.path}: cannot be written ({error})") from error
+
+    def close(self) -> None:
+        """Finish the file; safe to call twice."""
+        if self._container is not None:
+            self._encode(None)
+            self._container.close()
+            self._container = None
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,237 @@
+"""Every encoding against a known picture, and every fault that a message can have."""
+
+import array
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pnp_ros.io.images import ImageError, VideoWriter, decode_compressed, decode_raw, read_pictures, write_picture
+
+WIDTH, HEIGHT = 32, 24
+
+
+def smooth_picture() -> np.ndarray:
+    """Slow gradients, so that chroma subsampling and demosaicing lose little."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    return np.stack([40 + 4 * x, 60 + 5 * y, 200 - 2 * x - 2 * y], axis=-1).astype(np.uint8)
+
+
+RGB = smooth_picture()
+BGR = RGB[..., ::-1]
+ALPHA = np.full((HEIGHT, WIDTH, 1), 77, np.uint8)
+LUMA = cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY)
+
+
+def bt601() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Y, U, V in video range (ITU-R BT.601), full resolution."""
+    r, g, b = (RGB[..., i].astype(float) for i in range(3))
+    y = 16 + (65.481 * r + 128.553 * g + 24.966 * b) / 255
+    u = 128 + (-37.797 * r - 74.203 * g + 112.0 * b) / 255
+    v = 128 + (112.0 * r - 93.786 * g - 18.214 * b) / 255
+    return tuple(np.rint(channel).astype(np.uint8) for channel in (y, u, v))  # type: ignore[return-value]
+
+
+def packed_422(order: str) -> np.ndarray:
+    y, u, v = bt601()
+    parts = {"Y": y[:, ::2], "y": y[:, 1::2], "U": u[:, ::2], "V": v[:, ::2]}
+    return np.stack([parts[name] for name in order], axis=-1).reshape(HEIGHT, 2 * WIDTH)
+
+
+def semi_planar(order: str, every: int) -> np.ndarray:
+    y, u, v = bt601()
+    chroma = {"U": u[::every, ::every], "V": v[::every, ::every]}
+    interleaved = np.stack([chroma[name] for name in order], axis=-1)
+    return np.concatenate([y, interleaved.reshape(-1, WIDTH)])
+
+
+def mosaic(pattern: str) -> np.ndarray:
+    channel = {"r": 0, "g": 1, "b": 2}
+    raw = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for i, colour in enumerate(pattern):
+        raw[i // 2 :: 2, i % 2 :: 2] = RGB[i // 2 :: 2, i % 2 :: 2, channel[colour]]
+    return raw
+
+
+def sixteen(pixels: np.ndarray, order: str = "<") -> np.ndarray:
+    return (pixels.astype(np.uint32) * 257).astype(f"{order}u2")
+
+
+EXACT = {
+    "rgb8": RGB,
+    "bgr8": BGR,
+    "8UC3": BGR,
+    "rgba8": np.concatenate([RGB, ALPHA], -1),
+    "bgra8": np.concatenate([BGR, ALPHA], -1),
+    "8UC4": np.concatenate([BGR, ALPHA], -1),
+    "rgb16": sixteen(RGB),
+    "bgr16": sixteen(BGR),
+    "16UC3": sixteen(BGR),
+    "rgba16": sixteen(np.concatenate([RGB, ALPHA], -1)),
+    "bgra16": sixteen(np.concatenate([BGR, ALPHA], -1)),
+    "16UC4": sixteen(np.concatenate([BGR, ALPHA], -1)),
+}
+GREY = {"mono8": LUMA, "8UC1": LUMA, "mono16": sixteen(LUMA), "16UC1": sixteen(LUMA)}
+LOSSY = {
+    "yuv422": packed_422("UYVy"),
+    "uyvy": packed_422("UYVy"),
+    "yuv422_yuy2": packed_422("YUyV"),
+    "yuyv": packed_422("YUyV"),
+    "nv12": semi_planar("UV", 2),
+    "nv21": semi_planar("VU", 2),
+    "nv24": semi_planar("UV", 1),
+    **{f"bayer_{pattern}8": mosaic(pattern) for pattern in ("rggb", "bggr", "gbrg", "grbg")},
+    **{f"bayer_{pattern}16": sixteen(mosaic(pattern)) for pattern in ("rggb", "bggr", "gbrg", "grbg")},
+}
+
+
+def decode(encoding: str, rows: np.ndarray, padding: int = 0, big: bool = False) -> np.ndarray:
+    """Through the message's fields, with padded rows; planar formats have more rows than the picture."""
+    flat = rows.view(np.uint8).reshape(len(rows), -1)
+    padded = np.pad(flat, ((0, 0), (0, padding)), constant_values=255)
+    return decode_raw(padded.tobytes(), WIDTH, HEIGHT, encoding, padded.shape[1], big)
+
+
+@pytest.mark.parametrize("encoding", EXACT)
+@pytest.mark.parametrize("padding", [0, 10])
+def test_colour_encodings_are_exact(encoding: str, padding: int) -> None:
+    np.testing.assert_array_equal(decode(encoding, EXACT[encoding], padding), RGB)
+
+
+@pytest.mark.parametrize("encoding", GREY)
+def test_grey_encodings_are_exact(encoding: str) -> None:
+    np.testing.assert_array_equal(decode(encoding, GREY[encoding], 6), np.repeat(LUMA[..., None], 3, -1))
+
+
+@pytest.mark.parametrize("encoding", LOSSY)
+def test_subsampled_encodings_are_close(encoding: str) -> None:
+    padding = 0 if encoding == "nv24" else 4
+    difference = np.abs(decode(encoding, LOSSY[encoding], padding).astype(int) - RGB)[2:-2, 2:-2]
+    assert difference.max() <= (10 if encoding.startswith("nv") else 5)
+    assert difference.mean() < 2.5
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16"])
+def test_big_endian(encoding: str) -> None:
+    pixels = sixteen(RGB if encoding == "rgb16" else LUMA, ">")
+    expected = RGB if encoding == "rgb16" else np.repeat(LUMA[..., None], 3, -1)
+    np.testing.assert_array_equal(decode(encoding, pixels, big=True), expected)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: array.array("B", data)])
+def test_every_kind_of_buffer_and_the_picture_is_a_copy(kind: type) -> None:
+    data = kind(RGB.tobytes())
+    picture = decode_raw(data, WIDTH, HEIGHT, "rgb8", 3 * WIDTH)
+    assert picture.flags.owndata
+    assert picture.flags.writeable
+    np.testing.assert_array_equal(picture, RGB)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"encoding": "32FC1"}, r"image\.encoding: expected one of .*rgb8.* got '32FC1'"),
+        ({"encoding": ""}, r"image\.encoding"),
+        ({"width": 0}, r"image\.width"),
+        ({"height": 0}, r"image\.height"),
+        ({"step": 3 * WIDTH - 1}, r"image\.step: 32 pixels of rgb8 need 96 bytes a row, got 95"),
+        ({"step": 0}, r"image\.step"),
+        ({"data": RGB.tobytes()[:-1]}, r"image\.data: 24 rows of 96 bytes need 2304 bytes, got 2303"),
+        ({"data": b""}, r"image\.data"),
+        ({"encoding": "yuv422", "width": 31}, r"image\.width: yuv422 needs a multiple of 2"),
+        ({"encoding": "nv21", "data": bytes(WIDTH * HEIGHT), "step": WIDTH}, r"image\.data: 36 rows"),
+        ({"encoding": "nv24", "step": WIDTH + 1}, r"image\.step: nv24"),
+    ],
+)
+def test_faults_name_the_field(fields: dict, message: str) -> None:
+    good = {"data": RGB.tobytes(), "width": WIDTH, "height": HEIGHT, "encoding": "rgb8", "step": 3 * WIDTH}
+    with pytest.raises(ImageError, match=message):
+        decode_raw(**{**good, **fields})
+
+
+def encode(suffix: str, *options: int) -> bytes:
+    return cv2.imencode(suffix, BGR, list(options))[1].tobytes()
+
+
+def test_compressed() -> None:
+    np.testing.assert_array_equal(decode_compressed(encode(".png")), RGB)
+    jpeg = decode_compressed(array.array("B", encode(".jpg", cv2.IMWRITE_JPEG_QUALITY, 98)))  # type: ignore[arg-type]
+    assert np.abs(jpeg.astype(int) - RGB).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"rubbish", encode(".png")[:-20], encode(".png")[:60], encode(".jpg")[:-2], encode(".jpg")[:300]]
+)
+def test_compressed_faults(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"image\.data"):
+        decode_compressed(data)
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    for i in (10, 2, 1):
+        write_picture(tmp_path / f"view{i}.png", np.full((4, 4, 3), i, np.uint8))
+    (tmp_path / "notes.txt").write_text("no picture")
+    pictures = list(read_pictures(tmp_path, rate=10.0))
+    assert [stamp for stamp, _ in pictures] == [0.0, 0.1, 0.2]
+    assert [int(rgb[0, 0, 0]) for _, rgb in pictures] == [1, 2, 10]
+
+
+def test_one_picture(tmp_path: Path) -> None:
+    write_picture(tmp_path / "one.png", RGB)
+    ((stamp, rgb),) = read_pictures(tmp_path / "one.png")
+    assert stamp == 0.0
+    np.testing.assert_array_equal(rgb, RGB)
+
+
+def moving(i: int) -> np.ndarray:
+    return np.roll(np.kron(RGB, np.ones((4, 4, 1), np.uint8)), 3 * i, axis=1)
+
+
+def test_a_video_is_h264_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "video.mp4"
+    with VideoWriter(path, rate=12.5, quality=12) as writer:
+        for i in range(20):
+            writer.write(moving(i))
+    pictures = list(read_pictures(path))
+    np.testing.assert_allclose([stamp for stamp, _ in pictures], np.arange(20) / 12.5)
+    for i, (_, rgb) in enumerate(pictures):
+        assert np.abs(rgb.astype(int) - moving(i)).mean() < 6
+    data = path.read_bytes()
+    assert b"avc1" in data
+    assert data.index(b"moov") < data.index(b"mdat")  # plays before it is wholly loaded
+
+
+def test_odd_sizes_lose_the_last_row_and_column(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "odd.mp4") as writer:
+        writer.write(np.zeros((33, 35, 3), np.uint8))
+    ((_, rgb),) = read_pictures(tmp_path / "odd.mp4")
+    assert rgb.shape == (32, 34, 3)
+
+
+def test_video_writer_faults(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "video.mp4") as writer:
+        writer.write(moving(0))
+        with pytest.raises(ImageError, match="expected pictures of shape"):
+            writer.write(RGB)
+    with pytest.raises(ImageError, match="cannot be written"):
+        VideoWriter(tmp_path / "absent" / "video.mp4")
+
+
+def test_reading_faults(tmp_path: Path) -> None:
+    (tmp_path / "rubbish.mp4").write_bytes(b"rubbish")
+    (tmp_path / "rubbish.png").write_bytes(b"rubbish")
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("absent.mp4", "no such"),
+        ("absent.png", "no such"),
+        ("rubbish.mp4", "not a readable video"),
+        ("rubbish.png", r"rubbish\.png: image\.data"),
+        ("empty", "no picture in this folder"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            list(read_pictures(tmp_path / name))
+    with pytest.raises(ImageError, match="rate"):
+        list(read_pictures(tmp_path, rate=0.0))
+    with pytest.raises(ImageError, match="cannot be written"):
+        write_picture(tmp_path / "picture.unknown", RGB)
