@@ -27,11 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = TrainingConfig()
     parser.add_argument("mesh", type=Path, help="OBJ, PLY or GLB, with texture or vertex colours")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the object package; its name names the object")
-    parser.add_argument("--minutes", type=float, default=default.minutes, help="wall-clock budget (default %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the object package; its name names the object"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=default.minutes, help="wall-clock budget (default %(default)s)"
+    )
     parser.add_argument("--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh")
     parser.add_argument("--keypoints", type=int, default=default.num_keypoints, help="default %(default)s")
-    parser.add_argument("--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)")
+    parser.add_argument(
+        "--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)"
+    )
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures to render in front of")
     parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")

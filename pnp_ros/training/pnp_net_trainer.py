@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
-from pnp_ros.solvers.pnp_net import CanonicalProblem, PnPNet, canonicalise, residuals
+from pnp_ros.solvers.pnp_net import CanonicalProblem, PnPNet, canonicalise, gauss_newton
 from pnp_ros.types import Correspondences, Pose
 
 _POINT_COUNTS = (8, 12, 16, 32, 64, 64, 64, 128, 256)
@@ -134,30 +134,6 @@ def synthetic_problems(
 
     weights = (1.0 / sigma).expand(-1, -1, 2)
     return SyntheticProblems(Correspondences(image_points, object_points, weights), camera, pose, inlier)
-
-
-def gauss_newton(problem: CanonicalProblem, pose: Pose, likelihood: Tensor, iterations: int = 3) -> Pose:
-    """Damped Gauss-Newton steps on the canonical plane, weighted by the likelihoods; autograd goes through them."""
-    weight = (likelihood * problem.precision.square())[..., None]
-    # Clamped to a 20 deg, 30 % neighbourhood: a step from a bad start must not blow up.
-    limit = torch.tensor([0.3, 0.3, 0.3, 0.35, 0.35, 0.35], dtype=weight.dtype, device=weight.device)
-    for _ in range(iterations):
-        rotated = problem.object @ pose.rotation.mT
-        x, y, z = (rotated + pose.translation[..., None, :]).unbind(-1)
-        inverse = 1.0 / z.clamp_min(0.1)
-        zero = torch.zeros_like(inverse)
-        projection = torch.stack([inverse, zero, -x * inverse**2, zero, inverse, -y * inverse**2], dim=-1)
-        projection = projection.unflatten(-1, (2, 3))
-        jacobian = torch.cat([projection, -projection @ so3.hat(rotated)], dim=-1)
-        weighted = (weight[..., None] * jacobian).flatten(-3, -2)
-        hessian = weighted.mT @ jacobian.flatten(-3, -2)
-        gradient = weighted.mT @ residuals(problem, pose).flatten(-2)[..., None]
-        diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-        damping = torch.diag_embed(1e-3 * diagonal + 1e-3 * diagonal.mean(-1, keepdim=True) + 1e-6)
-        step = -torch.linalg.solve_ex(hessian + damping, gradient)[0].squeeze(-1)
-        bound = torch.cat([limit[:3] * pose.translation[..., 2:].detach(), limit[3:].expand_as(step[..., 3:])], dim=-1)
-        pose = se3.retract(pose, bound * torch.tanh(step / bound))
-    return pose
 
 
 def _pose_loss(pose: Pose, target: Pose, problem: CanonicalProblem) -> Tensor:

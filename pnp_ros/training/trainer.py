@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
-from pnp_ros.io.checkpoints import read_tensors, write_bytes_atomically
+from pnp_ros.io.checkpoints import write_bytes_atomically
+from pnp_ros.io.images import write_picture
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
@@ -29,7 +30,8 @@ from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory
-from pnp_ros.training.validation import Validation, validate
+from pnp_ros.training.contact_sheet import contact_sheet
+from pnp_ros.training.validation import Validation, calibrate, validate
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
@@ -198,7 +200,9 @@ def _finish(
     """Write the package, validate it, and write it again with the covariance's calibration."""
     assert isinstance(keypoint_network, KeypointNetwork)
     assert isinstance(detector, DetectorNetwork)
-    weights = safetensors.torch.save({k: v.cpu().contiguous() for k, v in weights_of(keypoint_network, detector).items()})
+    weights = safetensors.torch.save(
+        {k: v.cpu().contiguous() for k, v in weights_of(keypoint_network, detector).items()}
+    )
 
     def write(network: KeypointNetworkConfig) -> ObjectPackage:
         return write_object_package(
@@ -212,5 +216,14 @@ def _finish(
             weights=weights,
         )
 
-    package = write(keypoint_network.config)
-    return validate_and_calibrate(package, write, keypoint_network.config, factory, config, reporter)
+    network_config = keypoint_network.config
+    package = write(network_config)
+    reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
+    pictures = factory.held_out(2 * config.validation_frames)
+    scale = calibrate(package, pictures[::2])
+    package = write(dataclasses.replace(network_config, covariance_scale=round(scale, 4)))
+    validation, estimates = validate(package, pictures[1::2])
+    reporter.end()
+    write_picture(out / "validation.jpg", contact_sheet(package, pictures[1::2], estimates))
+    write_bytes_atomically(out / "validation.json", json.dumps(dataclasses.asdict(validation), indent=1).encode())
+    return TrainedObject(package, validation)

@@ -1,0 +1,189 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, write_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import ObjectEstimate, ObjectState, PoseEstimator
+from pnp_ros.pipeline.models import weights_of
+from pnp_ros.types import Pose
+
+torch.set_num_threads(1)
+CAMERA = Camera.pinhole(500.0, 500.0, 160.0, 120.0, 320, 240)
+EVERYTHING = EstimatorConfig(detector_threshold=0.0, lost_presence=0.0, valid_presence=0.0)
+
+
+def _tetrahedron() -> TriangleMesh:
+    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
+    return TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+    """A package whose networks know nothing."""
+    torch.manual_seed(0)
+    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
+    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
+    mesh = _tetrahedron()
+    return write_object_package(
+        tmp_path_factory.mktemp("objects") / "tetrahedron",
+        name="tetrahedron",
+        mesh=mesh,
+        keypoints=select_keypoints(mesh, 8),
+        network=network.config.to_plain(),
+        detector=detector.config.to_plain(),
+        weights=safetensors.torch.save(weights_of(network, detector)),
+    )
+
+
+def _picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (240, 320, 3), np.uint8)
+
+
+def _bytes(estimate: ObjectEstimate) -> list[bytes]:
+    assert estimate.correspondences is not None
+    values = [estimate.correspondences.image_points, estimate.correspondences.weights]
+    if estimate.estimate is not None:
+        values += [estimate.estimate.pose.matrix(), estimate.estimate.covariance]
+    return [value.numpy().tobytes() for value in values] + [str((estimate.state, estimate.reason)).encode()]
+
+
+def test_the_same_pictures_give_the_same_bytes(package: ObjectPackage) -> None:
+    runs = []
+    for _ in range(2):
+        estimator = PoseEstimator(package, EVERYTHING)
+        runs.append([_bytes(estimator.estimate(_picture(seed), CAMERA, 0.1 * seed)[0]) for seed in range(5)])
+    assert runs[0] == runs[1]
+
+
+def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
+    estimator = PoseEstimator(package, EVERYTHING)
+    for image in (_picture(1), np.zeros((240, 320, 3), np.uint8), np.full((240, 320, 3), 255, np.uint8)):
+        found = estimator.estimate(image, CAMERA, 0.0)[0]
+        assert (found.estimate is None) == (found.state is ObjectState.LOST)
+        assert (found.reason == "") == (found.state is ObjectState.VALID)
+        assert set(found.latency) == {"detect", "crop", "network", "solve", "total"}
+        assert np.isfinite([found.score, *(found.box or ()), *found.latency.values()]).all()
+        if found.estimate is not None:
+            assert bool(torch.isfinite(found.estimate.pose.matrix()).all())
+            assert bool(torch.isfinite(found.estimate.covariance).all())
+
+
+def test_a_picture_without_the_object_is_lost(package: ObjectPackage) -> None:
+    found = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)).estimate(_picture(0), CAMERA, 0.0)[0]
+    assert found.state is ObjectState.LOST
+    assert found.estimate is None
+    assert "detector score" in found.reason
+
+
+class _Oracle:
+    """Stands in for the keypoint network: knows where the true pose projects to in the crop that is looked at."""
+
+    def __init__(self, estimator: PoseEstimator, truth: Pose) -> None:
+        self.config = estimator._network.config
+        self._estimator, self._truth = estimator, truth
+        self.window = (0, 0, 64)
+        self.crops = 0
+
+    def predict(self, images: torch.Tensor) -> KeypointPrediction:
+        self.crops += 1
+        pixels = CAMERA.project(self._truth.transform(self._estimator._keypoints))
+        x, y, side = self.window
+        points = (pixels + 0.5 - torch.tensor([x, y])) * (64 / side) - 0.5
+        return KeypointPrediction(points[None], torch.ones(1, 8, 2), torch.ones(1, 8), torch.ones(1))
+
+
+@pytest.fixture
+def oracle(package: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> tuple[PoseEstimator, _Oracle, Pose]:
+    estimator = PoseEstimator(package, EVERYTHING)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))[0]
+    truth = Pose(rotation * torch.linalg.det(rotation).sign(), torch.tensor([0.03, -0.02, 0.5]))
+    oracle = _Oracle(estimator, truth)
+    monkeypatch.setattr(estimator, "_network", oracle)
+    solve = estimator._solve
+
+    def remember(crop, camera, start, box):  # type: ignore[no-untyped-def]
+        oracle.window = crop.window
+        return solve(crop, camera, start, box)
+
+    monkeypatch.setattr(estimator, "_solve", remember)
+    return estimator, oracle, truth
+
+
+def test_perfect_keypoints_give_the_true_pose_and_are_followed(
+    oracle: tuple[PoseEstimator, _Oracle, Pose],
+) -> None:
+    estimator, network, truth = oracle
+    first = estimator.estimate(_picture(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    assert first.state is ObjectState.VALID
+    assert first.estimate is not None
+    torch.testing.assert_close(first.estimate.pose.matrix(), truth.matrix(), atol=1e-3, rtol=0.0)
+    assert network.crops == 2  # the box, then the pose
+    second = estimator.estimate(_picture(1), CAMERA, 0.1)[0]
+    assert second.latency["detect"] == 0.0
+    assert network.crops == 3
+    assert second.box is not None
+    estimator.reset()
+    assert estimator.estimate(_picture(2), CAMERA, 0.2)[0].latency["detect"] > 0.0
+
+
+def test_keypoints_are_reported_in_picture_pixels(oracle: tuple[PoseEstimator, _Oracle, Pose]) -> None:
+    estimator, network, truth = oracle
+    found = estimator.estimate(_picture(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    assert found.correspondences is not None
+    pixels = CAMERA.project(truth.transform(found.correspondences.object_points))
+    torch.testing.assert_close(found.correspondences.image_points, pixels, atol=1e-2, rtol=0.0)
+    weight = 64 / network.window[2]  # one crop pixel of sigma
+    torch.testing.assert_close(found.correspondences.weights, torch.full((8, 2), weight))
+
+
+def test_covariance_scale_of_the_package_is_applied(package: ObjectPackage) -> None:
+    wide = dataclasses.replace(package, network={**package.network, "covariance_scale": 4.0})
+    roi = (100.0, 60.0, 120.0, 120.0)
+    estimates = [
+        PoseEstimator(p, EVERYTHING).estimate(_picture(3), CAMERA, 0.0, roi)[0].estimate for p in (package, wide)
+    ]
+    if estimates[0] is None or estimates[1] is None:
+        pytest.fail("expected poses")
+    torch.testing.assert_close(4.0 * estimates[0].covariance, estimates[1].covariance)
+
+
+def test_a_roi_outside_the_picture_is_lost(package: ObjectPackage) -> None:
+    found = PoseEstimator(package).estimate(_picture(0), CAMERA, 0.0, roi=(900.0, 0.0, 10.0, 10.0))[0]
+    assert found.state is ObjectState.LOST
+    assert "box" in found.reason
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((240, 320), np.uint8),
+        np.zeros((240, 320, 3), np.float32),
+        np.zeros((120, 320, 3), np.uint8),
+        np.zeros((0, 320, 3), np.uint8),
+    ],
+)
+def test_pictures_of_another_form_are_refused(package: ObjectPackage, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="image"):
+        PoseEstimator(package).estimate(image, CAMERA, 0.0)
+
+
+def test_packages_without_fitting_weights_are_refused(package: ObjectPackage, tmp_path: Path) -> None:
+    with pytest.raises(ObjectPackageError, match="train"):
+        PoseEstimator(dataclasses.replace(package, weights_path=None))
+    with pytest.raises(ObjectPackageError, match="do not fit"):
+        PoseEstimator(dataclasses.replace(package, network={**package.network, "width": 16}))
+    with pytest.raises(ObjectPackageError, match=r"network\.colour"):
+        PoseEstimator(dataclasses.replace(package, network={**package.network, "colour": 1}))
+    torn = tmp_path / "weights.safetensors"
+    torn.write_bytes(b"torn")
+    with pytest.raises(ObjectPackageError, match="safetensors"):
+        PoseEstimator(dataclasses.replace(package, weights_path=torn))
