@@ -1,0 +1,46 @@
+"""The demo in RViz: ``ros2 launch pnp_ros demo.launch.py`` shows a simulated camera and the poses of its object."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare("pnp_ros")
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "object",
+        default_value=PathJoinSubstitution([SHARE, "config", "objects", "demo"]),
+        description="Folder of the object package to show and to find",
+    ),
+    DeclareLaunchArgument("rate", default_value="15.0", description="Pictures a second"),
+    DeclareLaunchArgument("seed", default_value="0", description="Of the object's path and the background"),
+    DeclareLaunchArgument("device", default_value="cpu", description="Where the networks run: cpu, cuda, cuda:1, ..."),
+    DeclareLaunchArgument("rviz", default_value="true", description="Open RViz with our view"),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Simulated camera, estimator, RViz."""
+    value = LaunchConfiguration
+    camera = Node(
+        package="pnp_ros",
+        executable="simulated_camera_node",
+        name="simulated_camera",
+        namespace="camera",
+        output="screen",
+        parameters=[
+            {
+                "object": value("object"),
+                "rate": ParameterValue(value("rate"), value_type=float),
+                "seed": ParameterValue(value("seed"), value_type=int),
+            }
+        ],
+    )
+    estimator = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "pose.launch.py"])),
+        launch_arguments={name: value(name) for name in ("object", "device", "rviz")}.items(),
+    )
+    return LaunchDescription([*ARGUMENTS, camera, estimator])

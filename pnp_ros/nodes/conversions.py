@@ -1,0 +1,207 @@
+"""ROS messages to the core's values and back. Quaternions are xyzw here and nowhere else."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import torch
+from builtin_interfaces.msg import Duration, Time
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point, PoseWithCovariance, PoseWithCovarianceStamped, TransformStamped
+from geometry_msgs.msg import Pose as PoseMsg
+from sensor_msgs.msg import CameraInfo as CameraInfoMsg
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import ColorRGBA, Header
+from torch import Tensor
+from visualization_msgs.msg import Marker
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
+from pnp_ros.io.camera_info import CameraInfo
+from pnp_ros.io.images import decode_compressed, decode_raw
+from pnp_ros.msg import Correspondences as CorrespondencesMsg
+from pnp_ros.msg import ObjectPose, ObjectPoseArray, StageLatency
+from pnp_ros.pipeline.estimator import ObjectEstimate
+from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.types import Correspondences, Pose, PoseEstimate
+
+_STATES = {
+    ObjectState.VALID: ObjectPose.VALID,
+    ObjectState.UNCERTAIN: ObjectPose.UNCERTAIN,
+    ObjectState.LOST: ObjectPose.LOST,
+}
+_COLOURS = {
+    ObjectState.VALID: ColorRGBA(r=0.2, g=0.9, b=0.3, a=1.0),
+    ObjectState.UNCERTAIN: ColorRGBA(r=1.0, g=0.7, b=0.1, a=1.0),
+}
+# Corners of a box by bits (x, y, z); its edges join the corners that differ in one bit.
+_EDGES = [(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit]
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def seconds(stamp: Time) -> float:
+    """A stamp in seconds."""
+    return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+def nanoseconds(stamp: Time) -> int:
+    """A stamp in nanoseconds, exact."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+# --- pictures and cameras ---------------------------------------------------------------------------------------------
+
+
+def rgb_from_image(message: Image | CompressedImage) -> np.ndarray:
+    """The picture (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: an unknown encoding, no pixels, or data that does not hold the picture.
+    """
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.data)
+    data, big = message.data, bool(message.is_bigendian)
+    return decode_raw(data, message.width, message.height, message.encoding, message.step, big)
+
+
+def image_from_rgb(header: Header, rgb: np.ndarray) -> Image:
+    """An rgb8 message of a picture (H, W, 3) uint8."""
+    height, width = rgb.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
+    message.data = array.array("B", rgb.tobytes())  # rclpy checks any other type byte by byte
+    return message
+
+
+def jpeg_from_rgb(header: Header, rgb: np.ndarray) -> CompressedImage:
+    """A JPEG message of a picture (H, W, 3) uint8."""
+    _, encoded = cv2.imencode(".jpg", rgb[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+    return CompressedImage(header=header, format="jpeg", data=array.array("B", encoded.tobytes()))
+
+
+def camera_from_message(message: CameraInfoMsg, rectified: bool = False) -> Camera:
+    """The camera that took the raw picture (K, D), or the rectified one (P).
+
+    Raises:
+        ValueError: naming the field: an uncalibrated camera, numbers that are not finite, an unknown model.
+    """
+    return CameraInfo.from_message(message).camera(rectified)
+
+
+def message_from_camera_info(header: Header, info: CameraInfo) -> CameraInfoMsg:
+    """The message of a ``camera_info`` file."""
+    message = CameraInfoMsg(header=header, width=info.width, height=info.height)
+    message.distortion_model, message.d = info.distortion_model, list(info.d)
+    message.k, message.r, message.p = list(info.k), list(info.r), list(info.p)
+    return message
+
+
+# --- poses ------------------------------------------------------------------------------------------------------------
+
+
+def message_from_pose(pose: Pose) -> PoseMsg:
+    """A pose without batch dimensions."""
+    message = PoseMsg()
+    quat_wxyz = so3.quat_wxyz_from_matrix(pose.rotation.double())
+    w, x, y, z = (quat_wxyz / quat_wxyz.norm()).tolist()
+    message.orientation.x, message.orientation.y, message.orientation.z, message.orientation.w = x, y, z, w
+    message.position.x, message.position.y, message.position.z = pose.translation.double().tolist()
+    return message
+
+
+def pose_from_message(message: PoseMsg) -> Pose:
+    """The inverse of :func:`message_from_pose`, float64."""
+    q, p = message.orientation, message.position
+    rotation = so3.matrix_from_quat_wxyz(torch.tensor([q.w, q.x, q.y, q.z], dtype=torch.float64))
+    return Pose(rotation, torch.tensor([p.x, p.y, p.z], dtype=torch.float64))
+
+
+def pose_with_covariance(estimate: PoseEstimate) -> PoseWithCovariance:
+    """Pose and covariance; the core's order and axes of the covariance are REP-103's."""
+    covariance = estimate.covariance.double().flatten().tolist()
+    return PoseWithCovariance(pose=message_from_pose(estimate.pose), covariance=covariance)
+
+
+def stamped_pose(header: Header, estimate: PoseEstimate) -> PoseWithCovarianceStamped:
+    """Pose and covariance in the frame of ``header``."""
+    return PoseWithCovarianceStamped(header=header, pose=pose_with_covariance(estimate))
+
+
+def transform(header: Header, child_frame: str, pose: Pose) -> TransformStamped:
+    """The transform that places ``child_frame`` (the object) in the frame of ``header`` (the camera)."""
+    message = TransformStamped(header=header, child_frame_id=child_frame)
+    posed = message_from_pose(pose)
+    message.transform.rotation = posed.orientation
+    translation = message.transform.translation
+    translation.x, translation.y, translation.z = posed.position.x, posed.position.y, posed.position.z
+    return message
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+
+def object_pose(estimate: ObjectEstimate, object_id: str) -> ObjectPose:
+    """What is known about one object."""
+    message = ObjectPose(object_name=estimate.name, object_id=object_id, reason=estimate.reason)
+    message.state, message.score = _STATES[estimate.state], float(estimate.score)
+    if estimate.estimate is not None:
+        message.pose = pose_with_covariance(estimate.estimate)
+    if estimate.box is not None:
+        message.box = np.asarray(estimate.box, np.float32)
+    return message
+
+
+def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping[str, float]) -> ObjectPoseArray:
+    """All objects of one picture and the seconds by stage that it took."""
+    stages = [StageLatency(stage=stage, seconds=float(value)) for stage, value in latency.items()]
+    return ObjectPoseArray(header=header, objects=list(objects), latency=stages)
+
+
+def correspondences_message(
+    header: Header, object_id: str, points: Correspondences, estimate: PoseEstimate | None
+) -> CorrespondencesMsg:
+    """The matched points of one object, and their inlier weights if they were solved."""
+    message = CorrespondencesMsg(header=header, object_id=object_id)
+    message.image_points = _floats(points.image_points)
+    message.object_points = _floats(points.object_points)
+    message.weights = _floats(points.weights)
+    if estimate is not None:
+        message.inlier_weights = _floats(estimate.inlier_weights)
+    return message
+
+
+def _floats(tensor: Tensor) -> array.array:
+    return array.array("f", tensor.detach().float().cpu().contiguous().numpy().tobytes())
+
+
+# --- display ----------------------------------------------------------------------------------------------------------
+
+
+def box_marker(
+    header: Header, namespace: str, bounds: np.ndarray, estimate: ObjectEstimate, lifetime_s: float = 0.5
+) -> Marker:
+    """The edges of the object's bounding box, coloured by state; a deletion if the object is lost.
+
+    Args:
+        bounds: (2, 3) lower and upper corner in metres, object frame.
+    """
+    marker = Marker(header=header, ns=namespace, type=Marker.LINE_LIST, action=Marker.DELETE)
+    if estimate.estimate is None:
+        return marker
+    marker.action, marker.pose = Marker.ADD, message_from_pose(estimate.estimate.pose)
+    marker.color = _COLOURS[estimate.state]
+    marker.scale.x = 0.01 * float(np.linalg.norm(bounds[1] - bounds[0]))
+    marker.lifetime = Duration(sec=int(lifetime_s), nanosec=int(1e9 * (lifetime_s % 1)))
+    corners = [Point(**{axis: float(bounds[i >> k & 1][k]) for k, axis in enumerate("xyz")}) for i in range(8)]
+    marker.points = [corners[i] for edge in _EDGES for i in edge]
+    return marker
+
+
+def diagnostic_status(level: bytes, name: str, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
+    """One entry of ``/diagnostics``."""
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id="", values=pairs)

@@ -1,0 +1,276 @@
+"""The lifecycle node that turns pictures into poses. All of the work is done by :mod:`pnp_ros.pipeline.estimator`.
+
+Subscribes (sensor-data quality of service): ``image`` (or ``image/compressed``), ``camera_info``.
+Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed picture, also when the
+object is lost), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while somebody listens), ``/diagnostics``.
+Services: ``~/reset``, ``~/enable``, ``~/detect_once``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import MarkerArray
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.msg import Correspondences, ObjectPoseArray
+from pnp_ros.nodes import conversions
+from pnp_ros.nodes.frame_queue import FrameQueue
+from pnp_ros.nodes.health import Health
+from pnp_ros.nodes.parameters import declare, declare_config
+from pnp_ros.nodes.ros_compat import run, transform_broadcaster
+from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
+from pnp_ros.pipeline.gates import ObjectState
+
+
+class PoseEstimatorNode(LifecycleNode):
+    """Configuring loads the object package, activating subscribes to the camera."""
+
+    def __init__(self) -> None:
+        super().__init__("pose_estimator")
+        self._declare_parameters()
+        self._health = Health("pose_estimator: pose")
+        self._estimator: PoseEstimator | None = None
+        self._frames = FrameQueue(keep_all=False)
+        self._worker: threading.Thread | None = None
+        self._inputs: list[Any] = []
+        self._enabled, self._reset_requested, self._once_requested = True, False, False
+        self._make_publishers()
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/detect_once", self._on_detect_once)
+        self.create_timer(1.0, self._publish_diagnostics)
+        self._state = "unconfigured"
+        if self.get_parameter("autostart").value:
+            self._autostart = self.create_timer(0.0, self._start)
+
+    def _declare_parameters(self) -> None:
+        declare(self, "object", "", "Folder of the object package")
+        declare(self, "object_frame", "", "TF frame of the object; empty: its name in the object package")
+        declare(self, "image_transport", "raw", "How pictures arrive", choices=("raw", "compressed"))
+        declare(self, "rectified", False, "The pictures are rectified: P of the CameraInfo holds, not K and D")
+        declare(
+            self, "keep_all", False, "Process every picture in order, for replays; off: newest first, counted drops"
+        )
+        declare(self, "autostart", True, "Configure and activate at once, without a lifecycle manager")
+        declare(self, "device", "cpu", "Where the networks run: cpu, cuda, cuda:1, ...")
+        declare(self, "threads", 0, "CPU threads of the networks; 0: as many as there are cores", low=0, high=256)
+        declare(self, "publish_tf", True, "Send the pose as a transform from the camera to the object")
+        declare(self, "publish_uncertain", False, "Publish also poses that failed a check as ~/pose and transform")
+        self._config = declare_config(self, "estimator", EstimatorConfig)
+
+    def _make_publishers(self) -> None:
+        def publisher(kind: type, topic: str, depth: int = 10) -> Any:
+            options = QoSOverridingOptions.with_default_policies()
+            return self.create_lifecycle_publisher(kind, topic, depth, qos_overriding_options=options)
+
+        self._pose = publisher(PoseWithCovarianceStamped, "~/pose")
+        self._objects = publisher(ObjectPoseArray, "~/objects")
+        self._correspondences = publisher(Correspondences, "~/correspondences")
+        self._markers = publisher(MarkerArray, "~/markers")
+        self._overlay = publisher(Image, "~/overlay", 2)
+        self._tf = transform_broadcaster(self)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._autostart.cancel()
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the object package; fails, staying unconfigured, with the reason in the log and in the diagnostics."""
+        try:
+            self._configure()
+        except (ValueError, RuntimeError) as error:
+            self._state = f"unconfigured: {error}"
+            self._fail(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._state = "inactive"
+        return super().on_configure(state)
+
+    def _configure(self) -> None:
+        folder, device = self.get_parameter("object").value, self.get_parameter("device").value
+        if not folder:
+            raise ValueError("parameter object: expected the folder of an object package, got nothing")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"parameter device: {device} asked for, but there is no CUDA device")
+        if self.get_parameter("threads").value:
+            torch.set_num_threads(self.get_parameter("threads").value)
+        package = load_object_package(folder)
+        self._estimator = PoseEstimator(package, self._config, device)
+        self._object_frame = self.get_parameter("object_frame").value or package.name
+        self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and begin to process."""
+        keep_all = self.get_parameter("keep_all").value
+        self._frames = FrameQueue(keep_all)
+        self._worker = threading.Thread(target=self._work, name="estimator", daemon=True)
+        self._worker.start()
+        self._state = "active"
+        result = super().on_activate(state)
+        self._subscribe(keep_all)
+        return result
+
+    def _subscribe(self, keep_all: bool) -> None:
+        compressed = self.get_parameter("image_transport").value == "compressed"
+        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
+        lossless = QoSProfile(history=HistoryPolicy.KEEP_ALL, reliability=ReliabilityPolicy.RELIABLE)
+        for kind, name, put in (
+            (CompressedImage if compressed else Image, topic, self._on_image),
+            (CameraInfo, "camera_info", self._on_info),
+        ):
+            options = QoSOverridingOptions.with_default_policies()
+            quality = lossless if keep_all else qos_profile_sensor_data
+            self._inputs.append(self.create_subscription(kind, name, put, quality, qos_overriding_options=options))
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and finish the picture in hand."""
+        self._stop()
+        self._state = "inactive"
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the object."""
+        self._estimator, self._state = None, "unconfigured"
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop for good."""
+        self._stop()
+        self._estimator, self._state = None, "finalized"
+        return super().on_shutdown(state)
+
+    def _stop(self) -> None:
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs.clear()
+        self._frames.close()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    def destroy_node(self) -> None:
+        """Stop the worker before what it publishes on is gone."""
+        self._stop()
+        super().destroy_node()
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._enabled or self._once_requested:
+            self._once_requested = False
+            self._frames.put_image(conversions.nanoseconds(message.header.stamp), message)
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._frames.put_info(conversions.nanoseconds(message.header.stamp), message)
+
+    def _work(self) -> None:
+        while (frame := self._frames.get()) is not None:
+            try:
+                self._process(*frame)
+            except ValueError as error:  # the picture or the CameraInfo: it names the field
+                self._fail(str(error))
+            except Exception as error:  # whatever a picture triggers, the next one gets its chance
+                self._fail(f"{type(error).__name__}: {error}")
+
+    def _process(self, image: Image | CompressedImage, info: CameraInfo) -> None:
+        assert self._estimator is not None
+        begin = time.perf_counter()
+        if not image.header.frame_id:
+            raise ValueError("image.header.frame_id: expected the camera's optical frame, got nothing")
+        camera = conversions.camera_from_message(info, self.get_parameter("rectified").value)
+        rgb = conversions.rgb_from_image(image)
+        decoded = time.perf_counter()
+        if self._reset_requested:
+            self._reset_requested = False
+            self._estimator.reset()
+        estimates = self._estimator.estimate(rgb, camera, conversions.seconds(image.header.stamp))
+        stages = {stage: value for stage, value in estimates[0].latency.items() if stage != "total"}
+        latency = {"decode": decoded - begin, **stages, "total": time.perf_counter() - begin}
+        self._publish(image.header, estimates, latency)
+        if self._overlay.get_subscription_count():
+            self._publish_overlay(image.header, rgb, camera, estimates)
+        age = 1e-9 * (self.get_clock().now().nanoseconds - conversions.nanoseconds(image.header.stamp))
+        self._health.processed(latency, age)
+
+    def _publish(self, header: Header, estimates: list[ObjectEstimate], latency: dict[str, float]) -> None:
+        assert self._estimator is not None
+        ids = [self._object_frame if i == 0 else f"{self._object_frame}_{i}" for i in range(len(estimates))]
+        uncertain = self.get_parameter("publish_uncertain").value
+        for object_id, found in zip(ids, estimates):
+            shown = found.state is ObjectState.VALID or (uncertain and found.state is ObjectState.UNCERTAIN)
+            if found.estimate is not None and shown:
+                self._pose.publish(conversions.stamped_pose(header, found.estimate))
+                if self.get_parameter("publish_tf").value:
+                    self._tf.sendTransform(conversions.transform(header, object_id, found.estimate.pose))
+            if found.correspondences is not None and self._correspondences.get_subscription_count():
+                message = conversions.correspondences_message(header, object_id, found.correspondences, found.estimate)
+                self._correspondences.publish(message)
+        objects = [conversions.object_pose(found, object_id) for object_id, found in zip(ids, estimates)]
+        self._objects.publish(conversions.object_poses(header, objects, latency))
+        if self._markers.get_subscription_count():
+            bounds = self._estimator.package.mesh.bounds
+            markers = [conversions.box_marker(header, name, bounds, found) for name, found in zip(ids, estimates)]
+            self._markers.publish(MarkerArray(markers=markers))
+
+    def _publish_overlay(self, header: Header, rgb: Any, camera: Camera, estimates: list[ObjectEstimate]) -> None:
+        pass
+
+    # --- services and diagnostics -------------------------------------------------------------------------------------
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._reset_requested = True
+        response.success, response.message = True, "the next picture is searched anew"
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success, response.message = True, "enabled" if request.data else "disabled"
+        return response
+
+    def _on_detect_once(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._state == "active"
+        response.message = "the next picture is searched anew" if response.success else f"not active: {self._state}"
+        self._reset_requested = self._once_requested = response.success
+        return response
+
+    def _fail(self, error: str) -> None:
+        self._health.failed(error)
+        self.get_logger().error(error, throttle_duration_sec=5.0)
+
+    def _publish_diagnostics(self) -> None:
+        counts = self._frames.counts
+        figures = {
+            "pictures received": counts.received,
+            "pictures dropped for newer ones": counts.dropped,
+            "pictures without CameraInfo": counts.unpaired,
+        }
+        state = self._state if self._enabled or self._state != "active" else "disabled"
+        message = DiagnosticArray(status=[self._health.status(state, figures)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node."""
+    run(PoseEstimatorNode, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The one place that knows whether a full ROS installation is there, and starts and ends the nodes.
+
+Where ROS comes from wheels, tf2_ros is missing: a plain publisher on ``/tf`` stands in. Pictures are always decoded by
+:mod:`pnp_ros.io.images`, not by cv_bridge, so that a picture gives the same pose with and without ROS.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from geometry_msgs.msg import TransformStamped
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from tf2_msgs.msg import TFMessage
+
+from pnp_ros.io.resources import resource
+
+
+class TfPublisher:
+    """What tf2_ros.TransformBroadcaster does: one message on ``/tf`` a call, same topic and quality of service."""
+
+    def __init__(self, node: Node) -> None:
+        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+
+    def sendTransform(self, transform: TransformStamped | list[TransformStamped]) -> None:
+        """Publish one transform or several."""
+        transforms = transform if isinstance(transform, list) else [transform]
+        self._publisher.publish(TFMessage(transforms=transforms))
+
+
+def transform_broadcaster(node: Node) -> Any:
+    """tf2_ros' broadcaster where tf2_ros is installed, else :class:`TfPublisher`; both have ``sendTransform``."""
+    try:
+        from tf2_ros import TransformBroadcaster
+    except ImportError:
+        return TfPublisher(node)
+    return TransformBroadcaster(node)
+
+
+def use_picture_profile() -> None:
+    """Point Fast DDS at ``config/fastdds.xml`` (why: see there), unless the user has chosen a profile.
+
+    Fast DDS reads it when the first participant is made: call before ``rclpy.init``.
+    """
+    chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"} & os.environ.keys()
+    if not chosen:
+        os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(resource("config/fastdds.xml"))
+
+
+def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
+    """Run one node until SIGINT, SIGTERM or until it raises SystemExit; the context is always shut down."""
+    use_picture_profile()
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = make_node()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()

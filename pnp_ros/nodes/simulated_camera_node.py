@@ -1,0 +1,143 @@
+"""A camera that is not there: renders a moving object with its true pose, or plays a video or a folder of pictures.
+
+Publishes ``image_raw`` (or ``image_raw/compressed``) and ``camera_info`` with the same stamps; while it renders also
+the truth: ``~/truth`` (every picture; the score is the visible share of the object), ``~/truth_pose`` and ``/tf``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo as CameraInfoMsg
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from pnp_ros.io.camera_info import CameraInfo, read_camera_info
+from pnp_ros.io.images import read_pictures
+from pnp_ros.msg import ObjectPose, ObjectPoseArray
+from pnp_ros.nodes import conversions
+from pnp_ros.nodes.parameters import declare
+from pnp_ros.nodes.ros_compat import run, transform_broadcaster
+from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, SimulationConfig
+
+_LINGER_S = 1.0  # the last picture lies in this process's memory until its subscribers have read it
+_REPORT_S = 2.0
+_FOCAL, _CENTRE = 600.0, (319.5, 239.5)
+_DEFAULT_CAMERA = CameraInfo(
+    width=640,
+    height=480,
+    distortion_model="plumb_bob",
+    d=(0.0,) * 5,
+    k=(_FOCAL, 0.0, _CENTRE[0], 0.0, _FOCAL, _CENTRE[1], 0.0, 0.0, 1.0),
+    p=(_FOCAL, 0.0, _CENTRE[0], 0.0, 0.0, _FOCAL, _CENTRE[1], 0.0, 0.0, 0.0, 1.0, 0.0),
+)
+
+
+class SimulatedCameraNode(Node):
+    """Publishes one picture a timer tick, and ends the process after the last one."""
+
+    def __init__(self) -> None:
+        super().__init__("simulated_camera")
+        source = declare(self, "source", "", "Video file, picture or folder to play; empty: render the object")
+        folder = declare(self, "object", "", "Folder of the object package to render")
+        info_path = declare(self, "camera_info", "", "camera_info YAML of the camera; empty: a 640x480 pinhole")
+        self._rate = declare(self, "rate", 15.0, "Pictures a second", low=0.1, high=200.0)
+        self._limit = declare(self, "frames", 0, "End after this many pictures; 0: never, or at the end of the source")
+        self._wait_for = declare(self, "wait_for_subscribers", 0, "Hold the first picture until so many listen")
+        self._compressed = declare(self, "compressed", False, "Publish JPEG on image_raw/compressed, not raw pictures")
+        reliable = declare(self, "reliable", False, "Resend what a reliable subscriber misses, for lossless tests")
+        self._frame_id = declare(self, "frame_id", "camera_optical_frame", "TF frame of the camera")
+        self._truth_frame = declare(self, "truth_frame", "object_truth", "TF frame of the object's true pose")
+        seed = declare(self, "seed", 0, "Of the path, the background and the noise", low=0, high=2**31 - 1)
+
+        info = read_camera_info(Path(info_path)) if info_path else _DEFAULT_CAMERA
+        self._info = conversions.message_from_camera_info(Header(), info)
+        self._name = ""  # of the object whose truth is known
+        self._frames = _played(source) if source else self._rendered(folder, seed)
+        self._published = 0
+        self._make_publishers(QoSProfile(depth=100) if reliable else qos_profile_sensor_data)
+        self._timer = self.create_timer(1.0 / self._rate, self._tick)
+        self._report_every = max(round(self._rate * _REPORT_S), 1)
+
+    def _make_publishers(self, quality: QoSProfile) -> None:
+        options = QoSOverridingOptions.with_default_policies()
+        kind, topic = (CompressedImage, "image_raw/compressed") if self._compressed else (Image, "image_raw")
+        self._image = self.create_publisher(kind, topic, quality, qos_overriding_options=options)
+        self._camera_info = self.create_publisher(CameraInfoMsg, "camera_info", quality)
+        self._truth = self.create_publisher(ObjectPoseArray, "~/truth", 10)
+        self._truth_pose = self.create_publisher(PoseStamped, "~/truth_pose", 10)
+        self._tf = transform_broadcaster(self)
+
+    def _rendered(self, folder: str, seed: int) -> Iterator[SimulatedFrame]:
+        package = load_object_package(folder)
+        self._name = package.name
+        camera = conversions.camera_from_message(self._info)
+        scene = SimulatedScene(package.mesh, camera, SimulationConfig(seed=seed))
+        index = 0
+        while True:
+            yield scene.frame(index, self._rate)
+            index += 1
+
+    def _tick(self) -> None:
+        listeners = min(self._image.get_subscription_count(), self._camera_info.get_subscription_count())
+        if self._published == 0 and listeners < self._wait_for:
+            self.get_logger().info(
+                f"waiting for {self._wait_for} subscribers, {listeners} so far", throttle_duration_sec=_REPORT_S
+            )
+            return
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        frame = None if self._limit and self._published >= self._limit else next(self._frames, None)
+        if frame is None:
+            self._end()
+            return
+        self._publish(header, frame)
+        self._published += 1
+        if self._published % self._report_every == 0 or self._published == self._limit:
+            self.get_logger().info(f"picture {self._published} of {self._limit or 'many'}")
+
+    def _publish(self, header: Header, frame: SimulatedFrame) -> None:
+        convert = conversions.jpeg_from_rgb if self._compressed else conversions.image_from_rgb
+        self._info.header = header
+        self._image.publish(convert(header, frame.rgb))
+        self._camera_info.publish(self._info)
+        if self._name:
+            self._publish_truth(header, frame)
+
+    def _publish_truth(self, header: Header, frame: SimulatedFrame) -> None:
+        truth = ObjectPose(object_name=self._name, object_id=self._name, score=frame.visible)
+        if frame.pose is not None:
+            truth.state, truth.pose.pose = ObjectPose.VALID, conversions.message_from_pose(frame.pose)
+            truth.box = np.asarray(frame.box or (0, 0, 0, 0), np.float32)
+            self._truth_pose.publish(PoseStamped(header=header, pose=truth.pose.pose))
+            self._tf.sendTransform(conversions.transform(header, self._truth_frame, frame.pose))
+        self._truth.publish(ObjectPoseArray(header=header, objects=[truth]))
+
+    def _end(self) -> None:
+        self.get_logger().info(f"done: {self._published} pictures")
+        self._timer.cancel()
+        self.create_timer(_LINGER_S, self._exit)
+
+    def _exit(self) -> None:
+        raise SystemExit(0)
+
+
+def _played(source: str) -> Iterator[SimulatedFrame]:
+    """The pictures of a video, a folder or a file, without truth."""
+    for _, rgb in read_pictures(Path(source)):
+        yield SimulatedFrame(rgb, None, 0.0, None)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node."""
+    run(SimulatedCameraNode, args)
+
+
+if __name__ == "__main__":
+    main()
