@@ -26,11 +26,11 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.models import weights_of
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.contact_sheet import contact_sheet
 from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory
-from pnp_ros.training.contact_sheet import contact_sheet
 from pnp_ros.training.validation import Validation, calibrate, validate
 
 logger = logging.getLogger(__name__)

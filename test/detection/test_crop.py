@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError, box_from_pose, crop_from_box, crop_from_pose
 from pnp_ros.types import Pose

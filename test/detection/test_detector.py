@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from pnp_ros.detection.detector import Detector, decode_detections, letter_box
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 

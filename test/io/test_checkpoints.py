@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from pnp_ros.io.checkpoints import (
     CheckpointError,
     read_metadata,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from pnp_ros.networks.decode import heat_map_peaks, local_soft_argmax, pixels_to_cells, read_at, spread
 from pnp_ros.networks.fusion import fused
 from pnp_ros.networks.keypoint_network import STRIDE, KeypointNetwork, KeypointNetworkConfig, RawPrediction, decode

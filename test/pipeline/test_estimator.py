@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.pipeline.config import EstimatorConfig

@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind, Sampler, WorkerError
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction, decode
 from pnp_ros.training.losses import detector_loss, gaussian_target, keypoint_loss
@@ -65,7 +66,7 @@ def test_keypoint_network_overfits_one_batch() -> None:
 def test_detector_loss_is_least_at_the_truth() -> None:
     boxes = torch.tensor([[100.0, 60.0, 48.0, 30.0], [0.0, 0.0, 0.0, 0.0]])
     present = torch.tensor([True, False])
-    cell_x, cell_y = int(124 // 8), int(75 // 8)
+    cell_x, cell_y = 124 // 8, 75 // 8
 
     def prediction(x: int, size: float) -> DetectorPrediction:
         heat = torch.full((2, 30, 40), -6.0)

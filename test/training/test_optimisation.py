@@ -1,11 +1,13 @@
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.optimisation import Batch, Phase, PhaseConfig, Progress, learning_rate
-from torch import Tensor, nn
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -16,7 +18,7 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[0] < 0.1
     assert max(rates) == pytest.approx(1.0, abs=0.01)
     assert rates[-1] == pytest.approx(0.0, abs=1e-9)
-    assert all(after <= before for before, after in zip(rates[3:], rates[4:]))
+    assert all(after <= before for before, after in itertools.pairwise(rates[3:]))
 
 
 def _network() -> nn.Module:
@@ -45,7 +47,7 @@ def test_phase_learns_within_its_budget(tmp_path: Path) -> None:
     phase = _phase(tmp_path, 2.0)
     network = phase.run(_batches(), seen.append)
     assert phase.finished
-    assert 2.0 <= seen[-1].seconds + 0.5
+    assert seen[-1].seconds > 1.5
     assert seen[-1].figures["loss"] < 0.2 * seen[0].figures["loss"]
     batch = next(_batches())
     assert float(_step(network, batch)[0]) < 0.05  # the averaged weights, in eval mode
