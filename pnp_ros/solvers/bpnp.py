@@ -146,14 +146,14 @@ class _Expansion:
     jacobian: Tensor  # (..., N, 2, 3) px/m
     offset: Tensor  # (..., N, 2) px, pi(y) - u
     residual: Tensor  # (..., N, 2) sigmas, W offset
-    c: Tensor  # (..., N, 2)
     rho1: Tensor  # (..., N, 1) rho'
     rho2: Tensor  # (..., N, 1) rho''
-    curvature: Tensor  # (..., N, 3, 3) sum_k c_k d^2 pi_k / d y^2
+    c: Tensor  # (..., N, 2)
+    b: Tensor  # (..., N, 3)
+    on_point: Tensor  # (..., N, 3, 3): P
     cost: Tensor  # (...)
     gradient: Tensor  # (..., 6) double precision from here on
     hessian: Tensor  # (..., 6, 6)
-    gauss_newton_diagonal: Tensor  # (..., 6)
 
 
 class _Problem:
@@ -203,18 +203,12 @@ class _Problem:
         squared = residual.square().sum(-1)
         rho1, rho2 = self.loss.weight(squared)[..., None], self.loss.weight_slope(squared)[..., None]
         c = rho1 * weights * residual
-        curvature = _curvature(self.camera, y, c)
         b = (c[..., None, :] @ jacobian).squeeze(-2)
-
-        rows = _lift(q, weights[..., None] * jacobian)  # (..., N, 2, 6): d residual / d delta
-        slopes = (residual[..., None, :] @ rows).squeeze(-2)  # (..., N, 6)
-        flat = rows.flatten(-3, -2)
-        gauss_newton = flat.mT @ (rho1[..., None] * rows).flatten(-3, -2)
-        hessian = gauss_newton + 2.0 * slopes.mT @ (rho2 * slopes)
-        hessian = hessian + _lift(q, _lift(q, curvature).mT).sum(-3)
-        turn = b.mT @ q
-        bend = 0.5 * (turn + turn.mT) - torch.eye(3).to(turn) * turn.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-        hessian = hessian + torch.nn.functional.pad(bend, (3, 0, 3, 0))
+        white = weights[..., None] * jacobian
+        slope = residual[..., None, :] @ white  # (..., N, 1, 3)
+        on_point = white.mT @ (rho1[..., None] * white) + slope.mT @ (2.0 * rho2[..., None] * slope)
+        on_point = on_point + _curvature(self.camera, y, c)
+        turned = b.mT @ q  # sum b q^T
         return _Expansion(
             q=q,
             y=y,
@@ -223,14 +217,14 @@ class _Problem:
             jacobian=jacobian,
             offset=offset,
             residual=residual,
-            c=c,
             rho1=rho1,
             rho2=rho2,
-            curvature=curvature,
+            c=c,
+            b=b,
+            on_point=on_point,
             cost=cost,
-            gradient=(rho1 * slopes).sum(-2).double(),
-            hessian=hessian.double(),
-            gauss_newton_diagonal=gauss_newton.diagonal(dim1=-2, dim2=-1).double(),
+            gradient=torch.cat([b.sum(-2), 2.0 * so3.vee(turned)], dim=-1).double(),
+            hessian=_assemble(q, on_point, turned).double(),
         )
 
     def minimise(self, pose: Pose) -> Pose:
@@ -238,7 +232,7 @@ class _Problem:
         at = self.expand(pose)
         damping = torch.zeros_like(at.cost, dtype=torch.float64)
         for _ in range(_MAX_STEPS):
-            damped = at.hessian + torch.diag_embed(damping[..., None] * at.gauss_newton_diagonal)
+            damped = at.hessian + torch.diag_embed(damping[..., None] * at.hessian.diagonal(dim1=-2, dim2=-1).abs())
             step = -_solve(damped, at.gradient, at.cost.dtype)
             decrease = -(step * at.gradient).sum(-1)  # NaN where the Hessian is not positive definite
             settled = decrease < 10.0 * torch.finfo(at.cost.dtype).eps * (1.0 + at.cost)
@@ -274,14 +268,13 @@ class _Problem:
         e = at.weights * moved
         alpha = 2.0 * at.rho2 * (at.residual * e).sum(-1, keepdim=True) * at.residual + at.rho1 * e
         on_pixels = at.weights * alpha  # M J m
-        b = (at.c[..., None, :] @ at.jacobian).squeeze(-2)
-        on_y = (on_pixels[..., None, :] @ at.jacobian + m[..., None, :] @ at.curvature).squeeze(-2)  # P m
+        on_y = (m[..., None, :] @ at.on_point).squeeze(-2)  # P m
         focal, centre = self.camera.intrinsics[..., None, :2], self.camera.intrinsics[..., None, 2:]
         on_focal = (on_pixels * (at.pixels - centre) + at.c * moved) / focal
         on_distortion = _distortion_gradient(self.camera, at.y, on_pixels, at.c, m) if with_distortion else None
         return [
             on_pixels,
-            -((on_y + torch.linalg.cross(b, turn.expand_as(b))) @ pose.rotation),
+            -((on_y + torch.linalg.cross(at.b, turn.expand_as(at.b))) @ pose.rotation),
             -(alpha * at.offset + at.rho1 * at.residual * moved),
             -torch.cat([on_focal, on_pixels], dim=-1).sum(-2),
             on_distortion,
@@ -294,9 +287,22 @@ def _visible(camera: Camera, y: Tensor) -> Tensor:
     return y[..., 2] > least * y.norm(dim=-1)
 
 
-def _lift(q: Tensor, rows: Tensor) -> Tensor:
-    """``rows A`` (..., N, K, 6) of rows (..., N, K, 3), with ``A = [I, -hat(q)] = d y / d delta``."""
-    return torch.cat([rows, torch.linalg.cross(q[..., None, :].expand_as(rows), rows)], dim=-1)
+def _assemble(q: Tensor, on_point: Tensor, turned: Tensor) -> Tensor:
+    """The Hessian (..., 6, 6) of points q (..., N, 3) with camera-space Hessians P (..., N, 3, 3); turned: sum b q^T.
+
+    ``q`` is summed over the points before it is crossed with anything: three matrix products do the work.
+    """
+    cross = so3.hat(torch.eye(3).to(q)).mT  # cross[k] = -hat(e_k): (q x p)_k = q cross[k] p
+    flat = on_point.flatten(-2)
+    first = (q.mT @ flat).unflatten(-1, (3, 3))  # (..., a, j, b): sum q_a P_jb
+    squares = (q[..., :, None] * q[..., None, :]).flatten(-2)
+    second = (squares.mT @ flat).unflatten(-1, (3, 3)).unflatten(-3, (3, 3))  # (..., c, a, j, b)
+    mixed = torch.einsum("kab,...ajb->...jk", cross, first)
+    rotation = torch.einsum("icj,kab,...cajb->...ik", cross, cross, second)
+    trace = turned.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    rotation = rotation + 0.5 * (turned + turned.mT) - trace * torch.eye(3).to(q)
+    top = torch.cat([on_point.sum(-3), mixed], dim=-1)
+    return torch.cat([top, torch.cat([mixed.mT, rotation], dim=-1)], dim=-2)
 
 
 def _select(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
