@@ -39,7 +39,7 @@ class CameraInfo:
         d: distortion coefficients of the raw picture.
         k: (9) row-major K of the raw picture.
         r: (9) row-major rectifying rotation.
-        p: (12) row-major P of the rectified picture.
+        p: (12) row-major P of the rectified picture; K if left out.
         binning_x: 0 means 1.
         binning_y: 0 means 1.
         roi: the window of the picture.
@@ -57,6 +57,11 @@ class CameraInfo:
     binning_y: int = 0
     roi: RegionOfInterest = RegionOfInterest()
     camera_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.p and len(self.k) == 9:
+            k = self.k
+            object.__setattr__(self, "p", (*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0))
 
     @classmethod
     def from_message(cls, message: Any) -> CameraInfo:
@@ -115,16 +120,14 @@ def read_camera_info(path: Path | str) -> CameraInfo:
     if not isinstance(document, dict):
         raise CameraInfoError(f"{path}: expected a camera calibration in YAML, got {type(document).__name__}")
     try:
-        k = _numbers(document, "camera_matrix", 9)
-        default_p = (*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0)
         info = CameraInfo(
             height=_integer(document, "image_height"),
             width=_integer(document, "image_width"),
             distortion_model=str(_field(document, "distortion_model")),
             d=_numbers(document, "distortion_coefficients"),
-            k=k,
+            k=_numbers(document, "camera_matrix", 9),
             r=_numbers(document, "rectification_matrix", 9) if "rectification_matrix" in document else CameraInfo.r,
-            p=_numbers(document, "projection_matrix", 12) if "projection_matrix" in document else default_p,
+            p=_numbers(document, "projection_matrix", 12) if "projection_matrix" in document else (),
             camera_name=str(document.get("camera_name", "")),
         )
         info.camera()  # refuse here, where the file is known
@@ -143,9 +146,8 @@ def write_camera_info(path: Path | str, info: CameraInfo) -> None:
         "distortion_model": info.distortion_model,
         "distortion_coefficients": _matrix(1, len(info.d), info.d),
         "rectification_matrix": _matrix(3, 3, info.r),
+        "projection_matrix": _matrix(3, 4, info.p),
     }
-    if info.p:
-        document["projection_matrix"] = _matrix(3, 4, info.p)
     Path(path).write_text(yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
 
 

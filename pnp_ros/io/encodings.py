@@ -17,7 +17,7 @@ class Encoding(NamedTuple):
 
     dtype: str
     channels: int  # values a pixel, as they lie in a row
-    to_rgb: Callable[[Pixels], Pixels]  # (H, W, channels), or (rows, W) for 1 channel, to (H, W, 3)
+    to_rgb: Callable[[Pixels], Pixels]  # (H, W, channels), or (rows, W) for 1 channel, to a new (H, W, 3)
     rows: float = 1.0  # rows of data a row of the picture: more than 1 for planar formats
     even: tuple[int, int] = (1, 1)  # what width and height must be multiples of
 
@@ -32,7 +32,7 @@ def _nv24(planes: Pixels) -> Pixels:
     height, width = planes.shape[0] // 3, planes.shape[1]
     luma, chroma = planes[:height], planes[height:].reshape(height, width, 2)
     pairs = np.stack([chroma[..., 0], luma, chroma[..., 1], luma], axis=-1).reshape(height, 2 * width, 2)
-    return np.asarray(cv2.cvtColor(pairs, cv2.COLOR_YUV2RGB_UYVY))[:, ::2]
+    return np.ascontiguousarray(cv2.cvtColor(pairs, cv2.COLOR_YUV2RGB_UYVY)[:, ::2])
 
 
 def _encodings() -> dict[str, Encoding]:
@@ -46,7 +46,7 @@ def _encodings() -> dict[str, Encoding]:
         "nv24": Encoding("u1", 1, _nv24, rows=3.0),
     }
     for bits, dtype in (("8", "u1"), ("16", "u2")):
-        table[f"rgb{bits}"] = Encoding(dtype, 3, lambda pixels: pixels)
+        table[f"rgb{bits}"] = Encoding(dtype, 3, np.copy)
         table[f"rgba{bits}"] = Encoding(dtype, 4, _opencv("RGBA2RGB"))
         # the anonymous encodings hold BGR: they are what cv_bridge calls a cv::Mat of OpenCV's
         table[f"bgr{bits}"] = table[f"{bits}UC3"] = Encoding(dtype, 3, _opencv("BGR2RGB"))

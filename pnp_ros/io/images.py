@@ -63,7 +63,7 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
     rgb = layout.to_rgb(pixels.reshape(shape))
     if rgb.dtype == np.uint16:
         rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
-    return np.array(rgb, dtype=np.uint8, order="C")
+    return np.asarray(rgb, dtype=np.uint8)
 
 
 def _rows(

@@ -1,0 +1,318 @@
+"""ROS 2 bags without ROS: written so that ``ros2 bag play`` plays them, read with whatever types they carry.
+
+Messages are rosbags' plain dataclasses with the fields of the ROS messages; arrays are numpy. Serialised messages, as a
+raw rclpy subscription delivers them, can be written unopened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from pnp_ros.io.camera_info import CameraInfo
+from pnp_ros.io.images import ImageError, Picture, decode_compressed, decode_raw
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+_STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+_INFINITE = QosTime(sec=9223372036, nsec=854775807)  # as rmw spells it
+
+
+class BagError(ValueError):
+    """A bag cannot be read or written; the message names it."""
+
+
+def message_types(folder: Path | str | None = None, package: str = "pnp_ros") -> Typestore:
+    """The message types of ROS 2 Jazzy, and those of a folder of ``.msg`` files as ``<package>/msg/<name>``.
+
+    Raises:
+        BagError: if the folder holds no ``.msg`` file or one that cannot be parsed.
+    """
+    types = get_typestore(Stores.ROS2_JAZZY)
+    if folder is None:
+        return types
+    files = sorted(Path(folder).glob("*.msg"))
+    if not files:
+        raise BagError(f"{folder}: no .msg file in this folder")
+    names = {f"{package}/msg/{file.stem}": file for file in files}
+    definitions: dict[str, Any] = {}
+    for name, file in names.items():
+        with _explained(file):
+            definitions.update(get_types_from_msg(file.read_text(), name))
+    types.register(definitions)
+    for name, file in names.items():
+        with _explained(file):
+            types.hash_rihs01(name)  # fails where a field's type is unknown
+    return types
+
+
+def _qos(latched: bool) -> Qos:
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=_INFINITE,
+        lifespan=_INFINITE,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_INFINITE,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+class BagWriter:
+    """Writes a new bag; a context manager.
+
+    Args:
+        path: the bag's folder, which must not exist yet.
+        storage: ``mcap`` or ``sqlite3``.
+        types: as :func:`message_types` gives them; Jazzy's own by default.
+
+    Raises:
+        BagError: if the folder exists or cannot be made, or a message does not fit its type.
+    """
+
+    def __init__(
+        self, path: Path | str, storage: Literal["mcap", "sqlite3"] = "mcap", types: Typestore | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.types = types or message_types()
+        if storage not in _STORAGE:
+            raise BagError(f"storage: expected mcap or sqlite3, got {storage!r}")
+        self._topics: dict[str, Connection] = {}
+        with _explained(self.path):
+            # version 8 is what Jazzy's rosbag2 reads and writes
+            self._writer = Writer(self.path, version=8, storage_plugin=_STORAGE[storage])
+            self._writer.open()
+        self._open = True
+
+    def write_serialized(
+        self, topic: str, message_type: str, data: bytes | memoryview, stamp_ns: int, latched: bool = False
+    ) -> None:
+        """Append a serialised (CDR) message.
+
+        Args:
+            topic: its name; one type a topic.
+            message_type: for instance ``sensor_msgs/msg/Image``.
+            data: CDR with its four-byte header.
+            stamp_ns: when it was received, nanoseconds.
+            latched: transient-local durability, for topics as /tf_static; the topic's first message decides.
+        """
+        connection = self._topics.get(topic)
+        with _explained(self.path):
+            if connection is None:
+                if message_type not in self.types.fielddefs:
+                    raise BagError(f"{self.path}: {topic} has the unknown type {message_type}")
+                connection = self._writer.add_connection(
+                    topic, message_type, typestore=self.types, offered_qos_profiles=[_qos(latched)]
+                )
+                self._topics[topic] = connection
+            if connection.msgtype != message_type:
+                raise BagError(f"{self.path}: {topic} holds {connection.msgtype}, got {message_type}")
+            self._writer.write(connection, stamp_ns, data)
+
+    def write(self, topic: str, message: Any, stamp_ns: int, latched: bool = False) -> None:
+        """Append a message made by :meth:`message`; arguments as in :meth:`write_serialized`."""
+        name = message.__msgtype__
+        with _explained(self.path):
+            data = self.types.serialize_cdr(message, name)
+        self.write_serialized(topic, name, data, stamp_ns, latched)
+
+    def message(self, message_type: str, **fields: Any) -> Any:
+        """A message of a type; every field must be given, arrays of numbers as numpy arrays."""
+        with _explained(self.path):
+            return self.types.types[message_type](**fields)
+
+    def write_picture(self, topic: str, rgb: Picture, stamp_ns: int, frame_id: str) -> None:
+        """Append a picture (H, W, 3) uint8 as ``sensor_msgs/Image``."""
+        height, width = rgb.shape[:2]
+        header = self._header(stamp_ns, frame_id)
+        fields = {"height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0, "step": 3 * width}
+        self.write(topic, self.message(IMAGE, header=header, data=rgb.reshape(-1), **fields), stamp_ns)
+
+    def write_camera_info(self, topic: str, info: CameraInfo, stamp_ns: int, frame_id: str) -> None:
+        """Append a ``sensor_msgs/CameraInfo``."""
+        fields = {name: np.array(getattr(info, name), np.float64) for name in ("d", "k", "r", "p")}
+        roi = self.message("sensor_msgs/msg/RegionOfInterest", **vars(info.roi))
+        message = self.message(
+            CAMERA_INFO,
+            header=self._header(stamp_ns, frame_id),
+            height=info.height,
+            width=info.width,
+            distortion_model=info.distortion_model,
+            binning_x=info.binning_x,
+            binning_y=info.binning_y,
+            roi=roi,
+            **fields,
+        )
+        self.write(topic, message, stamp_ns)
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
+        sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+        stamp = self.message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+        return self.message("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+
+    def close(self) -> None:
+        """Finish the bag; safe to call twice."""
+        if self._open:
+            self._open = False
+            with _explained(self.path):
+                self._writer.close()
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class BagPicture:
+    """One picture of a bag.
+
+    Args:
+        stamp_ns: of acquisition, from the message's header, nanoseconds.
+        frame_id: the camera's optical frame.
+        rgb: (H, W, 3) uint8.
+        camera_info: the one of the same stamp, else the last before it, else the first; None without such a topic.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    rgb: Picture
+    camera_info: CameraInfo | None
+
+
+class BagReader:
+    """Reads a bag folder, or a single ``.mcap`` or ``.db3`` file; a context manager.
+
+    The bag's own type definitions are used; ``types`` serves where it has none.
+
+    Raises:
+        BagError: if the bag is absent, damaged, holds no message, or is of another format.
+    """
+
+    def __init__(self, path: Path | str, types: Typestore | None = None) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise BagError(f"{self.path}: no such bag")
+        with _explained(self.path):
+            self._reader = AnyReader([self.path], default_typestore=types or message_types())
+            self._reader.open()
+        if self._reader.message_count == 0:
+            self.close()
+            raise BagError(f"{self.path}: the bag holds no message")
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The type of each topic."""
+        return {connection.topic: connection.msgtype for connection in self._reader.connections}
+
+    def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
+        """Topic, time of recording (ns) and message, in the order of recording; of all topics if none is named.
+
+        Raises:
+            BagError: if a topic is absent, or the bag is damaged.
+        """
+        if missing := [topic for topic in topics if topic not in self.topics]:
+            raise BagError(f"{self.path}: no topic {', '.join(missing)}; there are {', '.join(sorted(self.topics))}")
+        connections = [c for c in self._reader.connections if not topics or c.topic in topics]
+        with _explained(self.path):
+            for connection, stamp_ns, data in self._reader.messages(connections=connections):
+                yield connection.topic, stamp_ns, self._reader.deserialize(data, connection.msgtype)
+
+    def pictures(self, image_topic: str | None = None, camera_info_topic: str | None = None) -> Iterator[BagPicture]:
+        """The decoded pictures of a topic, with their camera.
+
+        Args:
+            image_topic: of Image or CompressedImage; may be left out where there is only one.
+            camera_info_topic: by default ``camera_info`` beside the image topic, where there is one.
+
+        Raises:
+            BagError: if a topic is absent or ambiguous, or a picture cannot be decoded.
+        """
+        image_topic = image_topic or self._only_image_topic()
+        if camera_info_topic is None:
+            sibling = image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+            camera_info_topic = sibling if sibling in self.topics else None
+        infos = self._camera_infos(camera_info_topic) if camera_info_topic else {}
+        stamps = np.array(sorted(infos), dtype=np.int64)
+        for _, _, message in self.messages(image_topic):
+            stamp_ns = _stamp_ns(message)
+            info = None
+            if infos:
+                info = infos[int(stamps[max(0, int(np.searchsorted(stamps, stamp_ns, side="right")) - 1)])]
+            yield BagPicture(stamp_ns, message.header.frame_id, self._decode(image_topic, message), info)
+
+    def _only_image_topic(self) -> str:
+        found = [topic for topic, kind in self.topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
+        if len(found) != 1:
+            raise BagError(
+                f"{self.path}: expected one image topic, found {', '.join(sorted(found)) or 'none'}; name one"
+            )
+        return found[0]
+
+    def _camera_infos(self, topic: str) -> dict[int, CameraInfo]:
+        return {_stamp_ns(message): CameraInfo.from_message(message) for _, _, message in self.messages(topic)}
+
+    def _decode(self, topic: str, message: Any) -> Picture:
+        try:
+            if self.topics[topic] == COMPRESSED_IMAGE:
+                return decode_compressed(message.data)
+            big = bool(message.is_bigendian)
+            return decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
+        except ImageError as error:
+            raise BagError(f"{self.path}: {topic} at {_stamp_ns(message)} ns: {error}") from error
+
+    def close(self) -> None:
+        """Close the bag."""
+        if self._reader.stack is not None:
+            self._reader.close()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What rosbags raises, a :class:`BagError` that names the bag.
+
+    A damaged file can break its parsers anywhere (struct, sqlite3, YAML, assertions), so every exception counts.
+    """
+    try:
+        yield
+    except (BagError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise BagError(f"{path}: {error or type(error).__name__}") from error

@@ -1,0 +1,185 @@
+"""Bags: what goes in comes out, in both storages; damaged and foreign files are refused by name."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pnp_ros.io.bags import BagError, BagPicture, BagReader, BagWriter, message_types
+from pnp_ros.io.camera_info import CameraInfo, RegionOfInterest
+
+K = (60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0)
+INFO = CameraInfo(48, 64, "plumb_bob", (0.1, -0.2, 0.0, 0.0, 0.0), K, binning_x=2, roi=RegionOfInterest(4, 2, 20, 40))
+SECOND = 1_000_000_000
+STORAGES = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+
+
+@pytest.fixture
+def messages(tmp_path: Path) -> Path:
+    folder = tmp_path / "msg"
+    folder.mkdir()
+    (folder / "Inner.msg").write_text("string name\nfloat32[] values\n")
+    (folder / "Outer.msg").write_text("std_msgs/Header header\nInner[] parts\nfloat64[36] covariance\n")
+    return folder
+
+
+def write(path: Path, storage: str = "mcap", count: int = 4) -> Path:
+    with BagWriter(path, storage) as writer:  # type: ignore[arg-type]
+        for i in range(count):
+            stamp = 5 * SECOND + i * SECOND // 10
+            writer.write_camera_info("/camera/camera_info", INFO, stamp, "camera_optical")
+            writer.write_picture("/camera/image_raw", np.full((48, 64, 3), 5 * i, np.uint8), stamp, "camera_optical")
+    return path
+
+
+def pictures(path: Path) -> list[BagPicture]:
+    with BagReader(path) as reader:
+        return list(reader.pictures())
+
+
+@STORAGES
+def test_pictures_come_back_with_stamp_frame_and_camera(tmp_path: Path, storage: str) -> None:
+    found = pictures(write(tmp_path / "bag", storage))
+    assert [p.stamp_ns for p in found] == [5 * SECOND + i * SECOND // 10 for i in range(4)]
+    for i, picture in enumerate(found):
+        assert (picture.rgb == 5 * i).all()
+        assert picture.rgb.shape == (48, 64, 3)
+        assert picture.frame_id == "camera_optical"
+        assert picture.camera_info == INFO
+    metadata = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert metadata["storage_identifier"] == storage
+
+
+@STORAGES
+def test_own_messages_are_read_without_their_definitions(tmp_path: Path, messages: Path, storage: str) -> None:
+    with BagWriter(tmp_path / "bag", storage, message_types(messages, "our_msgs")) as writer:  # type: ignore[arg-type]
+        stamp = writer.message("builtin_interfaces/msg/Time", sec=3, nanosec=7)
+        header = writer.message("std_msgs/msg/Header", stamp=stamp, frame_id="camera")
+        inner = writer.message("our_msgs/msg/Inner", name="part", values=np.array([1.5, 2.5], np.float32))
+        fields = {"header": header, "parts": [inner], "covariance": np.arange(36.0)}
+        writer.write("/outer", writer.message("our_msgs/msg/Outer", **fields), 9)
+    with BagReader(tmp_path / "bag") as reader:
+        assert reader.topics == {"/outer": "our_msgs/msg/Outer"}
+        ((topic, recorded, message),) = reader.messages()
+    assert (topic, recorded) == ("/outer", 9)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (3, 7, "camera")
+    assert message.parts[0].name == "part"
+    np.testing.assert_array_equal(message.parts[0].values, [1.5, 2.5])
+    np.testing.assert_array_equal(message.covariance, np.arange(36.0))
+
+
+def test_serialised_messages_pass_unopened(tmp_path: Path) -> None:
+    types = message_types()
+    text = types.types["std_msgs/msg/String"](data="hello")
+    data = bytes(types.serialize_cdr(text, "std_msgs/msg/String"))
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write_serialized("/said", "std_msgs/msg/String", data, 5, latched=True)
+        with pytest.raises(BagError, match=r"/said holds std_msgs/msg/String, got std_msgs/msg/Int32"):
+            writer.write_serialized("/said", "std_msgs/msg/Int32", data, 6)
+        with pytest.raises(BagError, match=r"unknown type our_msgs/msg/Absent"):
+            writer.write_serialized("/other", "our_msgs/msg/Absent", data, 6)
+    with BagReader(tmp_path / "bag") as reader:
+        assert [message.data for _, _, message in reader.messages("/said")] == ["hello"]
+    assert "durability: 1" in (tmp_path / "bag" / "metadata.yaml").read_text()
+
+
+def test_compressed_pictures_and_the_nearest_earlier_camera(tmp_path: Path) -> None:
+    import cv2
+
+    encoded = cv2.imencode(".png", np.full((8, 8, 3), (1, 2, 3), np.uint8))[1]
+    with BagWriter(tmp_path / "bag") as writer:
+        for i, (width, stamp) in enumerate(((64, 10), (80, 20))):
+            info = CameraInfo(48, width, "plumb_bob", (), K)
+            writer.write_camera_info("/camera/camera_info", info, stamp * SECOND, "camera")
+            time = writer.message("builtin_interfaces/msg/Time", sec=14 + 8 * i, nanosec=0)
+            header = writer.message("std_msgs/msg/Header", stamp=time, frame_id="camera")
+            picture = writer.message("sensor_msgs/msg/CompressedImage", header=header, format="png", data=encoded)
+            writer.write("/camera/image_raw/compressed", picture, (14 + 8 * i) * SECOND)
+    # image_transport puts camera_info beside the base topic
+    with BagReader(tmp_path / "bag") as reader:
+        found = list(reader.pictures(camera_info_topic="/camera/camera_info"))
+        beside = list(reader.pictures())
+    assert [p.camera_info.width for p in found if p.camera_info] == [64, 80]
+    assert [p.camera_info for p in beside] == [p.camera_info for p in found]
+    assert found[0].rgb[0, 0].tolist() == [3, 2, 1]
+
+
+def test_topics_must_exist_and_be_unambiguous(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "two") as writer:
+        for name in ("left", "right"):
+            writer.write_picture(f"/{name}/image_raw", np.zeros((4, 4, 3), np.uint8), 0, "camera")
+    with BagReader(tmp_path / "two") as reader:
+        with pytest.raises(BagError, match=r"expected one image topic, found /left/image_raw, /right/image_raw"):
+            next(reader.pictures())
+        with pytest.raises(BagError, match=r"no topic /up/image_raw; there are /left"):
+            next(reader.pictures("/up/image_raw"))
+        assert next(reader.pictures("/left/image_raw")).camera_info is None
+
+
+def test_a_broken_picture_names_topic_and_stamp(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        stamp = writer.message("builtin_interfaces/msg/Time", sec=1, nanosec=0)
+        header = writer.message("std_msgs/msg/Header", stamp=stamp, frame_id="camera")
+        fields = {"height": 4, "width": 4, "encoding": "rgb8", "is_bigendian": 0, "step": 12}
+        writer.write(
+            "/image", writer.message("sensor_msgs/msg/Image", header=header, data=np.zeros(47, np.uint8), **fields), 0
+        )
+    with BagReader(tmp_path / "bag") as reader, pytest.raises(BagError, match=r"/image at 1000000000 ns: image\.data"):
+        next(reader.pictures())
+
+
+def damaged(folder: Path, storage: str) -> Iterator[Path]:
+    """A good bag whose data file is cut at several places, as a folder and as a bare file."""
+    good = write(folder / "good", storage, count=40)
+    (file,) = (f for f in good.iterdir() if f.suffix != ".yaml")
+    data = file.read_bytes()
+    for cut in (0, 10, len(data) // 2, len(data) - 1):
+        bad = folder / f"cut{cut}"
+        shutil.copytree(good, bad)
+        (bad / file.name).write_bytes(data[:cut])
+        yield bad
+        yield bad / file.name
+
+
+@STORAGES
+def test_truncated_bags_are_refused(tmp_path: Path, storage: str) -> None:
+    for bad in damaged(tmp_path, storage):
+        with pytest.raises(BagError, match=bad.name), BagReader(bad) as reader:
+            list(reader.messages())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.mcap", b"rubbish"), ("a.db3", b"rubbish"), ("a.bag", b"#ROSBAG V2.0\n"), ("a.mp4", b"video"), ("a", b"")],
+)
+def test_foreign_files_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BagError, match=name):
+        BagReader(tmp_path / name)
+
+
+def test_absent_empty_and_existing_bags(tmp_path: Path, messages: Path) -> None:
+    with pytest.raises(BagError, match="no such bag"):
+        BagReader(tmp_path / "absent")
+    with pytest.raises(BagError, match="msg"):
+        BagReader(messages)  # a folder, but no bag
+    with BagWriter(tmp_path / "empty"):
+        pass
+    with pytest.raises(BagError, match="holds no message"):
+        BagReader(tmp_path / "empty")
+    with pytest.raises(BagError, match="exists already"):
+        BagWriter(tmp_path / "empty")
+    with pytest.raises(BagError, match="storage: expected mcap or sqlite3"):
+        BagWriter(tmp_path / "other", "rosbag1")  # type: ignore[arg-type]
+
+
+def test_message_folders_that_hold_no_definitions(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match=r"no \.msg file"):
+        message_types(tmp_path)
+    for content in ("float64 [", "Absent field"):
+        (tmp_path / "Bad.msg").write_text(content)
+        with pytest.raises(BagError, match=r"Bad\.msg"):
+            message_types(tmp_path)
