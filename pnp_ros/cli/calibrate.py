@@ -1,0 +1,112 @@
+"""``pnp-ros calibrate PICTURES... --board 9x6 --square 0.025``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from pnp_ros.io.camera_info import CameraInfo, write_camera_info
+from pnp_ros.io.images import read_pictures
+from pnp_ros.solvers.calibration import Calibration, board_points, calibrate, detect_board
+
+_MODELS = {"plumb_bob": "plumb_bob", "rational": "rational_polynomial", "equidistant": "equidistant"}
+_SUSPICIOUS = 3.0  # times the median error of a view
+_COVERAGE_CELLS = 6  # a side, to say how much of the picture the corners fill
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("pictures", type=Path, nargs="+", help="pictures, folders of pictures or videos of the board")
+    parser.add_argument("--board", required=True, metavar="9x6", help="inner corners, columns x rows")
+    parser.add_argument("--square", type=float, required=True, help="side of a square in metres")
+    parser.add_argument("--model", choices=_MODELS, default="plumb_bob", help="lens (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("camera_info.yaml"), help="default %(default)s")
+    parser.add_argument("--name", default="camera", help="camera name in the file (default %(default)s)")
+    parser.add_argument("--every", type=int, default=1, help="take only each n-th picture, for videos (default 1)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find the board in the pictures, calibrate, write the file, say how well it is known."""
+    columns, rows = _board_size(arguments.board)
+    if not 0.0 < arguments.square < 10.0:
+        raise ValueError(f"--square: expected the side of a square in metres, got {arguments.square}")
+    if arguments.every < 1:
+        raise ValueError(f"--every: expected at least 1, got {arguments.every}")
+    names, corners, (width, height) = _detect(arguments.pictures, arguments.every, columns, rows)
+    points = board_points(columns, rows, arguments.square)
+    result = calibrate(torch.stack(corners), points, width, height, _MODELS[arguments.model])
+    k = result.camera.matrix().flatten().tolist()
+    distortion = tuple(result.values[4:].tolist())
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_camera_info(
+        arguments.out,
+        CameraInfo(height, width, result.distortion_model, distortion, tuple(k), camera_name=arguments.name),
+    )
+    _report(result, names, torch.stack(corners))
+    print(f"written: {arguments.out}")
+    return 0
+
+
+def _board_size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 3 for part in parts):
+        raise ValueError(f"--board: expected inner corners as COLUMNSxROWS, at least 3x3, such as 9x6, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def _pictures(paths: list[Path], every: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for path in paths:
+        for index, (_, picture) in enumerate(read_pictures(path)):
+            if index % every == 0:
+                yield (f"{path}, picture {index + 1}" if path.is_dir() or index else str(path)), picture
+
+
+def _detect(paths: list[Path], every: int, columns: int, rows: int) -> tuple[list[str], list[Tensor], tuple[int, int]]:
+    """Names of the pictures with a board, its corners, and the pictures' width and height."""
+    names: list[str] = []
+    corners: list[Tensor] = []
+    missed: list[str] = []
+    size: tuple[int, int] | None = None
+    for name, picture in tqdm(_pictures(paths, every), desc="finding the board", unit=" pictures", leave=False):
+        height, width = picture.shape[:2]
+        size = size or (width, height)
+        if size != (width, height):
+            raise ValueError(
+                f"{name}: expected {size[0]}x{size[1]} pixels as in the first picture, got {width}x{height}"
+            )
+        found = detect_board(picture, columns, rows)
+        if found is None:
+            missed.append(name)
+        else:
+            names.append(name)
+            corners.append(found)
+    if missed:
+        print(f"no board of {columns}x{rows} inner corners in {len(missed)} pictures: {', '.join(missed)}")
+    if size is None or not corners:
+        raise ValueError(f"pictures: no board of {columns}x{rows} inner corners was found in any of them")
+    return names, corners, size
+
+
+def _report(result: Calibration, names: list[str], corners: Tensor) -> None:
+    print(f"{result.distortion_model}, {len(names)} views, {corners.shape[0] * corners.shape[1]} corners")
+    for name, value, sigma in zip(result.names, result.values.tolist(), result.sigmas.tolist(), strict=True):
+        unit = " px" if name in ("fx", "fy", "cx", "cy") else ""
+        print(f"  {name:>3s} {value:12.5f} +- {sigma:.5f}{unit}")
+    print(f"reprojection error: {result.rms:.4f} px rms")
+    by_view = result.rms_by_view
+    for name, error in zip(names, by_view.tolist(), strict=True):
+        if error > _SUSPICIOUS * float(by_view.median()):
+            print(f"  look at {name}: {error:.2f} px rms")
+    size = torch.tensor([result.camera.width, result.camera.height])
+    cells = (corners.reshape(-1, 2) / size * _COVERAGE_CELLS).long().clamp(0, _COVERAGE_CELLS - 1)
+    filled = len(torch.unique(cells, dim=0)) / _COVERAGE_CELLS**2
+    print(f"corners fill {100.0 * filled:.0f} % of the picture")
+    if not result.converged:
+        print("warning: the refinement did not converge; the values are the best so far")

@@ -1,0 +1,222 @@
+"""Camera calibration from pictures of a known flat board: intrinsics, distortion and their uncertainties.
+
+Zhang, "A flexible new technique for camera calibration" (PAMI 2000), with another start: instead of homographies,
+which a strong lens bends, a sweep over focal lengths, each with the poses that :func:`solve_pnp` finds. Then all
+parameters and poses are refined together by Levenberg-Marquardt on the reprojection error, poses eliminated by the
+Schur complement. The covariance is the inverse normal matrix scaled by the residual variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.geometry import se3, so3
+from pnp_ros.solvers import schur
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Gaussian
+from pnp_ros.types import Correspondences, Pose
+
+_INTRINSICS = ("fx", "fy", "cx", "cy")
+# ROS's names of distortion models: lens, and the places of the free coefficients in the camera's distortion
+LENSES: dict[str, tuple[CameraModel, tuple[str, ...]]] = {
+    "plumb_bob": (CameraModel.BROWN_CONRADY, ("k1", "k2", "p1", "p2", "k3")),
+    "rational_polynomial": (CameraModel.BROWN_CONRADY, ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")),
+    "equidistant": (CameraModel.KANNALA_BRANDT, ("k1", "k2", "k3", "k4")),
+}
+_FOCAL_LENGTHS = 0.25 * 1.35 ** torch.arange(12, dtype=torch.float64)  # 0.25 to 6.8 picture widths
+_MIN_PIVOT = 1e-7
+
+
+class CalibrationError(ValueError):
+    """The pictures do not determine the camera; the message says why."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated camera and how well it is known.
+
+    Args:
+        camera: float64.
+        distortion_model: ROS's name.
+        names: (P) of the estimated parameters: fx, fy, cx, cy (px), then distortion coefficients.
+        values: (P).
+        covariance: (P, P), from the spread of the residuals.
+        poses: (V) ``T_camera_board`` of each view.
+        residuals: (V, N, 2) px, projected minus measured.
+        converged: whether the refinement did.
+    """
+
+    camera: Camera
+    distortion_model: str
+    names: tuple[str, ...]
+    values: Tensor
+    covariance: Tensor
+    poses: Pose
+    residuals: Tensor
+    converged: bool
+
+    @property
+    def sigmas(self) -> Tensor:
+        """(P) standard deviations of the values."""
+        return self.covariance.diagonal().sqrt()
+
+    @property
+    def rms(self) -> float:
+        """Root mean square distance (px) of projected and measured corners, as OpenCV counts it."""
+        return float(self.residuals.square().sum(-1).mean().sqrt())
+
+    @property
+    def rms_by_view(self) -> Tensor:
+        """(V) px."""
+        return self.residuals.square().sum(-1).mean(-1).sqrt()
+
+
+def board_points(columns: int, rows: int, square: float) -> Tensor:
+    """Inner corners (rows * columns, 3) of a chessboard in its plane z = 0, row by row; ``square`` in metres."""
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return square * torch.stack([x, y, torch.zeros_like(x)], dim=-1).reshape(-1, 3).double()
+
+
+def detect_board(picture: NDArray[np.uint8], columns: int, rows: int) -> Tensor | None:
+    """Inner corners (rows * columns, 2) px of the chessboard in a grey or RGB picture; None if it is not seen whole.
+
+    Board detector of Duda and Frese, "Accurate detection and localization of checkerboard corners" (BMVC 2018); where
+    it finds nothing, OpenCV's older one with its sub-pixel refinement.
+    """
+    import cv2
+
+    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    size = (columns, rows)
+    found, corners = cv2.findChessboardCornersSB(grey, size, flags=cv2.CALIB_CB_EXHAUSTIVE | cv2.CALIB_CB_ACCURACY)
+    if not found:
+        found, corners = cv2.findChessboardCorners(grey, size)
+        if not found:
+            return None
+        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 40, 1e-3)
+        corners = cv2.cornerSubPix(grey, corners, (5, 5), (-1, -1), criteria)
+    return torch.from_numpy(corners.reshape(-1, 2)).double()
+
+
+def calibrate(
+    image_points: Tensor, object_points: Tensor, width: int, height: int, distortion_model: str = "plumb_bob"
+) -> Calibration:
+    """The camera that saw a board in several views.
+
+    Args:
+        image_points: (V, N, 2) px.
+        object_points: (N, 3) m, points of the board; need not be flat.
+        width: of the pictures, pixels.
+        height: of the pictures, pixels.
+        distortion_model: ``plumb_bob`` (5 coefficients), ``rational_polynomial`` (8) or ``equidistant`` (4).
+
+    Raises:
+        CalibrationError: if the views are too few or do not determine the camera.
+        ValueError: if an argument does not fit; the message names it.
+    """
+    if distortion_model not in LENSES:
+        raise ValueError(f"distortion_model: expected one of {', '.join(LENSES)}, got {distortion_model!r}")
+    views, count = image_points.shape[:2]
+    if image_points.shape != (views, count, 2) or object_points.shape != (count, 3):
+        shapes = f"{tuple(image_points.shape)} and {tuple(object_points.shape)}"
+        raise ValueError(f"image_points, object_points: expected shapes (V, N, 2) and (N, 3), got {shapes}")
+    lens = _Lens(*LENSES[distortion_model], width, height)
+    if views < 3 or 2 * views * count <= lens.size + 6 * views:
+        raise CalibrationError(f"image_points: expected at least 3 views of the board, got {views} of {count} points")
+    image_points, object_points = image_points.double(), object_points.double()
+    start = _best_focal_length(image_points, object_points, lens)
+    state, equations, converged = schur.minimise(
+        start, _linearise(image_points, object_points, lens), lambda s, first, second: s.moved(first[0], second)
+    )
+    camera = lens.camera(state.parameters)
+    residuals = camera.project(state.poses.transform(object_points)) - image_points
+    freedom = 2 * views * count - lens.size - 6 * views
+    information = equations.reduced(torch.linalg.inv(equations.second))
+    covariance = _inverse(information) * residuals.square().sum() / freedom
+    return Calibration(
+        camera, distortion_model, lens.names, state.parameters, covariance, state.poses, residuals, converged
+    )
+
+
+@dataclass(frozen=True)
+class _Lens:
+    """A lens model with the names of its free coefficients, and the picture's size."""
+
+    model: CameraModel
+    coefficients: tuple[str, ...]
+    width: int
+    height: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return _INTRINSICS + self.coefficients
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def camera(self, parameters: Tensor) -> Camera:
+        """The camera of parameters (..., P); coefficients that are not free are zero."""
+        padding = (14 if self.model is CameraModel.BROWN_CONRADY else 4) - len(self.coefficients)
+        distortion = torch.nn.functional.pad(parameters[..., 4:], (0, padding))
+        return Camera(self.model, parameters[..., :4], distortion, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class _State:
+    parameters: Tensor  # (P)
+    poses: Pose  # (V)
+
+    def moved(self, parameters: Tensor, poses: Tensor) -> _State:
+        return _State(self.parameters + parameters, se3.retract(self.poses, poses))
+
+
+def _linearise(image_points: Tensor, object_points: Tensor, lens: _Lens) -> Callable[[_State], schur.NormalEquations]:
+    def at(state: _State) -> schur.NormalEquations:
+        points = state.poses.transform(object_points)
+        turned = points - state.poses.translation[:, None]
+        pixels, by_point = lens.camera(state.parameters).project_with_jacobian(points)
+        by_pose = torch.cat([by_point, -by_point @ so3.hat(turned)], dim=-1)
+        by_lens = torch.func.jacfwd(lambda parameters: lens.camera(parameters).project(points))(state.parameters)
+        residual = pixels - image_points
+        one = torch.ones_like(residual[..., 0])
+        return schur.NormalEquations.of(
+            by_lens[None], by_pose[None], residual[None], one[None], 0.5 * residual.square().sum()
+        )
+
+    return at
+
+
+def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens) -> _State:
+    """Undistorted camera with the focal length, of a sweep, at which the views' poses fit best."""
+    views = len(image_points)
+    focal = lens.width * _FOCAL_LENGTHS
+    centre = torch.tensor([(lens.width - 1) / 2.0, (lens.height - 1) / 2.0], dtype=torch.float64)
+    parameters = torch.cat([focal[:, None].expand(-1, 2), centre.expand(len(focal), 2)], dim=-1)
+    parameters = torch.nn.functional.pad(parameters, (0, len(lens.coefficients)))
+    camera = lens.camera(parameters[:, None].expand(-1, views, -1))
+    pixels = image_points.expand(len(focal), -1, -1, -1)
+    problems = Correspondences.from_sigma(pixels, object_points.expand(*pixels.shape[:-1], 3))
+    estimate = solve_pnp(problems, camera, loss=Gaussian())
+    cost = torch.where(estimate.usable, estimate.cost, torch.full_like(estimate.cost, torch.inf)).sum(-1)
+    best = int(cost.argmin())
+    if not bool(cost[best].isfinite()):
+        raise CalibrationError("image_points: expected views of a board, but some view has no pose at any focal length")
+    return _State(parameters[best], Pose(estimate.pose.rotation[best], estimate.pose.translation[best]))
+
+
+def _inverse(information: Tensor) -> Tensor:
+    """Inverse (P, P) of the parameters' information."""
+    scale = information.diagonal().clamp(min=1e-300).rsqrt()
+    factor, info = torch.linalg.cholesky_ex(scale[:, None] * information * scale)
+    if int(info) != 0 or float(factor.diagonal().min()) < _MIN_PIVOT:
+        raise CalibrationError(
+            "image_points: the views do not determine the camera; tilt the board about both axes, and fill the picture"
+        )
+    return scale[:, None] * torch.cholesky_inverse(factor) * scale
