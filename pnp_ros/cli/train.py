@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import load_mesh
 from pnp_ros.objects.symmetry import Symmetry
@@ -18,7 +19,6 @@ from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.optimisation import Progress
 from pnp_ros.training.trainer import train_object
-from pnp_ros.training.validation import Validation
 
 _CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much, so that another one works too
 
@@ -83,7 +83,7 @@ def _train(arguments: dict[str, Any]) -> None:
     )
     trained = train_object(out.resolve().name, mesh, Symmetry(), out, config, reporter)
     if trained is not None:
-        reporter.say(_summary(trained.validation))
+        reporter.say("validation on held-out pictures:\n" + table(trained.validation))
         reporter.say(f"object package: {out}, validation picture: {out / 'validation.jpg'}")
 
 
@@ -93,11 +93,6 @@ def _focal_range(camera_path: Path | None) -> tuple[float, float]:
     info = read_camera_info(camera_path)
     relative = info.k[0] / info.width
     return relative * (1.0 - _CAMERA_TOLERANCE), relative * (1.0 + _CAMERA_TOLERANCE)
-
-
-def _summary(validation: Validation) -> str:
-    lines = [f"  {name:<28}{value}" for name, value in validation.table()]
-    return "validation on held-out pictures:\n" + "\n".join(lines)
 
 
 class _ProgressBar:

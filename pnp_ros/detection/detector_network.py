@@ -96,8 +96,8 @@ class DetectorNetwork(nn.Module):
         self.merge_eighth = _convolution(eighth, eighth)
         self.output = nn.Conv2d(eighth, 5, 1)
         nn.init.normal_(self.output.weight, std=0.01)
-        with torch.no_grad():  # rare centres at the start; boxes of about a fifth of the picture
-            self.output.bias.copy_(torch.tensor([-4.0, 0.5, 0.5, 4.0, 4.0]))
+        # rare centres at the start; boxes of about a fifth of the picture
+        self.output.bias = nn.Parameter(torch.tensor([-4.0, 0.5, 0.5, 4.0, 4.0]))
 
     def forward(self, images: Tensor) -> DetectorPrediction:
         """(B, 3, H, W) RGB in [0, 1] to maps in float32, whatever autocast does inside."""

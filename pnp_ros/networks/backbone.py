@@ -27,12 +27,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = conv_block(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)  # starts as the identity, which makes the first steps stable
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), norm)
         self.activation = nn.ReLU(inplace=True)
-        nn.init.zeros_(self.second[1].weight)  # starts as the identity, which makes the first steps stable
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""

@@ -118,7 +118,7 @@ class KeypointNetwork(nn.Module):
         self.output = nn.Conv2d(width, 3 * config.num_keypoints, 1)
         self.presence = nn.Linear(channels[-1], 1)
         nn.init.normal_(self.output.weight, std=0.01)
-        nn.init.zeros_(self.output.bias)
+        self.output.bias = nn.Parameter(torch.zeros(3 * config.num_keypoints))
 
     def forward(self, images: Tensor) -> RawPrediction:
         """(B, 3, S, S) RGB in [0, 1] to raw maps in float32, whatever autocast does inside."""

@@ -46,6 +46,6 @@ def load_models(package: ObjectPackage, device: torch.device) -> tuple[KeypointN
             network.load_state_dict(under_prefix(prefix, tensors))
         except RuntimeError as error:
             raise ObjectPackageError(f"{package.weights_path}: do not fit the {prefix} network: {error}") from error
-    keypoint_network = fused(keypoint_network).to(device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
-    detector_network = fused(detector_network).to(device, memory_format=torch.channels_last)  # type: ignore[assignment,call-overload]
+    keypoint_network = fused(keypoint_network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    detector_network = fused(detector_network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return keypoint_network, Detector(detector_network, device)

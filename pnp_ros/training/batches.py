@@ -8,16 +8,19 @@ the fresher the pool.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import queue
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 Batch = dict[str, Tensor]
 Kind = Literal["crops", "frames"]
@@ -65,7 +68,7 @@ class BatchSource:
         self._factory = factory
         self._config = config
         self._context = multiprocessing.get_context("spawn")
-        self._processes: list[multiprocessing.context.SpawnProcess] = []
+        self._processes: list[BaseProcess] = []
 
     def __enter__(self) -> BatchSource:
         self._queue = self._context.Queue(_WAITING_BATCHES * self._config.workers)
@@ -117,7 +120,7 @@ def _serve(
     config: BatchConfig,
     seed: int,
     batches: multiprocessing.Queue,
-    stop: multiprocessing.synchronize.Event,
+    stop: Event,
 ) -> None:
     """The worker: batches as long as there is room, fresh pictures otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint

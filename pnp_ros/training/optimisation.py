@@ -107,6 +107,11 @@ class Phase:
         self._trained = group.wrap(self.network)
 
     @property
+    def steps(self) -> int:
+        """Steps made so far, those before a resumption included."""
+        return self._steps
+
+    @property
     def finished(self) -> bool:
         """Whether the budget is spent."""
         return self._seconds >= self.config.seconds
@@ -149,7 +154,7 @@ class Phase:
         with torch.autocast(self._device.type, torch.bfloat16):
             loss, figures = self._step_loss(self._trained, batch)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)
         if bool(torch.isfinite(norm)):  # a single bad batch must not destroy the weights
             self._optimizer.step()

@@ -9,7 +9,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -26,12 +26,11 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.models import weights_of
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
-from pnp_ros.training.contact_sheet import contact_sheet
 from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory
-from pnp_ros.training.validation import Validation, calibrate, validate
+from pnp_ros.training.validation import covariance_factor, evaluate, summary, validation_picture
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
@@ -50,7 +49,7 @@ class TrainedObject:
     """The package and how it did on held-out pictures."""
 
     package: ObjectPackage
-    validation: Validation
+    validation: dict[str, Any]
 
 
 def train_object(
@@ -220,10 +219,11 @@ def _finish(
     package = write(network_config)
     reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
     pictures = factory.held_out(2 * config.validation_frames)
-    scale = calibrate(package, pictures[::2])
+    scale = covariance_factor(evaluate(package, pictures[::2]))
     package = write(dataclasses.replace(network_config, covariance_scale=round(scale, 4)))
-    validation, estimates = validate(package, pictures[1::2])
+    records = evaluate(package, pictures[1::2])
     reporter.end()
-    write_picture(out / "validation.jpg", contact_sheet(package, pictures[1::2], estimates))
-    write_bytes_atomically(out / "validation.json", json.dumps(dataclasses.asdict(validation), indent=1).encode())
-    return TrainedObject(package, validation)
+    figures = summary(package, records)
+    write_picture(out / "validation.jpg", validation_picture(package, pictures[1::2], records))
+    write_bytes_atomically(out / "validation.json", json.dumps(figures, indent=1).encode())
+    return TrainedObject(package, figures)
