@@ -1,0 +1,55 @@
+"""Whether covariances tell the truth: the normalised estimation error squared and its chi-square statistics.
+
+Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation" (2001), section 5.4: of a
+consistent estimator the NEES is chi-square distributed with as many degrees of freedom as the state has, here 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import chi2
+from torch import Tensor
+
+from pnp_ros.geometry import covariance, se3
+from pnp_ros.types import Pose
+
+DEGREES_OF_FREEDOM = 6
+
+
+def nees(estimate: Pose, cov: Tensor, truth: Pose) -> Tensor:
+    """NEES (...) of poses with covariances (..., 6, 6) of [dt, dtheta]; 6 on average if consistent.
+
+    Infinite where a covariance is not positive definite.
+    """
+    return covariance.nees(se3.local(estimate, truth), cov)
+
+
+def anees_bounds(count: int, level: float = 0.95, dof: int = DEGREES_OF_FREEDOM) -> tuple[float, float]:
+    """Bounds that the mean NEES of ``count`` independent, consistent estimates keeps with probability ``level``.
+
+    The mean of ``count`` chi-square values with ``dof`` degrees of freedom is one with ``count * dof``, over ``count``.
+    Frames of one video are not independent: their errors share causes, and the mean scatters more than this.
+
+    Raises:
+        ValueError: if there is no estimate.
+    """
+    if count < 1:
+        raise ValueError(f"count: expected at least 1 estimate, got {count}")
+    low, high = chi2.ppf([(1.0 - level) / 2.0, (1.0 + level) / 2.0], count * dof) / count
+    return float(low), float(high)
+
+
+def coverage(
+    values: Tensor, levels: Sequence[float] = (0.5, 0.9, 0.95), dof: int = DEGREES_OF_FREEDOM
+) -> dict[float, float]:
+    """By level, the share of NEES values (N) inside the confidence region of that level; equal if consistent.
+
+    Raises:
+        ValueError: if there is no value.
+    """
+    found = values.detach().cpu().double().numpy().reshape(-1)
+    if found.size == 0:
+        raise ValueError("values: expected at least one NEES")
+    return {level: float(np.mean(found <= chi2.ppf(level, dof))) for level in levels}
