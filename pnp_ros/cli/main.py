@@ -12,6 +12,7 @@ from pnp_ros import __version__
 
 # command: what it does; its module is pnp_ros.cli.<command>, imported only when it is called
 COMMANDS = {
+    "demo": "run a simulated camera and the estimator as ROS 2 nodes, and measure",
     "train": "train an object from its mesh",
     "run": "estimate poses in a video, a folder of pictures or a picture",
 }

@@ -24,6 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay
 from pnp_ros.msg import Correspondences, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.frame_queue import FrameQueue
@@ -35,6 +36,8 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
 from pnp_ros.pipeline.gates import ObjectState
 
+_COLOURS = {ObjectState.VALID: GREEN, ObjectState.UNCERTAIN: ORANGE}
+
 
 class PoseEstimatorNode(LifecycleNode):
     """Configuring loads the object package, activating subscribes to the camera."""
@@ -44,6 +47,7 @@ class PoseEstimatorNode(LifecycleNode):
         self._declare_parameters()
         self._health = Health("pose_estimator: pose")
         self._estimator: PoseEstimator | None = None
+        self._drawing: MeshOverlay | None = None
         self._frames = FrameQueue(keep_all=False)
         self._worker: threading.Thread | None = None
         self._inputs: list[Any] = []
@@ -112,7 +116,7 @@ class PoseEstimatorNode(LifecycleNode):
         if self.get_parameter("threads").value:
             torch.set_num_threads(self.get_parameter("threads").value)
         package = load_object_package(folder)
-        self._estimator = PoseEstimator(package, self._config, device)
+        self._estimator, self._drawing = PoseEstimator(package, self._config, device), MeshOverlay(package.mesh)
         self._object_frame = self.get_parameter("object_frame").value or package.name
         self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
 
@@ -230,7 +234,11 @@ class PoseEstimatorNode(LifecycleNode):
             self._markers.publish(MarkerArray(markers=markers))
 
     def _publish_overlay(self, header: Header, rgb: Any, camera: Camera, estimates: list[ObjectEstimate]) -> None:
-        pass
+        assert self._drawing is not None
+        for found in estimates:
+            if found.estimate is not None:
+                rgb = self._drawing.draw(rgb, found.estimate.pose, camera, _COLOURS[found.state])
+        self._overlay.publish(conversions.image_from_rgb(header, rgb))
 
     # --- services and diagnostics -------------------------------------------------------------------------------------
 
