@@ -50,9 +50,8 @@ class MeshOverlay:
 
     def draw(self, picture: Picture, pose: Pose, camera: Camera, colour: Colour = GREEN, axes: bool = True) -> Picture:
         """A copy of the picture (H, W, 3) with the mesh drawn at ``pose`` (no batch dimensions), seen by ``camera``."""
-        drawn = np.ascontiguousarray(picture).copy()
-        pose = Pose(pose.rotation.detach().cpu().double(), pose.translation.detach().cpu().double())
-        camera = camera.to("cpu", torch.float64)
+        drawn = picture.copy()
+        pose, camera = _on_cpu(pose, camera)
         eye = -(pose.rotation.mT @ pose.translation)
         facing = ((eye - self._centres) * self._normals).sum(-1).numpy() > 0
         one, other = facing[self._beside[:, 0]], facing[self._beside[:, 1]]
@@ -79,12 +78,12 @@ def _edges_of(
 
 
 def draw_axes(picture: Picture, pose: Pose, camera: Camera, length: float) -> Picture:
-    """Draw the object frame into the picture: x red, y green, z blue, each ``length`` metres long."""
+    """A copy of the picture (H, W, 3) with the object frame: x red, y green, z blue, each ``length`` metres long."""
+    drawn = picture.copy()
     ends = torch.zeros(6, 3, dtype=torch.float64)
     ends[[1, 3, 5], [0, 1, 2]] = length
-    pose = Pose(pose.rotation.detach().cpu().double(), pose.translation.detach().cpu().double())
-    _draw_segments(picture, _project(ends, pose, camera.to("cpu", torch.float64)), _AXES, thicker=1)
-    return picture
+    _draw_segments(drawn, _project(ends, *_on_cpu(pose, camera)), _AXES, thicker=1)
+    return drawn
 
 
 def tint(picture: Picture, mask: NDArray[np.uint8], colour: Colour = GREEN, strength: float = 0.35) -> Picture:
@@ -129,6 +128,11 @@ def write_caption(picture: Picture, text: str, colour: Colour = (255, 255, 255))
     for ink, thickness in (((0, 0, 0), 4 * scale + 1), (colour, scale + 0.5)):
         cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, max(1, round(thickness)), cv2.LINE_AA)
     return drawn
+
+
+def _on_cpu(pose: Pose, camera: Camera) -> tuple[Pose, Camera]:
+    pose = Pose(pose.rotation.detach().cpu().double(), pose.translation.detach().cpu().double())
+    return pose, camera.to("cpu", torch.float64)
 
 
 def _project(points: torch.Tensor, pose: Pose, camera: Camera) -> NDArray[np.float64]:

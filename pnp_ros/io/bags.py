@@ -306,7 +306,7 @@ def _stamp_ns(message: Any) -> int:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """What rosbags raises, a :class:`BagError` that names the bag.
+    """Whatever rosbags raises becomes a :class:`BagError` that names the file.
 
     A damaged file can break its parsers anywhere (struct, sqlite3, YAML, assertions), so every exception counts.
     """

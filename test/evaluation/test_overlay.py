@@ -75,7 +75,7 @@ def test_objects_behind_or_around_the_camera_do_not_break_the_drawing() -> None:
 
 
 def test_axes_have_their_colours_and_lengths() -> None:
-    drawn = draw_axes(BLACK.copy(), Pose(torch.eye(3), torch.tensor([0.0, 0.0, 1.0])), CAMERA, 0.1)
+    drawn = draw_axes(BLACK, Pose(torch.eye(3), torch.tensor([0.0, 0.0, 1.0])), CAMERA, 0.1)
     assert drawn[240, 350].argmax() == 0  # x to the right, red
     assert drawn[270, 320].argmax() == 1  # y down, green
     assert not drawn[240, 320 + 66 :].any()
