@@ -1,0 +1,178 @@
+"""What varies between training pictures: viewpoint, camera, light. The ranges, and how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.rendering.backgrounds import Rng
+from pnp_ros.rendering.lighting import Light, Lighting, Triple
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RandomisationConfig:
+    """The ranges of all that is random.
+
+    Args:
+        elevation: angle in radians at which the camera looks down on the object's x-y plane; pi/2 is from above.
+        roll: turn of the picture about the line of sight in radians.
+        distance: from camera to object in diameters of the object.
+        picture_size: (width, height) in pixels of the whole pictures that crops are cut from.
+        focal_range: focal length as a multiple of ``picture_size``'s width.
+        crop_size: side of a crop in pixels.
+        crop_margin: side of a crop's window as a multiple of the longer side of the object's box.
+        crop_scale: factor on the window's side, log-uniform.
+        crop_shift: largest shift of the window as a share of its side.
+        frame_size: (width, height) in pixels of the detector's pictures.
+        frame_object_size: longer side of the object's box in them, pixels, log-uniform.
+        negatives: share of pictures without the object.
+        occlusion: share of pictures in which something lies in front of the object.
+        min_visible: an occluder that leaves less of the object than this is left out.
+        effects: strength of colour, blur and noise effects; 1 is made for real cameras, 0 turns them off.
+        cache_size: side in pixels of the rendered pictures that the samples are cut from, a multiple of 16.
+        pool: rendered pictures kept; the oldest are replaced.
+        backgrounds: folder with pictures to mix in, or None.
+
+    Raises:
+        ValueError: naming the field and what it expects.
+    """
+
+    elevation: Range = (-math.pi / 2, math.pi / 2)
+    roll: Range = (-math.pi, math.pi)
+    distance: Range = (2.0, 9.0)
+    picture_size: tuple[int, int] = (640, 480)
+    focal_range: Range = (0.7, 1.6)
+    crop_size: int = 128
+    crop_margin: float = 1.25
+    crop_scale: Range = (0.8, 1.25)
+    crop_shift: float = 0.12
+    frame_size: tuple[int, int] = (320, 240)
+    frame_object_size: Range = (20.0, 200.0)
+    negatives: float = 0.1
+    occlusion: float = 0.5
+    min_visible: float = 0.35
+    effects: float = 1.0
+    cache_size: int = 144
+    pool: int = 1024
+    backgrounds: Path | None = None
+
+    def __post_init__(self) -> None:
+        limits = {
+            "elevation": (-math.pi / 2, math.pi / 2),
+            "roll": (-math.pi, math.pi),
+            "distance": (0.6, 100.0),
+            "focal_range": (0.2, 10.0),
+            "crop_scale": (0.2, 5.0),
+            "frame_object_size": (4.0, 4000.0),
+        }
+        for name, (low, high) in limits.items():
+            first, last = getattr(self, name)
+            if not low <= first <= last <= high:
+                raise ValueError(f"{name}: expected {low:.4g} <= lowest <= highest <= {high:.4g}, got {(first, last)}")
+        for name in ("negatives", "occlusion", "min_visible", "crop_shift"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+        for name, least in (("crop_size", 16), ("cache_size", 16), ("pool", 1), ("effects", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if self.cache_size % 16:
+            raise ValueError(f"cache_size: expected a multiple of 16, got {self.cache_size}")
+        if not 1.0 <= self.crop_margin <= 4.0:
+            raise ValueError(f"crop_margin: expected 1 to 4, got {self.crop_margin}")
+
+    @property
+    def roll_jitter(self) -> float:
+        """Largest turn of an already rendered picture in radians, which makes many views out of few renders."""
+        return math.pi if self.roll[1] - self.roll[0] >= 2 * math.pi - 1e-6 else 0.15
+
+
+def random_camera(config: RandomisationConfig, rng: Rng) -> Camera:
+    """A pinhole camera of ``picture_size`` with a random focal length."""
+    width, height = config.picture_size
+    focal = width * log_uniform(config.focal_range, rng)
+    return Camera.pinhole(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+def random_pose(
+    config: RandomisationConfig, camera: Camera, center: NDArray[np.float64], diameter: float, rng: Rng
+) -> NDArray[np.float64]:
+    """(4, 4) ``T_camera_object`` with the object's ``center`` somewhere in the camera's picture.
+
+    Args:
+        config: the ranges.
+        camera: a pinhole camera.
+        center: (3) middle of the object in its own frame, metres.
+        diameter: of the object, metres.
+        rng: source of randomness.
+    """
+    fx, fy, cx, cy = camera.intrinsics.tolist()
+    u, v = rng.uniform(0.12, 0.88, 2) * [camera.width, camera.height]
+    ray = np.array([(u - cx) / fx, (v - cy) / fy, 1.0])
+    ray /= np.linalg.norm(ray)
+    rotation = _onto(ray) @ _rotation_in_view(config, rng)
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    pose[:3, 3] = ray * diameter * log_uniform(config.distance, rng) - rotation @ center
+    return pose
+
+
+def _rotation_in_view(config: RandomisationConfig, rng: Rng) -> NDArray[np.float64]:
+    """Object rotation for a camera that looks straight at it, uniform on the sphere within the elevations."""
+    elevation = math.asin(rng.uniform(math.sin(config.elevation[0]), math.sin(config.elevation[1])))
+    azimuth = rng.uniform(0, 2 * math.pi)
+    toward = np.array(
+        [math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)]
+    )
+    right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
+    level = np.stack([right, np.cross(-toward, right), -toward])
+    c, s = np.cos(angle := rng.uniform(*config.roll)), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ level
+
+
+def _onto(ray: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) the smallest rotation that turns the optical axis onto a unit ray in front of the camera."""
+    x, y, z = ray
+    k = 1.0 / (1.0 + z)
+    return np.array([[1 - x * x * k, -x * y * k, x], [-x * y * k, 1 - y * y * k, y], [-x, -y, z]])
+
+
+def random_lighting(rng: Rng) -> Lighting:
+    """From a dim room to bright sun; the brightness of a fully lit white surface is mostly between 0.5 and 1.6."""
+    up = np.array([0.0, -1.0, 0.0]) + rng.normal(0, 0.5, 3)
+    level = log_uniform((0.5, 1.6), rng)
+    fill = rng.uniform(0.25, 1.0)  # share of the light that comes from everywhere
+    sky = level * fill * _tint(0.08, rng)
+    lights = []
+    count = rng.integers(0, 4)
+    for share in rng.dirichlet(np.ones(max(count, 1)))[:count]:
+        direction = rng.normal(0, 1, 3) + np.array([0.0, -0.7, -0.9])  # most lamps are above and on the camera's side
+        color = 1.6 * level * (1 - fill) * share * _tint(0.12, rng)
+        lights.append(Light(_triple(direction), _triple(color)))
+    return Lighting(
+        sky=_triple(sky),
+        ground=_triple(sky * rng.uniform(0.35, 1.0) * _tint(0.08, rng)),
+        up=_triple(up / np.linalg.norm(up)),
+        lights=tuple(lights),
+        specular=float(rng.choice([0.0, rng.uniform(0.0, 0.6)])),
+        shininess=log_uniform((4.0, 80.0), rng),
+    )
+
+
+def log_uniform(limits: Range, rng: Rng) -> float:
+    """A number whose logarithm is uniform between the limits."""
+    return math.exp(rng.uniform(math.log(limits[0]), math.log(limits[1])))
+
+
+def _tint(deviation: float, rng: Rng) -> NDArray[np.float64]:
+    return np.clip(1.0 + rng.normal(0, deviation, 3), 0.5, 1.5)
+
+
+def _triple(values: NDArray[np.float64]) -> Triple:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,245 @@
+"""Endless training samples of one object: crops with keypoints, whole pictures with boxes.
+
+Few renders make many samples: each is turned, scaled and shifted, laid on another background, partly hidden by other
+things and taken by another bad camera (after "cut, paste and learn", Dwibedi et al. 2017, and domain randomisation,
+Tobin et al. 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.rendering.camera_effects import apply_camera_effects, uniform
+from pnp_ros.rendering.compositing import cast_shadow, over, placement, transform_points, warp
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.sample_pool import SamplePool
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Crops around the object, as a detector would cut them.
+
+    Args:
+        images: (B, 3, S, S) float32 RGB in [0, 1].
+        keypoints: (B, K, 2) crop pixels, of the canonical pose; may lie outside the crop or be hidden.
+        visible: (B,) share of the object that nothing hides, 0 to 1; 0 without the object.
+        present: (B,) bool, whether the object is there at all.
+        mask: (B, S, S) bool, the object's visible pixels.
+    """
+
+    images: Tensor
+    keypoints: Tensor
+    visible: Tensor
+    present: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Whole pictures for a detector.
+
+    Args:
+        images: (B, 3, H, W) float32 RGB in [0, 1].
+        boxes: (B, 4) x, y, width, height in pixels around the whole object, hidden parts and parts outside the picture
+            included; (x, y) is the outer corner, so a box that fills the picture starts at (-0.5, -0.5). Its centre is
+            inside the picture. Zero without the object.
+        present: (B,) bool, whether the object is there at all.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    present: Tensor
+
+
+class TrainingSampler:
+    """Samples of one object; the same seed and calls give the same samples. For one thread: it owns a renderer.
+
+    Args:
+        mesh: of the object, metres.
+        keypoints: (K, 3) metres, object frame.
+        symmetry: of the object.
+        config: ranges of all that is random.
+        seed: of everything.
+        device: where samples are made; rendering uses OpenGL's device.
+
+    Raises:
+        RendererError: if there is no OpenGL.
+        BackgroundError: if the folder of backgrounds holds no pictures.
+    """
+
+    def __init__(
+        self,
+        mesh: TriangleMesh,
+        keypoints: NDArray[np.float32],
+        symmetry: Symmetry | None = None,
+        config: RandomisationConfig | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._config = config or RandomisationConfig()
+        device = torch.device(device)
+        symmetry = symmetry or Symmetry()
+        # a turned picture of a symmetric object may have another canonical pose than the one its keypoints are of
+        self._roll_jitter = self._config.roll_jitter if symmetry.is_trivial else 0.0
+        self._pool = SamplePool(mesh, keypoints, symmetry, self._config, seed, device)
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self._like = torch.zeros((), device=device)
+
+    def refresh(self, count: int) -> None:
+        """Render ``count`` more pictures of the object into the pool."""
+        self._pool.refresh(count)
+
+    def crops(self, batch: int) -> CropBatch:
+        """A batch of crops."""
+        config, size = self._config, self._config.crop_size
+        stock = self._draw_objects(batch)
+        angle = self._uniform(batch, low=-self._roll_jitter, high=self._roll_jitter)
+        one, origin = torch.ones_like(angle), self._like.new_zeros(batch, 2)
+        low, high = self._extent(stock["outline"], placement(origin, one, angle, origin))
+        side = config.crop_margin * (high - low).amax(-1) * self._log_uniform(config.crop_scale, batch)
+        shift = config.crop_shift * self._uniform(batch, 2, low=-1.0) * size
+        placed = self._place(stock["outline"], (size - 1) / 2 + shift, size / side, angle)
+        present = self._uniform(batch) >= config.negatives
+        layer = warp(stock["rgba"], placed, size, size) * present[:, None, None, None]
+        images, visible, seen = self._compose(layer, self._uniform(batch, low=0.25, high=1.0) * size, present)
+        return CropBatch(
+            images=apply_camera_effects(images, self._generator, config.effects),
+            keypoints=transform_points(placed, stock["keypoints"]),
+            visible=visible,
+            present=present,
+            mask=seen > 0.5,
+        )
+
+    def frames(self, batch: int) -> FrameBatch:
+        """A batch of whole pictures."""
+        config, (width, height) = self._config, self._config.frame_size
+        stock = self._draw_objects(batch)
+        angle = self._uniform(batch, low=-self._roll_jitter, high=self._roll_jitter)
+        one, origin = torch.ones_like(angle), self._like.new_zeros(batch, 2)
+        low, high = self._extent(stock["outline"], placement(origin, one, angle, origin))
+        length = self._log_uniform(config.frame_object_size, batch)
+        center = self._uniform(batch, 2) * self._like.new_tensor([width - 1, height - 1])
+        placed = self._place(stock["outline"], center, length / (high - low).amax(-1), angle)
+        present = self._uniform(batch) >= config.negatives
+        layer = warp(stock["rgba"], placed, height, width) * present[:, None, None, None]
+        images, _, _ = self._compose(layer, length * self._log_uniform((0.4, 2.0), batch), present)
+        low, high = self._extent(stock["outline"], placed)
+        return FrameBatch(
+            images=apply_camera_effects(images, self._generator, config.effects),
+            boxes=torch.cat([low, high - low], dim=-1) * present[:, None],
+            present=present,
+        )
+
+    def _compose(self, layer: Tensor, other_size: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Background, things behind, the object with its shadow, things in front.
+
+        Args:
+            layer: (B, 4, H, W) the object in place.
+            other_size: (B,) about the size in pixels of the other things.
+            present: (B,) bool.
+
+        Returns:
+            Pictures (B, 3, H, W), the object's visible share (B,), its visible coverage (B, H, W).
+        """
+        batch, _, height, width = layer.shape
+        images = self._draw_backgrounds(batch, height, width)
+        middle = self._like.new_tensor([width - 1, height - 1]) / 2
+        everywhere = (self._uniform(batch, 2) - 0.5) * 2.2 * middle + middle
+        for share in (0.7, 0.35):
+            images = self._lay_sprites(images, share, everywhere.roll(1, 0), other_size, allowed=None)[0]
+            everywhere = everywhere.flip(0)
+        depth = self._uniform(batch) * 0.7 * (self._uniform(batch) < 0.6)
+        images = cast_shadow(images, layer[:, 3:], 0.15 * self._uniform(batch, 2, low=-1.0), depth)
+        images = over(images, layer)
+        near = self._near(layer, other_size)
+        images, hiding = self._lay_sprites(images, self._config.occlusion, near, other_size, allowed=layer[:, 3])
+        seen = layer[:, 3] * (1.0 - hiding)
+        visible = seen.sum((1, 2)) / layer[:, 3].sum((1, 2)).clamp_min(1e-6)
+        return images, torch.where(present, visible, 0.0), seen
+
+    def _lay_sprites(
+        self, images: Tensor, share: float, center: Tensor, size: Tensor, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Lay one other thing over about ``share`` of the pictures.
+
+        Args:
+            images: (B, 3, H, W).
+            share: of the batch.
+            center: (B, 2) where they go, pixels.
+            size: (B,) their size, pixels.
+            allowed: (B, H, W) coverage of the object of which ``min_visible`` must stay, or None.
+
+        Returns:
+            The pictures, and the coverage (B, H, W) by what was laid.
+        """
+        batch, _, height, width = images.shape
+        coverage = images.new_zeros(batch, height, width)
+        chosen = (self._uniform(batch) < share).nonzero()[:, 0]
+        if len(chosen) == 0:
+            return images, coverage
+        sprites = self._pool.sprites.draw(len(chosen), self._generator)["rgba"].float() / 255.0
+        side = sprites.shape[-1]
+        middle = sprites.new_full((len(chosen), 2), (side - 1) / 2)
+        angle = self._uniform(len(chosen), high=2 * math.pi)
+        placed = placement(center[chosen], size[chosen] / side, angle, middle)
+        layer = warp(sprites, placed, height, width)
+        if allowed is not None:
+            mine = allowed[chosen]
+            left = (mine * (1.0 - layer[:, 3])).sum((1, 2)) / mine.sum((1, 2)).clamp_min(1e-6)
+            layer = layer * (left >= self._config.min_visible)[:, None, None, None]
+        images[chosen] = over(images[chosen], layer)
+        coverage[chosen] = layer[:, 3]
+        return images, coverage
+
+    def _near(self, layer: Tensor, reach: Tensor) -> Tensor:
+        """(B, 2) points around the object's middle, up to ``reach`` (B,) away, where things hide parts of it."""
+        coverage = layer[:, 3]
+        weight = coverage / coverage.sum((1, 2), keepdim=True).clamp_min(1e-6)
+        x = (weight.sum(1) * torch.arange(layer.shape[3], device=layer.device)).sum(1)
+        y = (weight.sum(2) * torch.arange(layer.shape[2], device=layer.device)).sum(1)
+        direction = self._uniform(len(layer), high=2 * math.pi)
+        away = reach * self._uniform(len(layer), low=0.1, high=0.8)
+        return torch.stack([x + away * direction.cos(), y + away * direction.sin()], dim=-1)
+
+    def _draw_objects(self, batch: int) -> dict[str, Tensor]:
+        if len(self._pool.objects) == 0:
+            self._pool.refresh(min(self._config.pool, 32))
+        stock = self._pool.objects.draw(batch, self._generator)
+        return {**stock, "rgba": stock["rgba"].float() / 255.0}
+
+    def _draw_backgrounds(self, batch: int, height: int, width: int) -> Tensor:
+        """(B, 3, height, width) windows of the pool's backgrounds, half of them mirrored."""
+        pictures = self._pool.backgrounds.draw(batch, self._generator)["rgb"]
+        space = pictures.shape[-2] - height + 1, pictures.shape[-1] - width + 1
+        corner = (self._uniform(batch, 2) * self._like.new_tensor(space)).long().tolist()
+        mirrored = (self._uniform(batch) < 0.5).tolist()
+        windows = [picture[:, y : y + height, x : x + width] for picture, (y, x) in zip(pictures, corner)]
+        windows = [window.flip(-1) if mirror else window for window, mirror in zip(windows, mirrored)]
+        return torch.stack(windows).float() / 255.0
+
+    def _place(self, outline: Tensor, center: Tensor, scale: Tensor, angle: Tensor) -> Tensor:
+        """The placement that brings the middle of the turned outline's box to ``center``."""
+        placed = placement(center, scale, angle, outline.mean(1))
+        low, high = self._extent(outline, placed)
+        correction = center - (low + high) / 2
+        return torch.cat([placed[..., :2], placed[..., 2:] + correction[..., None]], dim=-1)
+
+    @staticmethod
+    def _extent(outline: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2) lower and upper corner of the placed outline's box."""
+        corners = transform_points(placed, outline)
+        return corners.amin(1), corners.amax(1)
+
+    def _uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return uniform(self._like, self._generator, *shape, low=low, high=high)
+
+    def _log_uniform(self, limits: tuple[float, float], count: int) -> Tensor:
+        return torch.exp(self._uniform(count, low=math.log(limits[0]), high=math.log(limits[1])))
