@@ -107,7 +107,7 @@ def low_resolution(images: Tensor, generator: Generator, strength: float) -> Ten
     height, width = images.shape[-2:]
     factor = 1.0 - 0.7 * min(strength, 1.0) * float(uniform(images, generator, 1))
     small = (max(8, round(height * factor)), max(8, round(width * factor)))
-    lower = functional.interpolate(images, small, mode="area")
+    lower = functional.interpolate(images, small, mode="bilinear", align_corners=False, antialias=True)
     return functional.interpolate(lower, (height, width), mode="bilinear", align_corners=False)
 
 
