@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 _KERNEL = 7  # pixels; wider blur is a matter of scaling down and up
-_NOISE_SIDE = 512
+_NOISE_SIDE = 704  # enough for 640x480
 Effect = Callable[[Tensor, Generator, float], Tensor]
 
 
@@ -41,8 +41,7 @@ def _on_part(images: Tensor, share: float, effect: Effect, generator: Generator,
     chosen = (uniform(images, generator, len(images)) < share).nonzero()[:, 0]
     if len(chosen) == 0:
         return images
-    images[chosen] = effect(images[chosen], generator, strength)
-    return images
+    return images.index_copy_(0, chosen, effect(images.index_select(0, chosen), generator, strength))
 
 
 def uniform(like: Tensor, generator: Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -113,30 +112,28 @@ def low_resolution(images: Tensor, generator: Generator, strength: float) -> Ten
 
 def sensor_noise(images: Tensor, generator: Generator, strength: float) -> Tensor:
     """Gaussian noise, a part of it in blotches of two pixels and grey, as after demosaicing and noise reduction."""
-    count, _, height, width = images.shape
-    bank = _noise_bank(images.device, images.dtype)
+    count, channels, height, width = images.shape
     sigma = 0.05 * strength * uniform(images, generator, count, 1, 1, 1) ** 2 + 0.002
-    rows = torch.randint(0, _NOISE_SIDE, (count, 1), generator=generator, device=images.device)
-    columns = torch.randint(0, _NOISE_SIDE, (count, 1), generator=generator, device=images.device)
-    style = torch.randint(0, len(bank), (count,), generator=generator, device=images.device)
-    rows = (rows + torch.arange(height, device=images.device)) % _NOISE_SIDE
-    columns = (columns + torch.arange(width, device=images.device)) % _NOISE_SIDE
-    noise = bank[style[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return torch.addcmul(images, noise.permute(0, 3, 1, 2), sigma)
+    if max(height, width) > _NOISE_SIDE - 32:
+        return torch.addcmul(images, normal(images, generator, count, channels, height, width), sigma)
+    bank = _noise_bank(images.device, images.dtype)
+    limits = images.new_tensor([len(bank), _NOISE_SIDE - height + 1, _NOISE_SIDE - width + 1])
+    starts = (uniform(images, generator, count, 3) * limits).long().tolist()
+    noise = torch.stack([bank[style, :, y : y + height, x : x + width] for style, y, x in starts])
+    return torch.addcmul(images, noise, sigma)
 
 
 _noise_banks: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
 
 def _noise_bank(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(3, side, side, 3) unit-variance noise: fine, blotchy, grey. Windows of it are much cheaper than new noise."""
+    """(3, 3, side, side) unit-variance noise: fine, blotchy, grey. Windows of it are much cheaper than new noise."""
     if (device, dtype) not in _noise_banks:
         generator = torch.Generator().manual_seed(0)
         fine = torch.randn(1, 3, _NOISE_SIDE, _NOISE_SIDE, generator=generator)
         blotchy = functional.avg_pool2d(functional.pad(fine, (0, 1, 0, 1), mode="circular"), 2, 1) * 2.0
         grey = (0.6 * fine + 0.8 * fine[:, :1].roll(7, -1)).expand_as(fine)
-        bank = torch.cat([fine, blotchy, grey]).permute(0, 2, 3, 1).contiguous()
-        _noise_banks[device, dtype] = bank.to(device=device, dtype=dtype)
+        _noise_banks[device, dtype] = torch.cat([fine, blotchy, grey]).to(device=device, dtype=dtype)
     return _noise_banks[device, dtype]
 
 

@@ -46,8 +46,9 @@ def warp(pictures: Tensor, target_from_source: Tensor, height: int, width: int) 
     for halvings in level.unique().tolist():
         chosen = (level == halvings).nonzero()[:, 0]
         factor = 2**halvings
-        smaller = functional.avg_pool2d(pictures[chosen], factor) if factor > 1 else pictures[chosen]
-        warped[chosen] = _resample(smaller, target_from_source[chosen], factor, height, width)
+        smaller = pictures.index_select(0, chosen)
+        smaller = functional.avg_pool2d(smaller, factor) if factor > 1 else smaller
+        warped.index_copy_(0, chosen, _resample(smaller, target_from_source[chosen], factor, height, width))
     return warped
 
 
@@ -56,16 +57,12 @@ def _resample(pictures: Tensor, target_from_source: Tensor, factor: int, height:
     linear = torch.linalg.inv(target_from_source[..., :2])
     offset = -(linear @ target_from_source[..., 2:])
     # to the coordinates of grid_sample, in which a picture spans -1 to 1 from edge to edge
-    size = pictures.new_tensor([pictures.shape[-1], pictures.shape[-2]]) * factor
-    target = pictures.new_tensor([width, height])
-    theta = torch.cat(
-        [
-            linear * target / size[:, None],
-            ((linear @ (target - 1.0)[:, None]) + 2.0 * offset + 1.0) / size[:, None] - 1.0,
-        ],
-        dim=-1,
-    )
-    grid = functional.affine_grid(theta, [len(pictures), 1, height, width], align_corners=False)
+    size = pictures.new_tensor([pictures.shape[-1], pictures.shape[-2]])[:, None] * factor
+    across, down = (2.0 * linear / size)[..., None, None].unbind(2)
+    start = ((2.0 * offset + 1.0) / size - 1.0)[..., None]
+    columns = torch.arange(width, device=pictures.device, dtype=pictures.dtype)
+    rows = torch.arange(height, device=pictures.device, dtype=pictures.dtype)[:, None]
+    grid = torch.stack([across[:, i] * columns + (down[:, i] * rows + start[:, i]) for i in range(2)], dim=-1)
     return functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -49,7 +49,7 @@ class Ring:
         """``count`` random rows of each tensor."""
         device = next(iter(self._rows.values())).device
         index = torch.randint(0, len(self), (count,), generator=generator, device=device)
-        return {name: values[index] for name, values in self._rows.items()}
+        return {name: values.index_select(0, index) for name, values in self._rows.items()}
 
 
 class SamplePool:

@@ -195,9 +195,8 @@ class TrainingSampler:
             mine = allowed[chosen]
             left = (mine * (1.0 - layer[:, 3])).sum((1, 2)) / mine.sum((1, 2)).clamp_min(1e-6)
             layer = layer * (left >= self._config.min_visible)[:, None, None, None]
-        images[chosen] = over(images[chosen], layer)
-        coverage[chosen] = layer[:, 3]
-        return images, coverage
+        images.index_copy_(0, chosen, over(images.index_select(0, chosen), layer))
+        return images, coverage.index_copy_(0, chosen, layer[:, 3])
 
     def _near(self, layer: Tensor, reach: Tensor) -> Tensor:
         """(B, 2) points around the object's middle, up to ``reach`` (B,) away, where things hide parts of it."""
