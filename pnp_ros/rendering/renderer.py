@@ -382,5 +382,7 @@ def _set(program: moderngl.Program, name: str, value: Any) -> None:
 
 
 def _read(target: moderngl.Framebuffer, channels: int, attachment: int, dtype: type) -> NDArray:
-    data = target.read(components=channels, attachment=attachment, dtype="f1" if dtype is np.uint8 else "f4")
-    return np.frombuffer(data, dtype=dtype).reshape(target.height, target.width, channels)
+    pixels = np.empty((target.height, target.width, channels), dtype)
+    kind = "f1" if dtype is np.uint8 else "f4"
+    target.read_into(pixels, components=channels, attachment=attachment, dtype=kind)
+    return pixels

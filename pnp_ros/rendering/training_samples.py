@@ -105,11 +105,11 @@ class TrainingSampler:
         one, origin = torch.ones_like(angle), self._like.new_zeros(batch, 2)
         low, high = self._extent(stock["outline"], placement(origin, one, angle, origin))
         side = config.crop_margin * (high - low).amax(-1) * self._log_uniform(config.crop_scale, batch)
-        shift = config.crop_shift * self._uniform(batch, 2, low=-1.0) * size
-        placed = self._place(stock["outline"], (size - 1) / 2 + shift, size / side, angle)
+        center = (size - 1) / 2 + config.crop_shift * size * self._uniform(batch, 2, low=-1.0)
+        placed = self._place(stock["outline"], center, size / side, angle)
         present = self._uniform(batch) >= config.negatives
         layer = warp(stock["rgba"], placed, size, size) * present[:, None, None, None]
-        images, visible, seen = self._compose(layer, self._uniform(batch, low=0.25, high=1.0) * size, present)
+        images, visible, seen = self._compose(layer, center, size * self._uniform(batch, low=0.25), present)
         return CropBatch(
             images=apply_camera_effects(images, self._generator, config.effects),
             keypoints=transform_points(placed, stock["keypoints"]),
@@ -130,7 +130,8 @@ class TrainingSampler:
         placed = self._place(stock["outline"], center, length / (high - low).amax(-1), angle)
         present = self._uniform(batch) >= config.negatives
         layer = warp(stock["rgba"], placed, height, width) * present[:, None, None, None]
-        images, _, _ = self._compose(layer, length * self._log_uniform((0.4, 2.0), batch), present)
+        other_size = length * self._log_uniform((0.4, 2.0), batch)
+        images, _, _ = self._compose(layer, center, other_size, present)
         low, high = self._extent(stock["outline"], placed)
         return FrameBatch(
             images=apply_camera_effects(images, self._generator, config.effects),
@@ -138,11 +139,14 @@ class TrainingSampler:
             present=present,
         )
 
-    def _compose(self, layer: Tensor, other_size: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _compose(
+        self, layer: Tensor, center: Tensor, other_size: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Background, things behind, the object with its shadow, things in front.
 
         Args:
             layer: (B, 4, H, W) the object in place.
+            center: (B, 2) pixels, the middle of the object, or where it would be.
             other_size: (B,) about the size in pixels of the other things.
             present: (B,) bool.
 
@@ -151,22 +155,23 @@ class TrainingSampler:
         """
         batch, _, height, width = layer.shape
         images = self._draw_backgrounds(batch, height, width)
-        middle = self._like.new_tensor([width - 1, height - 1]) / 2
-        everywhere = (self._uniform(batch, 2) - 0.5) * 2.2 * middle + middle
+        size = self._like.new_tensor([width, height])
         for share in (0.7, 0.35):
-            images = self._lay_sprites(images, share, everywhere.roll(1, 0), other_size, allowed=None)[0]
-            everywhere = everywhere.flip(0)
-        depth = self._uniform(batch) * 0.7 * (self._uniform(batch) < 0.6)
-        images = cast_shadow(images, layer[:, 3:], 0.15 * self._uniform(batch, 2, low=-1.0), depth)
+            anywhere = self._uniform(batch, 2, low=-0.1, high=1.1) * size
+            images, _ = self._lay_sprites(images, share, anywhere, other_size, torch.zeros_like(layer[:, 3]))
+        depth = self._uniform(batch, high=0.7) * (self._uniform(batch) < 0.6)
+        images = cast_shadow(images, layer[:, 3:], self._uniform(batch, 2, low=-0.15, high=0.15), depth)
         images = over(images, layer)
-        near = self._near(layer, other_size)
-        images, hiding = self._lay_sprites(images, self._config.occlusion, near, other_size, allowed=layer[:, 3])
+        direction = self._uniform(batch, high=2 * math.pi)
+        away = (other_size * self._uniform(batch, low=0.1, high=0.8))[:, None]
+        beside = center + away * torch.stack([direction.cos(), direction.sin()], dim=-1)
+        images, hiding = self._lay_sprites(images, self._config.occlusion, beside, other_size, layer[:, 3])
         seen = layer[:, 3] * (1.0 - hiding)
         visible = seen.sum((1, 2)) / layer[:, 3].sum((1, 2)).clamp_min(1e-6)
         return images, torch.where(present, visible, 0.0), seen
 
     def _lay_sprites(
-        self, images: Tensor, share: float, center: Tensor, size: Tensor, allowed: Tensor | None
+        self, images: Tensor, share: float, center: Tensor, size: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Lay one other thing over about ``share`` of the pictures.
 
@@ -175,7 +180,7 @@ class TrainingSampler:
             share: of the batch.
             center: (B, 2) where they go, pixels.
             size: (B,) their size, pixels.
-            allowed: (B, H, W) coverage of the object of which ``min_visible`` must stay, or None.
+            target: (B, H, W) coverage of the object, of which ``min_visible`` stays.
 
         Returns:
             The pictures, and the coverage (B, H, W) by what was laid.
@@ -189,24 +194,12 @@ class TrainingSampler:
         side = sprites.shape[-1]
         middle = sprites.new_full((len(chosen), 2), (side - 1) / 2)
         angle = self._uniform(len(chosen), high=2 * math.pi)
-        placed = placement(center[chosen], size[chosen] / side, angle, middle)
-        layer = warp(sprites, placed, height, width)
-        if allowed is not None:
-            mine = allowed[chosen]
-            left = (mine * (1.0 - layer[:, 3])).sum((1, 2)) / mine.sum((1, 2)).clamp_min(1e-6)
-            layer = layer * (left >= self._config.min_visible)[:, None, None, None]
+        layer = warp(sprites, placement(center[chosen], size[chosen] / side, angle, middle), height, width)
+        mine = target.index_select(0, chosen)
+        hidden = (mine * layer[:, 3]).sum((1, 2)) / mine.sum((1, 2)).clamp_min(1e-6)
+        layer *= (hidden <= 1.0 - self._config.min_visible)[:, None, None, None]
         images.index_copy_(0, chosen, over(images.index_select(0, chosen), layer))
         return images, coverage.index_copy_(0, chosen, layer[:, 3])
-
-    def _near(self, layer: Tensor, reach: Tensor) -> Tensor:
-        """(B, 2) points around the object's middle, up to ``reach`` (B,) away, where things hide parts of it."""
-        coverage = layer[:, 3]
-        weight = coverage / coverage.sum((1, 2), keepdim=True).clamp_min(1e-6)
-        x = (weight.sum(1) * torch.arange(layer.shape[3], device=layer.device)).sum(1)
-        y = (weight.sum(2) * torch.arange(layer.shape[2], device=layer.device)).sum(1)
-        direction = self._uniform(len(layer), high=2 * math.pi)
-        away = reach * self._uniform(len(layer), low=0.1, high=0.8)
-        return torch.stack([x + away * direction.cos(), y + away * direction.sin()], dim=-1)
 
     def _draw_objects(self, batch: int) -> dict[str, Tensor]:
         if len(self._pool.objects) == 0:
