@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)"
     )
+    parser.add_argument("--max-roll", type=float, default=180.0, help="camera's turn in degrees (default 180)")
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures to render in front of")
     parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
@@ -74,6 +75,7 @@ def _train(arguments: dict[str, Any]) -> None:
         minutes=arguments["minutes"],
         num_keypoints=arguments["keypoints"],
         views=arguments["views"],
+        max_roll=arguments["max_roll"],
         backgrounds=arguments["backgrounds"],
         focal_range=_focal_range(arguments["camera"]),
         device=arguments["device"],

@@ -17,6 +17,7 @@ class TrainingConfig:
         minutes: wall-clock budget of both networks and the validation together.
         num_keypoints: on the object's surface.
         views: ``all`` orientations, or those that show the ``upper`` side (+z) of the object.
+        max_roll: largest turn of the camera about its line of sight, degrees; less than 180 where up stays up.
         backgrounds: folder of pictures to render in front of, beside the procedural ones; None for those alone.
         focal_range: smallest and largest focal length of the rendered pictures, as a multiple of their width.
         device: ``cpu`` or ``cuda``.
@@ -26,7 +27,7 @@ class TrainingConfig:
         width: of the keypoint network, see :class:`~pnp_ros.networks.keypoint_network.KeypointNetworkConfig`.
         detector_share: share of the minutes that trains the detector.
         validation_share: share of the minutes kept for validation.
-        validation_frames: held-out pictures.
+        validation_frames: held-out pictures, fewer if they do not fit into the time.
         learning_rate: the largest one.
 
     Raises:
@@ -36,6 +37,7 @@ class TrainingConfig:
     minutes: float = 40.0
     num_keypoints: int = 16
     views: Views = "all"
+    max_roll: float = 180.0
     backgrounds: Path | None = None
     focal_range: tuple[float, float] = (0.7, 1.6)
     device: str = "cpu"
@@ -46,7 +48,7 @@ class TrainingConfig:
     width: int = 32
     detector_share: float = 0.15
     validation_share: float = 0.06
-    validation_frames: int = 200
+    validation_frames: int = 400
     learning_rate: float = 2e-3
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class TrainingConfig:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.views not in ("all", "upper"):
             raise ValueError(f"views: expected all or upper, got {self.views!r}")
+        if not 0.0 <= self.max_roll <= 180.0:
+            raise ValueError(f"max_roll: expected 0 to 180 degrees, got {self.max_roll}")
         if self.backgrounds is not None and not self.backgrounds.is_dir():
             raise ValueError(f"backgrounds: no such folder: {self.backgrounds}")
         if not 0.2 <= self.focal_range[0] <= self.focal_range[1] <= 10.0:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,16 +25,19 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.models import weights_of
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
-from pnp_ros.training.samples import ObjectSamplerFactory
+from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
 from pnp_ros.training.validation import covariance_factor, evaluate, summary, validation_picture
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
+_FEWEST_HELD_OUT = 40
 
 
 class Reporter(Protocol):
@@ -89,7 +93,8 @@ def train_object(
         _claim(folder, name, mesh, config, group)
         keypoints = select_keypoints(mesh, config.num_keypoints)
         network_config = KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width)
-        factory = ObjectSamplerFactory(mesh, torch.from_numpy(keypoints), symmetry, config, network_config.crop_margin)
+        ranges = randomisation(config, network_config.crop_size, network_config.crop_margin)
+        factory = ObjectSamplerFactory(mesh, torch.from_numpy(keypoints), symmetry, ranges, config.device)
         run = _Run(factory, config, folder, device, group, reporter)
         detector = run.phase("detector", DetectorNetwork(DetectorConfig()))
         keypoint_network = run.phase("keypoints", KeypointNetwork(network_config))
@@ -218,7 +223,7 @@ def _finish(
     network_config = keypoint_network.config
     package = write(network_config)
     reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
-    pictures = factory.held_out(2 * config.validation_frames)
+    pictures = _held_out(mesh, factory.randomisation, config)
     scale = covariance_factor(evaluate(package, pictures[::2]))
     package = write(dataclasses.replace(network_config, covariance_scale=round(scale, 4)))
     records = evaluate(package, pictures[1::2])
@@ -227,3 +232,14 @@ def _finish(
     write_picture(out / "validation.jpg", validation_picture(package, pictures[1::2], records))
     write_bytes_atomically(out / "validation.json", json.dumps(figures, indent=1).encode())
     return TrainedObject(package, figures)
+
+
+def _held_out(mesh: TriangleMesh, ranges: RandomisationConfig, config: TrainingConfig) -> list[ValidationFrame]:
+    """As many held-out pictures as are wanted and fit into half of the time for validation, yet enough to tell."""
+    deadline = time.monotonic() + 30.0 * config.minutes * config.validation_share
+    pictures: list[ValidationFrame] = []
+    for picture in validation_frames(mesh, ranges, config.validation_frames):
+        pictures.append(picture)
+        if time.monotonic() > deadline and len(pictures) >= _FEWEST_HELD_OUT:
+            break
+    return pictures

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation import consistency
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet
 from pnp_ros.evaluation.report import FrameRecord, summarise
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.rendering.validation_frames import ValidationFrame
 from pnp_ros.types import Pose
 
 logger = logging.getLogger(__name__)
@@ -31,42 +30,27 @@ _SCALE_LIMITS = (0.1, 1e3)
 _VISIBLE = 0.3  # share of the object that must be seen for it to count as there to be found
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOutPicture:
-    """One picture with its truth.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        camera: that took it.
-        pose: true ``T_camera_object``; None where the object is absent.
-        visible: share of the object that is seen, 0 to 1.
-    """
-
-    image: np.ndarray
-    camera: Camera
-    pose: Pose | None
-    visible: float
-
-
 def evaluate(
-    package: ObjectPackage, pictures: Iterable[HeldOutPicture], device: torch.device | str = "cpu"
+    package: ObjectPackage, pictures: Iterable[ValidationFrame], device: torch.device | str = "cpu"
 ) -> list[FrameRecord]:
     """What the estimator says of each picture, each searched anew, beside the truth."""
     estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
     return [_record(estimator, picture) for picture in pictures]
 
 
-def _record(estimator: PoseEstimator, picture: HeldOutPicture) -> FrameRecord:
-    found = estimator.estimate(picture.image, picture.camera, 0.0)[0]
-    truth, symmetry = picture.pose, estimator.package.symmetry
-    if truth is not None and found.estimate is not None and not symmetry.is_trivial:
-        truth = symmetry.canonicalise(truth, found.estimate.pose)
+def _record(estimator: PoseEstimator, picture: ValidationFrame) -> FrameRecord:
+    found = estimator.estimate(picture.rgb, picture.camera, 0.0)[0]
+    truth, symmetry = None, estimator.package.symmetry
+    if picture.T_camera_object is not None:
+        truth = Pose.from_matrix(torch.from_numpy(picture.T_camera_object).float())
+        if found.estimate is not None and not symmetry.is_trivial:
+            truth = symmetry.canonicalise(truth, found.estimate.pose)
     return FrameRecord(
         state=str(found.state),
         estimate=found.estimate.pose if found.estimate else None,
         covariance=found.estimate.covariance if found.estimate else None,
         truth=truth,
-        visible=truth is not None and picture.visible >= _VISIBLE if truth is not None else False,
+        visible=picture.visible >= _VISIBLE,
         latency=found.latency,
     )
 
@@ -97,14 +81,14 @@ def summary(package: ObjectPackage, records: Sequence[FrameRecord]) -> dict[str,
 
 
 def validation_picture(
-    package: ObjectPackage, pictures: Sequence[HeldOutPicture], records: Sequence[FrameRecord], count: int = 30
+    package: ObjectPackage, pictures: Sequence[ValidationFrame], records: Sequence[FrameRecord], count: int = 30
 ) -> np.ndarray:
     """A sheet of pictures with the mesh drawn at the estimated pose: green if valid, orange if uncertain."""
     overlay = MeshOverlay(package.mesh)
     cells = []
     for picture, record in list(zip(pictures, records, strict=True))[:count]:
         colour = GREEN if record.is_valid else ORANGE
-        drawn = picture.image
+        drawn = picture.rgb
         if record.estimate is not None:
             drawn = overlay.draw(drawn, record.estimate, picture.camera, colour)
         cells.append(drawn)

@@ -1,0 +1,91 @@
+"""Training pictures of one object, as the rendering workers make them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.training_samples import TrainingSampler
+from pnp_ros.training.batches import Batch, Kind
+from pnp_ros.training.config import TrainingConfig
+
+_START_RENDERS = 192  # in the pool before the first batch
+_UPPER = (math.radians(-5.0), math.pi / 2)  # elevations of the views that show the upper side
+
+
+def randomisation(config: TrainingConfig, crop_size: int, crop_margin: float) -> RandomisationConfig:
+    """The ranges that a training run renders with."""
+    roll = math.radians(config.max_roll)
+    return RandomisationConfig(
+        elevation=_UPPER if config.views == "upper" else RandomisationConfig.elevation,
+        roll=(-roll, roll),
+        focal_range=config.focal_range,
+        crop_size=crop_size,
+        crop_margin=crop_margin,
+        backgrounds=config.backgrounds,
+    )
+
+
+@dataclass(frozen=True)
+class ObjectSamplerFactory:
+    """Builds the sampler of one object inside a worker.
+
+    Args:
+        mesh: in metres.
+        keypoints: (K, 3) metres.
+        symmetry: of the object.
+        randomisation: the ranges.
+        device: where the samples are composed.
+    """
+
+    mesh: TriangleMesh
+    keypoints: Tensor
+    symmetry: Symmetry
+    randomisation: RandomisationConfig
+    device: str = "cpu"
+
+    def __call__(self, seed: int) -> ObjectSampler:
+        return ObjectSampler(self, seed)
+
+
+class ObjectSampler:
+    """Batches of bytes, small enough to travel between processes."""
+
+    def __init__(self, factory: ObjectSamplerFactory, seed: int) -> None:
+        self._sampler = TrainingSampler(
+            factory.mesh,
+            factory.keypoints.numpy(),
+            factory.symmetry,
+            factory.randomisation,
+            seed,
+            factory.device,
+        )
+        self.refresh(_START_RENDERS)
+
+    def refresh(self, count: int) -> None:
+        """Render more pictures into the pool."""
+        self._sampler.refresh(count)
+
+    def batch(self, kind: Kind, size: int) -> Batch:
+        """``crops``: images, keypoints, present; ``frames``: images, boxes, present. Images are (B, 3, H, W) uint8."""
+        if kind == "crops":
+            crops = self._sampler.crops(size)
+            return _on_cpu(images=_bytes(crops.images), keypoints=crops.keypoints, present=crops.present)
+        frames = self._sampler.frames(size)
+        boxes = frames.boxes.clone()
+        boxes[:, :2] += 0.5  # from pixel coordinates to the distance from the picture's outer edge
+        return _on_cpu(images=_bytes(frames.images), boxes=boxes, present=frames.present)
+
+
+def _bytes(images: Tensor) -> Tensor:
+    return (images * 255.0).round().clamp(0.0, 255.0).to(torch.uint8)
+
+
+def _on_cpu(**batch: Tensor) -> Batch:
+    return {name: tensor.cpu() for name, tensor in batch.items()}
