@@ -14,6 +14,7 @@ UNKNOWN_VARIANCE = 1e6  # m^2, rad^2: the covariance's diagonal where a pose is 
 BEHIND_PENALTY = 4.0  # focal lengths of residual per axis for a point that the camera cannot see
 MIN_PIVOT = {torch.float32: 1e-6, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
 LAMBDA_START, LAMBDA_MIN, LAMBDA_MAX = 1e-3, 1e-7, 1e7
+GOOD_COST = 0.25  # of scale^2 a point: an annealed solve below this (half of Geman-McClure's bound) is not tried again
 ANNEAL_STEPS = 8  # accepted steps from the first scale to the last
 
 
@@ -28,6 +29,7 @@ class LMSettings:
         max_iterations: steps tried, accepted or not.
         tolerance: the solve has converged when the Newton step is shorter than this many standard deviations of the
             pose (a Mahalanobis length, so units do not matter).
+        samples: of three points, at most, to find an initial pose from; 0: an initial pose is given.
     """
 
     kind: RobustKind = RobustKind.GAUSSIAN
@@ -35,6 +37,7 @@ class LMSettings:
     anneal_from: float = 1.0
     max_iterations: int = 30
     tolerance: float = 1e-3
+    samples: int = 0
 
 
 @dataclass(frozen=True)

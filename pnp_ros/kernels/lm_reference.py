@@ -3,7 +3,7 @@
 Minimises ``1/2 sum_i rho(|W_i (project(R p_i + t) - u_i)|^2)`` over ``t = t_hat + dt``, ``R = exp(dtheta) R_hat`` by
 iteratively reweighted Gauss-Newton steps ``(H + lambda diag H) delta = -g`` with ``H = sum w_i J_i^T J_i`` (Marquardt,
 1963; Triggs et al., "Bundle adjustment - a modern synthesis", 2000, section 4.3). The covariance is ``H^-1`` at the
-end, calibrated for the loss by :func:`pnp_ros.kernels.robust.information_scale`.
+end, calibrated for the loss by :func:`pnp_ros.kernels.robust.calibration`.
 
 Points are taken about their centroid while solving: the information matrix of an object whose origin lies far from
 its points is nearly singular, although the pose is well determined.
@@ -11,7 +11,7 @@ its points is nearly singular, although the pose is well determined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from pnp_ros.kernels import robust
 from pnp_ros.kernels.lm_problem import (
     ANNEAL_STEPS,
     BEHIND_PENALTY,
+    GOOD_COST,
     LAMBDA_MAX,
     LAMBDA_MIN,
     LAMBDA_START,
@@ -31,6 +32,7 @@ from pnp_ros.kernels.lm_problem import (
     LMResult,
     LMSettings,
 )
+from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.types import SolveStatus
 
 
@@ -102,16 +104,39 @@ def solve_damped(hessian: Tensor, gradient: Tensor, damping: Tensor) -> tuple[Te
 
 
 def solve(problem: LMProblem, settings: LMSettings) -> LMResult:
-    """Solve every problem of the batch from its initial pose; float32 or float64, any device."""
+    """Solve every problem of the batch from its initial pose; float32 or float64, any device.
+
+    An annealed loss that ends with more than half of its bound is also solved without: through a Cauchy loss, whose
+    basin is wide, and then with its final scale. Annealing withstands more outliers, a fixed loss a worse start; the
+    lower cost is kept.
+    """
     finite = (
         problem.image_points.isfinite().all(-1)
         & problem.object_points.isfinite().all(-1)
         & problem.weights.isfinite().all(-1)
     ).all(-1) & (problem.rotation.isfinite().all(-1).all(-1) & problem.translation.isfinite().all(-1))
     centred, centroid = _centre(_without_nan(problem, finite))
-    rotation, translation, converged = _iterate(centred, settings)
-    result = _finish(centred, settings, rotation, translation, converged, centroid)
+    result = _finish(centred, settings, *_iterate(centred, settings), centroid)
+    if settings.anneal_from > settings.scale:
+        used = (problem.weights != 0).any(-1).sum(-1)
+        again = result.cost > GOOD_COST * settings.scale**2 * used
+        if bool(again.any()):
+            wide = replace(settings, kind=RobustKind.CAUCHY, anneal_from=settings.scale)
+            rotation, translation, _ = _iterate(centred, wide)
+            fixed = replace(settings, anneal_from=settings.scale)
+            start = replace(centred, rotation=rotation, translation=translation)
+            other = _finish(centred, settings, *_iterate(start, fixed), centroid)
+            result = _where(again & (other.cost < result.cost), other, result)
     return _sanitise(result, finite)
+
+
+def _where(mask: Tensor, a: LMResult, b: LMResult) -> LMResult:
+    """``a`` where the mask (B) holds, else ``b``."""
+    chosen = {}
+    for field in fields(LMResult):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        chosen[field.name] = torch.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+    return LMResult(**chosen)
 
 
 def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,9 +162,9 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
         new_cost = 0.5 * robust.rho(settings.kind, candidate.squared, c[:, None]).sum(-1)
         # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
         slack = 4.0 * (eps * old_cost + resolution * old_cost.sqrt())
-        accept = ~done & (new_cost <= old_cost + slack)
         decrement = -(current.gradient * step).sum(-1) * (1.0 + damping)
-        finished = (c <= settings.scale) & (decrement <= tolerance)
+        finished = ~done & (c <= settings.scale) & (decrement <= tolerance)
+        accept = ~done & (finished | (new_cost <= old_cost + slack))
         rotation = torch.where(accept[:, None, None], new_rotation, rotation)
         translation = torch.where(accept[:, None], new_translation, translation)
         current = candidate.where(accept, current)
@@ -159,7 +184,7 @@ def _finish(
     final = _linearise(problem, settings, rotation, translation, c)
     zero = torch.zeros_like(c)
     _, pivot = solve_damped(final.hessian, final.gradient, zero)
-    used = (problem.weights > 0).any(-1)
+    used = (problem.weights != 0).any(-1)
     unseen = (used & ~final.seen).sum(-1)
     allowed = used.sum(-1) // 2 if settings.kind.redescending else torch.zeros_like(unseen)
     inlier_weights = robust.weight(settings.kind, final.squared, c[:, None]) * used
@@ -167,7 +192,8 @@ def _finish(
     status = torch.where(converged, int(SolveStatus.CONVERGED), int(SolveStatus.MAX_ITERATIONS))
     status = torch.where(determined, status, int(SolveStatus.DEGENERATE))
     status = torch.where(unseen > allowed, int(SolveStatus.BEHIND_CAMERA), status).to(torch.int8)
-    covariance = _invert(final.hessian, determined) / robust.information_scale(settings.kind, settings.scale)
+    scale = robust.covariance_scale(settings.kind, settings.scale, inlier_weights.sum(-1))
+    covariance = _invert(final.hessian, determined, scale)
     lever = (rotation @ centroid[..., None]).squeeze(-1)
     shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
     shift[:, :3, 3:] = so3.hat(lever)  # about the centroid: t_c = t + R c, so dt = dt_c - dtheta x (R c)
@@ -175,14 +201,14 @@ def _finish(
     return LMResult(rotation, translation - lever, shift @ covariance @ shift.mT, inlier_weights, cost, status)
 
 
-def _invert(hessian: Tensor, good: Tensor) -> Tensor:
-    """Inverse (B, 6, 6), through the matrix scaled to a unit diagonal; ``UNKNOWN_VARIANCE`` where not ``good``."""
+def _invert(hessian: Tensor, good: Tensor, factor: Tensor) -> Tensor:
+    """``factor`` (B) times the inverse (B, 6, 6) where ``good`` (B), else ``UNKNOWN_VARIANCE``."""
     eye = torch.eye(6, dtype=hessian.dtype, device=hessian.device)
     safe = torch.where(good[:, None, None], hessian, eye)
     scale = safe.diagonal(dim1=-2, dim2=-1).rsqrt()
-    factor = torch.linalg.cholesky(safe * scale[..., :, None] * scale[..., None, :])
-    inverse = torch.cholesky_inverse(factor) * scale[..., :, None] * scale[..., None, :]
-    return torch.where(good[:, None, None], inverse, UNKNOWN_VARIANCE * eye)
+    cholesky = torch.linalg.cholesky(safe * scale[..., :, None] * scale[..., None, :])
+    inverse = torch.cholesky_inverse(cholesky) * scale[..., :, None] * scale[..., None, :]
+    return torch.where(good[:, None, None], factor[:, None, None] * inverse, UNKNOWN_VARIANCE * eye)
 
 
 def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
@@ -201,7 +227,7 @@ def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
 
 def _centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
     """The problem with object points about the centroid (B, 3) of those that have a weight, and that centroid."""
-    used = (problem.weights > 0).any(-1, keepdim=True).to(problem.object_points)
+    used = (problem.weights != 0).any(-1, keepdim=True).to(problem.object_points)
     centroid = (problem.object_points * used).sum(1) / used.sum(1).clamp_min(1.0)
     lever = (problem.rotation @ centroid[..., None]).squeeze(-1)
     centred = LMProblem(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import enum
 import functools
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+NUM_PARAMETERS = 6  # of a pose
 
 
 class RobustKind(enum.IntEnum):
@@ -65,22 +67,49 @@ def weight_slope(kind: RobustKind, s: Tensor, c: Tensor | float) -> Tensor:
     return torch.zeros_like(s)
 
 
-@functools.cache
-def information_scale(kind: RobustKind, c: float) -> float:
-    """What the reweighted Hessian is multiplied with to be the information of the estimate.
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a reweighted Hessian into the information of the estimate.
 
-    Under Gaussian noise an M-estimator's covariance is ``A / B^2 (sum J^T J)^-1`` with ``A = E[weight^2 s] / 2`` and
-    ``B = E[weight + weight_slope s]`` (Huber, "Robust Statistics", 1981, section 6.3), while the reweighted Hessian
-    is ``E[weight] sum J^T J``; ``s`` has a chi-square distribution with two degrees of freedom. Outliers enter
-    neither, as far as their weights vanish.
+    Args:
+        information: factor of the Hessian.
+        mean_weight: expected weight of an inlier.
+        excess: by which share the Hessian grows for each parameter that a residual was spent on.
+    """
+
+    information: float
+    mean_weight: float
+    excess: float
+
+
+@functools.lru_cache(maxsize=256)
+def calibration(kind: RobustKind, c: float) -> Calibration:
+    """Calibration of a loss, for Gaussian noise of the inliers; ``s`` is then chi-square with two degrees of freedom.
+
+    An M-estimator's covariance is ``A / B^2 (sum J^T J)^-1`` with ``A = E[weight^2 s] / 2`` and ``B = E[weight +
+    weight_slope s]`` (Huber, "Robust Statistics", 1981, section 6.3), while the reweighted Hessian is ``E[weight] sum
+    J^T J``. Outliers enter neither, as far as their weights vanish. With few points a fit of p parameters to m
+    residuals shrinks ``s`` by ``1 - p / m``, which raises the weights by the share ``p / m (1 - B / E[weight])``.
     """
     if kind == RobustKind.GAUSSIAN:
-        return 1.0
+        return Calibration(1.0, 1.0, 0.0)
     # Midpoints of equal probability: s = -2 log(1 - u) inverts the distribution.
-    u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
     s = -2.0 * torch.log1p(-u)
     w = weight(kind, s, c)
     a = (w.square() * s).mean().item() / 2.0
     b = (w + weight_slope(kind, s, c) * s).mean().item()
-    scale = b * b / (a * w.mean().item())
-    return scale if math.isfinite(scale) else 1.0
+    mean = w.mean().item()
+    return Calibration(b * b / (a * mean), mean, 1.0 - b / mean)
+
+
+def information_scale(kind: RobustKind, c: float) -> float:
+    """What the reweighted Hessian of many points is multiplied with to be the information of the estimate."""
+    return calibration(kind, c).information
+
+
+def covariance_scale(kind: RobustKind, c: float, weight_sum: Tensor) -> Tensor:
+    """What the inverse of the reweighted Hessian is multiplied with; ``weight_sum`` (...): of all points."""
+    calibrated = calibration(kind, c)
+    residuals = 2.0 * (weight_sum / calibrated.mean_weight).clamp_min(3.0)
+    return (1.0 + NUM_PARAMETERS / residuals * calibrated.excess) / calibrated.information

@@ -1,0 +1,165 @@
+# mypy: disable-error-code="assignment, no-redef"
+"""A problem's points as the pose kernels want them: in chunks, structure of arrays, about their centroid.
+
+A chunk holds ``width`` points, each of its rows is one Warp vector. In memory it is (NUM_ROWS, width) scalars.
+"""
+
+from typing import Any
+
+import warp as wp
+
+from pnp_ros.kernels import lens_warp, lm_problem
+from pnp_ros.kernels.lens_warp import Lens, load_lens
+from pnp_ros.kernels.pose_warp import Pose, add_up, vec7
+
+BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
+EPS = wp.constant(2.0**-23)
+
+NUM_ROWS = wp.constant(11)
+WEIGHT = wp.constant(5)  # rows 0 to 4: u, v (px), x, y, z (m); then w_u, w_v (1/px)
+USED = wp.constant(7)  # 1 for a point with weight, else 0
+BEARING = wp.constant(8)  # x, y, z of the ray through the image point; only for consensus
+
+
+@wp.struct
+class Buffers:
+    """Arrays of B problems with N points; shapes as in :class:`lm_problem.LMProblem` and :class:`LMResult`."""
+
+    image_points: wp.array3d(dtype=float)
+    object_points: wp.array3d(dtype=float)
+    weights: wp.array3d(dtype=float)
+    intrinsics: wp.array2d(dtype=float)
+    distortion: wp.array2d(dtype=float)
+    start_rotation: wp.array3d(dtype=float)
+    start_translation: wp.array2d(dtype=float)
+    rotation: wp.array3d(dtype=float)
+    translation: wp.array2d(dtype=float)
+    covariance: wp.array3d(dtype=float)
+    inlier_weights: wp.array2d(dtype=float)
+    cost: wp.array(dtype=float)
+    status: wp.array(dtype=wp.int8)
+
+
+@wp.struct
+class Settings:
+    """The camera's model number and the fields of :class:`lm_problem.LMSettings`, with what follows from them."""
+
+    model: int
+    kind: int
+    scale: float
+    anneal_from: float
+    anneal_ratio: float  # from one scale to the next
+    information: float  # of robust.Calibration, as the next two
+    mean_weight: float
+    excess: float
+    max_iterations: int
+    tolerance2: float
+    samples: int  # at most, of three points each; 0: start from the given pose
+    pixels: float  # of the picture
+
+
+@wp.struct
+class Problem:
+    """One problem: its chunks are rows ``first`` to ``first + count`` of the packed array."""
+
+    lens: Lens
+    points: int
+    first: int
+    count: int
+    centroid: wp.vec3
+    used: float  # points with weight
+    variance: float  # of an image point, px^2
+    resolution: float  # rounding of a whitened residual
+    finite: bool
+
+
+@wp.func
+def survey(data: Buffers, settings: Settings, group: Any, index: int, width: int):
+    """What there is to know of problem ``index`` before its points are packed."""
+    n = data.image_points.shape[1]
+    # sums: used points (3), their number, squared whitened pixels, inverse variances; number of points not finite
+    found = vec7(0.0)
+    for i in range(group.lane, n, group.lanes):
+        u = data.image_points[index, i, 0]
+        v = data.image_points[index, i, 1]
+        wu = data.weights[index, i, 0]
+        wv = data.weights[index, i, 1]
+        x = wp.vec3(data.object_points[index, i, 0], data.object_points[index, i, 1], data.object_points[index, i, 2])
+        used = wp.where(wu != 0.0 or wv != 0.0, 1.0, 0.0)
+        bad = wp.where(wp.isfinite(x) and wp.isfinite(u) and wp.isfinite(v) and wp.isfinite(wu + wv), 0.0, 1.0)
+        square = (u * wu) * (u * wu) + (v * wv) * (v * wv)
+        found = found + vec7(used * x[0], used * x[1], used * x[2], used, square, wp.abs(wu * wv), bad)
+    found = add_up(group, found)
+    problem = Problem()
+    problem.points = n
+    problem.count = wp.max((n + width - 1) // width, 1)
+    problem.first = index * problem.count
+    problem.lens = load_lens(settings.model, data.intrinsics, data.distortion, index)
+    problem.centroid = wp.vec3(found[0], found[1], found[2]) / wp.max(found[3], 1.0)
+    problem.used = found[3]
+    problem.resolution = EPS * wp.sqrt(found[4] / wp.max(2.0 * float(n), 1.0))
+    problem.variance = found[3] / wp.max(found[5], 1e-30)
+    problem.finite = found[6] == 0.0
+    return problem
+
+
+@wp.func
+def pack(packed: wp.array3d(dtype=float), data: Buffers, problem: Problem, group: Any, index: int, width: int):
+    """Write the points of problem ``index`` into its chunks; the last one is filled up with points without weight."""
+    for i in range(group.lane, problem.count * width, group.lanes):
+        k = problem.first + i // width
+        slot = i % width
+        for row in range(NUM_ROWS):
+            packed[k, row, slot] = 0.0
+        if i < problem.points:
+            wu = data.weights[index, i, 0]
+            wv = data.weights[index, i, 1]
+            packed[k, 0, slot] = data.image_points[index, i, 0]
+            packed[k, 1, slot] = data.image_points[index, i, 1]
+            for axis in range(3):
+                packed[k, 2 + axis, slot] = data.object_points[index, i, axis] - problem.centroid[axis]
+            packed[k, WEIGHT, slot] = wu
+            packed[k, WEIGHT + 1, slot] = wv
+            packed[k, USED, slot] = wp.where(wu != 0.0 or wv != 0.0, 1.0, 0.0)
+
+
+@wp.func
+def start_pose(data: Buffers, problem: Problem, index: int):
+    """The given initial pose, of the centroid."""
+    r = wp.mat33(0.0)
+    t = wp.vec3(0.0)
+    for i in range(3):
+        for j in range(3):
+            r[i, j] = data.start_rotation[index, i, j]
+        t[i] = data.start_translation[index, i]
+    pose = Pose()
+    pose.rotation = wp.normalize(wp.quat_from_matrix(r))
+    pose.translation = t + r * problem.centroid
+    return pose
+
+
+@wp.func
+def turn(r: wp.mat33, chunks: wp.array2d(dtype=Any), k: int):
+    """The points of chunk ``k``, turned."""
+    x, y, z = chunks[k, 2], chunks[k, 3], chunks[k, 4]
+    qx = r[0, 0] * x + r[0, 1] * y + r[0, 2] * z
+    qy = r[1, 0] * x + r[1, 1] * y + r[1, 2] * z
+    qz = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z
+    return qx, qy, qz
+
+
+@wp.func
+def residuals(lens: Lens, chunks: wp.array2d(dtype=Any), k: int, px: Any, py: Any, pz: Any):
+    """Whitened residuals, whether seen, and whitened derivatives by the camera-frame points of chunk ``k``."""
+    one = type(px)(1.0)
+    seen = lens_warp.visible(lens.model, px, py, pz)
+    hidden = one - seen
+    # A stand-in in front of the camera keeps the unseen points' values finite.
+    px, py, pz = wp.cw_mul(seen, px), wp.cw_mul(seen, py), wp.cw_mul(seen, pz) + hidden
+    u, v, u_x, u_y, u_z, v_x, v_y, v_z = lens_warp.project(lens, px, py, pz)
+    wu, wv = wp.cw_mul(chunks[k, WEIGHT], seen), wp.cw_mul(chunks[k, WEIGHT + 1], seen)
+    ru = wp.cw_mul(wu, u - chunks[k, 0]) + BEHIND_PENALTY * lens.focal[0] * wp.cw_mul(chunks[k, WEIGHT], hidden)
+    rv = wp.cw_mul(wv, v - chunks[k, 1]) + BEHIND_PENALTY * lens.focal[1] * wp.cw_mul(chunks[k, WEIGHT + 1], hidden)
+    u_x, u_y, u_z = wp.cw_mul(wu, u_x), wp.cw_mul(wu, u_y), wp.cw_mul(wu, u_z)
+    v_x, v_y, v_z = wp.cw_mul(wv, v_x), wp.cw_mul(wv, v_y), wp.cw_mul(wv, v_z)
+    return ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z

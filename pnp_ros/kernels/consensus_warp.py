@@ -1,0 +1,322 @@
+# mypy: disable-error-code="assignment, no-redef"
+# ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+"""An initial pose from samples of three points, for kernels: P3P and the lowest robust cost (MSAC-like consensus).
+
+P3P with depths d1, d2, d3 of unit bearings: with x = d1 / d3 and y = d2 / d3 the law of cosines gives two conics in
+(x, y) whose intersections are sought. A real root s of ``det(A + s B) = 0`` makes a pair of lines of their pencil,
+and each line meets a conic in at most two points (Persson and Nordberg, "Lambda twist", ECCV 2018; Ding et al.,
+"Revisiting the P3P problem", CVPR 2023). The depths are then polished by Newton's method.
+
+A wrong hypothesis costs the same as a right one, a few vector instructions a chunk, so all are scored on all points.
+Sampling ends when a better one is improbable (Fischler and Bolles, 1981).
+"""
+
+from typing import Any
+
+import warp as wp
+
+from pnp_ros.kernels.chunks_warp import BEARING, USED, Problem, Settings, residuals, turn
+from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, inverse
+from pnp_ros.kernels.pose_warp import CAUCHY, GEMAN_MCCLURE, Pose, pick_lowest, robust
+
+UNPROJECT_ITERATIONS = wp.constant(10)
+POLISH_ITERATIONS = wp.constant(2)
+DRAWS = wp.constant(64)  # tries to find a point with weight that is not in the sample yet
+TRUSTING_SAMPLES = wp.constant(32)  # for a loss without bound, which trusts every point
+LOG_MISS = wp.constant(-5.3)  # log of the probability 0.005 to stop before a sample without outliers was seen
+LOG_FALSE_ALARMS = wp.constant(-4.6)  # log of the number of false alarms, 0.01, that a pose may be
+INLIER_LOSS = wp.constant(0.2)  # mean Geman-McClure loss of an inlier, in units of its bound, at a sample's pose
+
+
+@wp.func
+def unproject(chunks: wp.array2d(dtype=Any), problem: Problem, k: int):
+    """Write the bearings of chunk ``k``, not normalised; see the lens modules of :mod:`pnp_ros.cameras`."""
+    lens = problem.lens
+    one = type(chunks[k, 0])(1.0)
+    u = (1.0 / lens.focal[0]) * (chunks[k, 0] - lens.centre[0] * one)
+    v = (1.0 / lens.focal[1]) * (chunks[k, 1] - lens.centre[1] * one)
+    x, y, z = u, v, one
+    if lens.model == BROWN_CONRADY:
+        for _ in range(UNPROJECT_ITERATIONS):
+            a, b, a_x, a_y, b_x, b_y = distort_brown_conrady(lens.coefficients, lens.tilt, x, y)
+            a, b = u - a, v - b
+            over = inverse(wp.max(wp.cw_mul(a_x, b_y) - wp.cw_mul(a_y, b_x), 1e-3 * one))
+            x = x + wp.cw_mul(over, wp.cw_mul(b_y, a) - wp.cw_mul(a_y, b))
+            y = y + wp.cw_mul(over, wp.cw_mul(a_x, b) - wp.cw_mul(b_x, a))
+    if lens.model == KANNALA_BRANDT:
+        c = lens.coefficients
+        for i in range(len(u)):
+            radius = wp.max(wp.sqrt(u[i] * u[i] + v[i] * v[i]), 1e-9)
+            theta = wp.min(radius, 1.5)
+            for _ in range(UNPROJECT_ITERATIONS):
+                t = theta * theta
+                value = theta * (1.0 + t * (c[0] + t * (c[1] + t * (c[2] + t * c[3]))))
+                slope = 1.0 + t * (3.0 * c[0] + t * (5.0 * c[1] + t * (7.0 * c[2] + t * (9.0 * c[3]))))
+                theta = wp.clamp(theta - (value - radius) / wp.max(slope, 1e-3), 0.0, 3.1)
+            x[i] = wp.sin(theta) * u[i] / radius
+            y[i] = wp.sin(theta) * v[i] / radius
+            z[i] = wp.cos(theta)
+    chunks[k, BEARING] = x
+    chunks[k, BEARING + 1] = y
+    chunks[k, BEARING + 2] = z
+
+
+@wp.func
+def cofactors(m: wp.mat33):
+    """Of a symmetric matrix: its adjugate."""
+    a, b, c = wp.vec3(m[0, 0], m[0, 1], m[0, 2]), wp.vec3(m[1, 0], m[1, 1], m[1, 2]), wp.vec3(m[2, 0], m[2, 1], m[2, 2])
+    return wp.matrix_from_rows(wp.cross(b, c), wp.cross(c, a), wp.cross(a, b))
+
+
+@wp.func
+def cubic_root(a: float, b: float, c: float, d: float):
+    """A real root of ``a s^3 + b s^2 + c s + d``."""
+    p, q, r = b / a, c / a, d / a
+    shift = p / 3.0
+    m = shift * shift - q / 3.0
+    n = shift * shift * shift - 0.5 * shift * q + 0.5 * r
+    s = float(0.0)
+    if n * n < m * m * m:
+        root = wp.sqrt(m)
+        s = -2.0 * root * wp.cos(wp.acos(wp.clamp(n / (m * root), -1.0, 1.0)) / 3.0)
+    else:
+        base = wp.cbrt(wp.abs(n) + wp.sqrt(wp.max(n * n - m * m * m, 0.0)))
+        s = -wp.sign(n) * (base + m / wp.max(base, 1e-30))
+    s = s - shift
+    for _ in range(2):
+        slope = (3.0 * s + 2.0 * p) * s + q
+        if wp.abs(slope) > 1e-12:
+            s = s - (((s + p) * s + q) * s + r) / slope
+    return s
+
+
+@wp.func
+def polish_depths(d: wp.vec3, b: wp.vec3, a: wp.vec3):
+    """Newton's method on the three laws of cosines; b: cosines 23, 13, 12; a: squared distances 23, 13, 12."""
+    for _ in range(POLISH_ITERATIONS):
+        f = wp.vec3(
+            d[1] * d[1] + d[2] * d[2] - 2.0 * b[0] * d[1] * d[2] - a[0],
+            d[0] * d[0] + d[2] * d[2] - 2.0 * b[1] * d[0] * d[2] - a[1],
+            d[0] * d[0] + d[1] * d[1] - 2.0 * b[2] * d[0] * d[1] - a[2],
+        )
+        j01, j02 = 2.0 * (d[1] - b[0] * d[2]), 2.0 * (d[2] - b[0] * d[1])
+        j10, j12 = 2.0 * (d[0] - b[1] * d[2]), 2.0 * (d[2] - b[1] * d[0])
+        j20, j21 = 2.0 * (d[0] - b[2] * d[1]), 2.0 * (d[1] - b[2] * d[0])
+        jacobian = wp.mat33(0.0, j01, j02, j10, 0.0, j12, j20, j21, 0.0)
+        if wp.abs(wp.determinant(jacobian)) > 1e-12:
+            d = d - wp.inverse(jacobian) * f
+    return d
+
+
+@wp.func
+def triad(a: wp.vec3, b: wp.vec3, c: wp.vec3):
+    """Orthonormal axes, as columns, of a triangle."""
+    x = wp.normalize(b - a)
+    z = wp.normalize(wp.cross(x, c - a))
+    return wp.matrix_from_cols(x, wp.cross(z, x), z)
+
+
+@wp.struct
+class Conics:
+    """A sample: its bearings, points, cosines and squared distances (23, 13, 12), one conic, and a pair of lines."""
+
+    bearings: wp.mat33
+    points: wp.mat33
+    b: wp.vec3
+    a: wp.vec3
+    conic: wp.mat33
+    line0: wp.vec3
+    line1: wp.vec3
+    real: bool
+
+
+@wp.func
+def intersect_cones(bearings: wp.mat33, points: wp.mat33):
+    """The two lines on which the solutions (x, y) of a sample lie. Bearings and points are rows."""
+    m0, m1, m2 = wp.vec3(bearings[0]), wp.vec3(bearings[1]), wp.vec3(bearings[2])
+    p0, p1, p2 = wp.vec3(points[0]), wp.vec3(points[1]), wp.vec3(points[2])
+    sample = Conics()
+    sample.bearings = bearings
+    sample.points = points
+    b = wp.vec3(wp.dot(m1, m2), wp.dot(m0, m2), wp.dot(m0, m1))
+    a = wp.vec3(wp.length_sq(p1 - p2), wp.length_sq(p0 - p2), wp.length_sq(p0 - p1))
+    sample.b = b
+    sample.a = a
+    r1, r2 = a[1] / a[0], a[2] / a[0]
+    # a23 (x^2 + y^2 - 2 b12 x y) = a12 (y^2 + 1 - 2 b23 y),  a23 (x^2 + 1 - 2 b13 x) = a13 (y^2 + 1 - 2 b23 y)
+    ca = wp.mat33(1.0, -b[2], 0.0, -b[2], 1.0 - r2, r2 * b[0], 0.0, r2 * b[0], -r2)
+    cb = wp.mat33(1.0, 0.0, -b[1], 0.0, -r1, r1 * b[0], -b[1], r1 * b[0], 1.0 - r1)
+    sample.conic = cb
+    adj_a, adj_b = cofactors(ca), cofactors(cb)
+    s = cubic_root(wp.determinant(cb), wp.ddot(ca, adj_b), wp.ddot(adj_a, cb), wp.determinant(ca))
+    degenerate = ca + s * cb
+    adj = cofactors(degenerate)
+    k = int(0)
+    if wp.abs(adj[1, 1]) > wp.abs(adj[0, 0]):
+        k = 1
+    if wp.abs(adj[2, 2]) > wp.abs(adj[k, k]):
+        k = 2
+    sample.real = adj[k, k] < 0.0
+    # where the lines meet; adding its cross product matrix makes the conic an outer product of the two lines
+    meet = wp.vec3(adj[0, k], adj[1, k], adj[2, k]) / wp.sqrt(wp.max(-adj[k, k], 1e-30))
+    product = degenerate + wp.skew(meet)
+    i, j = int(0), int(0)
+    largest = float(0.0)
+    for row in range(3):
+        for column in range(3):
+            if wp.abs(product[row, column]) > largest:
+                largest = wp.abs(product[row, column])
+                i = row
+                j = column
+    sample.line0 = wp.vec3(product[i, 0], product[i, 1], product[i, 2])
+    sample.line1 = wp.vec3(product[0, j], product[1, j], product[2, j])
+    return sample
+
+
+@wp.func
+def pose_of(sample: Conics, which: int):
+    """Solution 0 to 3 of a sample, and whether it exists."""
+    line = sample.line0
+    if which >= 2:
+        line = sample.line1
+    norm = line[0] * line[0] + line[1] * line[1]
+    foot = wp.vec3(-line[2] * line[0], -line[2] * line[1], norm) / wp.max(norm, 1e-30)
+    along = wp.vec3(line[1], -line[0], 0.0) / wp.sqrt(wp.max(norm, 1e-30))
+    qa = wp.dot(along, sample.conic * along)
+    qb = wp.dot(along, sample.conic * foot)
+    qc = wp.dot(foot, sample.conic * foot)
+    discriminant = qb * qb - qa * qc
+    far = -(qb + wp.sign(qb) * wp.sqrt(wp.max(discriminant, 0.0)))
+    tau = qc / wp.where(far == 0.0, 1e-30, far)
+    if which % 2 == 1:
+        tau = far / wp.where(qa == 0.0, 1e-30, qa)
+    x = foot[0] + tau * along[0]
+    y = foot[1] + tau * along[1]
+    d2 = wp.sqrt(sample.a[0] / wp.max(y * y + 1.0 - 2.0 * sample.b[0] * y, 1e-20))
+    exists = sample.real and discriminant > -1e-5 * qb * qb and x > 0.0 and y > 0.0
+    d = polish_depths(wp.vec3(x * d2, y * d2, d2), sample.b, sample.a)
+    c0 = d[0] * wp.vec3(sample.bearings[0])
+    c1 = d[1] * wp.vec3(sample.bearings[1])
+    c2 = d[2] * wp.vec3(sample.bearings[2])
+    p0, p1, p2 = wp.vec3(sample.points[0]), wp.vec3(sample.points[1]), wp.vec3(sample.points[2])
+    r = triad(c0, c1, c2) * wp.transpose(triad(p0, p1, p2))
+    pose = Pose()
+    pose.rotation = wp.normalize(wp.quat_from_matrix(r))
+    pose.translation = (c0 + c1 + c2 - r * (p0 + p1 + p2)) / 3.0
+    return pose, exists and wp.isfinite(pose.rotation) and wp.isfinite(pose.translation)
+
+
+@wp.func
+def cost_of(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float):
+    """Robust cost of a pose."""
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    total = 0.0 * chunks[problem.first, 0]
+    for chunk in range(problem.count):
+        k = problem.first + chunk
+        qx, qy, qz = turn(r, chunks, k)
+        one = type(qx)(1.0)
+        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
+            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+        )
+        rho, weight = robust(kind, c, wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv))
+        total = total + rho
+    return 0.5 * wp.dot(total, type(total)(1.0))
+
+
+@wp.func
+def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: wp.uint32):
+    """Three different points with weight (-1 where there are not), and the state of the random numbers."""
+    sample = wp.vec3i(-1, -1, -1)
+    for corner in range(3):
+        tries = int(0)
+        while sample[corner] < 0 and tries < DRAWS:
+            i = wp.randi(state, 0, problem.points)
+            used = packed[problem.first + i // width, USED, i % width] > 0.0
+            if used and i != sample[0] and i != sample[1]:
+                sample[corner] = i
+            tries += 1
+    return sample, state
+
+
+@wp.func
+def gather(packed: wp.array3d(dtype=float), problem: Problem, width: int, sample: wp.vec3i, row: int):
+    """Three rows of the packed points, from ``row``, of a sample: a point in each row of the matrix."""
+    m = wp.mat33(0.0)
+    for corner in range(3):
+        k = problem.first + sample[corner] // width
+        for axis in range(3):
+            m[corner, axis] = packed[k, row + axis, sample[corner] % width]
+    return m
+
+
+@wp.func
+def samples_needed(cost: float, bound: float):
+    """How many samples find one without outliers, given the lowest Geman-McClure cost and its bound."""
+    share = wp.clamp((1.0 - cost / bound) / (1.0 - INLIER_LOSS), 0.05, 0.999)
+    return int(LOG_MISS / wp.log(1.0 - share * share * share)) + 1
+
+
+@wp.func
+def consensus(
+    chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings, group: Any,
+    width: int, index: int, c: float,
+):  # fmt: skip
+    """The pose of lowest cost among the solutions of random samples, and that cost."""
+    kind = settings.kind
+    if kind == CAUCHY:
+        kind = GEMAN_MCCLURE
+    for chunk in range(group.lane, problem.count, group.lanes):
+        unproject(chunks, problem, problem.first + chunk)
+    best = Pose()
+    best.rotation = wp.quat_identity()
+    lowest = float(1e30)
+    needed = int(settings.samples)
+    if kind != GEMAN_MCCLURE:
+        needed = wp.min(needed, TRUSTING_SAMPLES)
+    state = wp.rand_init(1 + group.lane, problem.points)
+    drawn = int(0)
+    while drawn < needed:
+        sample, state = draw(packed, problem, width, state)
+        if sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0:
+            bearings = gather(packed, problem, width, sample, BEARING)
+            bearings = wp.matrix_from_rows(
+                wp.normalize(wp.vec3(bearings[0])),
+                wp.normalize(wp.vec3(bearings[1])),
+                wp.normalize(wp.vec3(bearings[2])),
+            )
+            conics = intersect_cones(bearings, gather(packed, problem, width, sample, 2))
+            for which in range(4):
+                pose, exists = pose_of(conics, which)
+                if exists:
+                    cost = cost_of(chunks, problem, pose, kind, c)
+                    if cost < lowest:
+                        lowest = cost
+                        best = pose
+        drawn += group.lanes
+        if kind == GEMAN_MCCLURE:
+            needed = wp.min(needed, samples_needed(lowest, 0.5 * c * c * problem.used))
+    return pick_lowest(group, lowest, best)
+
+
+@wp.func
+def log_factorial(n: float):
+    """Stirling's series, from n = 0 on within 0.001."""
+    x = n + 1.0
+    return (x - 0.5) * wp.log(x) - x + 0.9189385 + 1.0 / (12.0 * x)
+
+
+@wp.func
+def is_chance(inliers: float, points: float, radius2: float, pixels: float):
+    """Whether so many inliers are expected somewhere among all samples of unrelated points.
+
+    The number of false alarms of Moisan and Stival, "A probabilistic criterion to detect rigid point matches" (IJCV
+    2004), ``(n - 3) C(n, k) C(k, 3) p^(k - 3)`` for k inliers, each of which is one by chance with probability p: the
+    share of a disc of squared radius ``radius2`` (px^2) in the picture.
+    """
+    k = wp.min(inliers, points)
+    if k <= 3.0:
+        return True
+    p = wp.clamp(3.14159265 * radius2 / pixels, 1e-20, 1.0)
+    alarms = wp.log(wp.max(points - 3.0, 1.0)) + log_factorial(points) - log_factorial(points - k)
+    alarms = alarms - log_factorial(3.0) - log_factorial(k - 3.0) + (k - 3.0) * wp.log(p)
+    return alarms > LOG_FALSE_ALARMS

@@ -1,0 +1,150 @@
+"""Recorded launches of the Levenberg-Marquardt kernel: what a launch costs beside the kernel's own time is small.
+
+A launch is recorded once for each shape of problem; a solve then only changes pointers and settings in the recorded
+arguments, on torch's own memory. Launches are kept apart for each thread, so solves may run in several.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from pnp_ros.cameras.camera import CameraModel
+from pnp_ros.kernels import lm_warp, robust
+from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
+from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
+from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, LMSettings
+
+WIDTH_CPU, LANES_CPU = 16, 1
+WIDTH_CUDA, LANES_CUDA = 1, 32
+
+
+@functools.cache
+def initialise() -> None:
+    """Start Warp quietly: no banner, and no warning where there is no CUDA driver."""
+    level = wp.config.log_level
+    wp.config.log_level = wp.LOG_ERROR
+    wp.init()
+    wp.config.log_level = wp.LOG_WARNING if level == wp.LOG_INFO else level
+
+
+def supports(device: torch.device) -> bool:
+    """Whether Warp runs kernels on a torch device."""
+    if device.type == "cpu":
+        return True
+    initialise()
+    return device.type == "cuda" and bool(wp.is_cuda_available())
+
+
+class RecordedLaunch:
+    """The launch for B problems of N points with one camera model, on one device.
+
+    Args:
+        device: CPU or CUDA.
+        batch: B.
+        points: N.
+        model: lens model.
+        camera_per_problem: whether intrinsics and distortion are (B, ...) or (...).
+        coefficients: D, of the distortion.
+        block: (width, lanes) of the kernel; None chooses by device.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        batch: int,
+        points: int,
+        model: CameraModel,
+        camera_per_problem: bool,
+        coefficients: int,
+        block: tuple[int, int] | None = None,
+    ) -> None:
+        initialise()
+        width, lanes = block or ((WIDTH_CUDA, LANES_CUDA) if device.type == "cuda" else (WIDTH_CPU, LANES_CPU))
+        rows = batch * max(-(-points // width), 1)
+        self._packed = torch.zeros(rows, int(NUM_ROWS), width, device=device)
+        wp_device = wp.device_from_torch(device)
+        self._device, self._model = wp_device, MODEL_NUMBERS[model]
+        step = 1 if camera_per_problem else 0
+        shapes = {
+            "image_points": (batch, points, 2),
+            "object_points": (batch, points, 3),
+            "weights": (batch, points, 2),
+            "start_rotation": (batch, 3, 3),
+            "start_translation": (batch, 3),
+            "intrinsics": (batch, 4),
+            "distortion": (batch, coefficients),
+            "rotation": (batch, 3, 3),
+            "translation": (batch, 3),
+            "covariance": (batch, 6, 6),
+            "inlier_weights": (batch, points),
+            "cost": (batch,),
+            "status": (batch,),
+        }
+        data = Buffers()
+        for name, shape in shapes.items():
+            strides = (4 * step * shape[1], 4) if name in ("intrinsics", "distortion") else None
+            setattr(data, name, self._array(shape, wp.int8 if name == "status" else wp.float32, strides))
+        self._fields = [getattr(data.__ctype__(), name) for name in shapes]
+        self._settings: LMSettings | None = None
+        self._settings_struct = Settings()
+        vector = wp.types.vector(length=width, dtype=wp.float32)
+        arguments = [
+            data,
+            self._settings_struct,
+            self._array((rows, int(NUM_ROWS)), vector),
+            self._array((rows, int(NUM_ROWS), width), wp.float32),
+        ]
+        self._launch = wp.launch(
+            lm_warp.build(width, lanes), batch * lanes, arguments, device=wp_device, block_dim=lanes, record_cmd=True
+        )
+        self._launch.set_param_at_index_from_ctype(0, data.__ctype__())
+        self._launch.set_param_at_index_from_ctype(1, self._settings_struct.__ctype__())
+
+    def _array(self, shape: tuple[int, ...], dtype: type, strides: tuple[int, ...] | None = None) -> wp.array:
+        """An array on the packed points; its pointer is replaced before a launch where it stands for something else."""
+        return wp.array(
+            ptr=self._packed.data_ptr(), shape=shape, strides=strides, dtype=dtype, device=self._device, copy=False
+        )
+
+    def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int) -> None:
+        """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the picture."""
+        if settings is not self._settings:
+            self._set(settings)
+        struct = self._settings_struct.__ctype__()
+        struct.pixels = pixels
+        for field, tensor in zip(self._fields, tensors):
+            field.data = tensor.data_ptr()
+        stream = None if self._device.is_cpu else wp.stream_from_torch(tensors[0].device)
+        self._launch.launch(stream)
+
+    def _set(self, settings: LMSettings) -> None:
+        calibration = robust.calibration(settings.kind, settings.scale)
+        struct = self._settings_struct.__ctype__()
+        struct.model = self._model
+        struct.kind = int(settings.kind)
+        struct.scale = settings.scale
+        struct.anneal_from = settings.anneal_from
+        struct.anneal_ratio = (settings.scale / settings.anneal_from) ** (1.0 / ANNEAL_STEPS)
+        struct.information = calibration.information
+        struct.mean_weight = calibration.mean_weight
+        struct.excess = calibration.excess
+        struct.max_iterations = settings.max_iterations
+        struct.tolerance2 = settings.tolerance**2
+        struct.samples = settings.samples
+        self._settings = settings
+
+
+class _Launches(threading.local):
+    """The recorded launches of one thread, the most recently made ones."""
+
+    def __init__(self) -> None:
+        self.get = functools.lru_cache(maxsize=64)(RecordedLaunch)
+
+
+launches = _Launches()

@@ -1,0 +1,283 @@
+# ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+"""Levenberg-Marquardt on a camera pose as a Warp kernel: one source for CPU and CUDA.
+
+The algorithm is that of :mod:`pnp_ros.kernels.lm_reference`, step by step, after that of
+:mod:`pnp_ros.kernels.consensus_warp` if there is no initial pose. The points of a chunk are worked on at once by
+vector instructions, and the threads of a block may share a problem and add up their normal equations. How many points
+make a chunk and how many threads a problem are constants of a kernel (:func:`build`); the source does not know the
+device.
+"""
+
+import functools
+from typing import Any
+
+import torch
+import warp as wp
+
+from pnp_ros.kernels import lm_problem
+from pnp_ros.kernels import robust as robust_math
+from pnp_ros.kernels.chunks_warp import EPS, USED, Buffers, Problem, Settings, pack, residuals, start_pose, survey, turn
+from pnp_ros.kernels.consensus_warp import consensus, is_chance
+from pnp_ros.kernels.pose_warp import (
+    CAUCHY,
+    COST,
+    GEMAN_MCCLURE,
+    NEXT_COST,
+    NUM_SUMS,
+    UNSEEN,
+    WEIGHT_SUM,
+    Block,
+    Pose,
+    Thread,
+    add_up,
+    covariance_at,
+    factorise,
+    retract,
+    robust,
+    substitute,
+    vec6,
+    vec_sums,
+)
+from pnp_ros.types import SolveStatus
+
+CONVERGED = wp.constant(int(SolveStatus.CONVERGED))
+MAX_ITERATIONS = wp.constant(int(SolveStatus.MAX_ITERATIONS))
+DEGENERATE = wp.constant(int(SolveStatus.DEGENERATE))
+BEHIND_CAMERA = wp.constant(int(SolveStatus.BEHIND_CAMERA))
+NOT_FINITE = wp.constant(int(SolveStatus.NOT_FINITE))
+
+UNKNOWN_VARIANCE = wp.constant(lm_problem.UNKNOWN_VARIANCE)
+NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
+MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
+GOOD_COST = wp.constant(lm_problem.GOOD_COST)
+CONSENSUS_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative to the final one
+LAMBDA_START = wp.constant(lm_problem.LAMBDA_START)
+LAMBDA_MIN = wp.constant(lm_problem.LAMBDA_MIN)
+LAMBDA_MAX = wp.constant(lm_problem.LAMBDA_MAX)
+
+# Warp's default flags keep LLVM from turning the chunks' vectors into SIMD registers; these do not.
+CPU_COMPILER_FLAGS = (
+    "-march=native -ffp-contract=fast -mllvm=-inline-threshold=9000 -mllvm=-inline-cold-callsite-threshold=3000"
+)
+
+
+@wp.func
+def normal_equations(
+    chunks: wp.array2d(dtype=Any), problem: Problem, group: Any, pose: Pose, kind: int, c: float, c_next: float,
+    sums: Any, a: Any,
+):  # fmt: skip
+    """Sums over all points at a pose. ``sums`` is zero, and ``a`` any, in the types that the chunks ask for."""
+    r = wp.quat_to_matrix(pose.rotation)
+    t = pose.translation
+    b = a
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        qx, qy, qz = turn(r, chunks, k)
+        one = type(qx)(1.0)
+        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
+            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+        )
+        s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
+        rho, w = robust(kind, c, s)
+        if c_next != c:
+            sums[COST] = sums[COST] + rho
+            rho, w = robust(kind, c_next, s)
+            sums[NEXT_COST] = sums[NEXT_COST] + rho
+        else:
+            sums[COST] = sums[COST] + rho
+            sums[NEXT_COST] = sums[NEXT_COST] + rho
+        sums[WEIGHT_SUM] = sums[WEIGHT_SUM] + wp.cw_mul(chunks[k, USED], w)
+        sums[UNSEEN] = sums[UNSEEN] + wp.cw_mul(chunks[k, USED], one - seen)
+        # rows of the Jacobian: derivative by dt, and by dtheta: q x derivative
+        a[0] = u_x
+        a[1] = u_y
+        a[2] = u_z
+        a[3] = wp.cw_mul(qy, u_z) - wp.cw_mul(qz, u_y)
+        a[4] = wp.cw_mul(qz, u_x) - wp.cw_mul(qx, u_z)
+        a[5] = wp.cw_mul(qx, u_y) - wp.cw_mul(qy, u_x)
+        b[0] = v_x
+        b[1] = v_y
+        b[2] = v_z
+        b[3] = wp.cw_mul(qy, v_z) - wp.cw_mul(qz, v_y)
+        b[4] = wp.cw_mul(qz, v_x) - wp.cw_mul(qx, v_z)
+        b[5] = wp.cw_mul(qx, v_y) - wp.cw_mul(qy, v_x)
+        for i in range(6):
+            wa, wb = wp.cw_mul(w, a[i]), wp.cw_mul(w, b[i])
+            for j in range(i, 6):
+                n = (i * (11 - i)) // 2 + j
+                sums[n] = sums[n] + wp.cw_mul(wa, a[j]) + wp.cw_mul(wb, b[j])
+            sums[21 + i] = sums[21 + i] + wp.cw_mul(wa, ru) + wp.cw_mul(wb, rv)
+    total = vec_sums(0.0)
+    for n in range(NUM_SUMS):
+        total[n] = wp.dot(sums[n], type(sums[n])(1.0))
+    return add_up(group, total)
+
+
+@wp.func
+def minimise(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, group: Any, start: Pose, kind: int,
+    c_first: float, ratio: float, sums: Any, rows: Any,
+):  # fmt: skip
+    """Iterations from a pose, with a scale that falls from ``c_first`` to the problem's own."""
+    pose = start
+    c = float(c_first)
+    damping = float(LAMBDA_START)
+    converged = bool(False)
+    iteration = int(0)
+    tolerance2 = settings.tolerance2 + 8.0 * problem.resolution * problem.resolution
+    now = normal_equations(chunks, problem, group, pose, kind, c, c, sums, rows)
+    cost = now[COST]
+    while iteration < settings.max_iterations and not converged:
+        factor, scale, pivot = factorise(now, damping)
+        gradient = vec6(now[21], now[22], now[23], now[24], now[25], now[26])
+        step = -wp.cw_mul(scale, substitute(factor, wp.cw_mul(scale, gradient)))
+        if pivot <= 0.0:
+            step = vec6(0.0)
+        moved = retract(pose, step)
+        decrement = -wp.dot(gradient, step) * (1.0 + damping)
+        if c <= settings.scale and decrement <= tolerance2:
+            pose = moved
+            converged = True
+        else:
+            c_next = wp.max(c * ratio, settings.scale)
+            trial = normal_equations(chunks, problem, group, moved, kind, c, c_next, sums, rows)
+            # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
+            slack = 4.0 * (EPS * cost + problem.resolution * wp.sqrt(cost))
+            if trial[COST] <= cost + slack:
+                pose = moved
+                now = trial
+                cost = trial[NEXT_COST]
+                c = c_next
+                damping = wp.max(0.1 * damping, LAMBDA_MIN)
+            else:
+                damping = wp.min(10.0 * damping, LAMBDA_MAX)
+        iteration += 1
+    return pose, converged
+
+
+@wp.func
+def solve(
+    chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings,
+    data: Buffers, group: Any, width: int, index: int, sums: Any, rows: Any,
+):  # fmt: skip
+    """From consensus, or the lower of the annealed and the fixed minimum from the given pose."""
+    kind, c = settings.kind, settings.scale
+    first = float(settings.anneal_from)
+    ratio = float(settings.anneal_ratio)
+    start = Pose()
+    if settings.samples > 0:
+        first = CONSENSUS_SCALE * c
+        ratio = 0.5
+        start, cost = consensus(chunks, packed, problem, settings, group, width, index, first)
+    else:
+        start = start_pose(data, problem, index)
+    pose, converged = minimise(chunks, problem, settings, group, start, kind, first, ratio, sums, rows)
+    now = normal_equations(chunks, problem, group, pose, kind, c, c, sums, rows)
+    if settings.samples == 0 and first > c and now[COST] > GOOD_COST * c * c * problem.used:
+        wide, done = minimise(chunks, problem, settings, group, start, CAUCHY, c, 1.0, sums, rows)
+        other, done = minimise(chunks, problem, settings, group, wide, kind, c, 1.0, sums, rows)
+        then = normal_equations(chunks, problem, group, other, kind, c, c, sums, rows)
+        if then[COST] < now[COST]:
+            pose = other
+            converged = done
+            now = then
+    return pose, converged, now
+
+
+@wp.func
+def write_pose(
+    data: Buffers, settings: Settings, problem: Problem, index: int, pose: Pose, converged: bool, sums: vec_sums
+):
+    """Pose about the object's origin, covariance, cost and status of problem ``index``; whether they are sound."""
+    r = wp.quat_to_matrix(pose.rotation)
+    lever = r * problem.centroid
+    t = pose.translation - lever
+    inliers = sums[WEIGHT_SUM] / settings.mean_weight
+    covariance_scale = (1.0 + 0.5 * NUM_PARAMETERS / wp.max(inliers, 3.0) * settings.excess) / settings.information
+    covariance, pivot = covariance_at(sums, covariance_scale, lever)
+    cost = sums[COST]
+    status = wp.where(converged, CONVERGED, MAX_ITERATIONS)
+    determined = pivot > MIN_PIVOT and problem.used >= 3.0
+    allowed = float(0.0)
+    if settings.kind == CAUCHY or settings.kind == GEMAN_MCCLURE:
+        allowed = wp.floor(0.5 * problem.used)
+        radius2 = settings.scale * settings.scale * problem.variance
+        if settings.samples > 0 and is_chance(inliers, problem.used, radius2, settings.pixels):
+            determined = False
+    if settings.samples > 0 and problem.used < 4.0:  # three points have up to four poses
+        determined = False
+    if not determined:
+        status = DEGENERATE
+        covariance = UNKNOWN_VARIANCE * wp.identity(n=6, dtype=float)
+    if sums[UNSEEN] > allowed:
+        status = BEHIND_CAMERA
+    sound = wp.isfinite(r) and wp.isfinite(t) and wp.isfinite(covariance) and wp.isfinite(cost) and problem.finite
+    if not sound:
+        status = wp.where(problem.finite, DEGENERATE, NOT_FINITE)
+        r, t, cost = wp.identity(n=3, dtype=float), wp.vec3(0.0), 0.0
+        covariance = UNKNOWN_VARIANCE * wp.identity(n=6, dtype=float)
+    for i in range(3):
+        for j in range(3):
+            data.rotation[index, i, j] = r[i, j]
+        data.translation[index, i] = t[i]
+    for i in range(6):
+        for j in range(6):
+            data.covariance[index, i, j] = covariance[i, j]
+    data.cost[index] = cost
+    data.status[index] = wp.int8(status)
+    return sound
+
+
+@wp.func
+def write_inlier_weights(
+    data: Buffers, chunks: wp.array2d(dtype=Any), settings: Settings, problem: Problem, group: Any, index: int,
+    pose: Pose, sound: bool,
+):  # fmt: skip
+    """The robust weight of each point that has a weight, else 0."""
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        qx, qy, qz = turn(r, chunks, k)
+        one = type(qx)(1.0)
+        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
+            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+        )
+        rho, weight = robust(settings.kind, settings.scale, wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv))
+        weight = wp.cw_mul(weight, chunks[k, USED])
+        for slot in range(len(weight)):
+            i = chunk * len(weight) + slot
+            if i < data.inlier_weights.shape[1]:
+                data.inlier_weights[index, i] = wp.where(sound, weight[slot], 0.0)
+
+
+@functools.cache
+def build(width: int, lanes: int) -> wp.Kernel:
+    """The kernel that works on ``width`` points at once, with ``lanes`` threads a problem.
+
+    Launch it with ``dim = problems * lanes`` and ``block_dim = lanes``. More than one lane needs a width of one.
+    """
+    vector = wp.types.vector(length=width, dtype=wp.float32)
+    rows_type = wp.types.matrix(shape=(6, width), dtype=wp.float32)
+    sums_type = wp.types.matrix(shape=(NUM_SUMS, width), dtype=wp.float32)
+    group_type = Thread if lanes == 1 else Block
+
+    def solve_poses(
+        data: Buffers, settings: Settings, chunks: wp.array2d(dtype=vector), packed: wp.array3d(dtype=float)
+    ):
+        thread = wp.tid()
+        index = thread // lanes
+        group = group_type()
+        group.lane = thread % lanes
+        group.lanes = lanes
+        problem = survey(data, settings, group, index, width)
+        pack(packed, data, problem, group, index, width)
+        pose, converged, sums = solve(
+            chunks, packed, problem, settings, data, group, width, index, sums_type(0.0), rows_type(0.0)
+        )
+        sound = True
+        if group.lane == 0:
+            sound = write_pose(data, settings, problem, index, pose, converged, sums)
+        write_inlier_weights(data, chunks, settings, problem, group, index, pose, sound)
+
+    options = {"cpu_compiler_flags": CPU_COMPILER_FLAGS, "enable_backward": False}
+    return wp.kernel(solve_poses, module="unique", module_options=options, enable_backward=False)
