@@ -28,7 +28,7 @@ IMAGE, CAMERA_INFO, TRUTH = "/camera/image_raw", "/camera/camera_info", "/camera
 POSE, OBJECTS = "/pose_estimator/pose", "/pose_estimator/objects"
 TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", "/diagnostics"]
 _SETTLE_S = 1.0  # for the last picture to become a pose, and the pose to reach the bag
-_START_S = 60.0  # for the processes to import, load the object and find each other
+_START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,7 @@ class FrameQueue:
         with self._changed:
             self.counts.received += 1
             if stamp in self._infos:
-                self._pair(image, self._infos[stamp])
+                self._pair(image, self._infos.pop(stamp))
             else:
                 self._images[stamp] = image
                 self.counts.unpaired += _give_up_oldest(self._images)
@@ -54,10 +54,11 @@ class FrameQueue:
     def put_info(self, stamp: int, info: Any) -> None:
         """Add a CameraInfo; ``stamp`` in nanoseconds."""
         with self._changed:
-            self._infos[stamp] = info
-            _give_up_oldest(self._infos)
             if stamp in self._images:
                 self._pair(self._images.pop(stamp), info)
+            else:
+                self._infos[stamp] = info
+                _give_up_oldest(self._infos)
 
     def get(self) -> tuple[Any, Any] | None:
         """Wait for the next (picture, info); None once the queue is closed."""

@@ -46,8 +46,14 @@ class Health:
             self._error, self._error_time = error, time.monotonic()
             self.errors += 1
 
-    def status(self, state: str, counts: dict[str, int]) -> DiagnosticStatus:
-        """The entry since the last call: ERROR while an error is fresh, WARN while nothing is processed, else OK."""
+    def status(self, state: str, counts: dict[str, int], fault: str = "") -> DiagnosticStatus:
+        """The entry since the last call: ERROR while an error is fresh, WARN while nothing is processed, else OK.
+
+        Args:
+            state: of the node, in a word.
+            counts: figures to list.
+            fault: an error that lasts.
+        """
         with self._lock:
             now = time.monotonic()
             frequency = self._processed / max(now - self._since, 1e-3)
@@ -58,8 +64,8 @@ class Health:
                 values[name] = f"median {median:.1f} ms, p99 {tail:.1f} ms"
             values |= {name: str(count) for name, count in counts.items()}
             values |= {"errors": str(self.errors), "last error": self._error}
-            if now - self._error_time < _ERROR_SHOWN_S:
-                return diagnostic_status(DiagnosticStatus.ERROR, self._name, self._error, values)
+            if fault or now - self._error_time < _ERROR_SHOWN_S:
+                return diagnostic_status(DiagnosticStatus.ERROR, self._name, fault or self._error, values)
             if frequency == 0.0:
                 return diagnostic_status(DiagnosticStatus.WARN, self._name, f"{state}: no pictures processed", values)
             return diagnostic_status(DiagnosticStatus.OK, self._name, state, values)

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
@@ -57,7 +58,7 @@ class PoseEstimatorNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/detect_once", self._on_detect_once)
         self.create_timer(1.0, self._publish_diagnostics)
-        self._state = "unconfigured"
+        self._state, self._fault = "unconfigured", ""
         if self.get_parameter("autostart").value:
             self._autostart = self.create_timer(0.0, self._start)
 
@@ -101,10 +102,10 @@ class PoseEstimatorNode(LifecycleNode):
         try:
             self._configure()
         except (ValueError, RuntimeError) as error:
-            self._state = f"unconfigured: {error}"
-            self._fail(str(error))
+            self._fault = str(error)
+            self._fail(self._fault)
             return TransitionCallbackReturn.FAILURE
-        self._state = "inactive"
+        self._state, self._fault = "inactive", ""
         return super().on_configure(state)
 
     def _configure(self) -> None:
@@ -119,6 +120,17 @@ class PoseEstimatorNode(LifecycleNode):
         self._estimator, self._drawing = PoseEstimator(package, self._config, device), MeshOverlay(package.mesh)
         self._object_frame = self.get_parameter("object_frame").value or package.name
         self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
+        self._warm_up()
+        self.get_logger().info("ready")
+
+    def _warm_up(self) -> None:
+        """The first solve compiles the solver's kernels, once a machine: half a minute that no picture shall wait."""
+        assert self._estimator is not None
+        width, height = 640, 480
+        camera = Camera.pinhole(width, width, width / 2, height / 2, width, height)
+        roi = (width / 4, height / 4, width / 2, height / 2)
+        self._estimator.estimate(np.zeros((height, width, 3), np.uint8), camera, 0.0, roi)
+        self._estimator.reset()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and begin to process."""
@@ -270,7 +282,7 @@ class PoseEstimatorNode(LifecycleNode):
             "pictures without CameraInfo": counts.unpaired,
         }
         state = self._state if self._enabled or self._state != "active" else "disabled"
-        message = DiagnosticArray(status=[self._health.status(state, figures)])
+        message = DiagnosticArray(status=[self._health.status(state, figures, self._fault)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 

@@ -1,0 +1,209 @@
+"""Real processes: nodes started as users start them, and a probe in this process that talks to them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+rclpy = pytest.importorskip("rclpy")
+
+import safetensors.torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.msg import Correspondences, ObjectPoseArray
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.nodes import conversions
+from pnp_ros.nodes.ros_compat import use_picture_profile
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.models import weights_of
+
+WIDTH, HEIGHT = 320, 240
+# Gates that let every solvable pose pass: these tests are about the way of the messages, not about accuracy.
+OPEN_GATES = EstimatorConfig(
+    detector_threshold=0.0,
+    lost_presence=0.0,
+    valid_presence=0.0,
+    min_inliers=4,
+    valid_inliers=0.0,
+    max_chi_square=1e12,
+    max_rotation_sigma=1e12,
+    max_translation_sigma=1e12,
+    min_distance=1e-6,
+    max_distance=1e12,
+)
+START_S, ANSWER_S = 180.0, 30.0  # the solver's kernels may have to be compiled first
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+    """A package whose networks know nothing, but load and run quickly."""
+    torch.manual_seed(0)
+    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
+    mesh = TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
+    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
+    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
+    return write_object_package(
+        tmp_path_factory.mktemp("objects") / "tetrahedron",
+        name="tetrahedron",
+        mesh=mesh,
+        keypoints=select_keypoints(mesh, 8),
+        network=network.config.to_plain(),
+        detector=detector.config.to_plain(),
+        weights=safetensors.torch.save(weights_of(network, detector)),
+    )
+
+
+@pytest.fixture(scope="session")
+def ros() -> Iterator[None]:
+    """A ROS domain of this test process's own, on this machine alone; its children inherit it."""
+    os.environ |= {"ROS_DOMAIN_ID": str(os.getpid() % 100 + 1), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    use_picture_profile()
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+class Probe:
+    """Sends pictures to an estimator and keeps what it publishes."""
+
+    def __init__(self) -> None:
+        self.node = rclpy.create_node("probe")
+        reliable = QoSProfile(depth=100)
+        self._image = self.node.create_publisher(Image, "/camera/image_raw", reliable)
+        self._info = self.node.create_publisher(CameraInfo, "/camera/camera_info", reliable)
+        self.received: dict[str, list[Any]] = {}
+        for name, kind, topic in (
+            ("poses", PoseWithCovarianceStamped, "/pose_estimator/pose"),
+            ("objects", ObjectPoseArray, "/pose_estimator/objects"),
+            ("correspondences", Correspondences, "/pose_estimator/correspondences"),
+            ("tf", TFMessage, "/tf"),
+            ("diagnostics", DiagnosticArray, "/diagnostics"),
+        ):
+            self.received[name] = []
+            self.node.create_subscription(kind, topic, self.received[name].append, 100)
+
+    @staticmethod
+    def picture(index: int) -> np.ndarray:
+        """(240, 320, 3) noise."""
+        return np.random.default_rng(index).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+
+    @staticmethod
+    def header(index: int) -> Header:
+        """A header whose stamp says which picture it is."""
+        made = Header(frame_id="camera_optical_frame")
+        made.stamp.sec, made.stamp.nanosec = 1000 + index, 123_456_789
+        return made
+
+    def image(self, index: int) -> Image:
+        """The message of picture ``index``."""
+        return conversions.image_from_rgb(self.header(index), self.picture(index))
+
+    def camera_info(self, index: int) -> CameraInfo:
+        """Its CameraInfo."""
+        info = CameraInfo(header=self.header(index), width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
+        info.d = [0.0] * 5
+        info.k = [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]
+        info.p = [300.0, 0.0, 160.0, 0.0, 0.0, 300.0, 120.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+        return info
+
+    def send(self, image: Image, info: CameraInfo) -> None:
+        """Publish a pair."""
+        self._image.publish(image)
+        self._info.publish(info)
+
+    def wait(self, condition: Callable[[], object], seconds: float = ANSWER_S, what: str = "") -> None:
+        """Handle messages until the condition holds; fail if it does not in time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {seconds} s for {what or 'the condition'}"
+            rclpy.spin_once(self.node, timeout_sec=0.05)
+
+    def wait_until_connected(self) -> None:
+        """Until an active estimator listens to both topics."""
+        topics = (self._image, self._info)
+        self.wait(lambda: all(t.get_subscription_count() for t in topics), START_S, "an active estimator")
+        self.wait(lambda: self.node.count_publishers("/pose_estimator/objects"), START_S, "its publishers")
+        self.wait(lambda: self.received["diagnostics"], START_S, "its diagnostics")
+
+    def call(self, kind: type, name: str, request: Any) -> Any:
+        """Call a service of the estimator."""
+        client = self.node.create_client(kind, f"/pose_estimator/{name}")
+        assert client.wait_for_service(timeout_sec=ANSWER_S)
+        answer = client.call_async(request)
+        self.wait(answer.done, what=name)
+        self.node.destroy_client(client)
+        return answer.result()
+
+    def status(self) -> DiagnosticStatus:
+        """The estimator's next report."""
+        self.received["diagnostics"].clear()
+        self.wait(lambda: self.received["diagnostics"], what="diagnostics")
+        return self.received["diagnostics"][-1].status[0]
+
+
+@pytest.fixture
+def probe(ros: None) -> Iterator[Probe]:
+    """A fresh probe."""
+    made = Probe()
+    yield made
+    made.node.destroy_node()
+
+
+StartEstimator = Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]
+
+
+@pytest.fixture(scope="session")
+def start_estimator(ros: None, tmp_path_factory: pytest.TempPathFactory) -> StartEstimator:
+    """Starts a pose estimator as a process of its own; leaving the context ends it by SIGINT, with status 0."""
+
+    @contextlib.contextmanager
+    def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+        gates = {f"estimator.{name}": value for name, value in dataclasses.asdict(OPEN_GATES).items()}
+        values = {"object": str(folder), "threads": 1, "publish_uncertain": True, "keep_all": True, **gates}
+        file = tmp_path_factory.mktemp("node") / "parameters.yaml"
+        file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values | parameters}}))
+        remap = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
+        command = [sys.executable, "-m", "pnp_ros.nodes.pose_estimator_node", "--ros-args", "--params-file", str(file)]
+        process = subprocess.Popen([*command, *remap], text=True)
+        try:
+            yield process
+            assert process.poll() is None, "the node ended by itself"
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                status = process.wait(timeout=ANSWER_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+        assert status == 0
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def open_gates() -> EstimatorConfig:
+    """The gates that the estimators of these tests have."""
+    return OPEN_GATES

@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from pnp_ros.msg import ObjectPose
+from pnp_ros.objects.object_package import ObjectPackage
+
+START_S = 180.0
+
+
+def test_closed_gates_give_a_state_but_no_pose(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
+    with start_estimator(package.root, **{"estimator.detector_threshold": 1.0}):
+        probe.wait_until_connected()
+        probe.send(probe.image(0), probe.camera_info(0))
+        probe.wait(lambda: probe.received["objects"], what="the state")
+        (lost,) = probe.received["objects"][0].objects
+        assert lost.state == ObjectPose.LOST
+        assert "not found" in lost.reason
+        probe.status()
+        assert not probe.received["poses"]
+        assert not probe.received["tf"]
+
+
+def test_missing_object_package_is_said(start_estimator: Any, probe: Any) -> None:
+    with start_estimator("/nowhere/mug"):
+        probe.wait(lambda: probe.received["diagnostics"] and "/nowhere/mug" in probe.status().message, START_S)
+        assert probe.status().level == DiagnosticStatus.ERROR
+
+
+def test_corrupted_weights_are_said(start_estimator: Any, probe: Any, package: ObjectPackage, tmp_path: Any) -> None:
+    for file in package.root.iterdir():
+        data = file.read_bytes()
+        if file.name == "weights.safetensors":
+            data = data[:5000] + bytes(byte ^ 255 for byte in data[5000:5100]) + data[5100:]
+        (tmp_path / file.name).write_bytes(data)
+    with start_estimator(tmp_path):
+        probe.wait(lambda: probe.received["diagnostics"] and "weights.safetensors" in probe.status().message, START_S)
+        status = probe.status()
+        assert status.level == DiagnosticStatus.ERROR
+        assert "sha256" in status.message

@@ -1,0 +1,165 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import SetBool, Trigger
+
+from pnp_ros.nodes import conversions
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+
+NUM_PICTURES = 8
+
+
+@pytest.fixture(scope="module")
+def estimator(start_estimator: Any, package: ObjectPackage) -> Iterator[None]:
+    """One process for the tests of this file: starting one takes seconds."""
+    with start_estimator(package.root):
+        yield
+
+
+@pytest.fixture
+def talking(estimator: None, probe: Any) -> Any:
+    """A probe that the estimator listens to, and that starts with a reset."""
+    probe.wait_until_connected()
+    probe.call(Trigger, "reset", Trigger.Request())
+    return probe
+
+
+def test_poses_are_those_of_the_library(talking: Any, package: ObjectPackage, open_gates: EstimatorConfig) -> None:
+    for index in range(NUM_PICTURES):
+        talking.send(talking.image(index), talking.camera_info(index))
+    talking.wait(lambda: len(talking.received["objects"]) == NUM_PICTURES, what="all pictures")
+    talking.wait(lambda: len(talking.received["tf"]) == NUM_PICTURES, what="transforms")
+    library = PoseEstimator(package, open_gates)
+    camera = conversions.camera_from_message(talking.camera_info(0))
+    for index, published in enumerate(talking.received["poses"]):
+        (expected,) = library.estimate(talking.picture(index), camera, 0.0)
+        assert expected.estimate is not None
+        assert published == conversions.stamped_pose(talking.header(index), expected.estimate)  # to the last bit
+        shown = talking.received["objects"][index]
+        assert shown.header == talking.header(index)
+        assert shown.objects == [conversions.object_pose(expected, package.name)]
+        (transform,) = talking.received["tf"][index].transforms
+        assert transform == conversions.transform(talking.header(index), package.name, expected.estimate.pose)
+    assert len(talking.received["poses"]) == NUM_PICTURES
+
+
+def test_latency_and_correspondences_come_with_the_objects(talking: Any) -> None:
+    talking.send(talking.image(0), talking.camera_info(0))
+    talking.wait(lambda: talking.received["correspondences"], what="correspondences")
+    talking.wait(lambda: talking.received["objects"], what="objects")
+    assert len(talking.received["correspondences"][0].image_points) == 2 * 8
+    stages = {stage.stage: stage.seconds for stage in talking.received["objects"][0].latency}
+    assert {"decode", "detect", "network", "solve", "total"} <= stages.keys()
+    assert sum(seconds for stage, seconds in stages.items() if stage != "total") <= stages["total"]
+
+
+def _uncalibrated(image: Image, info: CameraInfo) -> None:
+    info.k = [0.0] * 9
+
+
+def _nan_in_k(image: Image, info: CameraInfo) -> None:
+    info.k[2] = float("nan")
+
+
+def _unknown_distortion(image: Image, info: CameraInfo) -> None:
+    info.distortion_model = "mystery"
+
+
+def _unknown_encoding(image: Image, info: CameraInfo) -> None:
+    image.encoding = "rgb9"
+
+
+def _truncated(image: Image, info: CameraInfo) -> None:
+    image.data = image.data[:-100]
+
+
+def _zero_size(image: Image, info: CameraInfo) -> None:
+    image.width, image.height, image.step, image.data = 0, 0, 0, b""
+
+
+def _other_size(image: Image, info: CameraInfo) -> None:
+    info.width, info.height = 640, 480
+
+
+def _without_frame(image: Image, info: CameraInfo) -> None:
+    image.header.frame_id = ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (_uncalibrated, "uncalibrated"),
+        (_nan_in_k, "camera_info.k"),
+        (_unknown_distortion, "camera_info.distortion_model"),
+        (_unknown_encoding, "image.encoding"),
+        (_truncated, "image.data"),
+        (_zero_size, "image.width"),
+        (_other_size, "expected 640x480"),
+        (_without_frame, "image.header.frame_id"),
+    ],
+)
+def test_bad_input_is_said_and_survived(
+    talking: Any, spoil: Callable[[Image, CameraInfo], None], expected: str
+) -> None:
+    image, info = talking.image(0), talking.camera_info(0)
+    spoil(image, info)
+    talking.send(image, info)
+    talking.wait(lambda: expected in talking.status().message, what=expected)
+    assert talking.status().level == DiagnosticStatus.ERROR
+    assert not talking.received["poses"]
+    assert not talking.received["objects"]
+    talking.send(talking.image(1), talking.camera_info(1))
+    talking.wait(lambda: talking.received["poses"], what="the next good picture")
+    assert talking.received["poses"][0].header == talking.header(1)
+
+
+def test_disabled_node_processes_only_what_is_asked_for(talking: Any) -> None:
+    assert talking.call(SetBool, "enable", SetBool.Request(data=False)).success
+    talking.send(talking.image(0), talking.camera_info(0))
+    assert _values(talking.status())["state"] == "disabled"
+    assert not talking.received["objects"]
+    assert talking.call(Trigger, "detect_once", Trigger.Request()).success
+    for index in (1, 2):
+        talking.send(talking.image(index), talking.camera_info(index))
+    talking.wait(lambda: talking.received["objects"], what="the one picture")
+    talking.status()
+    assert [message.header for message in talking.received["objects"]] == [talking.header(1)]
+    assert talking.call(SetBool, "enable", SetBool.Request(data=True)).success
+
+
+def test_pictures_without_camera_info_are_counted(talking: Any) -> None:
+    for index in range(100, 120):
+        talking.send(talking.image(index), talking.camera_info(999))
+    talking.wait(lambda: int(_values(talking.status())["pictures without CameraInfo"]) >= 10, what="the count")
+    assert not talking.received["objects"]
+
+
+def test_lifecycle_goes_down_and_up_again(talking: Any) -> None:
+    for transition, state in (
+        (Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED),
+        (Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+        (Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+    ):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert talking.call(ChangeState, "change_state", request).success
+        assert talking.call(GetState, "get_state", GetState.Request()).current_state.id == state
+        if state != State.PRIMARY_STATE_ACTIVE:
+            assert not talking.call(Trigger, "detect_once", Trigger.Request()).success
+    talking.wait_until_connected()
+    talking.send(talking.image(0), talking.camera_info(0))
+    talking.wait(lambda: talking.received["poses"], what="a pose after the restart")
+
+
+def _values(status: DiagnosticStatus) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
