@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.geometry.so3 import quat_wxyz_from_matrix
 from pnp_ros.pipeline.estimator import ObjectEstimate
 
@@ -26,18 +27,24 @@ class PoseLog:
 
     def add(self, frame: int, stamp: float, estimate: ObjectEstimate) -> None:
         """One object in one picture; ``stamp`` in seconds."""
-        entry: dict[str, Any] = {
-            "frame": frame,
-            "stamp": stamp,
-            "name": estimate.name,
-            "state": str(estimate.state),
-            "score": estimate.score,
-            "reason": estimate.reason,
-        }
-        if estimate.estimate is not None:
-            entry["translation"] = estimate.estimate.pose.translation.tolist()
-            entry["quat_wxyz"] = quat_wxyz_from_matrix(estimate.estimate.pose.rotation).tolist()
-            entry["covariance"] = estimate.estimate.covariance.tolist()
+        solved = estimate.estimate
+        record = FrameRecord(
+            str(estimate.state),
+            solved.pose if solved else None,
+            solved.covariance if solved else None,
+            reason=estimate.reason,
+        )
+        self.add_record(frame, stamp, estimate.name, record, estimate.score)
+
+    def add_record(self, frame: int, stamp: float, name: str, record: FrameRecord, score: float) -> None:
+        """The same of a record."""
+        entry: dict[str, Any] = {"frame": frame, "stamp": stamp, "name": name, "state": record.state}
+        entry |= {"score": score, "reason": record.reason}
+        if record.estimate is not None:
+            entry["translation"] = record.estimate.translation.tolist()
+            entry["quat_wxyz"] = quat_wxyz_from_matrix(record.estimate.rotation).tolist()
+            if record.covariance is not None:
+                entry["covariance"] = record.covariance.tolist()
         self._entries.append(entry)
 
     def write(self, folder: Path) -> None:
@@ -53,5 +60,6 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
     row = {column: entry.get(column, "") for column in COLUMNS}
     if "translation" in entry:
         row.update(zip(_POSE_COLUMNS, [*entry["translation"], *entry["quat_wxyz"]]))
+    if "covariance" in entry:
         row.update(zip(_SIGMA_COLUMNS, [entry["covariance"][i][i] ** 0.5 for i in range(6)]))
     return row

@@ -41,6 +41,19 @@ def anees_bounds(count: int, level: float = 0.95, dof: int = DEGREES_OF_FREEDOM)
     return float(low), float(high)
 
 
+def verdict(mean_nees: float, count: int, level: float = 0.95) -> str:
+    """``consistent``, ``overconfident`` (covariances too small) or ``underconfident``, by :func:`anees_bounds`."""
+    low, high = anees_bounds(count, level)
+    if mean_nees > high:
+        return "overconfident"
+    return "underconfident" if mean_nees < low else "consistent"
+
+
+def nees_bounds(level: float = 0.95, dof: int = DEGREES_OF_FREEDOM) -> tuple[float, float]:
+    """Bounds that a single NEES value of a consistent estimate keeps with probability ``level``."""
+    return anees_bounds(1, level, dof)
+
+
 def coverage(
     values: Tensor, levels: Sequence[float] = (0.5, 0.9, 0.95), dof: int = DEGREES_OF_FREEDOM
 ) -> dict[float, float]:

@@ -49,6 +49,23 @@ def mspd(estimate: Pose, truth: Pose, points: Tensor, camera: Camera, symmetries
     return _largest_distance(estimate, truth, symmetries, lambda pose: camera.project(pose.transform(points)))
 
 
+def reprojection(
+    estimate: Pose, truth: Pose, points: Tensor, camera: Camera, symmetries: Tensor | None = None
+) -> Tensor:
+    """Mean distance (...) in pixels between the projected points of both poses, for the best symmetry.
+
+    Brachmann et al., "Uncertainty-Driven 6D Pose Estimation of Objects and Scenes from a Single RGB Image" (2016),
+    section 5: a pose is right below 5 px.
+    """
+    points = points.to(estimate.translation)
+    camera = camera.to(points.device, points.dtype)
+    seen = camera.project(estimate.transform(points))
+    errors = [
+        (seen - camera.project(true.transform(points))).norm(dim=-1).mean(dim=-1) for true in _alike(truth, symmetries)
+    ]
+    return torch.stack(errors).amin(0)
+
+
 def rotation_error(estimate: Pose, truth: Pose, symmetries: Tensor | None = None) -> Tensor:
     """Angle (...) in radians between the rotations, for the best symmetry."""
     return torch.stack(
@@ -80,6 +97,18 @@ def auc(errors: Tensor, max_error: float = 0.1) -> float:
     # each error adds the part of the axis above it: the curve is a step function, its area exact
     reward = (1.0 - torch.nan_to_num(errors.double(), nan=torch.inf) / max_error).clamp(min=0.0)
     return float(reward.sum()) / max(1, errors.numel())
+
+
+def average_recall(errors: Tensor, thresholds: Tensor) -> float:
+    """Mean over ``thresholds`` (T) of the share of ``errors`` (N) below each: BOP's AR of one error function.
+
+    A missed object is infinite or NaN. BOP takes 0.05, 0.10, ... 0.50 diameters for MSSD, and 5, 10, ... 50 px for
+    MSPD in a picture 640 px wide (Hodan et al. 2020, section 2.3).
+    """
+    values = torch.nan_to_num(errors.double(), nan=torch.inf)
+    if values.numel() == 0:
+        return 0.0
+    return float((values[:, None] < thresholds.to(values)).double().mean())
 
 
 def _alike(truth: Pose, symmetries: Tensor | None) -> list[Pose]:

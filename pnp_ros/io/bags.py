@@ -6,6 +6,8 @@ raw rclpy subscription delivers them, can be written unopened.
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
+from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import (
     Connection,
@@ -30,7 +33,9 @@ from rosbags.typesys.store import Typestore
 
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import ImageError, Picture, decode_compressed, decode_raw
+from pnp_ros.io.mcap_recovery import is_cut, recover
 
+logger = logging.getLogger(__name__)
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -206,9 +211,10 @@ class BagPicture:
 
 
 class BagReader:
-    """Reads a bag folder, or a single ``.mcap`` or ``.db3`` file; a context manager.
+    """Reads a bag folder, or a single ``.mcap``, ``.db3`` or (ROS 1) ``.bag`` file; a context manager.
 
-    The bag's own type definitions are used; ``types`` serves where it has none.
+    The bag's own type definitions are used; ``types`` serves where it has none. Of an mcap bag that was cut short the
+    whole chunks are read, and a warning says how much is missing; a bag without its ``metadata.yaml`` is read too.
 
     Raises:
         BagError: if the bag is absent, damaged, holds no message, or is of another format.
@@ -218,12 +224,41 @@ class BagReader:
         self.path = Path(path)
         if not self.path.exists():
             raise BagError(f"{self.path}: no such bag")
+        self._recovered: tempfile.TemporaryDirectory[str] | None = None
         with _explained(self.path):
-            self._reader = AnyReader([self.path], default_typestore=types or message_types())
+            self._reader = AnyReader(self._files(), default_typestore=types or message_types())
             self._reader.open()
         if self._reader.message_count == 0:
             self.close()
             raise BagError(f"{self.path}: the bag holds no message")
+
+    def _files(self) -> list[Path]:
+        """What rosbags is to open: the bag itself, or its data files where metadata or ends are missing."""
+        files = sorted(self.path.glob("*.mcap")) + sorted(self.path.glob("*.db3")) if self.path.is_dir() else []
+        data = files or ([self.path] if self.path.suffix == ".mcap" else [])
+        cut = [file for file in data if file.suffix == ".mcap" and is_cut(file)]
+        if not cut:
+            return [self.path] if not files or (self.path / "metadata.yaml").is_file() else files
+        self._recovered = tempfile.TemporaryDirectory(prefix="bag-")
+        for file in cut:
+            missing = recover(file, Path(self._recovered.name) / file.name)
+            logger.warning("%s: cut short; the last %d bytes cannot be read", file, missing)
+        return [Path(self._recovered.name) / file.name if file in cut else file for file in data]
+
+    @property
+    def is_ros1(self) -> bool:
+        """Whether this is a bag of ROS 1."""
+        return not self._reader.is2
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many messages each topic has."""
+        return {topic: info.msgcount for topic, info in sorted(self._reader.topics.items())}
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Time of recording of the first and the last message, nanoseconds."""
+        return self._reader.start_time, self._reader.end_time - 1
 
     @property
     def topics(self) -> dict[str, str]:
@@ -236,19 +271,53 @@ class BagReader:
         Raises:
             BagError: if a topic is absent, or the bag is damaged.
         """
-        if missing := [topic for topic in topics if topic not in self.topics]:
-            raise BagError(f"{self.path}: no topic {', '.join(missing)}; there are {', '.join(sorted(self.topics))}")
-        connections = [c for c in self._reader.connections if not topics or c.topic in topics]
+        connections = self._connections(topics)
         with _explained(self.path):
             for connection, stamp_ns, data in self._reader.messages(connections=connections):
                 yield connection.topic, stamp_ns, self._reader.deserialize(data, connection.msgtype)
 
-    def pictures(self, image_topic: str | None = None, camera_info_topic: str | None = None) -> Iterator[BagPicture]:
+    def _connections(self, topics: tuple[str, ...]) -> list[Connection]:
+        if missing := [topic for topic in topics if topic not in self.topics]:
+            raise BagError(f"{self.path}: no topic {', '.join(missing)}; there are {', '.join(sorted(self.topics))}")
+        return [c for c in self._reader.connections if not topics or c.topic in topics]
+
+    def latched(self) -> set[str]:
+        """Topics whose publishers offered transient-local durability (ROS 1: latched)."""
+        return {c.topic for c in self._reader.connections if _is_latched(c)}
+
+    def serialized(self, *topics: str) -> Iterator[tuple[str, str, int, memoryview]]:
+        """Topic, type, time of recording (ns) and CDR of each message, in the order of recording.
+
+        What a ROS 1 bag holds is rewritten for ROS 2, where the message still exists.
+
+        Raises:
+            BagError: if a topic is absent, a message cannot be rewritten, or the bag is damaged.
+        """
+        chosen = self._connections(topics)
+        types = self.types
+        cache: dict[Any, Any] = {}
+        with _explained(self.path):
+            for connection, stamp_ns, data in self._reader.messages(connections=chosen):
+                kind, cdr = connection.msgtype, memoryview(data)
+                if self.is_ros1:
+                    source = self._reader.typestore
+                    cdr = migrate_bytes(source, types, kind, kind, cache, data, src_is2=False, dst_is2=True)
+                yield connection.topic, kind, stamp_ns, cdr
+
+    @property
+    def types(self) -> Typestore:
+        """The types of :meth:`serialized` messages."""
+        return message_types() if self.is_ros1 else self._reader.typestore
+
+    def pictures(
+        self, image_topic: str | None = None, camera_info_topic: str | None = None, skip_broken: bool = False
+    ) -> Iterator[BagPicture]:
         """The decoded pictures of a topic, with their camera.
 
         Args:
             image_topic: of Image or CompressedImage; may be left out where there is only one.
             camera_info_topic: by default ``camera_info`` beside the image topic, where there is one.
+            skip_broken: leave out, with a warning, a picture that cannot be decoded.
 
         Raises:
             BagError: if a topic is absent or ambiguous, or a picture cannot be decoded.
@@ -264,7 +333,14 @@ class BagReader:
             info = None
             if infos:
                 info = infos[int(stamps[max(0, int(np.searchsorted(stamps, stamp_ns, side="right")) - 1)])]
-            yield BagPicture(stamp_ns, message.header.frame_id, self._decode(image_topic, message), info)
+            try:
+                rgb = self._decode(image_topic, message)
+            except BagError as error:
+                if not skip_broken:
+                    raise
+                logger.warning("left out: %s", error)
+                continue
+            yield BagPicture(stamp_ns, message.header.frame_id, rgb, info)
 
     def _only_image_topic(self) -> str:
         found = [topic for topic, kind in self.topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
@@ -290,6 +366,8 @@ class BagReader:
         """Close the bag."""
         if self._reader.stack is not None:
             self._reader.close()
+        if self._recovered is not None:
+            self._recovered.cleanup()
 
     def __enter__(self) -> BagReader:
         return self
@@ -298,6 +376,13 @@ class BagReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_latched(connection: Connection) -> bool:
+    profiles = getattr(connection.ext, "offered_qos_profiles", None)
+    if profiles is None:
+        return bool(getattr(connection.ext, "latching", False))
+    return any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles)
 
 
 def _stamp_ns(message: Any) -> int:

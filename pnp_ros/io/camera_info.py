@@ -65,16 +65,18 @@ class CameraInfo:
 
     @classmethod
     def from_message(cls, message: Any) -> CameraInfo:
-        """From a message, as rclpy or rosbags give it."""
+        """From a message, as rclpy or rosbags give it; ROS 1 writes D, K, R and P in capitals."""
         roi = message.roi
+        names = "dkrp" if hasattr(message, "k") else "DKRP"
+        d, k, r, p = (tuple(map(float, getattr(message, name))) for name in names)
         return cls(
             height=int(message.height),
             width=int(message.width),
             distortion_model=str(message.distortion_model),
-            d=tuple(map(float, message.d)),
-            k=tuple(map(float, message.k)),
-            r=tuple(map(float, message.r)),
-            p=tuple(map(float, message.p)),
+            d=d,
+            k=k,
+            r=r,
+            p=p,
             binning_x=int(message.binning_x),
             binning_y=int(message.binning_y),
             roi=RegionOfInterest(

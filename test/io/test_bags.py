@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.typesys import Stores, get_typestore
 
 from pnp_ros.io.bags import BagError, BagPicture, BagReader, BagWriter, message_types
 from pnp_ros.io.camera_info import CameraInfo, RegionOfInterest
@@ -31,7 +33,8 @@ def write(path: Path, storage: str = "mcap", count: int = 4) -> Path:
         for i in range(count):
             stamp = 5 * SECOND + i * SECOND // 10
             writer.write_camera_info("/camera/camera_info", INFO, stamp, "camera_optical")
-            writer.write_picture("/camera/image_raw", np.full((48, 64, 3), 5 * i, np.uint8), stamp, "camera_optical")
+            rgb = np.full((48, 64, 3), 5 * i % 256, np.uint8)
+            writer.write_picture("/camera/image_raw", rgb, stamp, "camera_optical")
     return path
 
 
@@ -144,11 +147,92 @@ def damaged(folder: Path, storage: str) -> Iterator[Path]:
         yield bad / file.name
 
 
-@STORAGES
-def test_truncated_bags_are_refused(tmp_path: Path, storage: str) -> None:
-    for bad in damaged(tmp_path, storage):
+def test_truncated_sqlite_bags_are_refused(tmp_path: Path) -> None:
+    for bad in damaged(tmp_path, "sqlite3"):
         with pytest.raises(BagError, match=bad.name), BagReader(bad) as reader:
             list(reader.messages())
+
+
+def test_of_a_truncated_mcap_bag_the_whole_chunks_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = write(tmp_path / "good", count=400)  # 3.7 MB in chunks of 1 MB
+    with BagReader(good) as reader:
+        everything = list(reader.serialized())
+    data = (good / "good.mcap").read_bytes()
+    found = {}
+    for cut in (0, 5, 60, len(data) // 2, len(data) * 9 // 10, len(data) - 1):
+        bad = tmp_path / f"cut{cut}.mcap"
+        bad.write_bytes(data[:cut])
+        try:
+            with BagReader(bad) as reader:
+                messages = list(reader.serialized())
+        except BagError as error:
+            assert bad.name in str(error)  # noqa: PT017
+            continue
+        found[cut] = len(messages)
+        assert [(m[:3], bytes(m[3])) for m in messages] == [(m[:3], bytes(m[3])) for m in everything[: len(messages)]]
+        assert f"{bad}: cut short" in caplog.text
+    assert found.keys() == {len(data) // 2, len(data) * 9 // 10, len(data) - 1}
+    assert 200 <= found[len(data) // 2] <= 400
+    assert found[len(data) // 2] < found[len(data) * 9 // 10] < found[len(data) - 1] == len(everything)
+
+
+def test_a_recording_that_was_killed_has_no_metadata_and_is_read(tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag")
+    (bag / "metadata.yaml").unlink()
+    assert len(pictures(bag)) == 4
+
+
+def test_broken_pictures_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write_picture("/image", np.zeros((4, 4, 3), np.uint8), SECOND, "camera")
+        time = writer.message("builtin_interfaces/msg/Time", sec=2, nanosec=0)
+        header = writer.message("std_msgs/msg/Header", stamp=time, frame_id="camera")
+        fields = {"height": 4, "width": 4, "encoding": "rgb8", "is_bigendian": 0, "step": 12}
+        image = writer.message("sensor_msgs/msg/Image", header=header, data=np.zeros(7, np.uint8), **fields)
+        writer.write("/image", image, 2 * SECOND)
+        writer.write_picture("/image", np.ones((4, 4, 3), np.uint8), 3 * SECOND, "camera")
+    with BagReader(tmp_path / "bag") as reader:
+        assert [p.stamp_ns for p in reader.pictures(skip_broken=True)] == [SECOND, 3 * SECOND]
+    assert "left out" in caplog.text
+
+
+def test_bags_of_ros_1_are_read_and_rewritten(tmp_path: Path) -> None:
+    types = get_typestore(Stores.ROS1_NOETIC)
+    with Writer1(tmp_path / "old.bag") as writer:
+        image = writer.add_connection("/camera/image_raw", "sensor_msgs/msg/Image", typestore=types)
+        info = writer.add_connection("/camera/camera_info", "sensor_msgs/msg/CameraInfo", typestore=types)
+        for i in range(3):
+            stamp = types.types["builtin_interfaces/msg/Time"](sec=5 + i, nanosec=0)
+            header = types.types["std_msgs/msg/Header"](seq=i, stamp=stamp, frame_id="camera")
+            fields = {"height": 4, "width": 4, "encoding": "bgr8", "is_bigendian": 0, "step": 12}
+            data = np.tile(np.array([1, 2, 3], np.uint8), 16)
+            message = types.types["sensor_msgs/msg/Image"](header=header, data=data, **fields)
+            writer.write(image, (5 + i) * SECOND, types.serialize_ros1(message, message.__msgtype__))
+            roi = types.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+            matrices = {"D": np.zeros(5), "K": np.array(K), "R": np.eye(3).reshape(-1), "P": np.zeros(12)}
+            camera = types.types["sensor_msgs/msg/CameraInfo"](
+                header=header,
+                height=4,
+                width=4,
+                distortion_model="plumb_bob",
+                binning_x=0,
+                binning_y=0,
+                roi=roi,
+                **matrices,
+            )
+            writer.write(info, (5 + i) * SECOND, types.serialize_ros1(camera, camera.__msgtype__))
+    with BagReader(tmp_path / "old.bag") as reader:
+        assert reader.is_ros1
+        old = list(reader.pictures())
+        with BagWriter(tmp_path / "new") as new:
+            for topic, kind, stamp_ns, cdr in reader.serialized():
+                new.write_serialized(topic, kind, cdr, stamp_ns)
+    rewritten = pictures(tmp_path / "new")
+    for found in (old, rewritten):
+        assert [p.stamp_ns for p in found] == [5 * SECOND, 6 * SECOND, 7 * SECOND]
+        assert found[0].rgb[0, 0].tolist() == [3, 2, 1]
+        assert found[0].camera_info is not None
+        assert found[0].camera_info.k == K
 
 
 @pytest.mark.parametrize(

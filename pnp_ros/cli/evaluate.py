@@ -1,0 +1,173 @@
+"""``pnp-ros evaluate BAG|SCENE|VIDEO|FOLDER --object objects/NAME [--truth TOPIC|FILE|TF]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pnp_ros.cli.pose_log import PoseLog
+from pnp_ros.evaluation.comparison import compare, comparison_table
+from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
+from pnp_ros.evaluation.frame_errors import Column, FrameRecord, frame_errors, worst_first
+from pnp_ros.evaluation.frames import FrameSource, open_source
+from pnp_ros.evaluation.html_report import headline, write_html
+from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet, write_caption
+from pnp_ros.evaluation.plots import plots
+from pnp_ros.evaluation.report import figure_rows, summarise, table
+from pnp_ros.evaluation.truth import load_recorded, load_truth
+from pnp_ros.io.bop import write_bop_results
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+
+_METRIC_POINTS = 2000
+_SHEET_CELLS = 24
+_TRUTH_COLOUR = (90, 150, 255)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("input", type=Path, nargs="?", help="bag, BOP scene folder, video, or folder of pictures")
+    parser.add_argument("--object", type=Path, help="object package")
+    parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf (a BOP scene has its own)")
+    parser.add_argument("--poses", help="take these poses, a file or /topic, in place of running the estimator")
+    parser.add_argument("--out", type=Path, default=Path("out/evaluate"), help="default %(default)s")
+    parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
+    parser.add_argument("--image-topic", help="of a bag with several image topics")
+    parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
+    parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
+    parser.add_argument("--no-tracking", action="store_true", help="search every picture anew")
+    parser.add_argument("--max-frames", type=int, help="stop after this many pictures")
+    parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="compare two reports instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and write the report, or compare two.
+
+    Raises:
+        ValueError: if an argument is missing or wrong, or the source cannot be read.
+    """
+    if arguments.compare:
+        compared = compare(*arguments.compare)
+        print(comparison_table(compared))
+        return 0
+    if arguments.input is None or arguments.object is None:
+        raise ValueError("expected an input and --object, or --compare A B")
+    package = load_object_package(arguments.object)
+    source = open_source(
+        arguments.input,
+        camera=arguments.camera,
+        image_topic=arguments.image_topic,
+        camera_info_topic=arguments.camera_info_topic,
+        object_id=arguments.object_id,
+    )
+    done = _evaluate(arguments, package, source)
+    summary = write_report(arguments.out, package, source, done)
+    print(table({key: value for key, value in summary.items() if value is not None}))
+    print(f"{arguments.out}: report.html, report.json, poses.json, poses.csv, {bop_name(source, package)}")
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: FrameSource) -> Evaluation:
+    bag = source.path if source.kind == "bag" else None
+    truth_of = load_truth(arguments.truth, bag) if arguments.truth else None
+    if arguments.poses:
+        pose_of = recorded(load_recorded(arguments.poses, bag))
+    else:
+        config = EstimatorConfig(track=not arguments.no_tracking and source.kind != "bop")
+        pose_of = running(PoseEstimator(package, config, arguments.device))
+    has_truth = truth_of is not None or source.kind == "bop"
+    overlap = OverlapMeter(package) if arguments.overlap or (arguments.overlap is None and not has_truth) else None
+    frames = tqdm(source.frames(), unit=" pictures")
+    limited = (frame for _, frame in zip(range(arguments.max_frames), frames)) if arguments.max_frames else frames
+    return evaluate(limited, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+
+
+def bop_name(source: FrameSource, package: ObjectPackage) -> str:
+    """As BOP names results: method, dataset and split, separated by an underscore and hyphens."""
+    name = source.path.resolve().name if source.kind != "bop" else f"{source.path.resolve().parent.name}"
+    return f"pnp-ros_{package.name.replace('_', '-')}-{Path(name).stem.replace('_', '-')}.csv"
+
+
+def write_report(out: Path, package: ObjectPackage, source: FrameSource, done: Evaluation) -> dict[str, Any]:
+    """Leave all files in ``out``, and return the summary."""
+    out.mkdir(parents=True, exist_ok=True)
+    vertices = package.mesh.vertices
+    points = torch.from_numpy(vertices[:: max(1, len(vertices) // _METRIC_POINTS)].astype(np.float64))
+    symmetries = None if package.symmetry.is_trivial else package.symmetry.transforms()
+    metric = "add" if symmetries is None else "adds"
+    errors = frame_errors(done.records, points, package.diameter, symmetries)
+    summary = summarise(done.records, points, package.diameter, symmetries, errors)
+    origin = {"source": str(source.path), "kind": source.kind, "object": package.name, "diameter_m": package.diameter}
+    content = {**origin, "warnings": done.warnings, **summary, "per_frame": _plain(errors, done.records)}
+    (out / "report.json").write_text(json.dumps(content, indent=1, allow_nan=False))
+    log = PoseLog()
+    for index, (stamp_ns, record, score) in enumerate(zip(done.stamps_ns, done.records, done.scores)):
+        log.add_record(index, 1e-9 * stamp_ns, package.name, record, score)
+    log.write(out)
+    write_bop_results(out / bop_name(source, package), done.results)
+    caption, sheet = _sheet(source, package, done.records, errors, metric)
+    write_html(
+        out / "report.html",
+        f"{package.name} in {source.path.name}",
+        f"{source.kind} {source.path}, {len(done.records)} pictures, object {package.name} "
+        f"({1000 * package.diameter:.1f} mm)",
+        headline(summary),
+        figure_rows({key: value for key, value in summary.items() if value is not None}),
+        plots(errors, done.records, metric),
+        (caption, sheet),
+        done.warnings,
+    )
+    return summary
+
+
+def _plain(errors: Mapping[str, Column], records: Sequence[FrameRecord]) -> dict[str, list[Any]]:
+    columns = {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in errors.items()}
+    return {"state": [record.state for record in records], **columns}
+
+
+def _sheet(
+    source: FrameSource,
+    package: ObjectPackage,
+    records: Sequence[FrameRecord],
+    errors: Mapping[str, Column],
+    metric: str,
+) -> tuple[str, np.ndarray]:
+    """The worst frames, or some of them all where nothing tells which are."""
+    chosen = worst_first(errors, metric)[:_SHEET_CELLS]
+    caption = "The worst frames, worst first: green valid, orange uncertain, blue truth"
+    if not chosen:
+        chosen = np.unique(np.linspace(0, len(records) - 1, _SHEET_CELLS).round().astype(int)).tolist()
+        caption = "Some frames: green valid, orange uncertain"
+    overlay = MeshOverlay(package.mesh)
+    cells: dict[int, np.ndarray] = {}
+    for index, frame in enumerate(source.frames()):
+        if index > max(chosen):
+            break
+        if index in chosen:
+            record, drawn = records[index], frame.rgb
+            if record.truth is not None:
+                drawn = overlay.draw(drawn, record.truth, frame.camera, _TRUTH_COLOUR, axes=False)
+            if record.estimate is not None:
+                drawn = overlay.draw(drawn, record.estimate, frame.camera, GREEN if record.is_valid else ORANGE)
+            cells[index] = write_caption(drawn, _caption(index, record, errors, metric))
+    return caption, contact_sheet([cells[index] for index in chosen if index in cells])
+
+
+def _caption(index: int, record: FrameRecord, errors: Mapping[str, Column], metric: str) -> str:
+    words = [str(index), "FALSE" if record.is_false else record.state]
+    if math.isfinite(error := errors[metric][index]):
+        words.append(f"{metric.upper()} {100 * error:.1f} %")
+    if math.isfinite(correlation := errors["ncc"][index]):
+        words.append(f"ncc {correlation:.2f}")
+    return " ".join(words)

@@ -1,0 +1,181 @@
+"""Goes through a source picture by picture: runs the estimator, or takes recorded poses, and sets the truth beside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnp_ros.evaluation.frame_errors import FrameRecord
+from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.overlap import normalised_cross_correlation
+from pnp_ros.evaluation.truth import RecordedPose, Truth, TruthOf
+from pnp_ros.io.bop import BopResult
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.types import Pose
+
+logger = logging.getLogger(__name__)
+DROPPED = "dropped"  # a picture that the recorded estimator did not process
+_GAP = 10.0  # times the median interval: a jump of time
+PoseOf = Callable[[Frame], RecordedPose]
+
+
+@dataclass
+class Evaluation:
+    """What came of all pictures, in their order.
+
+    Args:
+        records: one a picture.
+        results: rows of BOP's CSV, of every picture with an estimate.
+        stamps_ns: of the pictures.
+        scores: of the estimates, 0 to 1.
+        warnings: about the source, in words.
+    """
+
+    records: list[FrameRecord] = field(default_factory=list)
+    results: list[BopResult] = field(default_factory=list)
+    stamps_ns: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def running(estimator: PoseEstimator) -> PoseOf:
+    """Poses from the estimator; it begins anew where the time of the pictures jumps back."""
+    last_ns: int | None = None
+
+    def pose_of(frame: Frame) -> RecordedPose:
+        nonlocal last_ns
+        if last_ns is not None and frame.stamp_ns < last_ns:
+            estimator.reset()
+        last_ns = frame.stamp_ns
+        found = estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
+        pose = found.estimate.pose if found.estimate else None
+        covariance = found.estimate.covariance if found.estimate else None
+        return RecordedPose(str(found.state), pose, covariance, found.latency, found.score, found.reason)
+
+    return pose_of
+
+
+def recorded(poses: Mapping[int, RecordedPose], tolerance_ns: int = 1_000_000) -> PoseOf:
+    """Poses by stamp; a picture without one counts as dropped."""
+    stamps = np.array(sorted(poses), dtype=np.int64)
+
+    def pose_of(frame: Frame) -> RecordedPose:
+        nearest = stamps[np.abs(stamps - frame.stamp_ns).argmin()]
+        if abs(int(nearest) - frame.stamp_ns) > tolerance_ns:
+            return RecordedPose(DROPPED, score=0.0, reason="no pose was recorded for this picture")
+        return poses[int(nearest)]
+
+    return pose_of
+
+
+def evaluate(
+    frames: Iterable[Frame],
+    package: ObjectPackage,
+    pose_of: PoseOf,
+    truth_of: TruthOf | None = None,
+    overlap: OverlapMeter | None = None,
+    object_id: int = 1,
+) -> Evaluation:
+    """Go through the pictures.
+
+    Args:
+        frames: in order of time.
+        package: of the object.
+        pose_of: :func:`running` or :func:`recorded`.
+        truth_of: truth from outside of the source; the frames' own truth is used without it.
+        overlap: renders the object at its poses and compares; None leaves that out.
+        object_id: for BOP's CSV.
+
+    Raises:
+        ValueError: if there is no picture.
+    """
+    done = Evaluation()
+    for frame in frames:
+        found = pose_of(frame)
+        truth = truth_of(frame) if truth_of is not None else _own_truth(frame, found.pose)
+        done.records.append(_record(frame, found, truth, package, overlap))
+        done.stamps_ns.append(frame.stamp_ns)
+        done.scores.append(found.score)
+        if found.pose is not None:
+            seconds = found.latency.get("total", -1.0)
+            done.results.append(BopResult(frame.scene_id, frame.image_id, object_id, found.score, found.pose, seconds))
+    if not done.records:
+        raise ValueError("the source holds no picture")
+    done.warnings += time_warnings(done.stamps_ns)
+    for warning in done.warnings:
+        logger.warning(warning)
+    return done
+
+
+def _own_truth(frame: Frame, estimate: Pose | None) -> Truth:
+    """Of several instances the one nearest to the estimate; the most visible one without an estimate."""
+    if frame.truths is None:
+        return Truth()
+    if not frame.truths:
+        return Truth(visible=False)
+    if estimate is None:
+        return Truth(frame.truths[0], True)
+    distances = [float((estimate.translation.double() - t.translation).norm()) for t in frame.truths]
+    return Truth(frame.truths[int(np.argmin(distances))], True)
+
+
+def _record(
+    frame: Frame, found: RecordedPose, truth: Truth, package: ObjectPackage, overlap: OverlapMeter | None
+) -> FrameRecord:
+    true_pose = truth.pose
+    if true_pose is not None and found.pose is not None:
+        true_pose = package.symmetry.canonicalise(true_pose, found.pose)  # the alike pose that NEES is measured from
+    return FrameRecord(
+        found.state,
+        found.pose,
+        found.covariance,
+        true_pose,
+        truth.visible,
+        found.latency,
+        overlap(frame, found.pose) if overlap is not None and found.pose is not None else None,
+        1e-9 * frame.stamp_ns,
+        frame.camera,
+        found.reason,
+    )
+
+
+class OverlapMeter:
+    """Correlation of picture and object re-rendered at a pose; owns a renderer, to be used by one thread."""
+
+    def __init__(self, package: ObjectPackage) -> None:
+        self._renderer = Renderer()
+        self._mesh = self._renderer.add(package.mesh)
+
+    def __call__(self, frame: Frame, pose: Pose) -> float:
+        """The normalised cross-correlation, -1 to 1."""
+        rendering = self._renderer.render([(self._mesh, pose)], frame.camera)
+        return normalised_cross_correlation(frame.rgb, rendering.rgb, rendering.mask)
+
+
+def time_warnings(stamps_ns: list[int]) -> list[str]:
+    """What is wrong with the stamps of successive pictures, in words: jumps back, repeats, gaps."""
+    stamps: NDArray[np.int64] = np.array(stamps_ns, dtype=np.int64)
+    steps = np.diff(stamps)
+    if not len(steps):
+        return []
+    found = []
+    if (back := np.flatnonzero(steps < 0)).size:
+        found.append(
+            f"time jumps back {len(back)} times, first by {-1e-9 * steps[back[0]]:.3f} s at picture {back[0] + 1}"
+        )
+    if (same := np.flatnonzero(steps == 0)).size:
+        found.append(f"{len(same)} pictures have the stamp of the one before, first picture {same[0] + 1}")
+    if (forward := steps[steps > 0]).size:
+        median = float(np.median(forward))
+        if (gaps := np.flatnonzero(steps > _GAP * median)).size:
+            found.append(
+                f"{len(gaps)} gaps of more than {_GAP:.0f} intervals, "
+                f"first {1e-9 * steps[gaps[0]]:.3f} s at picture {gaps[0] + 1}"
+            )
+    return found

@@ -1,0 +1,146 @@
+"""Where the pictures of an evaluation come from: a bag, a BOP scene, a video or a folder of pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.io.bags import BagError, BagReader, message_types
+from pnp_ros.io.bop import BopScene
+from pnp_ros.io.camera_info import CameraInfo, read_camera_info
+from pnp_ros.io.images import read_pictures
+from pnp_ros.io.resources import resource
+from pnp_ros.types import Pose
+
+logger = logging.getLogger(__name__)
+_BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
+_VISIBLE = 0.1  # share of the object that must be seen for a miss to count, as in BOP
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture to be evaluated.
+
+    Args:
+        image_id: of the picture; its place in a source that has no ids.
+        stamp_ns: nanoseconds.
+        rgb: (H, W, 3) uint8.
+        camera: that took it.
+        frame_id: the camera's optical frame; empty where the source has none.
+        scene_id: of a BOP scene, else 0.
+        truths: the true poses that the source itself knows, one an instance; None where it does not tell.
+    """
+
+    image_id: int
+    stamp_ns: int
+    rgb: NDArray[np.uint8]
+    camera: Camera
+    frame_id: str = ""
+    scene_id: int = 0
+    truths: tuple[Pose, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Pictures that can be gone through more than once.
+
+    Args:
+        path: of the bag, scene, video or folder.
+        kind: ``bag``, ``bop`` or ``pictures``.
+        frames: begins anew at each call.
+    """
+
+    path: Path
+    kind: str
+    frames: Callable[[], Iterator[Frame]]
+
+
+def open_source(
+    path: Path,
+    *,
+    camera: Path | None = None,
+    image_topic: str | None = None,
+    camera_info_topic: str | None = None,
+    object_id: int | None = None,
+) -> FrameSource:
+    """The source that lies at ``path``.
+
+    Args:
+        path: bag (folder or file), BOP scene folder, video, folder of pictures, or picture.
+        camera: camera_info YAML; needed for videos and folders, and for bags without CameraInfo.
+        image_topic: of a bag with several.
+        camera_info_topic: of a bag, where it is not beside the image topic.
+        object_id: of a BOP scene with several objects.
+
+    Raises:
+        ValueError: if there is nothing to read, or the camera is not known.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such bag, scene, video or folder")
+    info = read_camera_info(camera) if camera is not None else None
+    if BopScene.is_scene(path):
+        scene = BopScene(path)
+        return FrameSource(path, "bop", partial(_bop_frames, scene, _object_id(scene, object_id)))
+    if is_bag(path):
+        return FrameSource(path, "bag", partial(_bag_frames, path, image_topic, camera_info_topic, info))
+    if info is None:
+        raise ValueError(f"{path}: a video or folder of pictures needs --camera with its camera_info YAML")
+    return FrameSource(path, "pictures", partial(_picture_frames, path, info))
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag: by its suffix, or a folder that has one inside."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or any(f.suffix in _BAG_SUFFIXES for f in path.iterdir())
+    return path.suffix in _BAG_SUFFIXES
+
+
+def open_bag(path: Path) -> BagReader:
+    """A reader that knows this package's own messages, should the bag not carry their definitions."""
+    return BagReader(path, message_types(resource("msg")))
+
+
+def _bag_frames(
+    path: Path, image_topic: str | None, camera_info_topic: str | None, info: CameraInfo | None
+) -> Iterator[Frame]:
+    cameras: dict[CameraInfo, Camera] = {}
+    with open_bag(path) as reader:
+        for index, picture in enumerate(reader.pictures(image_topic, camera_info_topic, skip_broken=True)):
+            calibration = info or picture.camera_info
+            if calibration is None:
+                raise BagError(f"{path}: no CameraInfo beside the pictures; give the calibration with --camera")
+            if calibration not in cameras:
+                cameras[calibration] = calibration.camera()
+            yield Frame(index, picture.stamp_ns, picture.rgb, cameras[calibration], picture.frame_id)
+
+
+def _picture_frames(path: Path, info: CameraInfo) -> Iterator[Frame]:
+    camera = info.camera()
+    for index, (stamp, rgb) in enumerate(read_pictures(path)):
+        yield Frame(index, round(1e9 * stamp), rgb, camera)
+
+
+def _object_id(scene: BopScene, wanted: int | None) -> int:
+    found = scene.object_ids
+    if wanted is None and len(found) != 1:
+        raise ValueError(f"{scene.folder}: expected one object, found {sorted(found)}; choose one with --object-id")
+    chosen = wanted if wanted is not None else next(iter(found))
+    if chosen not in found:
+        raise ValueError(f"{scene.folder}: no object {chosen}; there are {sorted(found)}")
+    return chosen
+
+
+def _bop_frames(scene: BopScene, object_id: int) -> Iterator[Frame]:
+    for image in scene.images():
+        seen = [i for i in image.instances if i.object_id == object_id and i.visible >= _VISIBLE]
+        seen.sort(key=lambda instance: -instance.visible)
+        truths = tuple(instance.pose for instance in seen)
+        stamp_ns = image.image_id * 1_000_000_000
+        yield Frame(image.image_id, stamp_ns, image.rgb, image.camera, "", image.scene_id, truths)

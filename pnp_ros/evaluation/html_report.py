@@ -1,0 +1,119 @@
+"""The report as one HTML file: figures, plots and pictures inside it, nothing to be loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 1360px; margin: 2rem auto; padding: 0 1.5rem }
+h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
+.from { color: #5b6573; margin-top: .2rem }
+.cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0 }
+.card { border: 1px solid #dde1e6; border-radius: 8px; padding: .7rem 1rem; min-width: 9rem }
+.card b { display: block; font-size: 1.5rem } .card span { color: #5b6573; font-size: .85rem }
+.bad { border-color: #c93030 } .bad b { color: #c93030 } .good b { color: #2f9e54 }
+.warning { background: #fff6e0; border-left: 4px solid #e08a1e; padding: .4rem .8rem; margin: .4rem 0 }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(560px, 1fr)); gap: 1rem }
+.plots figure { margin: 0; border: 1px solid #eef0f2; border-radius: 8px; padding: .5rem }
+.plots svg { width: 100%; height: auto } figcaption { font-weight: 600 }
+table { border-collapse: collapse } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
+td + td, th + th { text-align: right; font-variant-numeric: tabular-nums }
+tr { border-bottom: 1px solid #eef0f2 } img { max-width: 100% } .group { columns: 2 24rem }
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure to be seen first; ``good`` colours it, None leaves it plain."""
+
+    name: str
+    value: str
+    good: bool | None = None
+
+
+def write_html(
+    path: Path,
+    title: str,
+    origin: str,
+    cards: Sequence[Card],
+    rows: Sequence[tuple[str, ...]],
+    plots: Sequence[tuple[str, str]] = (),
+    sheet: tuple[str, NDArray[np.uint8]] | None = None,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write the file.
+
+    Args:
+        path: of the HTML file.
+        title: headline.
+        origin: what was evaluated, one line.
+        cards: shown first.
+        rows: of the table of all figures; a name and one value or more.
+        plots: titles and inline SVG.
+        sheet: caption and picture (H, W, 3) RGB at the end.
+        warnings: shown below the headline.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="from">{html.escape(origin)}</p>']
+    parts += [f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings]
+    parts.append(f'<div class="cards">{"".join(map(_card, cards))}</div>')
+    figures = [f"<figure><figcaption>{html.escape(name)}</figcaption>{svg}</figure>" for name, svg in plots]
+    parts.append(f'<div class="plots">{"".join(figures)}</div>')
+    if sheet is not None:
+        parts.append(f'<h2>{html.escape(sheet[0])}</h2><img alt="" src="{_data_url(sheet[1])}">')
+    parts.append(f'<h2>All figures</h2><div class="group"><table>{"".join(map(_row, rows))}</table></div>')
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    body = "\n".join(parts)
+    path.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n')
+
+
+def _card(card: Card) -> str:
+    kind = {None: "card", True: "card good", False: "card bad"}[card.good]
+    return f'<div class="{kind}"><b>{html.escape(card.value)}</b><span>{html.escape(card.name)}</span></div>'
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _data_url(rgb: NDArray[np.uint8]) -> str:
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, 85))
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def headline(summary: Mapping[str, Any]) -> list[Card]:
+    """The cards of a run's summary."""
+    frames, cards = summary["frames"], []
+    cards.append(Card("frames valid", f"{frames['valid']} of {frames['total']}"))
+    if (accuracy := summary["accuracy"]) is not None:
+        metric = accuracy["metric"]
+        cards.append(Card(f"recall, {metric} below 10 %", f"{100 * accuracy['recall_10_percent']:.1f} %"))
+        cards.append(Card("recall, 5 cm and 5 deg", f"{100 * accuracy['recall_5cm_5deg']:.1f} %"))
+        if accuracy["rotation_deg"]["median"] is not None:
+            cards.append(Card("median rotation error", f"{accuracy['rotation_deg']['median']:.2f} deg"))
+            cards.append(Card("median translation error", f"{accuracy['translation_mm']['median']:.1f} mm"))
+        false = summary["false_poses"]
+        count = false["valid_while_not_visible"] + false["valid_beyond_10_percent"]
+        cards.append(Card("false poses", str(count), count == 0))
+    if (told := summary["consistency"]) is not None and told["mean_nees"] is not None:
+        low, high = told["mean_nees_bounds_95"]
+        name = f"mean NEES (6; 95 %: {low:.2f} .. {high:.2f}): {told['verdict']}"
+        cards.append(Card(name, f"{told['mean_nees']:.2f}", told["verdict"] == "consistent"))
+        cards.append(Card("inside the 90 % region", f"{100 * told['coverage']['0.9']:.0f} %"))
+    if (overlap := summary["overlap"]) is not None:
+        share = overlap["share_of_valid_poses"]
+        cards.append(Card(f"valid poses that correlate above {overlap['threshold']}", f"{100 * share:.1f} %"))
+    if (smooth := summary["smoothness"]) is not None and summary["accuracy"] is None:
+        cards.append(Card("median deviation from constant velocity", f"{smooth['translation_mm']['median']:.2f} mm"))
+    total = summary["latency_ms"].get("total")
+    if total is not None and total["median"] is not None:
+        cards.append(Card("latency, median (p99)", f"{total['median']:.1f} ({total['p99']:.1f}) ms"))
+    return cards

@@ -1,0 +1,194 @@
+"""The report's plots, each as inline SVG: no file beside the report, nothing to be loaded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import chi2
+
+from pnp_ros.evaluation import consistency
+from pnp_ros.evaluation.frame_errors import Column, FrameRecord, recall_over
+from pnp_ros.evaluation.smoothness import second_differences
+
+_BLUE, _ORANGE, _RED, _GREEN, _GREY = "#2a6fbb", "#e08a1e", "#c93030", "#2f9e54", "#8a8f98"
+_STATE_COLOURS = {"valid": _GREEN, "uncertain": _ORANGE, "lost": _GREY, "dropped": _RED}
+_MANY = 1500  # points above which they are drawn as pixels within the SVG
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "pnp_ros",  # the same report is the same bytes
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "axes.axisbelow": True,
+}
+
+
+def plots(errors: Mapping[str, Column], records: Sequence[FrameRecord], metric: str) -> list[tuple[str, str]]:
+    """Title and SVG of each plot that the records have data for.
+
+    Args:
+        errors: of :func:`~pnp_ros.evaluation.frame_errors.frame_errors`.
+        records: of the same frames.
+        metric: ``add`` or ``adds``.
+    """
+    name = "ADD-S" if metric == "adds" else "ADD"
+    candidates: list[tuple[str, Callable[[Axes], bool]]] = [
+        ("State over time", lambda axes: _states(axes, errors, records)),
+        (f"{name} over time", lambda axes: _over_time(axes, errors, 100.0 * errors[metric], f"{name}, % of diameter")),
+        ("Recall over time", lambda axes: _recall(axes, errors, "time", metric, "time, s")),
+        ("Recall over distance", lambda axes: _recall(axes, errors, "distance", metric, "distance, m")),
+        ("Recall over the threshold", lambda axes: _recall_curve(axes, errors, metric, name)),
+        ("Reprojection error over time", lambda axes: _over_time(axes, errors, errors["reprojection"], "px")),
+        ("NEES over time", lambda axes: _nees(axes, errors)),
+        ("Coverage", lambda axes: _coverage(axes, errors)),
+        ("Overlap over time", lambda axes: _over_time(axes, errors, errors["ncc"], "correlation", log=False)),
+        ("Smoothness", lambda axes: _smoothness(axes, records)),
+        ("Latency by stage", lambda axes: _latency(axes, records)),
+    ]
+    drawn = []
+    for title, draw in candidates:
+        svg = _draw(draw)
+        if svg is not None:
+            drawn.append((title, svg))
+    return drawn
+
+
+def _draw(draw: Callable[[Axes], bool]) -> str | None:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        if not draw(figure.add_subplot()):
+            return None
+        text = io.StringIO()
+        figure.savefig(text, format="svg", dpi=110, metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _points(axes: Axes, x: Column, y: Column, colour: str, label: str) -> None:
+    axes.plot(x, y, ".", ms=3, color=colour, label=label, rasterized=len(x) > _MANY)
+
+
+def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameRecord]) -> bool:
+    names = [state for state in _STATE_COLOURS if any(r.state == state for r in records)]
+    if errors["false"].any():
+        names.append("false")
+    for row, name in enumerate(names):
+        chosen = errors["false"] > 0 if name == "false" else np.array([r.state == name for r in records])
+        colour = _STATE_COLOURS.get(name, _RED)
+        axes.plot(errors["time"][chosen], np.full(chosen.sum(), row), "|", ms=14, color=colour, rasterized=True)
+    if (errors["visible"] > 0).any() and not (errors["visible"] > 0).all():
+        absent = errors["visible"] == 0
+        axes.plot(errors["time"][absent], np.full(absent.sum(), -0.7), "|", ms=6, color="black", rasterized=True)
+        names = ["(not visible)", *names]
+        axes.set_yticks([-0.7, *range(len(names) - 1)], names)
+    else:
+        axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-1.2, len(names))
+    axes.set_xlabel("time, s")
+    return True
+
+
+def _over_time(axes: Axes, errors: Mapping[str, Column], values: Column, label: str, log: bool = True) -> bool:
+    known = np.isfinite(values)
+    if not known.any():
+        return False
+    valid = errors["valid"] > 0
+    for chosen, colour, name in ((known & valid, _BLUE, "valid"), (known & ~valid, _ORANGE, "not valid")):
+        if chosen.any():
+            _points(axes, errors["time"][chosen], values[chosen], colour, name)
+    if log and (values[known] > 0).any():
+        axes.set_yscale("log")
+    axes.set(xlabel="time, s", ylabel=label)
+    axes.legend(loc="upper right", frameon=False)
+    return True
+
+
+def _recall(axes: Axes, errors: Mapping[str, Column], axis: str, metric: str, label: str) -> bool:
+    found = recall_over(errors, axis, metric)
+    if found is None or not np.isfinite(errors[metric]).any():
+        return False
+    axes.stairs(100.0 * found.recall, found.edges, fill=True, color=_BLUE, alpha=0.75)
+    for left, right, count in zip(found.edges, found.edges[1:], found.frames):
+        axes.text((left + right) / 2, 2, str(count), ha="center", color="black", fontsize=7)
+    axes.set(xlabel=f"{label}   (number: frames)", ylabel="recall at 10 %, %", ylim=(0, 105))
+    return True
+
+
+def _recall_curve(axes: Axes, errors: Mapping[str, Column], metric: str, name: str) -> bool:
+    visible = errors["visible"] > 0
+    if not visible.any() or not np.isfinite(errors[metric]).any():
+        return False
+    values = np.where(errors["valid"] > 0, np.nan_to_num(errors[metric], nan=np.inf), np.inf)[visible]
+    ordered = np.sort(100.0 * values)
+    share = 100.0 * np.arange(1, len(ordered) + 1) / len(ordered)
+    axes.step(np.r_[0.0, ordered], np.r_[0.0, share], where="post", color=_BLUE)
+    for threshold in (5.0, 10.0):
+        axes.axvline(threshold, color=_GREY, ls=":", lw=1)
+    axes.set(xlabel=f"{name} threshold, % of diameter", ylabel="recall, %", xlim=(0, 20), ylim=(0, 105))
+    return True
+
+
+def _nees(axes: Axes, errors: Mapping[str, Column]) -> bool:
+    chosen = np.isfinite(errors["nees"]) & (errors["valid"] > 0)
+    if not chosen.any():
+        return False
+    time, nees = errors["time"][chosen], errors["nees"][chosen]
+    low, high = consistency.nees_bounds(0.95)
+    axes.axhspan(low, high, color=_GREEN, alpha=0.15, lw=0, label="95 % of consistent estimates")
+    axes.axhline(consistency.DEGREES_OF_FREEDOM, color=_GREEN, lw=1)
+    _points(axes, time, np.maximum(nees, 1e-3), _BLUE, "NEES")
+    window = min(25, len(nees))
+    if window > 1:
+        mean = np.convolve(nees, np.ones(window) / window, mode="valid")
+        axes.plot(time[window - 1 :], mean, color=_RED, lw=1, label=f"mean of {window}")
+    axes.set_yscale("log")
+    axes.set(xlabel="time, s", ylabel="NEES, 6 degrees of freedom")
+    axes.legend(loc="upper right", frameon=False)
+    return True
+
+
+def _coverage(axes: Axes, errors: Mapping[str, Column]) -> bool:
+    nees = errors["nees"][np.isfinite(errors["nees"]) & (errors["valid"] > 0)]
+    if not len(nees):
+        return False
+    level = np.sort(chi2.cdf(nees, consistency.DEGREES_OF_FREEDOM))
+    axes.plot([0, 100], [0, 100], color=_GREEN, lw=1, label="consistent")
+    axes.step(100.0 * level, 100.0 * np.arange(1, len(level) + 1) / len(level), where="post", color=_BLUE)
+    for wanted in (50, 90, 95):
+        axes.axvline(wanted, color=_GREY, ls=":", lw=1)
+    axes.set(xlabel="confidence region, %", ylabel="truths inside, %", xlim=(0, 100), ylim=(0, 105))
+    axes.legend(loc="upper left", frameon=False)
+    return True
+
+
+def _smoothness(axes: Axes, records: Sequence[FrameRecord]) -> bool:
+    differences, _ = second_differences(records)
+    if len(differences) < 2:
+        return False
+    translation = 1000.0 * differences[:, :3].norm(dim=-1).numpy()
+    rotation = differences[:, 3:].norm(dim=-1).rad2deg().numpy()
+    share = 100.0 * np.arange(1, len(translation) + 1) / len(translation)
+    axes.step(np.sort(translation), share, where="post", color=_BLUE, label="translation, mm")
+    axes.step(np.sort(rotation), share, where="post", color=_ORANGE, label="rotation, deg")
+    axes.set_xscale("log")
+    axes.set(xlabel="deviation from constant velocity", ylabel="share of poses below, %", ylim=(0, 105))
+    axes.legend(loc="lower right", frameon=False)
+    return True
+
+
+def _latency(axes: Axes, records: Sequence[FrameRecord]) -> bool:
+    stages = list(dict.fromkeys(stage for r in records for stage in r.latency))
+    if not stages:
+        return False
+    times: list[Any] = [[1000.0 * r.latency[stage] for r in records if stage in r.latency] for stage in stages]
+    axes.boxplot(times[::-1], orientation="horizontal", whis=(1, 99), showfliers=False, widths=0.6)
+    axes.set_yticks(range(1, len(stages) + 1), [stage.replace("_", " ") for stage in stages[::-1]])
+    axes.set_xlabel("ms (line: median, box: quartiles, whiskers: 1st and 99th percentile)")
+    return True

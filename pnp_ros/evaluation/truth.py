@@ -1,0 +1,238 @@
+"""What is known beforehand: true poses, and poses that were estimated when a bag was recorded."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pnp_ros.evaluation.frame_errors import VALID
+from pnp_ros.evaluation.frames import Frame, open_bag
+from pnp_ros.geometry import se3, so3
+from pnp_ros.io.bags import BagReader
+from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
+from pnp_ros.types import Pose
+
+DEFAULT_TRUTH_FRAME = "object_truth"  # as the simulated camera names it
+_OBJECTS = "pnp_ros/msg/ObjectPoseArray"
+_STATES = ("lost", "uncertain", VALID)  # the constants of ObjectPose, in order
+_VISIBLE = 0.1  # share of the object that must be seen for a miss to count, as in BOP
+_FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true pose in one picture: None and not visible where the object is absent; None and None if not known."""
+
+    pose: Pose | None = None
+    visible: bool | None = None
+
+
+@dataclass(frozen=True)
+class RecordedPose:
+    """What an estimator said of one picture: state, pose, (6, 6) covariance, seconds by stage, score, reason."""
+
+    state: str
+    pose: Pose | None = None
+    covariance: Tensor | None = None
+    latency: Mapping[str, float] = field(default_factory=dict)
+    score: float = 1.0
+    reason: str = ""
+
+
+TruthOf = Callable[[Frame], Truth]
+
+
+def load_truth(source: str, bag: Path | None) -> TruthOf:
+    """The true pose by picture.
+
+    Args:
+        source: a file (JSON or CSV as ``pnp-ros run`` writes), a topic of the bag (``/...``: ObjectPoseArray,
+            PoseStamped, PoseWithCovarianceStamped, TransformStamped or Odometry), or a TF frame (``tf:FRAME``; ``tf``
+            alone is ``tf:object_truth``).
+        bag: that topic and TF are in.
+
+    Raises:
+        ValueError: if the source is absent, empty, or of another kind.
+    """
+    if Path(source).is_file():
+        series = PoseSeries()
+        for stamp_ns, recorded in read_pose_file(Path(source)).items():
+            if recorded.pose is not None and recorded.state == VALID:
+                series.add(stamp_ns, recorded.pose)
+        return lambda frame: _seen(_nearest(series, frame.stamp_ns))
+    if bag is None:
+        raise ValueError(f"--truth {source}: no such file, and without a bag there are no topics")
+    if source.lower() == "tf" or source.lower().startswith("tf:"):
+        return _tf_truth(bag, source[3:] or DEFAULT_TRUTH_FRAME)
+    with open_bag(bag) as reader:
+        if source not in reader.topics:
+            raise ValueError(
+                f"--truth {source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}"
+            )
+        return _object_truth(reader, source) if reader.topics[source] == _OBJECTS else _pose_truth(reader, source)
+
+
+def _seen(pose: Pose | None) -> Truth:
+    return Truth() if pose is None else Truth(pose, True)
+
+
+def _nearest(series: PoseSeries, stamp_ns: int) -> Pose | None:
+    for shift in (0, -_FILE_TOLERANCE_NS, _FILE_TOLERANCE_NS):
+        if (pose := series.at(stamp_ns + shift)) is not None:
+            return pose
+    return None
+
+
+def _object_truth(reader: BagReader, topic: str) -> TruthOf:
+    """Of messages that also say when the object is absent, matched by stamp."""
+    truths: dict[int, Truth] = {}
+    for _, _, message in reader.messages(topic):
+        stamp_ns = _stamp_ns(message.header)
+        if not len(message.objects):
+            truths[stamp_ns] = Truth(visible=False)
+            continue
+        best = message.objects[0]
+        visible = _STATES[best.state] == VALID and best.score >= _VISIBLE
+        pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation) if visible else None
+        truths[stamp_ns] = Truth(pose, visible)
+    return lambda frame: truths.get(frame.stamp_ns, Truth())
+
+
+def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
+    """Of stamped poses in any frame that TF connects to the camera, interpolated."""
+    series, frames = PoseSeries(), set()
+    for _, _, message in reader.messages(topic):
+        series.add(_stamp_ns(message.header), _pose_of(message, topic))
+        frames.add(message.header.frame_id.lstrip("/"))
+    if len(frames) != 1:
+        raise ValueError(f"--truth {topic}: expected one frame_id, found {sorted(frames)}")
+    (frame_id,), tree = frames, _tree(reader)
+
+    def truth(frame: Frame) -> Truth:
+        pose = series.at(frame.stamp_ns)
+        if pose is None or frame_id in ("", frame.frame_id.lstrip("/")):
+            return _seen(pose)
+        to_camera = tree.lookup(frame.frame_id, frame_id, frame.stamp_ns)
+        if to_camera is None and {frame_id, frame.frame_id.lstrip("/")} - tree.frames:
+            raise ValueError(f"--truth {topic}: is in {frame_id}, and TF does not lead to {frame.frame_id}")
+        return Truth() if to_camera is None else _seen(se3.compose(to_camera, pose))
+
+    return truth
+
+
+def _pose_of(message: Any, topic: str) -> Pose:
+    if hasattr(message, "transform"):
+        return pose_from_fields(message.transform.translation, message.transform.rotation)
+    pose = getattr(message, "pose", None)
+    pose = getattr(pose, "pose", pose)
+    if pose is None or not hasattr(pose, "orientation"):
+        raise ValueError(f"--truth {topic}: {type(message).__name__} holds no pose of one object")
+    return pose_from_fields(pose.position, pose.orientation)
+
+
+def _tree(reader: BagReader) -> TransformTree:
+    tree = TransformTree()
+    topics = [topic for topic in ("/tf", "/tf_static") if topic in reader.topics]
+    for topic, _, message in reader.messages(*topics) if topics else ():
+        tree.add_message(message, static=topic == "/tf_static")
+    return tree
+
+
+def _tf_truth(bag: Path, child: str) -> TruthOf:
+    with open_bag(bag) as reader:
+        tree = _tree(reader)
+    if child not in tree.frames:
+        raise ValueError(f"--truth tf:{child}: no such frame; TF has {', '.join(sorted(tree.frames)) or 'none'}")
+    return lambda frame: _seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
+
+
+def load_recorded(source: str, bag: Path | None) -> dict[int, RecordedPose]:
+    """The poses that were estimated when the bag was recorded, by stamp in nanoseconds.
+
+    Args:
+        source: a file (JSON or CSV as ``pnp-ros run`` writes), or a topic of the bag: ObjectPoseArray, or
+            PoseWithCovarianceStamped, whose poses all count as valid.
+        bag: that the topic is in.
+
+    Raises:
+        ValueError: if the source is absent, empty, or of another kind.
+    """
+    if Path(source).is_file():
+        return read_pose_file(Path(source))
+    if bag is None:
+        raise ValueError(f"--poses {source}: no such file, and without a bag there are no topics")
+    with open_bag(bag) as reader:
+        if source not in reader.topics:
+            raise ValueError(
+                f"--poses {source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}"
+            )
+        return {_stamp_ns(m.header): _recorded(m, source) for _, _, m in reader.messages(source)}
+
+
+def _recorded(message: Any, topic: str) -> RecordedPose:
+    if hasattr(message, "objects"):
+        latency = {stage.stage: float(stage.seconds) for stage in message.latency}
+        if not len(message.objects):
+            return RecordedPose("lost", latency=latency)
+        best = message.objects[0]
+        state, score, reason = _STATES[best.state], float(best.score), best.reason
+        if state == "lost":
+            return RecordedPose(state, latency=latency, score=score, reason=reason)
+        pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation)
+        return RecordedPose(state, pose, _covariance(best.pose.covariance), latency, score, reason)
+    covariance = getattr(getattr(message, "pose", None), "covariance", None)
+    return RecordedPose(VALID, _pose_of(message, topic), None if covariance is None else _covariance(covariance))
+
+
+def _covariance(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, np.float64).reshape(6, 6))
+
+
+def read_pose_file(path: Path) -> dict[int, RecordedPose]:
+    """Poses by stamp in nanoseconds from ``poses.json`` or ``poses.csv``; the CSV has no full covariance.
+
+    Raises:
+        ValueError: if the file is not such a list; the message names it.
+    """
+    try:
+        if path.suffix == ".json":
+            entries = json.loads(path.read_text())
+        else:
+            with path.open(newline="") as file:
+                entries = [_entry_from_row(row) for row in csv.DictReader(file)]
+        found = {round(1e9 * float(entry["stamp"])): _from_entry(entry) for entry in entries}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected poses as pnp-ros run writes them ({error!r})") from error
+    if not found:
+        raise ValueError(f"{path}: holds no pose")
+    return found
+
+
+def _entry_from_row(row: dict[str, str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"stamp": row["stamp"], "state": row.get("state") or VALID, "reason": row.get("reason")}
+    if row.get("x"):
+        entry["translation"] = [float(row[name]) for name in ("x", "y", "z")]
+        entry["quat_wxyz"] = [float(row[name]) for name in ("qw", "qx", "qy", "qz")]
+    return entry
+
+
+def _from_entry(entry: dict[str, Any]) -> RecordedPose:
+    state, score, reason = str(entry["state"]), float(entry.get("score") or 0.0), str(entry.get("reason") or "")
+    if "translation" not in entry:
+        return RecordedPose(state, score=score, reason=reason)
+    rotation = so3.matrix_from_quat_wxyz(torch.tensor(entry["quat_wxyz"], dtype=torch.float64))
+    pose = Pose(rotation, torch.tensor(entry["translation"], dtype=torch.float64))
+    covariance = _covariance(entry["covariance"]) if "covariance" in entry else None
+    return RecordedPose(state, pose, covariance, score=score, reason=reason)
+
+
+def _stamp_ns(header: Any) -> int:
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
