@@ -1,0 +1,75 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("moderngl")
+
+from pnp_ros.io.bags import BagReader, message_types
+from pnp_ros.io.images import write_picture
+from pnp_ros.io.resources import resource
+from pnp_ros.msg import ObjectPose
+from pnp_ros.objects.object_package import ObjectPackage
+
+TOPICS = ["/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth", "/tf"]
+PATIENCE_S = 120.0
+
+
+def _node(name: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"pnp_ros.nodes.{name}_node", "--ros-args", "-r", "__ns:=/camera"]
+    return subprocess.Popen(command + [word for argument in arguments for word in ("-p", argument)], text=True)
+
+
+def _record(bag: Path, topics: list[str], *camera: str) -> dict[str, list[Any]]:
+    """Play a camera into a bag; the messages by topic."""
+    recorder = _node("bag_recorder", f"output:={bag}", f"topics:=[{', '.join(topics)}]")
+    try:
+        assert _node("simulated_camera", "wait_for_subscribers:=1", "rate:=20.0", *camera).wait(PATIENCE_S) == 0
+        time.sleep(0.5)
+    finally:
+        recorder.send_signal(signal.SIGINT)
+        assert recorder.wait(PATIENCE_S) == 0
+    found: dict[str, list[Any]] = {topic: [] for topic in topics}
+    with BagReader(bag, message_types(resource("msg"))) as reader:
+        for topic, _, message in reader.messages():
+            found[topic].append(message)
+    return found
+
+
+@pytest.mark.usefixtures("ros")
+def test_every_rendered_picture_comes_with_info_and_truth(package: ObjectPackage, tmp_path: Path) -> None:
+    found = _record(tmp_path / "bag", TOPICS, f"object:={package.root}", "frames:=12")
+    images, infos, truths, transforms = (found[topic] for topic in TOPICS)
+    assert [len(messages) for messages in found.values()] == [12] * 4
+    for image, info, truth, tf in zip(images, infos, truths, transforms):
+        (transform,) = tf.transforms
+        stamps = {str(message.header.stamp) for message in (image, info, truth, transform)}
+        assert len(stamps) == 1
+        assert image.header.frame_id == info.header.frame_id == transform.header.frame_id == "camera_optical_frame"
+        assert (image.width, image.height, image.encoding) == (640, 480, "rgb8")
+        (true,) = truth.objects
+        assert (true.state, true.object_name) == (ObjectPose.VALID, "tetrahedron")
+        assert true.score == 1.0
+        assert transform.child_frame_id == "object_truth"
+        assert transform.transform.translation.z == true.pose.pose.position.z > 0.0
+    assert not np.array_equal(images[0].data, images[-1].data)
+
+
+@pytest.mark.usefixtures("ros")
+def test_pictures_of_a_folder_are_played_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(5):
+        write_picture(folder / f"{i}.png", np.full((480, 640, 3), 40 * i, np.uint8))
+    topics = ["/camera/image_raw/compressed", "/camera/camera_info"]
+    found = _record(tmp_path / "bag", topics, f"source:={folder}", "compressed:=true")
+    with BagReader(tmp_path / "bag") as reader:
+        levels = [picture.rgb.mean() for picture in reader.pictures(topics[0], topics[1])]
+    np.testing.assert_allclose(levels, [0, 40, 80, 120, 160], atol=2.0)
+    assert len(found[topics[1]]) == 5
