@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
 from pnp_ros.kernels.lm_problem import BEHIND_PENALTY
+from pnp_ros.kernels.lm_reference import visible
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
@@ -193,7 +194,7 @@ class _Problem:
         q = self.object_points @ pose.rotation.mT
         y = q + pose.translation[..., None, :]
         # A point that the camera cannot see costs a constant; a stand-in keeps its values finite.
-        seen = self.active & _visible(self.camera, y)[..., None]
+        seen = self.active & visible(self.camera, y)[..., None]
         y = torch.where(seen, y, y.new_tensor([0.0, 0.0, 1.0]))
         pixels, jacobian = self.camera.project_with_jacobian(y)
         offset = torch.where(seen, pixels - self.image_points, BEHIND_PENALTY * self.camera.intrinsics[..., None, :2])
@@ -279,12 +280,6 @@ class _Problem:
             -torch.cat([on_focal, on_pixels], dim=-1).sum(-2),
             on_distortion,
         ]
-
-
-def _visible(camera: Camera, y: Tensor) -> Tensor:
-    """(..., N) whether camera points can be projected; as in the solver, which counts the others a constant cost."""
-    least = -0.999 if camera.model is CameraModel.KANNALA_BRANDT else 1e-3
-    return y[..., 2] > least * y.norm(dim=-1)
 
 
 def _assemble(q: Tensor, on_point: Tensor, turned: Tensor) -> Tensor:

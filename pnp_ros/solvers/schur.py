@@ -18,7 +18,8 @@ from torch import Tensor
 State = TypeVar("State")
 
 _DAMPING_START, _DAMPING_MAX = 1e-4, 1e10
-_TOLERANCE = 1e-9  # squared Newton step in standard deviations
+_TOLERANCE = 1e-9  # decrease that a step still promises, over the cost
+_NO_COST = 1e-16  # of a fit that is exact up to rounding
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def minimise(
     for _ in range(max_iterations):
         first, second = at.step(damping)
         predicted = -((first * at.first_gradient).sum() + (second * at.second_gradient).sum()).item()
-        if predicted < _TOLERANCE:
+        if predicted < _TOLERANCE * float(at.cost) + _NO_COST:
             return state, at, True
         trial = retract(state, first, second)
         there = linearise(trial)

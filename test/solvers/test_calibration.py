@@ -19,7 +19,7 @@ TRUTH = {
     "plumb_bob": (CameraModel.BROWN_CONRADY, [520.0, 515.0, 330.0, 236.0], [-0.28, 0.08, 1e-3, -5e-4, 0.01]),
     "rational_polynomial": (
         CameraModel.BROWN_CONRADY,
-        [520.0, 515.0, 330.0, 236.0],
+        [300.0, 298.0, 330.0, 236.0],
         [0.4, 0.05, 1e-3, -5e-4, 0.01, 0.75, 0.1, 0.02],
     ),
     "equidistant": (CameraModel.KANNALA_BRANDT, [230.0, 231.0, 322.0, 238.0], [-0.02, 0.005, -0.003, 0.0005]),
@@ -39,7 +39,7 @@ def synthetic_views(distortion_model: str, views: int, sigma: float, seed: int) 
         return 2.0 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1.0
 
     rotation = so3.exp(uniform(views, 3) * torch.tensor([0.7, 0.7, 1.5], dtype=torch.float64))
-    depth = (0.26 if model is CameraModel.BROWN_CONRADY else 0.14) + 0.04 * uniform(views)
+    depth = 5e-4 * intrinsics[0] + 0.03 * uniform(views)
     pixels = torch.tensor([320.0, 240.0]) + uniform(views, 2) * torch.tensor([130.0, 80.0])
     centre = depth[:, None] * camera.unproject(pixels[:, None])[:, 0]
     pose = Pose(rotation, centre - (rotation @ board.mean(0)[:, None]).squeeze(-1))

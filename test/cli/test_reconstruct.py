@@ -1,0 +1,90 @@
+"""``pnp-ros reconstruct`` from a file of tracks to keypoints."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import trimesh
+import yaml
+
+from pnp_ros.cli import reconstruct
+from pnp_ros.io.camera_info import CameraInfo, write_camera_info
+from pnp_ros.solvers.synthetic_tracks import random_tracks
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    reconstruct.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_from_tracks_to_keypoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks, _, truth = random_tracks(10, 25, sigma=0.2, visible=1.0)
+    records = [
+        {"view": f"frame{v}", "track": f"p{m}", "x": float(tracks[v, m, 0]), "y": float(tracks[v, m, 1])}
+        for v in range(10)
+        for m in range(25)
+        if tracks[v, m].isfinite().all()
+    ]
+    with (tmp_path / "tracks.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["view", "track", "x", "y"])
+        writer.writeheader()
+        writer.writerows(records)
+    (tmp_path / "tracks.json").write_text(json.dumps(records))
+    camera = tmp_path / "camera_info.yaml"
+    write_camera_info(camera, CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, (800.0, 0, 320, 0, 800.0, 240, 0, 0, 1)))
+    metres = float((truth.points[2] - truth.points[9]).norm())
+
+    documents = []
+    for name in ("tracks.csv", "tracks.json"):
+        out = tmp_path / name.replace(".", "_")
+        words = [
+            str(tmp_path / name),
+            "--camera",
+            str(camera),
+            "--out",
+            str(out),
+            "--distance",
+            "p2",
+            "p9",
+            str(metres),
+        ]
+        assert reconstruct.run(parse(*words)) == 0
+        documents.append(yaml.safe_load((out / "keypoints.yaml").read_text()))
+    assert documents[0] == documents[1]
+    keypoints = {point["name"]: torch.tensor(point["position"]) for point in documents[0]["keypoints"]}
+    assert documents[0]["units"] == "m"
+    assert len(keypoints) == 25
+    for a, b in ((0, 1), (5, 20)):
+        expected = float((truth.points[a] - truth.points[b]).norm())
+        assert float((keypoints[f"p{a}"] - keypoints[f"p{b}"]).norm()) == pytest.approx(expected, rel=0.02)
+    assert all(len(point["covariance"]) == 9 for point in documents[0]["keypoints"])
+    assert trimesh.load(out / "points.ply").vertices.shape == (25, 3)
+    assert len((out / "poses.csv").read_text().splitlines()) == 11
+    assert "25 of 25 points, 10 of 10 views" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("view,track,x,y\n", "got none"),
+        ("view,track,x\na,b,1\n", "record 1"),
+        ("view,track,x,y\na,b,1,nan\n", "record 1: x, y"),
+        ("view,track,x,y\na,b,1,2\na,b,1,2\n", "record 2: track b occurs twice"),
+    ],
+)
+def test_wrong_tracks_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "tracks.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        reconstruct.read_tracks(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"absent\.json"):
+        reconstruct.read_tracks(tmp_path / "absent.json")
