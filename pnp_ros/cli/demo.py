@@ -13,9 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -27,6 +26,7 @@ from pnp_ros.objects.object_package import load_object_package
 IMAGE, CAMERA_INFO, TRUTH = "/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth"
 POSE, OBJECTS = "/pose_estimator/pose", "/pose_estimator/objects"
 TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", "/diagnostics"]
+_ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
 _SETTLE_S = 1.0  # for the last picture to become a pose, and the pose to reach the bag
 _START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
 
@@ -96,56 +96,67 @@ def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:
         "simulated_camera": ["-r", "__ns:=/camera"],
     }
     with contextlib.ExitStack() as stack:
-        processes = {
-            node: stack.enter_context(_node(node, ["--params-file", str(parameters), *remap[node]]))
-            for node in settings
-        }
-        _wait_for_camera(processes, _START_S + 3.0 * arguments.frames / arguments.rate)
+        nodes = {}
+        for name in settings:
+            nodes[name] = _Node(name, ["--params-file", str(parameters), *remap[name]])
+            stack.enter_context(nodes[name])
+        _wait_for_camera(nodes, _START_S + 3.0 * arguments.frames / arguments.rate)
         time.sleep(_SETTLE_S)
 
 
-def _wait_for_camera(processes: dict[str, subprocess.Popen[str]], patience_s: float) -> None:
+def _wait_for_camera(nodes: dict[str, _Node], patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
-    while processes["simulated_camera"].poll() is None:
-        ended = [node for node, process in processes.items() if process.poll() is not None]
-        if ended and ended != ["simulated_camera"]:
-            raise ValueError(f"{ended[0]} ended early; what it said is above")
+    camera = nodes["simulated_camera"].process
+    while camera.poll() is None:
+        for name, node in nodes.items():
+            if node.error or node.process.poll() not in (None, 0):
+                raise ValueError(f"{name} failed: {node.error or 'what it said is above'}")
         if time.monotonic() > deadline:
             raise ValueError(f"the camera has not come to its end within {patience_s:.0f} s")
         time.sleep(0.1)
-    if processes["simulated_camera"].returncode != 0:
-        raise ValueError("simulated_camera failed; what it said is above")
+    if camera.returncode != 0:
+        raise ValueError("simulated_camera failed: what it said is above")
 
 
-@contextlib.contextmanager
-def _node(name: str, ros_arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A node as a process of its own; what it says is shown under its name, and it is ended by SIGINT."""
-    environment = os.environ | {
-        "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "RCUTILS_CONSOLE_OUTPUT_FORMAT": "{message}",
-        "RCUTILS_COLORIZED_OUTPUT": "0",
-    }
-    command = [sys.executable, "-m", f"pnp_ros.nodes.{name}_node", "--ros-args", *ros_arguments]
-    process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    relay = threading.Thread(target=_relay, args=(name, process.stdout), daemon=True)
-    relay.start()
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+class _Node:
+    """A node as a process of its own: what it says is shown under its name, and leaving the context ends it."""
+
+    def __init__(self, name: str, ros_arguments: list[str]) -> None:
+        environment = os.environ | {
+            "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "RCUTILS_CONSOLE_OUTPUT_FORMAT": "[{severity}] {message}",
+            "RCUTILS_COLORIZED_OUTPUT": "0",
+        }
+        self.error = ""
+        self._name = name
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"pnp_ros.nodes.{name}_node", "--ros-args", *ros_arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._relay = threading.Thread(target=self._show, daemon=True)
+
+    def _show(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(_ERRORS):
+                self.error = line.partition("] ")[2].strip()
+            print(f"{self._name}: {line.removeprefix('[INFO] ')}", end="", flush=True)
+
+    def __enter__(self) -> _Node:
+        self._relay.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
             try:
-                process.wait(timeout=10.0)
+                self.process.wait(timeout=10.0)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        relay.join(timeout=1.0)
-
-
-def _relay(name: str, stream: IO[str]) -> None:
-    for line in stream:
-        print(f"[{name}] {line}", end="", flush=True)
+                self.process.kill()
+                self.process.wait()
+        self._relay.join(timeout=1.0)

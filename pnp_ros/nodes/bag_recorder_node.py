@@ -18,7 +18,7 @@ from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import declare
 from pnp_ros.nodes.ros_compat import run
 
-_LOOK_S, _REPORT_S = 0.1, 5.0
+_LOOK_S, _REPORT_S = 0.1, 10.0
 _DEPTH = 200  # messages of a topic that may wait while the disk is busy
 
 

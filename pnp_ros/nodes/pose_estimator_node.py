@@ -282,6 +282,8 @@ class PoseEstimatorNode(LifecycleNode):
             "pictures without CameraInfo": counts.unpaired,
         }
         state = self._state if self._enabled or self._state != "active" else "disabled"
+        if counts.received and not counts.paired:
+            state += ", but no CameraInfo has the stamp of a picture"
         message = DiagnosticArray(status=[self._health.status(state, figures, self._fault)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

@@ -89,7 +89,7 @@ class SimulatedCameraNode(Node):
         listeners = min(self._image.get_subscription_count(), self._camera_info.get_subscription_count())
         if self._published == 0 and listeners < self._wait_for:
             self.get_logger().info(
-                f"waiting for {self._wait_for} subscribers, {listeners} so far", throttle_duration_sec=_REPORT_S
+                f"waiting for {self._wait_for} subscribers, {listeners} so far", throttle_duration_sec=5 * _REPORT_S
             )
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)

@@ -25,6 +25,14 @@ def test_closed_gates_give_a_state_but_no_pose(start_estimator: Any, probe: Any,
         assert not probe.received["tf"]
 
 
+def test_camera_without_camera_info_is_said(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
+    with start_estimator(package.root):
+        probe.wait_until_connected()
+        probe.send(probe.image(0), probe.camera_info(1))
+        probe.wait(lambda: "no CameraInfo has the stamp of a picture" in probe.status().message)
+        assert not probe.received["objects"]
+
+
 def test_missing_object_package_is_said(start_estimator: Any, probe: Any) -> None:
     with start_estimator("/nowhere/mug"):
         probe.wait(lambda: probe.received["diagnostics"] and "/nowhere/mug" in probe.status().message, START_S)
