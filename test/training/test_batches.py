@@ -1,42 +1,75 @@
-import os
+import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
-from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind, Sampler, WorkerError
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.training.batches import BatchConfig, BatchSource, WorkerError
+from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
+
+torch.set_num_threads(1)
 
 
-class _Counting:
-    """Batches that say how much was rendered, in which process."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._rendered = 0
-
-    def refresh(self, count: int) -> None:
-        self._rendered += count
-
-    def batch(self, kind: Kind, size: int) -> Batch:
-        if self._seed == 666:
-            raise RuntimeError("cannot render")
-        row = torch.tensor([self._seed, self._rendered, os.getpid(), kind == "crops"])
-        return {"rows": row.expand(size, 4).clone()}
+def _factory() -> ObjectSamplerFactory:
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
+    mesh = TriangleMesh(0.05 * corners, faces, vertex_colors=colors)
+    ranges = RandomisationConfig(crop_size=64, cache_size=64, pool=32)
+    return ObjectSamplerFactory(mesh, torch.from_numpy(select_keypoints(mesh, 6)), Symmetry(), ranges)
 
 
-def counting(seed: int) -> Sampler:
-    return _Counting(seed)
-
-
-def test_workers_make_batches_and_keep_rendering() -> None:
-    with BatchSource(counting, BatchConfig("crops", 4, 2, 10)) as batches:
-        rows = torch.stack([next(batches)["rows"][0] for _ in range(40)])
-    assert set(rows[:, 0].tolist()) == {10, 10 + 7919}
-    assert os.getpid() not in rows[:, 2].tolist()
-    assert bool((rows[:, 3] == 1).all())
-    for seed in rows[:, 0].unique():
-        assert rows[rows[:, 0] == seed][-1, 1] > 0
+def test_workers_make_batches_that_differ() -> None:
+    with BatchSource(_factory(), BatchConfig("crops", 4, 2, 10)) as batches:
+        made = [next(batches) for _ in range(6)]
+    assert {tuple(batch["images"].shape) for batch in made} == {(4, 3, 64, 64)}
+    assert made[0]["images"].dtype == torch.uint8
+    assert made[0]["keypoints"].shape == (4, 6, 2)
+    assert len({batch["images"].numpy().tobytes() for batch in made}) == 6
 
 
 def test_a_dead_worker_is_an_error() -> None:
-    with BatchSource(counting, BatchConfig("frames", 4, 1, 666)) as batches, pytest.raises(WorkerError, match="exit"):
+    broken = dataclasses.replace(_factory(), device="no such device")
+    with BatchSource(broken, BatchConfig("frames", 4, 1, 0)) as batches, pytest.raises(WorkerError, match="exit"):
         next(batches)
+
+
+def test_boxes_are_measured_from_the_outer_edge() -> None:
+    sampler = _factory()(3)
+    batch = sampler.batch("frames", 16)
+    assert batch["images"].shape == (16, 3, 240, 320)
+    boxes = batch["boxes"][batch["present"]]
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    assert bool((boxes[:, 2:] > 0).all())
+    assert bool(((centres > 0) & (centres < torch.tensor([320.0, 240.0]))).all())
+
+
+def test_the_upper_views_keep_the_camera_above() -> None:
+    upper = randomisation(TrainingConfig(views="upper", max_roll=45.0), 128, 1.25)
+    assert upper.elevation[0] > -0.1
+    assert upper.roll == pytest.approx((-np.pi / 4, np.pi / 4))
+    everything = randomisation(TrainingConfig(), 128, 1.3)
+    assert everything.elevation[0] == pytest.approx(-np.pi / 2)
+    assert everything.crop_margin == 1.3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("minutes", 0.0),
+        ("num_keypoints", 3),
+        ("views", "lower"),
+        ("max_roll", 200.0),
+        ("focal_range", (2.0, 1.0)),
+        ("seed", -1),
+        ("detector_share", 0.95),
+    ],
+)
+def test_training_config_names_the_wrong_field(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        TrainingConfig(**{field: value})  # type: ignore[arg-type]

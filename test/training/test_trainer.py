@@ -1,0 +1,72 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pnp_ros.objects.mesh import TriangleMesh, save_mesh
+from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.pipeline.estimator import PoseEstimator
+
+pytestmark = pytest.mark.slow  # renders and trains for about half a minute each
+
+
+@pytest.fixture
+def mesh_path(tmp_path: Path) -> Path:
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32)
+    save_mesh(TriangleMesh(0.05 * corners, faces, vertex_colors=colors), tmp_path / "mesh.ply")
+    return tmp_path / "mesh.ply"
+
+
+def _command(mesh: Path, out: Path, *options: str) -> list[str]:
+    words = ["train", str(mesh), "--out", str(out), "--width", "8", "--keypoints", "6", *options]
+    return [sys.executable, "-m", "pnp_ros.cli.main", *words]
+
+
+def _check_package(out: Path) -> None:
+    package = load_object_package(out)
+    assert package.weights_path is not None
+    assert package.network["covariance_scale"] > 0
+    PoseEstimator(package)  # the weights fit
+    figures = json.loads((out / "validation.json").read_text())
+    assert figures["frames"]["total"] >= 20
+    assert (out / "validation.jpg").stat().st_size > 10_000
+
+
+def test_interrupted_training_goes_on_and_leaves_a_package(mesh_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "thing"
+    command = _command(mesh_path, out, "--minutes", "0.4")
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    checkpoint = out / "training" / "keypoints.safetensors"
+    detector = out / "training" / "detector.safetensors"
+    deadline = time.monotonic() + 120.0
+    while not detector.is_file() and time.monotonic() < deadline:
+        time.sleep(0.2)  # the detector is done: the keypoint network is next
+    time.sleep(6.0)
+    process.send_signal(signal.SIGINT)
+    process.wait(60.0)
+    assert process.returncode == 130
+    assert checkpoint.is_file()
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert "going on from the checkpoints" in finished.stderr
+    _check_package(out)
+    other = subprocess.run([*command, "--seed", "5"], capture_output=True, text=True, timeout=120)
+    assert other.returncode == 1
+    assert "other settings" in other.stderr
+
+
+def test_two_processes_train_together(mesh_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "thing"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = _command(mesh_path, out, "--minutes", "0.3", "--devices", "2")
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    _check_package(out)
