@@ -1,0 +1,395 @@
+"""EPro-PnP: the posterior over poses by Monte Carlo, differentiable, to train networks that predict correspondences.
+
+After Chen, Wang, Wang, Tian, Xiong, Li, "EPro-PnP: Generalized End-to-End Probabilistic Perspective-n-Points for
+Monocular Object Pose Estimation" (CVPR 2022, arXiv 2203.13254; arXiv 2303.12787), with adaptive multiple importance
+sampling (Cornuet et al., 2012). The density of a pose is ``exp(-cost) / Z`` with the cost of ``solve_pnp``; volumes are
+in m^3 rad^3. What differs from the paper:
+
+- each mode has proposals of its own, so that every mode that is seeded shows in the posterior;
+- the position's t distribution is conditional on the orientation, as the two are correlated where points are few;
+- samples and densities are handled in float64 relative to a mode, the costs of all points in the input's precision
+  (``kernels.posterior_sampler``): float32 input works at any noise level.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import se3, so3
+from pnp_ros.kernels import posterior_sampler
+from pnp_ros.solvers.posterior_modes import Modes, find_modes, modes_at
+from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
+from pnp_ros.types import Correspondences, Pose
+
+_DEGREES = 3.0  # of freedom of the position's t distribution, as in the paper
+_GOOD_SHARE = 0.4  # of effective samples; a Gaussian posterior gives 0.47
+_PRIOR_SAMPLES = 32.0  # how many effective samples make their covariance count as much as the last one's
+_LOG_T = math.lgamma((_DEGREES + 3) / 2) - math.lgamma(_DEGREES / 2) - 1.5 * math.log(_DEGREES * math.pi)
+_LOG_ACG = -math.log(2 * math.pi**2) - math.log(4.0)  # area of the 3-sphere; 4 = rad^3 over area, both signs
+_GAUSSIAN = Gaussian()
+
+
+@dataclass(frozen=True)
+class PosePosterior:
+    """Weighted samples of the posterior over poses.
+
+    Args:
+        poses: (..., S, 3, 3), (..., S, 3); constants, gradients flow through the weights.
+        log_weights: (..., S) log of the unnormalised density over the proposals' density; differentiable.
+        log_evidence: (...) log of the integral of ``exp(-cost)`` over all poses (m^3 rad^3); differentiable.
+        modes: (..., K, 3, 3), (..., K, 3) the modes that the sampler started at.
+    """
+
+    poses: Pose
+    log_weights: Tensor
+    log_evidence: Tensor
+    modes: Pose
+
+    @property
+    def weights(self) -> Tensor:
+        """(..., S) normalised weights, which sum to one; differentiable."""
+        return self.log_weights.softmax(dim=-1)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(...) from 1 to S: the number of equally weighted samples that would be worth as much."""
+        return self.weights.detach().square().sum(-1).reciprocal()
+
+    @property
+    def mean(self) -> Pose:
+        """(..., 3, 3), (..., 3) the mean pose, in the tangent space of the most likely mode."""
+        return self._moments[0]
+
+    @property
+    def covariance(self) -> Tensor:
+        """(..., 6, 6) of [dt, dtheta] about the mean."""
+        return self._moments[1]
+
+    @functools.cached_property
+    def _moments(self) -> tuple[Pose, Tensor]:
+        with torch.no_grad():
+            dtype = self.log_weights.dtype
+            weights = self.weights.double()[..., None]
+            poses = Pose(self.poses.rotation.double(), self.poses.translation.double())
+            best = self.log_weights.argmax(-1)[..., None, None]
+            mean = Pose(
+                poses.rotation.gather(-3, best[..., None].expand(*best.shape[:-2], 1, 3, 3)),
+                poses.translation.gather(-2, best.expand(*best.shape[:-2], 1, 3)),
+            )
+            for _ in range(2):
+                delta = se3.local(mean, poses)
+                mean = se3.retract(mean, (weights * delta).sum(-2, keepdim=True))
+            delta = se3.local(mean, poses)
+            covariance = (weights * delta).mT @ delta
+            return Pose(mean.rotation[..., 0, :, :].to(dtype), mean.translation[..., 0, :].to(dtype)), covariance.to(
+                dtype
+            )
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    """A proposal for each of B problems and K modes: angular central Gaussian, and t distribution given orientation.
+
+    ``cholesky`` (B, K, 6, 6) is of the covariance of [delta, translation]. ``delta = 2 sign(w) v`` of the quaternion
+    (w, v) relative to ``quat`` (B, K, 4) is the rotation vector to first order; it stays below 2, so it has moments
+    whatever the spread. Samples are the last dimension of all tensors: (B, K, 4, M), (B, K, 3, M).
+    """
+
+    quat: Tensor
+    translation: Tensor
+    cholesky: Tensor
+
+    @classmethod
+    def of_moments(cls, quat: Tensor, translation: Tensor, covariance: Tensor) -> _Proposals:
+        """From the covariance (B, K, 6, 6) of [delta, translation]."""
+        deviation = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+        correlation = covariance / (deviation[..., :, None] * deviation[..., None, :])
+        jitter = 1e-9 * torch.eye(6, dtype=covariance.dtype, device=covariance.device)
+        cholesky = torch.linalg.cholesky_ex(correlation + jitter)[0]
+        return cls(quat, translation, deviation[..., None] * cholesky)
+
+    @functools.cached_property
+    def _acg_scale(self) -> Tensor:
+        """(B, K): the factor from delta's Cholesky factor to that of the angular central Gaussian's vector part.
+
+        Half, as delta is twice the vector, and more for wide spreads, whose scalar parts are shorter: the uniform
+        distribution's moments give the uniform distribution.
+        """
+        trace = self.cholesky[..., :3, :3].square().sum((-2, -1))
+        return 0.5 * (1.0 - 0.25 * trace).clamp_min(0.25).rsqrt()
+
+    @functools.cached_property
+    def _whitening(self) -> Tensor:
+        eye = torch.eye(6, dtype=self.cholesky.dtype, device=self.cholesky.device)
+        return torch.linalg.solve_triangular(self.cholesky, eye.expand_as(self.cholesky), upper=False)
+
+    def sample(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Quaternions (B, K, 4, count) and positions (B, K, 3, count)."""
+        device = self.quat.device
+        normal = torch.randn(*self.quat.shape[:-1], 10, count, generator=generator, device=device).to(self.quat)
+        orientation = self.cholesky[..., :3, :3] * self._acg_scale[..., None, None]
+        relative = torch.cat([normal[..., :1, :], orientation @ normal[..., 1:4, :]], dim=-2)
+        relative = relative * relative.square().sum(-2, keepdim=True).rsqrt()
+        chi2 = normal[..., 7:, :].square().sum(-2, keepdim=True)  # of three degrees of freedom
+        student = normal[..., 4:7, :] * (_DEGREES / chi2).sqrt()
+        # The position is L_21 (whitened delta) + L_22 (t distributed).
+        whitened = self._whitening[..., :3, :3] @ _delta(relative)
+        position = self.cholesky[..., 3:, :] @ torch.cat([whitened, student], dim=-2)
+        return _right_product(self.quat) @ relative, position + self.translation[..., None]
+
+    def log_density(self, quat: Tensor, translation: Tensor) -> Tensor:
+        """Density (B, K, M), per m^3 rad^3, of poses (B, 4, M), (B, 3, M) under each mode's proposal."""
+        whitening = self._whitening
+        relative = _right_product(self.quat).mT @ quat[:, None]
+        vector = (whitening[..., :3, :3] / self._acg_scale[..., None, None]) @ relative[..., 1:, :]
+        quadratic = vector.square().sum(-2).add_(relative[..., 0, :].square())
+        offset = torch.cat([_delta(relative), translation[:, None] - self.translation[..., None]], dim=-2)
+        student = (whitening[..., 3:, :] @ offset).square().sum(-2)
+        log_scale = whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 3.0 * self._acg_scale.log()
+        # -2 log(quadratic) - 3 log(1 + student / 3), with _DEGREES = 3 and one logarithm
+        kernel = quadratic.square_().mul_(student.div_(_DEGREES).add_(1.0).pow_(0.5 * (_DEGREES + 3.0)))
+        return (log_scale + _LOG_ACG + _LOG_T)[..., None] - kernel.log_()
+
+
+def _right_product(quat: Tensor) -> Tensor:
+    """(..., 4, 4): ``P p`` is the quaternion product ``p q``; ``P^T`` is for the conjugate of ``q``."""
+    w, x, y, z = quat.unbind(-1)
+    rows = [(w, -x, -y, -z), (x, w, z, -y), (y, -z, w, x), (z, y, -x, w)]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def _delta(relative: Tensor) -> Tensor:
+    """(..., 3, M) of relative quaternions (..., 4, M)."""
+    return relative[..., 1:, :] * torch.where(relative[..., :1, :] < 0, -2.0, 2.0)
+
+
+@functools.cache
+def _matrix_of_products(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices (10) of the products of two quaternion entries, and the (9, 10) map of them to the rotation matrix."""
+    first, second = torch.triu_indices(4, 4)
+    basis = torch.zeros(9, 10, dtype=torch.float64)
+    for column, (i, j) in enumerate(zip(first.tolist(), second.tolist())):
+        # A quadratic form's coefficients from its values at unit quaternions and their sums.
+        unit = torch.eye(4, dtype=torch.float64)
+        value = [_homogeneous_matrix(q) for q in (unit[i], unit[j], unit[i] + unit[j])]
+        basis[:, column] = value[0] if i == j else value[2] - value[0] - value[1]
+    return first.to(device), second.to(device), basis.to(device)
+
+
+def _homogeneous_matrix(quat: Tensor) -> Tensor:
+    """(9) the rotation matrix times the squared norm: quadratic in the quaternion."""
+    return (so3.matrix_from_quat_wxyz(quat) * quat.square().sum()).flatten()
+
+
+def _rotation_rows(quat: Tensor) -> Tensor:
+    """Row-major rotation matrices (..., 9, M) of unit quaternions (..., 4, M)."""
+    first, second, basis = _matrix_of_products(quat.device)
+    return basis @ (quat[..., first, :] * quat[..., second, :])
+
+
+class _Sampler:
+    """Adaptive multiple importance sampling (algorithm 1 of arXiv 2203.13254), for B problems with K modes each."""
+
+    def __init__(self, features: Tensor, modes: Modes, loss: RobustLoss) -> None:
+        self.features, self.loss = features, loss
+        self.rotation, self.translation = modes.pose.rotation, modes.pose.translation
+        self.min_depth = modes.min_depth
+        self.quat = so3.quat_wxyz_from_matrix(self.rotation)
+        order = [3, 4, 5, 0, 1, 2]
+        self.covariance = modes.covariance[..., order, :][..., order]
+        self.mean = torch.zeros_like(self.covariance[..., 0])
+        self.proposals = [_Proposals.of_moments(self.quat, self.translation, self.covariance)]
+        self.rounds = [0]  # that each proposal has served
+        batch, count = self.min_depth.shape
+        self.sample_quat = self.quat.new_zeros(batch, count, 4, 0)
+        self.sample_translation = self.quat.new_zeros(batch, count, 3, 0)
+        self.offsets = features.new_zeros(batch, count, 12, 0)
+        self.costs = features.new_zeros(batch, count, 0)
+        self.densities = [self.costs.double()]  # (B, K, M) log density of all samples under each proposal
+
+    def step(self, count: int, generator: torch.Generator | None) -> None:
+        """Draws ``count`` poses from each mode's latest proposal."""
+        quat, translation = self.proposals[-1].sample(count, generator)
+        rotation = _rotation_rows(quat) - self.rotation.flatten(-2)[..., None]
+        offset = torch.cat(
+            [rotation.unflatten(-2, (3, 3)), (translation - self.translation[..., None])[..., None, :]], -2
+        )
+        offsets = offset.flatten(-3, -2).to(self.features)
+        costs = self.pose_costs(offsets)
+        self.densities = [
+            torch.cat([earlier, self._density(proposal, quat, translation)], dim=-1)
+            for earlier, proposal in zip(self.densities, self.proposals)
+        ]
+        self.rounds[-1] += 1
+        self.sample_quat = torch.cat([self.sample_quat, quat], dim=-1)
+        self.sample_translation = torch.cat([self.sample_translation, translation], dim=-1)
+        self.offsets = torch.cat([self.offsets, offsets], dim=-1)
+        self.costs = torch.cat([self.costs, costs], dim=-1)
+
+    def pose_costs(self, offsets: Tensor, known: Tensor | None = None) -> Tensor:
+        """(B, K, M) costs, differentiable with respect to the features."""
+        centre = torch.cat([self.rotation, self.translation[..., None]], dim=-1).flatten(-2)
+        loss = self.loss
+        return posterior_sampler.pose_costs(
+            self.features, centre, offsets, self.min_depth, loss.kind, loss.scale, known
+        )
+
+    @staticmethod
+    def _density(proposals: _Proposals, quat: Tensor, translation: Tensor) -> Tensor:
+        """(B, K, M) log density of samples (B, K, 4, M), (B, K, 3, M) under the sum of all modes' proposals."""
+        modes = quat.shape[1]
+        if modes == 1:
+            return proposals.log_density(quat[:, 0], translation[:, 0])
+        density = proposals.log_density(quat.transpose(1, 2).flatten(2), translation.transpose(1, 2).flatten(2))
+        return density.logsumexp(1).unflatten(1, (modes, -1))
+
+    def log_weights(self, costs: Tensor) -> Tensor:
+        """(B, K, M) of the samples drawn so far.
+
+        Deterministic mixture: a sample's density is that of all proposals there have been, of all modes.
+        """
+        modes = self.min_depth.shape[1]
+        shares = [rounds / (sum(self.rounds) * modes) for rounds in self.rounds]
+        mixture = [density + math.log(share) for density, share in zip(self.densities, shares)]
+        return -torch.stack(mixture).logsumexp(0) - costs
+
+    def adapt(self) -> None:
+        """Fits each mode's next proposal to the mode's weighted samples; few effective samples count little."""
+        weights = self.log_weights(self.costs).softmax(dim=-1)
+        effective = weights.square().sum(-1).reciprocal()
+        # A proposal that serves is kept: one fitted to the very samples it weighs takes 5 % off the evidence.
+        unfit = effective < _GOOD_SHARE * weights.shape[-1]
+        if not unfit.any():
+            return
+        trust = (unfit * effective / (effective + _PRIOR_SAMPLES))[..., None]
+        delta = _delta(_right_product(self.quat).mT @ self.sample_quat)
+        delta = torch.cat([delta, self.sample_translation - self.translation[..., None]], dim=-2)
+        mean = (delta @ weights[..., None]).squeeze(-1)
+        centred = delta - mean[..., None]
+        covariance = (weights[..., None, :] * centred) @ centred.mT
+        self.mean = self.mean + trust * (mean - self.mean)
+        self.covariance = self.covariance + trust[..., None] * (covariance - self.covariance)
+        vector = 0.5 * self.mean[..., :3]
+        scalar = (1.0 - vector.square().sum(-1, keepdim=True)).clamp_min(0.0).sqrt()
+        turned = (_right_product(self.quat) @ torch.cat([scalar, vector], dim=-1)[..., None]).squeeze(-1)
+        turned = turned * turned.square().sum(-1, keepdim=True).rsqrt()
+        translation = self.translation + self.mean[..., 3:]
+        proposal = _Proposals.of_moments(turned, translation, self.covariance)
+        self.proposals.append(proposal)
+        self.rounds.append(0)
+        self.densities.append(self._density(proposal, self.sample_quat, self.sample_translation))
+
+
+def sample_posterior(
+    correspondences: Correspondences,
+    camera: Camera,
+    *,
+    modes: Pose | None = None,
+    num_samples: int = 512,
+    iterations: int = 4,
+    loss: RobustLoss = _GAUSSIAN,
+    max_modes: int = 4,
+    generator: torch.Generator | None = None,
+) -> PosePosterior:
+    """Samples the posterior over poses (arXiv 2203.13254, section 3.3); gradients flow through the weights.
+
+    Args:
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px; gradients flow to all three.
+        camera: of any model. Distortion is linearised about the image points.
+        modes: poses (..., 3, 3), (..., 3), or several, (..., K, 3, 3), (..., K, 3), to start at: the solution of
+            ``solve_pnp``, or in training the true pose. Levenberg-Marquardt goes to the nearest minimum first. None
+            searches for the minima from random orientations.
+        num_samples: S, over all modes and iterations: a multiple of both.
+        iterations: of adaptation.
+        loss: robust loss.
+        max_modes: K, if ``modes`` is None.
+        generator: the source of randomness, on the correspondences' device.
+
+    Raises:
+        ValueError: if ``num_samples`` is not a multiple of iterations times modes, or a shape does not fit.
+    """
+    batch = correspondences.image_points.shape[:-2]
+    flat, flat_camera = _flatten(correspondences, camera)
+    centroid = _centroid(flat)
+    flat = replace(flat, object_points=flat.object_points - centroid[:, None].to(flat.object_points))
+    features = posterior_sampler.point_features(posterior_sampler.whitened_rows(flat, flat_camera), flat.object_points)
+    with torch.no_grad():
+        if modes is None:
+            found = find_modes(features, flat, flat_camera, loss, max_modes, generator)
+        else:
+            start = _moved(_flat_modes(modes, batch), centroid[:, None])
+            found = modes_at(features, flat, flat_camera, start, loss)
+        count = found.cost.shape[1]
+        if iterations < 1 or num_samples < 1 or num_samples % (iterations * count) != 0:
+            raise ValueError(
+                f"num_samples: expected a multiple of iterations x modes = {iterations} x {count}, got {num_samples}"
+            )
+        sampler = _Sampler(features, found, loss)
+        for index in range(iterations):
+            if index > 0:
+                sampler.adapt()
+            sampler.step(num_samples // (iterations * count), generator)
+    log_weights = sampler.log_weights(sampler.pose_costs(sampler.offsets, known=sampler.costs)).flatten(1)
+    log_evidence = log_weights.logsumexp(-1) - math.log(num_samples)
+
+    rotation = _rotation_rows(sampler.sample_quat).mT.reshape(-1, num_samples, 3, 3)
+    translation = sampler.sample_translation.mT.reshape(-1, num_samples, 3)
+    poses = _moved(Pose(rotation, translation), -centroid[:, None])
+    modes = _moved(found.pose, -centroid[:, None])
+    dtype = features.dtype
+
+    def shaped(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype).reshape((*batch, *tensor.shape[1:]))
+
+    return PosePosterior(
+        Pose(shaped(poses.rotation), shaped(poses.translation)),
+        shaped(log_weights),
+        shaped(log_evidence),
+        Pose(shaped(modes.rotation), shaped(modes.translation)),
+    )
+
+
+def _flatten(correspondences: Correspondences, camera: Camera) -> tuple[Correspondences, Camera]:
+    """With one batch dimension."""
+    batch = correspondences.image_points.shape[:-2]
+    flat = Correspondences(
+        correspondences.image_points.reshape(-1, *correspondences.image_points.shape[-2:]),
+        correspondences.object_points.reshape(-1, *correspondences.object_points.shape[-2:]),
+        correspondences.weights.reshape(-1, *correspondences.weights.shape[-2:]),
+    )
+    if camera.intrinsics.ndim > 1:
+        intrinsics = camera.intrinsics.expand(*batch, -1).reshape(-1, 4)
+        distortion = camera.distortion.expand(*batch, -1).reshape(-1, camera.distortion.shape[-1])
+        camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
+    return flat, camera
+
+
+def _flat_modes(modes: Pose, batch: torch.Size) -> Pose:
+    if modes.translation.shape[:-1] == batch:
+        modes = Pose(modes.rotation.unsqueeze(-3), modes.translation.unsqueeze(-2))
+    if modes.translation.shape[:-2] != batch:
+        shape = tuple(modes.translation.shape[:-1])
+        raise ValueError(f"modes: expected batch shape {tuple(batch)}, or {tuple(batch)} and K, got {shape}")
+    count = modes.translation.shape[-2]
+    return Pose(modes.rotation.detach().reshape(-1, count, 3, 3), modes.translation.detach().reshape(-1, count, 3))
+
+
+def _centroid(correspondences: Correspondences) -> Tensor:
+    """(B, 3) of the weighted object points: about it, position and orientation are least correlated."""
+    with torch.no_grad():
+        weights = correspondences.weights.double().square().sum(-1, keepdim=True)
+        points = correspondences.object_points.double()
+        return (weights * points).sum(-2) / weights.sum(-2).clamp_min(1e-30)
+
+
+def _moved(pose: Pose, origin: Tensor) -> Pose:
+    """The pose of an object frame whose origin lies at ``origin`` (..., 3) of this one."""
+    rotation = pose.rotation
+    shift = (rotation @ origin.to(rotation)[..., None]).squeeze(-1)
+    return Pose(rotation, pose.translation + shift)

@@ -1,0 +1,152 @@
+"""Losses on a pose posterior, for networks that predict the correspondences (EPro-PnP, arXiv 2203.13254).
+
+``monte_carlo_pose_loss`` is the Kullback-Leibler divergence from the posterior to the true pose, up to a constant: the
+cost at the true pose plus the log-evidence. It trains image points, object points and weights, down to the scale of
+the weights: predictions that claim to be better than they are cost as much as bad ones.
+``derivative_regularisation`` sharpens the solution itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import se3, so3
+from pnp_ros.kernels import posterior_sampler, posterior_sampler_reference
+from pnp_ros.solvers.posterior_modes import MIN_DEPTH
+from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
+from pnp_ros.types import Correspondences, Pose
+
+_GAUSSIAN = Gaussian()
+
+
+def pose_cost(correspondences: Correspondences, camera: Camera, pose: Pose, *, loss: RobustLoss = _GAUSSIAN) -> Tensor:
+    """The cost (...) that ``sample_posterior`` uses, at a pose (..., 3, 3), (..., 3); differentiable.
+
+    Points nearer than a twentieth of the object's depth are held there.
+    """
+    batch = correspondences.image_points.shape[:-2]
+    rows = posterior_sampler.whitened_rows(correspondences, camera)
+    depth = pose.transform(correspondences.object_points)[..., 2].mean(-1).abs().clamp_min(1e-6)
+    cost = posterior_sampler_reference.pose_costs(
+        rows.reshape(-1, *rows.shape[-3:]),
+        correspondences.object_points.reshape(-1, *correspondences.object_points.shape[-2:]),
+        pose.rotation.reshape(-1, 1, 3, 3),
+        pose.translation.reshape(-1, 1, 3),
+        MIN_DEPTH * depth.reshape(-1, 1),
+        loss.kind,
+        loss.scale,
+    )
+    return cost.reshape(batch)
+
+
+def monte_carlo_pose_loss(
+    log_evidence: Tensor,
+    correspondences: Correspondences,
+    camera: Camera,
+    target: Pose,
+    *,
+    loss: RobustLoss = _GAUSSIAN,
+) -> Tensor:
+    """Negative log-density (...) of the true pose under the posterior (equation 6 of the paper), per m^3 rad^3.
+
+    Args:
+        log_evidence: (...) of ``sample_posterior`` for the same correspondences, camera and robust loss.
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        camera: of any model.
+        target: true pose.
+        loss: robust loss.
+    """
+    return pose_cost(correspondences, camera, target, loss=loss) + log_evidence
+
+
+class MonteCarloPoseLoss(nn.Module):
+    """The mean of :func:`monte_carlo_pose_loss`, divided by a running mean of the weights' scale.
+
+    The loss's gradient with respect to an image point grows as the weights do, and they grow as training goes on. The
+    division keeps it where it was, so that one learning rate and one loss weight serve (section 4.1 of the paper).
+
+    Args:
+        momentum: share of the newest batch in the running mean.
+    """
+
+    scale: Tensor
+
+    def __init__(self, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("scale", torch.tensor(math.nan))
+
+    def forward(
+        self,
+        log_evidence: Tensor,
+        correspondences: Correspondences,
+        camera: Camera,
+        target: Pose,
+        *,
+        loss: RobustLoss = _GAUSSIAN,
+    ) -> Tensor:
+        """Scalar loss; arguments as for :func:`monte_carlo_pose_loss`."""
+        if self.training:
+            newest = correspondences.weights.detach().mean().to(self.scale)
+            known = torch.where(self.scale.isnan(), newest, self.scale)
+            self.scale.copy_(known + self.momentum * (newest - known))
+        divergence = monte_carlo_pose_loss(log_evidence, correspondences, camera, target, loss=loss)
+        scale = torch.where(self.scale.isnan(), torch.ones_like(self.scale), self.scale).clamp_min(1e-12)
+        return divergence.mean() / scale
+
+
+def derivative_regularisation(
+    correspondences: Correspondences,
+    camera: Camera,
+    solution: Pose,
+    target: Pose,
+    *,
+    position_scale: float,
+    loss: RobustLoss = _GAUSSIAN,
+    damping: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """How far one Gauss-Newton step from the solution, seen as a constant, leads from the true pose.
+
+    The step is zero in value but not in its derivatives: its gradient says how the correspondences must change to move
+    the solution to the true pose (equations 14-16 of arXiv 2203.13254).
+
+    Args:
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        camera: of any model.
+        solution: of ``solve_pnp`` for these correspondences; its gradient is not used.
+        target: true pose.
+        position_scale: metres; smaller errors count with their square, larger ones linearly. A tenth of the object's
+            diameter is a good choice.
+        loss: robust loss.
+        damping: share of the Hessian's diagonal that is added to it.
+
+    Returns:
+        Position term (...), smooth L1 in units of ``position_scale``, and orientation term (...), 1 - cos(angle).
+    """
+    rows = posterior_sampler.whitened_rows(correspondences, camera)
+    rotation, translation = solution.rotation.detach(), solution.translation.detach()
+    rotated = correspondences.object_points @ rotation.mT
+    points = rotated + translation[..., None, :]
+    depth = points[..., 2].clamp_min(1e-3 * translation[..., 2:].detach().abs() + 1e-9)[..., None]
+    residual = (rows @ points[..., None]).squeeze(-1) / depth
+    axis = points.new_tensor([0.0, 0.0, 1.0])
+    slope = (rows - residual[..., None] * axis) / depth[..., None]  # d residual / d point
+    jacobian = torch.cat([slope, -slope @ so3.hat(rotated)], dim=-1)
+    weight = loss.weight(residual.detach().square().sum(-1))[..., None]
+    weighted = (weight[..., None] * jacobian).flatten(-3, -2)
+    hessian = weighted.mT @ jacobian.flatten(-3, -2)
+    gradient = weighted.mT @ residual.flatten(-2)[..., None]
+    # Metres and radians apart, the Hessian is solved with a unit diagonal.
+    scale = hessian.detach().diagonal(dim1=-2, dim2=-1).clamp_min(1e-20).rsqrt()[..., None]
+    damped = hessian * scale * scale.mT + damping * torch.eye(6, dtype=scale.dtype, device=scale.device)
+    step = -(scale * torch.linalg.solve_ex(damped, scale * gradient)[0]).squeeze(-1)
+    moved = se3.retract(Pose(rotation, translation), step)
+
+    distance = (moved.translation - target.translation) / position_scale
+    position = nn.functional.smooth_l1_loss(distance, torch.zeros_like(distance), reduction="none").sum(-1)
+    trace = (moved.rotation * target.rotation).sum((-2, -1))
+    return position, 0.5 * (3.0 - trace)

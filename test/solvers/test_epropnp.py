@@ -1,0 +1,146 @@
+"""The pose posterior against what is known of it: Gaussians, symmetric objects, gradients."""
+
+import math
+
+import pytest
+import torch
+
+from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.geometry import se3, so3
+from pnp_ros.geometry.covariance import nees
+from pnp_ros.solvers import epropnp
+from pnp_ros.solvers.epropnp import sample_posterior
+from pnp_ros.solvers.epropnp_losses import pose_cost
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, Huber
+from pnp_ros.types import Correspondences, Pose
+
+CAMERA = Camera.pinhole(800.0, 800.0, 319.5, 239.5, 640, 480)
+
+
+def _scene(batch, points, sigma, *, dtype=torch.float32, seed=0, camera=CAMERA):
+    generator = torch.Generator().manual_seed(seed)
+    object_points = (torch.rand(batch, points, 3, generator=generator) * 2 - 1).to(dtype)
+    depth = 4 + 4 * torch.rand(batch, 1, generator=generator)
+    translation = torch.cat([torch.rand(batch, 2, generator=generator) - 0.5, depth], dim=-1)
+    pose = Pose(so3.random_rotation(batch, generator=generator).to(dtype), translation.to(dtype))
+    camera = camera.to(dtype=dtype)
+    noise = sigma * torch.randn(batch, points, 2, generator=generator)
+    image_points = camera.project(pose.transform(object_points)) + noise.to(dtype)
+    return Correspondences.from_sigma(image_points, object_points, sigma), camera, pose
+
+
+def _generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("points", "sigma"), [(6, 1.0), (64, 2.0), (64, 0.1), (1024, 0.1), (512, 0.01)])
+def test_small_noise_gives_laplaces_gaussian_in_float32(points, sigma):
+    correspondences, camera, pose = _scene(8, points, sigma)
+    posterior = sample_posterior(correspondences, camera, modes=pose, num_samples=2048, generator=_generator())
+    reference = solve_pnp(
+        Correspondences(*(getattr(correspondences, n).double() for n in ("image_points", "object_points", "weights"))),
+        camera.to(dtype=torch.float64),
+        init=Pose(pose.rotation.double(), pose.translation.double()),
+        loss=Gaussian(),
+    )
+    assert (posterior.effective_sample_size > 600).all()
+    laplace = -reference.cost + 0.5 * torch.logdet(2 * math.pi * reference.covariance)
+    assert (posterior.log_evidence.double() - laplace).mean().abs() < 0.1
+    # In units of the inverse Hessian the sampled covariance is the identity.
+    whitening = torch.linalg.inv(torch.linalg.cholesky(reference.covariance))
+    whitened = whitening @ posterior.covariance.double() @ whitening.mT
+    torch.testing.assert_close(whitened.mean(0), torch.eye(6).double(), rtol=0.0, atol=0.15)
+    offset = se3.local(reference.pose, Pose(posterior.mean.rotation.double(), posterior.mean.translation.double()))
+    assert (nees(offset, reference.covariance) < 1.0).all()
+
+
+def test_posterior_covers_the_truth():
+    correspondences, camera, pose = _scene(400, 8, 2.0, seed=3)
+    posterior = sample_posterior(correspondences, camera, modes=pose, generator=_generator())
+    values = nees(se3.local(posterior.mean, pose), posterior.covariance)
+    assert 5.2 < values.mean() < 7.2  # 6 for a Gaussian; 400 draws vary by 0.17
+
+
+def test_evidence_does_not_depend_on_the_proposals():
+    correspondences, camera, pose = _scene(64, 6, 8.0, seed=1)
+    few = sample_posterior(correspondences, camera, modes=pose, generator=_generator(1))
+    many = sample_posterior(
+        correspondences, camera, modes=pose, num_samples=16384, iterations=2, generator=_generator(2)
+    )
+    difference = few.log_evidence - many.log_evidence
+    assert difference.median().abs() < 0.03
+    assert difference.abs().median() < 0.08
+
+
+def test_evidence_is_invariant_to_the_object_frame():
+    correspondences, camera, pose = _scene(16, 8, 3.0, dtype=torch.float64)
+    move = Pose(so3.random_rotation(16, generator=_generator(), dtype=torch.float64), torch.full((16, 3), 5.0).double())
+    moved = Correspondences(
+        correspondences.image_points,
+        se3.inverse(move).transform(correspondences.object_points),
+        correspondences.weights,
+    )
+    here = sample_posterior(correspondences, camera, modes=pose, num_samples=4096, generator=_generator())
+    there = sample_posterior(moved, camera, modes=se3.compose(pose, move), num_samples=4096, generator=_generator())
+    torch.testing.assert_close(here.log_evidence, there.log_evidence, rtol=0.0, atol=0.15)
+    back = se3.compose(there.mean, se3.inverse(move))
+    torch.testing.assert_close(back.rotation, here.mean.rotation, rtol=0.0, atol=5e-3)
+
+
+@pytest.mark.parametrize("loss", [Gaussian(), Huber(1.0)])
+@pytest.mark.parametrize(("field", "size"), [("image_points", 3.0), ("object_points", 0.02), ("weights", 0.03)])
+def test_gradient_of_the_evidence_against_finite_differences(field, size, loss):
+    correspondences, camera, pose = _scene(1, 7, 3.0, dtype=torch.float64, seed=5)
+
+    def log_evidence(value, seed):
+        changed = Correspondences(**{**vars(correspondences), field: value})
+        return sample_posterior(
+            changed, camera, modes=pose, num_samples=65536, iterations=2, loss=loss, generator=_generator(seed)
+        ).log_evidence.squeeze()
+
+    value = getattr(correspondences, field).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(log_evidence(value, 1), value)
+    direction = torch.randn(value.shape, generator=_generator(9), dtype=torch.float64) * size
+    step = 0.02
+    # The same seed on both sides: most of the sampling noise cancels.
+    ahead, behind = (log_evidence((value + s * direction).detach(), 2) for s in (step, -step))
+    numeric = ((ahead - behind) / (2 * step)).item()
+    assert (gradient * direction).sum().item() == pytest.approx(numeric, rel=0.03, abs=0.1)  # of about 5
+
+
+def test_distorted_camera():
+    distortion = torch.tensor([-0.25, 0.08, 1e-3, -1e-3, 0.0] + [0.0] * 9)
+    lens = Camera(CameraModel.BROWN_CONRADY, CAMERA.intrinsics, distortion, 640, 480)
+    correspondences, camera, pose = _scene(8, 64, 1.0, camera=lens)
+    posterior = sample_posterior(correspondences, camera, modes=pose, num_samples=2048, generator=_generator())
+    estimate = solve_pnp(correspondences, camera, init=pose, loss=Gaussian())
+    values = nees(se3.local(estimate.pose, posterior.mean), estimate.covariance)
+    assert (values < 0.5).all()
+    ratio = torch.linalg.det(posterior.covariance.double()) / torch.linalg.det(estimate.covariance.double())
+    assert ratio.log().mean().abs() < 0.3
+
+
+def test_three_points_show_all_four_solutions():
+    # An equilateral triangle seen from above its centre: three tilted poses beside the upright one.
+    angle = torch.arange(3) * 2 * math.pi / 3
+    triangle = torch.stack([angle.cos(), angle.sin(), torch.zeros(3)], dim=-1)
+    pose = Pose(torch.eye(3), torch.tensor([0.0, 0.0, 2.5]))
+    camera = Camera.pinhole(500.0, 500.0, 0.0, 0.0, 640, 480)
+    image_points = camera.project(pose.transform(triangle))
+    correspondences = Correspondences.from_sigma(image_points, triangle, 2.0)
+    posterior = sample_posterior(correspondences, camera, num_samples=8192, generator=_generator())
+    normals = posterior.poses.rotation[:, :, 2]
+    weights = posterior.weights
+    upright = (weights * (normals[:, 2] > 0.98)).sum()
+    heading = torch.atan2(normals[:, 1], normals[:, 0])
+    tilted = normals[:, 2] < 0.95
+    shares = [
+        (weights * (tilted & ((heading - a + 7 * math.pi) % (2 * math.pi) - math.pi).abs().lt(1.0))).sum()
+        for a in (0.0, 2 * math.pi / 3, -2 * math.pi / 3)
+    ]
+    shares_opposite = [
+        (weights * (tilted & ((heading - a + 7 * math.pi) % (2 * math.pi) - math.pi).abs().lt(1.0))).sum()
+        for a in (math.pi, math.pi / 3, -math.pi / 3)
+    ]
+    print(upright, shares, shares_opposite, posterior.effective_sample_size)
