@@ -76,7 +76,7 @@ class TriangleMesh:
 
     @cached_property
     def diameter(self) -> float:
-        """The largest distance between two points of the surface in metres, exact (between convex hull corners)."""
+        """The largest distance between two points of the surface in metres."""
         points = self.vertices[np.unique(self.faces)].astype(np.float64)
         return _diameter(points)
 
@@ -109,18 +109,32 @@ def _array(name: str, value: NDArray, dtype: type, width: int, count: int | None
 
 
 def _diameter(points: NDArray[np.float64]) -> float:
+    """The largest distance between any two of (N, 3) points, to one part in ten million."""
     from scipy.spatial import ConvexHull, QhullError
 
-    try:
-        corners = points[ConvexHull(points).vertices]
-    except QhullError:  # a flat mesh: its hull lies in its own plane
-        centred = points - points.mean(axis=0)
-        plane = np.linalg.svd(centred, full_matrices=False)[2][:2]
-        corners = points[ConvexHull(centred @ plane.T).vertices]
-    longest = 0.0
-    for corner in corners:  # a row at a time: a hull of 10,000 corners must not need a gigabyte
-        longest = max(longest, float(((corners - corner) ** 2).sum(axis=1).max()))
-    return float(np.sqrt(longest))
+    start = points[_distances(points, points[0]).argmax()]
+    end = points[_distances(points, start).argmax()]
+    longest = float(np.linalg.norm(end - start))
+    # two points are at most as far apart as their distances from any center together: that rules most of them out
+    reach = _distances(points, (start + end) / 2)
+    possible = reach + reach.max() > longest * (1.0 + 1e-7)
+    points, reach = points[possible], reach[possible]
+    if len(points) > 1000:
+        try:
+            corners = ConvexHull(points).vertices
+        except QhullError:  # a flat mesh: its hull lies in its own plane
+            centred = points - points.mean(axis=0)
+            corners = ConvexHull(centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T).vertices
+        points, reach = points[corners], reach[corners]
+    for index in np.argsort(-reach):
+        if reach[index] + reach.max() <= longest:
+            break
+        longest = max(longest, float(_distances(points, points[index]).max()))
+    return longest
+
+
+def _distances(points: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(points - point, axis=1))
 
 
 def check_units(mesh: TriangleMesh, units: str, source: str) -> None:

@@ -211,20 +211,25 @@ class Renderer:
 
     def _upload(self, mesh: TriangleMesh) -> _MeshBuffers:
         context, corners = self._context, mesh.faces.reshape(-1)
-        rows = np.zeros((len(corners), 11), np.float32)
-        rows[:, :3] = mesh.vertices[corners]
-        rows[:, 3:6] = corner_normals(mesh).reshape(-1, 3)
+        normals = corner_normals(mesh).reshape(-1, 3)
+        # corners that share their vertex and (nearly) their normal become one vertex of the context
+        keys = corners.astype(np.int64)
+        for axis in range(3):
+            keys = (keys << 13) | np.round((normals[:, axis] + 1.0) * 4095.0).astype(np.int64)
+        _, first, index = np.unique(keys, return_index=True, return_inverse=True)
+        corners = corners[first]
+        vertices = np.ones((len(corners), 11), np.float32)
+        vertices[:, :3] = mesh.vertices[corners]
+        vertices[:, 3:6] = normals[first]
         texture = np.full((1, 1, 3), 255, np.uint8)
         if mesh.texture is not None and mesh.uv is not None:
             texture = mesh.texture
-            rows[:, 6:8] = mesh.uv[corners]
-            rows[:, 8:] = 1.0
+            vertices[:, 6:8] = mesh.uv[corners]
+        elif mesh.vertex_colors is not None:
+            vertices[:, 8:] = mesh.vertex_colors[corners] / np.float32(255)
         else:
-            rows[:, 8:] = (
-                PLAIN_GREY / 255 if mesh.vertex_colors is None else mesh.vertex_colors[corners] / np.float32(255)
-            )
-        vertices, index = np.unique(rows, axis=0, return_inverse=True)
-        vertex_buffer = context.buffer(np.ascontiguousarray(vertices))
+            vertices[:, 8:] = PLAIN_GREY / 255
+        vertex_buffer = context.buffer(vertices)
         index_buffer = context.buffer(index.astype(np.int32))
         picture = context.texture(texture.shape[1::-1], 3, np.ascontiguousarray(texture[::-1]), alignment=1)
         picture.build_mipmaps()
@@ -382,7 +387,7 @@ def _set(program: moderngl.Program, name: str, value: Any) -> None:
 
 
 def _read(target: moderngl.Framebuffer, channels: int, attachment: int, dtype: type) -> NDArray:
-    pixels = np.empty((target.height, target.width, channels), dtype)
+    pixels: NDArray = np.empty((target.height, target.width, channels), dtype)
     kind = "f1" if dtype is np.uint8 else "f4"
     target.read_into(pixels, components=channels, attachment=attachment, dtype=kind)
     return pixels

@@ -123,6 +123,17 @@ def test_the_diameter_is_exact_and_ignores_unused_vertices():
     assert TriangleMesh(points, faces).diameter == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_diameter_of_many_points_far_out_is_exact_and_quick(flat):
+    t = np.linspace(0, 1, 1000)[:, None]
+    a, b, c = np.array([[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]])
+    outline = np.concatenate([a + t * (b - a), b + t * (c - b), c + t * (a - c)])  # half of it is a candidate
+    points = np.concatenate([outline + np.array([0, 0, 0 if flat else z]) for z in np.linspace(0, 0.3, 5)])
+    faces = np.arange(len(points)).reshape(-1, 3)
+    faces[:, 1] = (faces[:, 1] + 700) % len(points)
+    assert TriangleMesh(points, faces).diameter == pytest.approx(1.0 if flat else np.sqrt(1.09), rel=1e-6)
+
+
 def test_scene_transforms_and_materials_are_merged(tmp_path):
     scene = trimesh.Scene()
     scene.add_geometry(textured_quad((255, 0, 0)), transform=trimesh.transformations.translation_matrix([1, 0, 0]))
