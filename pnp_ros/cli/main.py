@@ -15,6 +15,9 @@ COMMANDS = {
     "demo": "run a simulated camera and the estimator as ROS 2 nodes, and measure",
     "train": "train an object from its mesh",
     "run": "estimate poses in a video, a folder of pictures or a picture",
+    "evaluate": "measure accuracy and consistency on a bag, a BOP scene, a video or pictures",
+    "bag": "record, play, inspect, convert bags",
+    "view": "look at a bag's pictures, poses and covariances in rerun",
 }
 
 

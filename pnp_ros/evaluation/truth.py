@@ -63,11 +63,11 @@ def load_truth(source: str, bag: Path | None) -> TruthOf:
         ValueError: if the source is absent, empty, or of another kind.
     """
     if Path(source).is_file():
-        series = PoseSeries()
+        series = PoseSeries(tolerance_ns=_FILE_TOLERANCE_NS)
         for stamp_ns, recorded in read_pose_file(Path(source)).items():
             if recorded.pose is not None and recorded.state == VALID:
                 series.add(stamp_ns, recorded.pose)
-        return lambda frame: _seen(_nearest(series, frame.stamp_ns))
+        return lambda frame: _seen(series.at(frame.stamp_ns))
     if bag is None:
         raise ValueError(f"--truth {source}: no such file, and without a bag there are no topics")
     if source.lower() == "tf" or source.lower().startswith("tf:"):
@@ -82,13 +82,6 @@ def load_truth(source: str, bag: Path | None) -> TruthOf:
 
 def _seen(pose: Pose | None) -> Truth:
     return Truth() if pose is None else Truth(pose, True)
-
-
-def _nearest(series: PoseSeries, stamp_ns: int) -> Pose | None:
-    for shift in (0, -_FILE_TOLERANCE_NS, _FILE_TOLERANCE_NS):
-        if (pose := series.at(stamp_ns + shift)) is not None:
-            return pose
-    return None
 
 
 def _object_truth(reader: BagReader, topic: str) -> TruthOf:

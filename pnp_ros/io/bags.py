@@ -294,7 +294,7 @@ class BagReader:
             BagError: if a topic is absent, a message cannot be rewritten, or the bag is damaged.
         """
         chosen = self._connections(topics)
-        types = self.types
+        types = message_types()
         cache: dict[Any, Any] = {}
         with _explained(self.path):
             for connection, stamp_ns, data in self._reader.messages(connections=chosen):
@@ -306,8 +306,13 @@ class BagReader:
 
     @property
     def types(self) -> Typestore:
-        """The types of :meth:`serialized` messages."""
-        return message_types() if self.is_ros1 else self._reader.typestore
+        """The types of :meth:`serialized` messages, and Jazzy's others."""
+        jazzy = message_types()
+        if self.is_ros1:
+            return jazzy
+        types = get_typestore(Stores.EMPTY)
+        types.register({**jazzy.fielddefs, **self._reader.typestore.fielddefs})
+        return types
 
     def pictures(
         self, image_topic: str | None = None, camera_info_topic: str | None = None, skip_broken: bool = False

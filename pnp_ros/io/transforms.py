@@ -24,12 +24,13 @@ class PoseSeries:
 
     Args:
         longest_gap_ns: neighbours farther apart than this say nothing about the time between them.
+        tolerance_ns: a stamp this near to one of the series is meant to be that one.
     """
 
-    def __init__(self, longest_gap_ns: int = 200_000_000) -> None:
+    def __init__(self, longest_gap_ns: int = 100_000_000, tolerance_ns: int = 0) -> None:
         self._stamps: list[int] = []
         self._poses: dict[int, Pose] = {}
-        self._longest_gap_ns = longest_gap_ns
+        self._longest_gap_ns, self._tolerance_ns = longest_gap_ns, tolerance_ns
 
     def add(self, stamp_ns: int, pose: Pose) -> None:
         """Add a pose; of two with the same stamp the later one counts."""
@@ -45,6 +46,9 @@ class PoseSeries:
         if stamp_ns in self._poses:
             return self._poses[stamp_ns]
         index = bisect.bisect(self._stamps, stamp_ns)
+        for near in self._stamps[max(0, index - 1) : index + 1]:
+            if abs(near - stamp_ns) <= self._tolerance_ns:
+                return self._poses[near]
         if not 0 < index < len(self._stamps):
             return None
         before, after = self._stamps[index - 1], self._stamps[index]

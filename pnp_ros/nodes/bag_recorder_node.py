@@ -5,7 +5,6 @@ It begins when every topic is there, and subscribes as each publisher offers. Me
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from functools import partial
 from typing import Any, cast
@@ -16,7 +15,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from pnp_ros.io.bags import BagWriter, message_types
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import declare
-from pnp_ros.nodes.ros_compat import run
+from pnp_ros.nodes.ros_compat import message_class, run
 
 _LOOK_S, _REPORT_S = 0.1, 10.0
 _DEPTH = 200  # messages of a topic that may wait while the disk is busy
@@ -52,7 +51,7 @@ class BagRecorderNode(Node):
             )
             kind = publishers[0].topic_type
             write = partial(self._write, topic, kind, latched)
-            self.create_subscription(_message_class(kind), topic, write, quality, raw=True)
+            self.create_subscription(message_class(kind), topic, write, quality, raw=True)
         self.get_logger().info(f"recording {len(self._topics)} topics to {self._writer.path}")
 
     def _write(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
@@ -67,13 +66,6 @@ class BagRecorderNode(Node):
         """Finish the bag, without which it has no index."""
         self._writer.close()
         super().destroy_node()
-
-
-def _message_class(kind: str) -> type:
-    """The class of a type such as ``sensor_msgs/msg/Image``."""
-    package, _, name = kind.partition("/msg/")
-    found: type = getattr(importlib.import_module(f"{package}.msg"), name)
-    return found
 
 
 def main(args: list[str] | None = None) -> None:

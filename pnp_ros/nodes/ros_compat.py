@@ -6,6 +6,7 @@ Where ROS comes from wheels, tf2_ros is missing: a plain publisher on ``/tf`` st
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,17 @@ def use_picture_profile() -> None:
     chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"} & os.environ.keys()
     if not chosen:
         os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(resource("config/fastdds.xml"))
+
+
+def message_class(kind: str) -> type:
+    """The class of a type such as ``sensor_msgs/msg/Image``.
+
+    Raises:
+        ImportError, AttributeError: if this system has no such type.
+    """
+    package, _, name = kind.partition("/msg/")
+    found: type = getattr(importlib.import_module(f"{package}.msg"), name)
+    return found
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:

@@ -1,0 +1,213 @@
+"""``pnp-ros bag record|play|info|convert``: what ``ros2 bag`` does, where ROS is not fully installed too."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pnp_ros.evaluation.frames import is_bag, open_bag
+from pnp_ros.io.bags import COMPRESSED_IMAGE, IMAGE, BagWriter, message_types
+from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.io.images import Picture, decode_compressed, decode_raw, read_pictures
+
+_FRAME = "camera_optical_frame"
+_IMAGE, _CAMERA_INFO = "/camera/image_raw", "/camera/camera_info"
+_DEFAULT_TOPICS = (
+    [_IMAGE, _CAMERA_INFO, "/tf", "/tf_static", "/diagnostics"]
+    + [f"/pose_estimator/{topic}" for topic in ("pose", "objects", "correspondences")]
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="record|play|info|convert", required=True)
+    record = actions.add_parser("record", help="record topics until interrupted (needs ROS 2)")
+    record.add_argument("bag", type=Path, help="folder of the new bag")
+    record.add_argument("topics", nargs="*", help=f"default: {' '.join(_DEFAULT_TOPICS)}")
+    _add_storage(record)
+    play = actions.add_parser("play", help="publish a bag's messages (needs ROS 2)")
+    play.add_argument("bag", type=Path, help="bag of ROS 2 or ROS 1")
+    play.add_argument("topics", nargs="*", help="default: all")
+    play.add_argument("--rate", type=float, default=1.0, help="speed (default %(default)s)")
+    play.add_argument(
+        "--clock", type=float, nargs="?", const=100.0, default=0.0, help="publish /clock, HZ times a second"
+    )
+    play.add_argument("--loop", action="store_true", help="begin again at the end")
+    play.add_argument("--wait", type=int, default=0, metavar="N", help="begin when each topic has N subscribers")
+    info = actions.add_parser("info", help="what is in a bag")
+    info.add_argument("bag", type=Path)
+    info.add_argument("--json", action="store_true", help="for programs")
+    convert = actions.add_parser(
+        "convert", help="a bag (also of ROS 1, also cut short), video or pictures to a new bag"
+    )
+    convert.add_argument("input", type=Path)
+    convert.add_argument("bag", type=Path, help="folder of the new bag")
+    convert.add_argument("--topics", nargs="+", help="keep these alone")
+    convert.add_argument("--camera", type=Path, help="camera_info YAML of a video or pictures")
+    convert.add_argument("--rate", type=float, help="pictures a second of a folder; default: the video's own, or 30")
+    convert.add_argument("--max-frames", type=int, help="of a video or pictures")
+    convert.add_argument("--compress", choices=("jpeg", "png"), help="pictures to sensor_msgs/CompressedImage")
+    convert.add_argument("--raw", action="store_true", help="compressed pictures to sensor_msgs/Image")
+    _add_storage(convert)
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="default %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what is asked for.
+
+    Raises:
+        ValueError: if a bag cannot be read or written, or ROS is needed and absent.
+    """
+    actions: dict[str, Callable[[argparse.Namespace], int]] = {
+        "record": _record,
+        "play": _play,
+        "info": _info,
+        "convert": _convert,
+    }
+    return actions[arguments.action](arguments)
+
+
+# --- with ROS ---------------------------------------------------------------------------------------------------------
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    topics = arguments.topics or _DEFAULT_TOPICS
+    parameters = {"output": str(arguments.bag), "topics": topics, "storage": arguments.storage}
+    return _run_node("bag_recorder_node", parameters)
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    with open_bag(arguments.bag) as bag:  # refuse here, before ROS starts
+        if missing := [topic for topic in arguments.topics if topic not in bag.topics]:
+            raise ValueError(f"{arguments.bag}: no topic {', '.join(missing)}")
+    parameters = {"bag": str(arguments.bag), "rate": arguments.rate, "clock": arguments.clock, "loop": arguments.loop}
+    parameters |= {"topics": arguments.topics or [""], "wait_for_subscribers": arguments.wait}
+    return _run_node("bag_player_node", parameters)
+
+
+def _run_node(node: str, parameters: dict[str, object]) -> int:
+    """A node as a process of its own, with this terminal; an interrupt reaches it as well."""
+    if importlib.util.find_spec("rclpy") is None:
+        raise ValueError("this needs ROS 2: source its setup file, or install the extra: pip install 'pnp-ros[ros]'")
+    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    process = subprocess.Popen([sys.executable, "-m", f"pnp_ros.nodes.{node}", "--ros-args", *words])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
+
+
+# --- without ----------------------------------------------------------------------------------------------------------
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    with open_bag(arguments.bag) as bag:
+        first_ns, last_ns = bag.span_ns
+        topics = [{"topic": t, "type": bag.topics[t], "messages": count} for t, count in bag.counts.items()]
+        content = {
+            "path": str(arguments.bag),
+            "ros": 1 if bag.is_ros1 else 2,
+            "start": 1e-9 * first_ns,
+            "seconds": 1e-9 * (last_ns - first_ns),
+            "topics": topics,
+        }
+    if arguments.json:
+        print(json.dumps(content, indent=1))
+        return 0
+    print(f"{content['path']}: ROS {content['ros']}, {content['seconds']:.3f} s from {content['start']:.3f}")
+    width = max(len(str(topic["topic"])) for topic in topics)
+    for topic in topics:
+        print(f"  {topic['topic']:<{width}}  {topic['messages']:>7}  {topic['type']}")
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    if not arguments.input.exists():
+        raise ValueError(f"{arguments.input}: no such bag, video or folder")
+    if arguments.compress and arguments.raw:
+        raise ValueError("--compress, --raw: expected at most one")
+    count = _rewrite(arguments) if is_bag(arguments.input) else _record_pictures(arguments)
+    print(f"{arguments.bag}: {count} messages")
+    return 0
+
+
+def _rewrite(arguments: argparse.Namespace) -> int:
+    count = 0
+    with open_bag(arguments.input) as bag:
+        topics, latched = tuple(arguments.topics or ()), bag.latched()
+        messages = bag.serialized(*topics)
+        total = sum(bag.counts[topic] for topic in topics or bag.topics)
+        with BagWriter(arguments.bag, arguments.storage, bag.types) as writer:
+            for topic, kind, stamp_ns, cdr in tqdm(messages, total=total, unit=" messages"):
+                if (kind == IMAGE and arguments.compress) or (kind == COMPRESSED_IMAGE and arguments.raw):
+                    _write_recoded(writer, topic, kind, cdr, stamp_ns, arguments.compress)
+                else:
+                    writer.write_serialized(topic, kind, cdr, stamp_ns, topic in latched)
+                count += 1
+    return count
+
+
+def _write_recoded(
+    writer: BagWriter, topic: str, kind: str, cdr: memoryview, stamp_ns: int, suffix: str | None
+) -> None:
+    message: Any = writer.types.deserialize_cdr(cdr, kind)
+    header = message.header
+    if suffix:
+        big = bool(message.is_bigendian)
+        rgb = decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
+        fields = {"header": header, "format": suffix, "data": _encoded(rgb, suffix)}
+        writer.write(f"{topic}/compressed", writer.message(COMPRESSED_IMAGE, **fields), stamp_ns)
+        return
+    rgb = decode_compressed(message.data)
+    height, width = rgb.shape[:2]
+    raw = {"height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0, "step": 3 * width}
+    name = topic.removesuffix("/compressed")
+    writer.write(name, writer.message(IMAGE, header=header, data=rgb.reshape(-1), **raw), stamp_ns)
+
+
+def _encoded(rgb: Picture, suffix: str) -> np.ndarray:
+    options = (cv2.IMWRITE_JPEG_QUALITY, 95) if suffix == "jpeg" else ()
+    return cv2.imencode(f".{suffix}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)[1].reshape(-1)
+
+
+def _record_pictures(arguments: argparse.Namespace) -> int:
+    """A video or pictures as if a camera had recorded them: pictures and their CameraInfo."""
+    if arguments.camera is None:
+        raise ValueError(f"{arguments.input}: a video or pictures need --camera with their camera_info YAML")
+    info, count = read_camera_info(arguments.camera), 0
+    with BagWriter(arguments.bag, arguments.storage, message_types()) as writer:
+        for stamp, rgb in tqdm(_limited(arguments), unit=" pictures"):
+            if rgb.shape[:2] != (info.height, info.width):
+                raise ValueError(
+                    f"{arguments.camera}: is for {info.width}x{info.height} pixels, got {rgb.shape[1::-1]}"
+                )
+            stamp_ns = 1_000_000_000 + round(1e9 * stamp)  # a stamp of 0 means: none
+            writer.write_camera_info(_CAMERA_INFO, info, stamp_ns, _FRAME)
+            if arguments.compress:
+                sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+                time = writer.message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+                header = writer.message("std_msgs/msg/Header", stamp=time, frame_id=_FRAME)
+                fields = {"header": header, "format": arguments.compress, "data": _encoded(rgb, arguments.compress)}
+                writer.write(f"{_IMAGE}/compressed", writer.message(COMPRESSED_IMAGE, **fields), stamp_ns)
+            else:
+                writer.write_picture(_IMAGE, rgb, stamp_ns, _FRAME)
+            count += 2
+    return count
+
+
+def _limited(arguments: argparse.Namespace) -> Iterator[tuple[float, Picture]]:
+    return islice(read_pictures(arguments.input, arguments.rate), arguments.max_frames)

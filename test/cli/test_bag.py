@@ -1,0 +1,85 @@
+"""``pnp-ros bag info`` and ``convert``: what goes in comes out, in other forms."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pnp_ros.cli.main import main
+from pnp_ros.io.bags import BagReader
+from pnp_ros.io.camera_info import CameraInfo, write_camera_info
+from pnp_ros.io.images import write_picture
+
+K = (60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0)
+
+
+def bag(*words: Any) -> int:
+    return main(["bag", *map(str, words)])
+
+
+def messages(path: Path) -> list[tuple[str, str, int, bytes]]:
+    with BagReader(path) as reader:
+        return [(topic, kind, stamp, bytes(cdr)) for topic, kind, stamp, cdr in reader.serialized()]
+
+
+def test_info_counts_every_topic(recorded_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bag("info", recorded_run.path, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    counts = {topic["topic"]: topic["messages"] for topic in content["topics"]}
+    assert counts["/camera/image_raw"] == counts["/estimator/objects"] == 60
+    assert counts["/tf"] == 55
+    assert counts["/tf_static"] == 1
+    assert content["ros"] == 2
+    assert content["seconds"] == pytest.approx(59 / 30)
+    assert bag("info", recorded_run.path) == 0
+    assert "sensor_msgs/msg/CameraInfo" in capsys.readouterr().out
+
+
+def test_a_bag_survives_the_way_to_the_other_storage_and_back(recorded_run: Any, tmp_path: Path) -> None:
+    assert bag("convert", recorded_run.path, tmp_path / "a", "--storage", "sqlite3") == 0
+    assert bag("convert", tmp_path / "a", tmp_path / "b") == 0
+    original = messages(recorded_run.path)
+    assert sorted(messages(tmp_path / "b")) == sorted(original)
+    assert {m[:2] for m in original} == {m[:2] for m in messages(tmp_path / "a")}
+    with BagReader(tmp_path / "b") as reader:
+        assert reader.latched() == {"/tf_static"}
+    assert bag("convert", recorded_run.path, tmp_path / "c", "--topics", "/tf") == 0
+    assert {m[0] for m in messages(tmp_path / "c")} == {"/tf"}
+
+
+def test_pictures_become_a_bag_and_change_their_form(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        write_picture(folder / f"{i}.png", np.full((48, 64, 3), (10 * i, 100, 200), np.uint8))
+    write_camera_info(tmp_path / "camera.yaml", CameraInfo(48, 64, "plumb_bob", (0.0,) * 5, K))
+    camera = ("--camera", tmp_path / "camera.yaml", "--rate", 10)
+    assert bag("convert", folder, tmp_path / "png", *camera, "--compress", "png") == 0
+    assert bag("convert", tmp_path / "png", tmp_path / "raw", "--raw") == 0
+    assert bag("convert", tmp_path / "raw", tmp_path / "jpeg", "--compress", "jpeg") == 0
+    topics = {"png": "/camera/image_raw/compressed", "raw": "/camera/image_raw", "jpeg": "/camera/image_raw/compressed"}
+    for name, topic in topics.items():
+        with BagReader(tmp_path / name) as reader:
+            assert reader.topics.keys() == {topic, "/camera/camera_info"}
+            found = list(reader.pictures())
+        assert [p.stamp_ns for p in found] == [1_000_000_000, 1_100_000_000, 1_200_000_000]
+        for i, picture in enumerate(found):
+            assert picture.camera_info is not None
+            assert picture.camera_info.k == K
+            expected = np.array([10 * i, 100, 200])
+            assert np.abs(picture.rgb.astype(int) - expected).max() <= (3 if name == "jpeg" else 0)
+
+
+def test_wrong_input_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_picture(tmp_path / "a.png", np.zeros((48, 64, 3), np.uint8))
+    write_camera_info(tmp_path / "other.yaml", CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, K))
+    for words, message in (
+        (("info", tmp_path / "absent"), "no such bag"),
+        (("convert", tmp_path / "absent", tmp_path / "out"), "no such bag"),
+        (("convert", tmp_path / "a.png", tmp_path / "out"), "--camera"),
+        (("convert", tmp_path / "a.png", tmp_path / "out", "--camera", tmp_path / "other.yaml"), "640x480"),
+    ):
+        assert bag(*words) == 1
+        assert message in capsys.readouterr().err

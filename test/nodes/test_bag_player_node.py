@@ -1,0 +1,75 @@
+"""A bag played by the real process reaches the estimator, every picture once, twice with the same bytes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rosgraph_msgs.msg import Clock
+
+from pnp_ros.io.bags import BagWriter
+from pnp_ros.io.camera_info import CameraInfo
+
+FRAMES, RATE = 12, 10
+K = (300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0)
+START_NS = 1000 * 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "bag"
+    info = CameraInfo(240, 320, "plumb_bob", (0.0,) * 5, K)
+    with BagWriter(path) as writer:
+        for i in range(FRAMES):
+            stamp = START_NS + i * 1_000_000_000 // RATE
+            rgb = np.random.default_rng(i).integers(0, 255, (240, 320, 3), np.uint8)
+            writer.write_camera_info("/camera/camera_info", info, stamp, "camera_optical_frame")
+            writer.write_picture("/camera/image_raw", rgb, stamp, "camera_optical_frame")
+    return path
+
+
+def play(bag: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "pnp_ros.cli.main", "bag", "play", str(bag), *words], text=True)
+
+
+def test_a_bag_played_twice_gives_the_same_bytes(probe: Any, start_estimator: Any, package: Any, bag: Path) -> None:
+    runs, clocks = [], []
+    probe.node.create_subscription(Clock, "/clock", clocks.append, 1000)
+    for _ in range(2):
+        with start_estimator(package.root, use_sim_time=True):
+            probe.wait_until_connected()
+            for name in ("objects", "poses"):
+                probe.received[name].clear()
+            player = play(bag, "--clock", "--wait", "1", "--rate", "2")
+            probe.wait(lambda: len(probe.received["objects"]) == FRAMES, 60.0, "an answer to every picture")
+            assert player.wait(timeout=30.0) == 0
+        runs.append([
+            (m.header.stamp.sec, m.header.stamp.nanosec, o.state, o.pose.pose, o.pose.covariance.tobytes())
+            for m in probe.received["objects"]
+            for o in m.objects
+        ])  # fmt: skip
+    assert runs[0] == runs[1]
+    stamps = [sec * 1_000_000_000 + nanosec for sec, nanosec, *_ in runs[0]]
+    assert stamps == [START_NS + i * 1_000_000_000 // RATE for i in range(FRAMES)]
+    told = [c.clock.sec + 1e-9 * c.clock.nanosec for c in clocks]
+    assert min(told) >= 1000.0 - 0.1
+    assert max(told) == pytest.approx(1000.0 + (FRAMES - 1) / RATE)
+    assert len(told) > 2 * FRAMES
+
+
+def test_a_loop_goes_on_until_it_is_interrupted(probe: Any, bag: Path) -> None:
+    from sensor_msgs.msg import CameraInfo as CameraInfoMsg
+
+    received: list[Any] = []
+    probe.node.create_subscription(CameraInfoMsg, "/camera/camera_info", received.append, 100)
+    player = play(bag, "/camera/camera_info", "--loop", "--rate", "20", "--wait", "1")
+    try:
+        probe.wait(lambda: len(received) > 3 * FRAMES, 60.0, "the third time around")
+    finally:
+        player.send_signal(signal.SIGINT)
+    assert player.wait(timeout=20.0) in (0, 130)
