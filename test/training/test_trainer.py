@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,17 +44,18 @@ def _check_package(out: Path) -> None:
 def test_interrupted_training_goes_on_and_leaves_a_package(mesh_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "thing"
     command = _command(mesh_path, out, "--minutes", "0.4")
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
-    checkpoint = out / "training" / "keypoints.safetensors"
-    detector = out / "training" / "detector.safetensors"
-    deadline = time.monotonic() + 120.0
-    while not detector.is_file() and time.monotonic() < deadline:
-        time.sleep(0.2)  # the detector is done: the keypoint network is next
-    time.sleep(6.0)
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, start_new_session=True, stderr=file)
+    deadline = time.monotonic() + 200.0
+    while not re.search(r"keypoints[^\r]* pictures", log.read_text()):  # the second network has made its first steps
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     process.wait(60.0)
     assert process.returncode == 130
-    assert checkpoint.is_file()
+    assert (out / "training" / "keypoints.safetensors").is_file()
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
     assert "going on from the checkpoints" in finished.stderr
