@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
@@ -37,71 +36,68 @@ def solve(
     """
     if (init is None) != (settings.samples > 0):
         raise ValueError(f"init: expected {'a pose' if init is None else 'None'} with samples = {settings.samples}")
-    points = correspondences.image_points
-    batch = _check(correspondences, camera, init)
-    if points.dtype == torch.float32 and lm_launch.supports(points.device):
-        return _launch(correspondences, camera, init, settings, batch, block)
-    if init is None:
-        init = _single_precision_pose(correspondences, camera, settings)
-        settings = dataclasses.replace(settings, samples=0)
-    result = lm_reference.solve(_flatten(correspondences, camera, init, batch), settings)
-    return PoseEstimate(
-        Pose(result.rotation.reshape(*batch, 3, 3), result.translation.reshape(*batch, 3)),
-        result.covariance.reshape(*batch, 6, 6),
-        result.inlier_weights.reshape(*batch, points.shape[-2]),
-        result.cost.reshape(batch),
-        result.status.reshape(batch),
-    )
+    batch, tensors = _aligned(correspondences, camera, init)
+    if tensors[0].dtype == torch.float32 and lm_launch.supports(tensors[0].device):
+        return _launch(tensors, camera, init is None, settings, batch, block)
+    with torch.no_grad():
+        return _refer(tensors, correspondences, camera, init, settings, batch)
 
 
 def _launch(
+    tensors: list[Tensor],
+    camera: Camera,
+    consensus: bool,
+    settings: LMSettings,
+    batch: torch.Size,
+    block: tuple[int, int] | None,
+) -> PoseEstimate:
+    n, device = tensors[0].shape[-2], tensors[0].device
+    rotation = torch.empty(*batch, 3, 3, device=device)
+    translation = torch.empty(*batch, 3, device=device)
+    covariance = torch.empty(*batch, 6, 6, device=device)
+    inlier_weights = torch.empty(*batch, n, device=device)
+    cost = torch.empty(batch, device=device)
+    status = torch.empty(batch, dtype=torch.int8, device=device)
+    if batch.numel() > 0:
+        *points, intrinsics, distortion = tensors
+        start = [rotation, translation] if consensus else []  # not read
+        buffers = [*points, *start, intrinsics, distortion]
+        buffers += [rotation, translation, covariance, inlier_weights, cost, status]
+        shape = (batch.numel(), n, camera.model, intrinsics.ndim > 1, distortion.shape[-1])
+        lm_launch.launches.get(device, *shape, block)(buffers, settings, camera.width * camera.height)
+    return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status)
+
+
+def _refer(
+    tensors: list[Tensor],
     correspondences: Correspondences,
     camera: Camera,
     init: Pose | None,
     settings: LMSettings,
     batch: torch.Size,
-    block: tuple[int, int] | None,
 ) -> PoseEstimate:
-    points = correspondences.image_points
-    n, count, device = points.shape[-2], math.prod(batch), points.device
-
-    def full(tensor: Tensor, tail: int) -> Tensor:
-        shape = tensor.shape
-        if shape[: len(shape) - tail] != batch:
-            tensor = tensor.expand(*batch, *shape[len(shape) - tail :])
-        return tensor.contiguous()
-
-    per_problem = camera.intrinsics.ndim > 1 or camera.distortion.ndim > 1
-    rotation = torch.empty(*batch, 3, 3, device=device)
-    translation = torch.empty(*batch, 3, device=device)
-    estimate = PoseEstimate(
-        Pose(rotation, translation),
-        torch.empty(*batch, 6, 6, device=device),
-        torch.empty(*batch, n, device=device),
-        torch.empty(batch, device=device),
-        torch.empty(batch, dtype=torch.int8, device=device),
+    *points, intrinsics, distortion = tensors
+    if intrinsics.ndim > 1:
+        intrinsics, distortion = _flat(intrinsics, batch), _flat(distortion, batch)
+    image_points, object_points, weights, *start = (_flat(tensor, batch) for tensor in points)
+    if init is None:
+        init = _single_precision_pose(correspondences, camera, settings)
+        settings = dataclasses.replace(settings, samples=0)
+        start = [_flat(init.rotation, batch), _flat(init.translation, batch)]
+    camera = dataclasses.replace(camera, intrinsics=intrinsics, distortion=distortion)
+    result = lm_reference.solve(LMProblem(image_points, object_points, weights, camera, *start), settings)
+    return PoseEstimate(
+        Pose(result.rotation.reshape(*batch, 3, 3), result.translation.reshape(*batch, 3)),
+        result.covariance.reshape(*batch, 6, 6),
+        result.inlier_weights.reshape(*batch, image_points.shape[-2]),
+        result.cost.reshape(batch),
+        result.status.reshape(batch),
     )
-    if count == 0:
-        return estimate
-    tensors = (
-        full(points, 2),
-        full(correspondences.object_points, 2),
-        full(correspondences.weights, 2),
-        rotation if init is None else full(init.rotation, 2),
-        translation if init is None else full(init.translation, 1),
-        full(camera.intrinsics, 1) if per_problem else camera.intrinsics.contiguous(),
-        full(camera.distortion, 1) if per_problem else camera.distortion.contiguous(),
-        rotation,
-        translation,
-        estimate.covariance,
-        estimate.inlier_weights,
-        estimate.cost,
-        estimate.status,
-    )
-    coefficients = camera.distortion.shape[-1]
-    launch = lm_launch.launches.get(device, count, n, camera.model, per_problem, coefficients, block)
-    launch(tensors, settings, camera.width * camera.height)
-    return estimate
+
+
+def _flat(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """(B, ...) of a tensor whose leading dimensions are those of the batch."""
+    return tensor.reshape(batch.numel(), *tensor.shape[len(batch) :])
 
 
 def _single_precision_pose(correspondences: Correspondences, camera: Camera, settings: LMSettings) -> Pose:
@@ -113,52 +109,36 @@ def _single_precision_pose(correspondences: Correspondences, camera: Camera, set
     return Pose(pose.rotation.to(like), pose.translation.to(like))
 
 
-def _check(correspondences: Correspondences, camera: Camera, init: Pose | None) -> torch.Size:
-    """The batch's shape, if all fields agree."""
+def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None) -> tuple[torch.Size, list[Tensor]]:
+    """The batch's shape, and all inputs with it, contiguous; intrinsics and distortion without, if they are shared."""
     points = correspondences.image_points
-    fields = [
-        ("image_points", points, 2),
-        ("object_points", correspondences.object_points, 2),
-        ("weights", correspondences.weights, 2),
-        ("camera.intrinsics", camera.intrinsics, 1),
-        ("camera.distortion", camera.distortion, 1),
-    ]
+    tensors = [points, correspondences.object_points, correspondences.weights]
+    tails = [2, 2, 2, 1, 1]
     if init is not None:
-        fields += [("init.rotation", init.rotation, 2), ("init.translation", init.translation, 1)]
-    dtype, device = points.dtype, points.device
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
-    batch = points.shape[:-2]
-    agree = True
-    for name, tensor, tail in fields:
+        tensors += [init.rotation, init.translation]
+        tails = [2, 2, 2, 2, 1, 1, 1]
+    shared = camera.intrinsics.ndim == camera.distortion.ndim == 1
+    tensors += [camera.intrinsics, camera.distortion]
+    dtype, device, batch = points.dtype, points.device, points.shape[:-2]
+    for i, tensor in enumerate(tensors):
         if tensor.dtype != dtype or tensor.device != device:
             raise ValueError(
-                f"{name}: expected {dtype} on {device} like image_points, got {tensor.dtype} on {tensor.device}"
+                f"{_name(i, tensors)}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}"
             )
-        agree = agree and (tensor.ndim == tail or tensor.shape[:-tail] == batch)
-    if agree and all(len(batch) == 0 or tensor.ndim > tail for _, tensor, tail in fields[:3] + fields[5:]):
-        return batch
-    try:
-        return torch.broadcast_shapes(*(tensor.shape[:-tail] for _, tensor, tail in fields))
-    except RuntimeError as error:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor, _ in fields)
-        raise ValueError(f"batch dimensions do not agree: {shapes}") from error
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
+    each = len(tensors) - 2 if shared else len(tensors)
+    if any(tensor.shape[:-tail] != batch for tensor, tail in zip(tensors[:each], tails)):
+        try:
+            batch = torch.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails)))
+        except RuntimeError as error:
+            shapes = ", ".join(f"{_name(i, tensors)} {tuple(tensor.shape)}" for i, tensor in enumerate(tensors))
+            raise ValueError(f"batch dimensions do not agree: {shapes}") from error
+        for i in range(each):
+            tensors[i] = tensors[i].expand(*batch, *tensors[i].shape[-tails[i] :])
+    return batch, [tensor.contiguous() for tensor in tensors]
 
 
-def _flatten(correspondences: Correspondences, camera: Camera, init: Pose, batch: torch.Size) -> LMProblem:
-    def flat(tensor: Tensor, tail: int) -> Tensor:
-        shape = tensor.shape[-tail:]
-        return tensor.expand(*batch, *shape).reshape(math.prod(batch), *shape)
-
-    if camera.intrinsics.ndim > 1 or camera.distortion.ndim > 1:
-        camera = dataclasses.replace(
-            camera, intrinsics=flat(camera.intrinsics, 1), distortion=flat(camera.distortion, 1)
-        )
-    return LMProblem(
-        flat(correspondences.image_points, 2),
-        flat(correspondences.object_points, 2),
-        flat(correspondences.weights, 2),
-        camera,
-        flat(init.rotation, 2),
-        flat(init.translation, 1),
-    )
+def _name(index: int, tensors: list[Tensor]) -> str:
+    start = ["init.rotation", "init.translation"] if len(tensors) == 7 else []
+    return ["image_points", "object_points", "weights", *start, "camera.intrinsics", "camera.distortion"][index]

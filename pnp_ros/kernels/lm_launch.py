@@ -6,7 +6,9 @@ arguments, on torch's own memory. Launches are kept apart for each thread, so so
 
 from __future__ import annotations
 
+import ctypes.util
 import functools
+import os
 import threading
 from collections.abc import Sequence
 
@@ -26,13 +28,24 @@ WIDTH_CUDA, LANES_CUDA = 1, 32
 
 @functools.cache
 def initialise() -> None:
-    """Start Warp quietly: no banner, and no warning where there is no CUDA driver."""
-    level = wp.config.log_level
-    wp.config.log_level = wp.LOG_ERROR
-    wp.init()
-    wp.config.log_level = wp.LOG_WARNING if level == wp.LOG_INFO else level
+    """Start Warp without its banner, and without its warning that a machine without a GPU has no driver for one."""
+    if wp.config.log_level == wp.LOG_INFO:
+        wp.config.log_level = wp.LOG_WARNING
+    if ctypes.util.find_library("cuda") is not None:
+        wp.init()
+        return
+    # The library writes the warning to the file descriptor itself.
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        wp.init()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
+@functools.cache
 def supports(device: torch.device) -> bool:
     """Whether Warp runs kernels on a torch device."""
     if device.type == "cpu":

@@ -35,8 +35,8 @@ class LMSettings:
     kind: RobustKind = RobustKind.GAUSSIAN
     scale: float = 1.0
     anneal_from: float = 1.0
-    max_iterations: int = 30
-    tolerance: float = 1e-3
+    max_iterations: int = 50
+    tolerance: float = 5e-3
     samples: int = 0
 
 

@@ -110,6 +110,8 @@ def normal_equations(
     total = vec_sums(0.0)
     for n in range(NUM_SUMS):
         total[n] = wp.dot(sums[n], type(sums[n])(1.0))
+    total[COST] = 0.5 * total[COST]
+    total[NEXT_COST] = 0.5 * total[NEXT_COST]
     return add_up(group, total)
 
 

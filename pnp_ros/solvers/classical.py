@@ -31,6 +31,7 @@ MIN_POINTS = {"sqpnp": 3, "epnp": 4, "iterative": 6, "ransac": 4, "magsac": 4, "
 INLIER_SIGMAS = 3.0
 
 
+@torch.no_grad()
 def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tuple[Pose, Tensor]:
     """A pose for each problem by the named method, and whether it found one.
 

@@ -20,7 +20,7 @@ def refine(
     loss: RobustLoss,
     *,
     anneal: bool = True,
-    max_iterations: int = 30,
+    max_iterations: int = 50,
     tolerance: float | None = None,
     samples: int = 3000,
 ) -> PoseEstimate:
@@ -38,7 +38,7 @@ def refine(
         loss: robust loss.
         anneal: False if ``init`` is known to lie in the basin of ``loss`` itself.
         max_iterations: steps tried in one minimisation.
-        tolerance: in standard deviations of the pose; None is 1e-3 for float32 and 1e-7 for float64.
+        tolerance: in standard deviations of the pose; None is 5e-3 for float32 and 1e-7 for float64.
         samples: drawn at most, where ``init`` is None.
     """
     double = correspondences.image_points.dtype == torch.float64
@@ -55,7 +55,7 @@ def _settings(
     """Cached, because the kernel's launch takes settings anew only when they are another object."""
     anneal_from = loss.schedule_from if anneal else loss.scale
     if tolerance is None:
-        tolerance = 1e-7 if double else 1e-3
+        tolerance = 1e-7 if double else 5e-3
     return LMSettings(loss.kind, loss.scale, anneal_from, max_iterations, tolerance, samples)
 
 

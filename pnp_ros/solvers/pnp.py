@@ -51,14 +51,13 @@ def solve_pnp(
         raise ValueError(f'differentiate: expected "none" or "implicit", got {differentiate!r}')
     if loss is None:
         loss = GemanMcClure() if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else Gaussian()
-    with torch.no_grad():
-        if solver == "lm":
-            estimate = _solve_lm(correspondences, camera, init, loss, options)
-        else:
-            pose, found = _initial_pose("solver", solver, correspondences, camera)
-            estimate = levenberg_marquardt.evaluate(correspondences, camera, pose, loss)
-            status = torch.where(estimate.usable, int(SolveStatus.CONVERGED), estimate.status)
-            estimate = _degenerate_unless(found, dataclasses.replace(estimate, status=status.to(torch.int8)))
+    if solver == "lm":
+        estimate = _solve_lm(correspondences, camera, init, loss, options)
+    else:
+        pose, found = _initial_pose("solver", solver, correspondences, camera)
+        estimate = levenberg_marquardt.evaluate(correspondences, camera, pose, loss)
+        status = torch.where(estimate.usable, int(SolveStatus.CONVERGED), estimate.status)
+        estimate = _degenerate_unless(found, dataclasses.replace(estimate, status=status.to(torch.int8)))
     if differentiate == "implicit":
         from pnp_ros.solvers.bpnp import implicit_pose
 
