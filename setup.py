@@ -6,6 +6,7 @@ ROS) the wheel carries messages and nodes' executables; elsewhere it is the libr
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+SOURCES = ("CMakeLists.txt", "package.xml", "cmake", "msg", "config", "launch")
+
 
 class BuildMessages(build_ext):
     """Runs cmake on the package and puts what it installs into the wheel."""
@@ -22,12 +25,18 @@ class BuildMessages(build_ext):
     def run(self) -> None:
         if self.editable_mode:  # the messages go straight into the environment: see the Makefile
             return
-        prefix = Path(self.build_temp).resolve() / "prefix"
-        build = Path(self.build_temp).resolve() / "cmake"
+        scratch = Path(self.build_temp).resolve()
+        source, build, prefix = scratch / "source", scratch / "cmake", scratch / "prefix"
+        shutil.rmtree(scratch, ignore_errors=True)
+        source.mkdir(parents=True)  # not the checkout: cmake refuses an environment that lies inside the source
+        for part in map(Path, SOURCES):
+            (shutil.copytree if part.is_dir() else shutil.copy)(part, source / part)
         options = [f"-DCMAKE_INSTALL_PREFIX={prefix}", f"-DCMAKE_PREFIX_PATH={sys.prefix}", "-DBUILD_TESTING=OFF"]
         options += [f"-DPython3_EXECUTABLE={sys.executable}", "-DPNP_ROS_MESSAGES_ONLY=ON"]
-        subprocess.run(["cmake", "-S", str(Path(__file__).parent), "-B", str(build), *options], check=True)
-        subprocess.run(["cmake", "--build", str(build), "--target", "install", "--parallel"], check=True)
+        found = os.pathsep.join(filter(None, [sys.prefix, os.environ.get("AMENT_PREFIX_PATH")]))
+        environment = os.environ | {"AMENT_PREFIX_PATH": found}
+        for command in (["-S", source, "-B", build, *options], ["--build", build, "--target", "install", "--parallel"]):
+            subprocess.run(["cmake", *map(str, command)], check=True, env=environment)
 
         (package,) = prefix.glob("lib/python*/site-packages/pnp_ros")
         shutil.copytree(package, Path(self.build_lib) / "pnp_ros", dirs_exist_ok=True)
