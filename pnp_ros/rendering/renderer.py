@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Item = tuple[int, Pose | Tensor | NDArray]
 MAX_ITEMS = 255  # a pixel's item is stored in a byte
+_KEPT_TARGETS = 8  # framebuffers, one for each size
 
 _VERTEX_SHADER = """
 #version 330
@@ -302,6 +303,10 @@ class Renderer:
     def _target(self, size: tuple[int, int], kind: str) -> moderngl.Framebuffer:
         key = (*size, kind)
         if key not in self._targets:
+            if len(self._targets) == _KEPT_TARGETS:
+                oldest: Any = self._targets.pop(next(iter(self._targets)))
+                for part in (*oldest.color_attachments, oldest.depth_attachment, oldest):
+                    part.release()
             context = self._context
             pixels = [context.renderbuffer(size, 4)]
             if kind == "geometry":
@@ -312,6 +317,7 @@ class Renderer:
     def _lens(self, camera: Camera) -> LensWarp:
         key = (camera.model, *camera.intrinsics.tolist(), *camera.distortion.tolist(), camera.width, camera.height)
         if key not in self._lenses:
+            self._lenses.clear()  # one camera at a time; its maps are as large as pictures
             self._lenses[key] = LensWarp(camera)
         return self._lenses[key]
 

@@ -102,9 +102,7 @@ class TrainingSampler:
         config, size = self._config, self._config.crop_size
         stock = self._draw_objects(batch)
         angle = self._uniform(batch, low=-self._roll_jitter, high=self._roll_jitter)
-        one, origin = torch.ones_like(angle), self._like.new_zeros(batch, 2)
-        low, high = self._extent(stock["outline"], placement(origin, one, angle, origin))
-        side = config.crop_margin * (high - low).amax(-1) * self._log_uniform(config.crop_scale, batch)
+        side = config.crop_margin * self._length(stock["outline"], angle) * self._log_uniform(config.crop_scale, batch)
         center = (size - 1) / 2 + config.crop_shift * size * self._uniform(batch, 2, low=-1.0)
         placed = self._place(stock["outline"], center, size / side, angle)
         present = self._uniform(batch) >= config.negatives
@@ -123,11 +121,9 @@ class TrainingSampler:
         config, (width, height) = self._config, self._config.frame_size
         stock = self._draw_objects(batch)
         angle = self._uniform(batch, low=-self._roll_jitter, high=self._roll_jitter)
-        one, origin = torch.ones_like(angle), self._like.new_zeros(batch, 2)
-        low, high = self._extent(stock["outline"], placement(origin, one, angle, origin))
         length = self._log_uniform(config.frame_object_size, batch)
         center = self._uniform(batch, 2) * self._like.new_tensor([width - 1, height - 1])
-        placed = self._place(stock["outline"], center, length / (high - low).amax(-1), angle)
+        placed = self._place(stock["outline"], center, length / self._length(stock["outline"], angle), angle)
         present = self._uniform(batch) >= config.negatives
         layer = warp(stock["rgba"], placed, height, width) * present[:, None, None, None]
         other_size = length * self._log_uniform((0.4, 2.0), batch)
@@ -223,6 +219,12 @@ class TrainingSampler:
         low, high = self._extent(outline, placed)
         correction = center - (low + high) / 2
         return torch.cat([placed[..., :2], placed[..., 2:] + correction[..., None]], dim=-1)
+
+    def _length(self, outline: Tensor, angle: Tensor) -> Tensor:
+        """(B,) longer side of the turned outline's box."""
+        origin = outline.new_zeros(len(outline), 2)
+        low, high = self._extent(outline, placement(origin, torch.ones_like(angle), angle, origin))
+        return (high - low).amax(-1)
 
     @staticmethod
     def _extent(outline: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:

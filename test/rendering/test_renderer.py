@@ -188,6 +188,18 @@ def test_two_renderers_and_freed_meshes_do_not_disturb_each_other(renderer, sphe
     np.testing.assert_array_equal(renderer.render([(sphere, pose())], CAMERA).rgb, expected)
 
 
+def test_many_picture_sizes_and_lenses_in_turn(renderer, sphere):
+    expected = renderer.render([(sphere, pose())], CAMERA)
+    for size in range(20, 40):
+        camera = Camera.pinhole(size * 2.0, size * 2.0, size / 2, size / 2, size, size)
+        rendering = renderer.render([(sphere, pose())], camera)
+        assert rendering.rgb.shape == (size, size, 3)
+        assert (rendering.mask == 1).mean() == pytest.approx(0.2, abs=0.05)
+    again = renderer.render([(sphere, pose())], CAMERA)
+    np.testing.assert_array_equal(again.rgb, expected.rgb)
+    np.testing.assert_array_equal(again.object_coordinates, expected.object_coordinates)
+
+
 def test_wrong_arguments_are_named(renderer, sphere):
     with pytest.raises(ValueError, match="items: expected a finite 4x4"):
         renderer.render([(sphere, np.eye(3))], CAMERA)
