@@ -19,7 +19,7 @@ from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, rec
 from pnp_ros.evaluation.frame_errors import Column, FrameRecord, frame_errors, worst_first
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.html_report import headline, write_html
-from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet, write_caption
+from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet
 from pnp_ros.evaluation.plots import plots
 from pnp_ros.evaluation.report import figure_rows, summarise, table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
@@ -160,8 +160,10 @@ def _sheet(
                 drawn = overlay.draw(drawn, record.truth, frame.camera, _TRUTH_COLOUR, axes=False)
             if record.estimate is not None:
                 drawn = overlay.draw(drawn, record.estimate, frame.camera, GREEN if record.is_valid else ORANGE)
-            cells[index] = write_caption(drawn, _caption(index, record, errors, metric))
-    return caption, contact_sheet([cells[index] for index in chosen if index in cells])
+            cells[index] = drawn
+    shown = [index for index in chosen if index in cells]  # a bag that is still being written may have changed
+    captions = [_caption(index, records[index], errors, metric) for index in shown]
+    return caption, contact_sheet([cells[index] for index in shown], captions=captions)
 
 
 def _caption(index: int, record: FrameRecord, errors: Mapping[str, Column], metric: str) -> str:

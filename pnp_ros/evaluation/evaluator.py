@@ -175,7 +175,7 @@ def time_warnings(stamps_ns: list[int]) -> list[str]:
         median = float(np.median(forward))
         if (gaps := np.flatnonzero(steps > _GAP * median)).size:
             found.append(
-                f"{len(gaps)} gaps of more than {_GAP:.0f} intervals, "
+                f"{len(gaps)} times more than {_GAP:.0f} intervals pass between pictures, "
                 f"first {1e-9 * steps[gaps[0]]:.3f} s at picture {gaps[0] + 1}"
             )
     return found

@@ -86,11 +86,10 @@ def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameRec
     if (errors["visible"] > 0).any() and not (errors["visible"] > 0).all():
         absent = errors["visible"] == 0
         axes.plot(errors["time"][absent], np.full(absent.sum(), -0.7), "|", ms=6, color="black", rasterized=True)
-        names = ["(not visible)", *names]
-        axes.set_yticks([-0.7, *range(len(names) - 1)], names)
+        axes.set_yticks([-0.7, *range(len(names))], ["(not visible)", *names])
     else:
         axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-1.2, len(names))
+    axes.set_ylim(-1.2, len(names) - 0.4)
     axes.set_xlabel("time, s")
     return True
 

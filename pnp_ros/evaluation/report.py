@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ def summarise(
         errors: of :func:`frame_errors`, where they are already at hand.
     """
     errors = errors if errors is not None else frame_errors(records, points, diameter, symmetries)
+    states = Counter(r.state for r in records)
     judged = np.array([r.is_visible and r.truth is not None for r in records], bool)
     scored = judged & (errors["valid"] > 0)
     symmetric = symmetries is not None and len(symmetries) > 1
@@ -48,7 +50,8 @@ def summarise(
         "frames": {
             "total": len(records),
             "visible": int((errors["visible"] > 0).sum()),
-            **{state: sum(r.state == state for r in records) for state in (VALID, "uncertain", "lost")},
+            **{state: states[state] for state in (VALID, "uncertain", "lost")},
+            **{state: count for state, count in states.items() if state not in (VALID, "uncertain", "lost")},
         },
         "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _picture_width(records)),
         "consistency": _consistency(errors["nees"][scored & _has_covariance(records)]),

@@ -19,12 +19,16 @@ class FrameCounts:
         paired: of those, the ones whose CameraInfo arrived too.
         dropped: paired, but overtaken by a newer picture before their turn.
         unpaired: given up without a CameraInfo of the same stamp.
+        taken: handed out to be processed; what was received and is in no other count still waits.
+        lost: pictures and CameraInfos that the middleware says did not arrive.
     """
 
     received: int = 0
     paired: int = 0
     dropped: int = 0
     unpaired: int = 0
+    taken: int = 0
+    lost: int = 0
 
 
 class FrameQueue:
@@ -64,7 +68,10 @@ class FrameQueue:
         """Wait for the next (picture, info); None once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._closed)
-            return None if self._closed else self._ready.popleft()
+            if self._closed:
+                return None
+            self.counts.taken += 1
+            return self._ready.popleft()
 
     def close(self) -> None:
         """Drop what waits and let :meth:`get` return None."""

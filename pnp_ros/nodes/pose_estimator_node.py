@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -153,7 +154,12 @@ class PoseEstimatorNode(LifecycleNode):
         ):
             options = QoSOverridingOptions.with_default_policies()
             quality = lossless if keep_all else qos_profile_sensor_data
-            self._inputs.append(self.create_subscription(kind, name, put, quality, qos_overriding_options=options))
+            events = SubscriptionEventCallbacks(message_lost=self._on_message_lost)
+            self._inputs.append(
+                self.create_subscription(
+                    kind, name, put, quality, qos_overriding_options=options, event_callbacks=events
+                )
+            )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the picture in hand."""
@@ -195,6 +201,9 @@ class PoseEstimatorNode(LifecycleNode):
 
     def _on_info(self, message: CameraInfo) -> None:
         self._frames.put_info(conversions.nanoseconds(message.header.stamp), message)
+
+    def _on_message_lost(self, status: Any) -> None:
+        self._frames.counts.lost += status.total_count_change
 
     def _work(self) -> None:
         while (frame := self._frames.get()) is not None:
@@ -278,8 +287,10 @@ class PoseEstimatorNode(LifecycleNode):
         counts = self._frames.counts
         figures = {
             "pictures received": counts.received,
+            "pictures taken up": counts.taken,
             "pictures dropped for newer ones": counts.dropped,
             "pictures without CameraInfo": counts.unpaired,
+            "messages lost on the way": counts.lost,
         }
         state = self._state if self._enabled or self._state != "active" else "disabled"
         if counts.received and not counts.paired:

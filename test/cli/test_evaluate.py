@@ -22,6 +22,7 @@ from pnp_ros.io.bop import read_bop_results
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_picture
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.estimator import PoseEstimator
 
 K = (150.0, 0.0, 80.0, 0.0, 150.0, 60.0, 0.0, 0.0, 1.0)
 INFO = CameraInfo(120, 160, "plumb_bob", (0.0,) * 5, K)
@@ -217,15 +218,28 @@ def test_a_bag_without_camera_info_needs_a_camera(
     assert content["frames"]["valid"] == 5
 
 
-def test_jumping_time_is_said(package: ObjectPackage, tmp_path: Path) -> None:
+def test_jumping_time_is_said_and_the_estimator_begins_anew(
+    package: ObjectPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with BagWriter(tmp_path / "bag") as writer:
         for i, seconds in enumerate((10.0, 10.1, 10.2, 10.2, 10.3, 5.0, 5.1, 5.2, 9.9)):
-            stamp = round(seconds * SECOND)
-            writer.write_camera_info("/camera/camera_info", INFO, stamp, "camera")
-            writer.write_picture("/camera/image_raw", np.full((120, 160, 3), i, np.uint8), stamp, "camera")
+            recorded = (20 + i) * SECOND
+            sec, nanosec = divmod(round(seconds * SECOND), SECOND)
+            stamp = writer.message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+            header = writer.message("std_msgs/msg/Header", stamp=stamp, frame_id="camera")
+            fields = {"height": 120, "width": 160, "encoding": "mono8", "is_bigendian": 0, "step": 160}
+            image = writer.message("sensor_msgs/msg/Image", header=header, data=np.zeros(19200, np.uint8), **fields)
+            writer.write("/camera/image_raw", image, recorded)
+            writer.write_camera_info("/camera/camera_info", INFO, recorded, "camera")
+    resets: list[None] = []
+    monkeypatch.setattr(PoseEstimator, "reset", lambda self: resets.append(None))
     content = evaluate(tmp_path / "out", tmp_path / "bag", "--object", package.root, "--no-overlap")
     assert content["frames"]["total"] == 9
-    assert not content["warnings"] or "gap" in " ".join(content["warnings"])  # the bag sorts by time of recording
+    said = "; ".join(content["warnings"])
+    for part in ("jumps back 1 times, first by 5.300 s at picture 5", "1 pictures have the stamp", "first 4.700 s"):
+        assert part in said
+    assert len(resets) == 1
+    assert said.split("; ")[0] in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_wrong_input_is_one_clear_line(

@@ -33,8 +33,10 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def play(bag: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "pnp_ros.cli.main", "bag", "play", str(bag), *words], text=True)
+def play(bag: Path, **parameters: str) -> subprocess.Popen[str]:
+    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    command = [sys.executable, "-m", "pnp_ros.nodes.bag_player_node", "--ros-args", "-p", f"bag:={bag}"]
+    return subprocess.Popen([*command, "-p", "wait_for_subscribers:=1", *words], text=True)
 
 
 def test_a_bag_played_twice_gives_the_same_bytes(probe: Any, start_estimator: Any, package: Any, bag: Path) -> None:
@@ -42,11 +44,12 @@ def test_a_bag_played_twice_gives_the_same_bytes(probe: Any, start_estimator: An
     probe.node.create_subscription(Clock, "/clock", clocks.append, 1000)
     for _ in range(2):
         with start_estimator(package.root, use_sim_time=True):
-            probe.wait_until_connected()
+            # not for its diagnostics: without a /clock its timers stand still
+            probe.wait(lambda: probe.node.count_publishers("/pose_estimator/objects"), 60.0, "its publishers")
             for name in ("objects", "poses"):
                 probe.received[name].clear()
-            player = play(bag, "--clock", "--wait", "1", "--rate", "2")
-            probe.wait(lambda: len(probe.received["objects"]) == FRAMES, 60.0, "an answer to every picture")
+            player = play(bag, clock="100.0", rate="2.0")
+            probe.wait(lambda: len(probe.received["objects"]) == FRAMES, 120.0, "an answer to every picture")
             assert player.wait(timeout=30.0) == 0
         runs.append([
             (m.header.stamp.sec, m.header.stamp.nanosec, o.state, o.pose.pose, o.pose.covariance.tobytes())
@@ -67,9 +70,9 @@ def test_a_loop_goes_on_until_it_is_interrupted(probe: Any, bag: Path) -> None:
 
     received: list[Any] = []
     probe.node.create_subscription(CameraInfoMsg, "/camera/camera_info", received.append, 100)
-    player = play(bag, "/camera/camera_info", "--loop", "--rate", "20", "--wait", "1")
+    player = play(bag, topics="[/camera/camera_info]", loop="true", rate="20.0")
     try:
-        probe.wait(lambda: len(received) > 3 * FRAMES, 60.0, "the third time around")
+        probe.wait(lambda: len(received) > 3 * FRAMES, 120.0, "the third time around")
     finally:
         player.send_signal(signal.SIGINT)
     assert player.wait(timeout=20.0) in (0, 130)

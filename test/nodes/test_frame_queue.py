@@ -21,6 +21,7 @@ def test_newest_first_drops_and_counts() -> None:
         queue.put_image(stamp, stamp)
     assert queue.get() == (4, 4)
     assert (queue.counts.received, queue.counts.dropped) == (5, 4)
+    assert queue.counts.received == queue.counts.taken + queue.counts.dropped
 
 
 def test_pictures_without_info_are_counted_once_given_up() -> None:
