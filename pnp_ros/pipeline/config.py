@@ -19,10 +19,13 @@ class EstimatorConfig:
         min_inliers: fewer inlier keypoints: lost.
         valid_inliers: smallest share of inlier keypoints of a valid pose, 0 to 1.
         max_chi_square: largest reduced chi-square of a valid pose's inliers.
+        max_keypoint_sigma: largest median standard deviation of a valid pose's keypoints, as a share of the object's
+            projected diameter.
         max_rotation_sigma: largest standard deviation about the worst axis of a valid pose, radians.
         max_translation_sigma: the same of the position, as a share of the distance.
         min_distance, max_distance: plausible distance from the camera, in diameters of the object.
-        recrop_shift: a tracked object that moved by more than this share of the crop is looked at a second time.
+        settled: a crop whose window differs from the one its pose asks for by at most this share is the right one.
+        max_passes: crops per candidate until the pose settles.
         robust_scale: scale of the robust loss, in standard deviations.
         track: follow the last pose; off, every picture is searched anew.
 
@@ -37,11 +40,13 @@ class EstimatorConfig:
     min_inliers: int = 5
     valid_inliers: float = 0.5
     max_chi_square: float = 4.0
-    max_rotation_sigma: float = 0.2
-    max_translation_sigma: float = 0.1
+    max_keypoint_sigma: float = 0.025
+    max_rotation_sigma: float = 0.08
+    max_translation_sigma: float = 0.05
     min_distance: float = 0.6
     max_distance: float = 100.0
-    recrop_shift: float = 0.1
+    settled: float = 0.06
+    max_passes: int = 4
     robust_scale: float = 2.0
     track: bool = True
 
@@ -50,14 +55,23 @@ class EstimatorConfig:
             value = getattr(self, field.name)
             if not isinstance(value, bool) and not (isinstance(value, (int, float)) and math.isfinite(value)):
                 raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
-        for name in ("detector_threshold", "lost_presence", "valid_presence", "valid_inliers", "recrop_shift"):
+        for name in ("detector_threshold", "lost_presence", "valid_presence", "valid_inliers", "settled"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
-        for name in ("max_chi_square", "max_rotation_sigma", "max_translation_sigma", "min_distance", "robust_scale"):
+        for name in (
+            "max_chi_square",
+            "max_keypoint_sigma",
+            "max_rotation_sigma",
+            "max_translation_sigma",
+            "min_distance",
+        ):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if self.max_candidates < 1:
-            raise ValueError(f"max_candidates: expected at least 1, got {self.max_candidates}")
+        if not self.robust_scale > 0.0:
+            raise ValueError(f"robust_scale: expected more than 0, got {self.robust_scale}")
+        for name in ("max_candidates", "max_passes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.min_inliers < 4:
             raise ValueError(f"min_inliers: expected at least 4, got {self.min_inliers}")
         if not self.max_distance > self.min_distance:

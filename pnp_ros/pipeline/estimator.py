@@ -18,7 +18,7 @@ from pnp_ros.detection.detector import Detection, image_tensor
 from pnp_ros.networks.keypoint_network import KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import ObjectState, Verdict, judge
+from pnp_ros.pipeline.gates import ObjectState, judge
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.pipeline.tracking import Track
 from pnp_ros.solvers.pnp import solve_pnp
@@ -140,36 +140,52 @@ class PoseEstimator:
         return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, None, score, reason)
 
     def _look(self, image: np.ndarray, camera: Camera, box: Box) -> ObjectEstimate:
-        """Two passes: the crop around the box gives a pose, the crop around that pose a better one."""
+        """Start from a box."""
         config = self._network.config
         try:
             with self._timed("crop"):
                 crop = crop_from_box(image, camera, box, config.crop_size, config.crop_margin)
         except CropError as error:
-            return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, 0.0, str(error))
-        first = self._solve(crop, camera, None, box)
-        return self._look_again(image, camera, first)
+            return self._lost(str(error), box)
+        return self._settle(image, camera, crop, None)
 
-    def _look_again(self, image: np.ndarray, camera: Camera, first: ObjectEstimate) -> ObjectEstimate:
-        if first.estimate is None:
-            return first
-        second = self._follow(image, camera, first.estimate.pose, again=False)
-        return second if _RANK[second.state] >= _RANK[first.state] else first
+    def _follow(self, image: np.ndarray, camera: Camera, pose: Pose) -> ObjectEstimate:
+        """Start from a known pose."""
+        crop = self._crop_around(image, camera, pose)
+        return self._settle(image, camera, crop, pose) if isinstance(crop, Crop) else self._lost(crop, None)
 
-    def _follow(self, image: np.ndarray, camera: Camera, pose: Pose, again: bool = True) -> ObjectEstimate:
-        """The crop around a known pose, and once more if the object has moved far inside it."""
+    def _settle(self, image: np.ndarray, camera: Camera, crop: Crop, pose: Pose | None) -> ObjectEstimate:
+        """Crop again around each pose that is found, until a crop gives the pose that asks for that very crop.
+
+        The network is best where the object fills the crop as in training. A pose that does not settle is a fit to
+        something that hides the object, and not to be trusted.
+        """
+        found = self._solve(crop, camera, pose)
+        for _ in range(self.config.max_passes - 1):
+            if found.estimate is None or self._fits(crop, camera, found.estimate.pose):
+                return found
+            pose = found.estimate.pose
+            again = self._crop_around(image, camera, pose)
+            if not isinstance(again, Crop):
+                return self._lost(again, found.box)
+            crop = again
+            found = self._solve(crop, camera, pose)
+        if found.estimate is None or self._fits(crop, camera, found.estimate.pose):
+            return found
+        reason = f"the pose does not settle within {self.config.max_passes} passes"
+        return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=found.reason or reason)
+
+    def _crop_around(self, image: np.ndarray, camera: Camera, pose: Pose) -> Crop | str:
+        """The crop around a pose, or why there is none."""
         config = self._network.config
         try:
             with self._timed("crop"):
-                crop = crop_from_pose(image, camera, pose, self._extent, config.crop_size, config.crop_margin)
+                return crop_from_pose(image, camera, pose, self._extent, config.crop_size, config.crop_margin)
         except CropError as error:
-            return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, None, 0.0, str(error))
-        found = self._solve(crop, camera, pose, None)
-        if again and found.estimate is not None and self._has_moved(crop, camera, found.estimate.pose):
-            return self._look_again(image, camera, found)
-        return found
+            return str(error)
 
-    def _has_moved(self, crop: Crop, camera: Camera, pose: Pose) -> bool:
+    def _fits(self, crop: Crop, camera: Camera, pose: Pose) -> bool:
+        """Whether the crop around ``pose`` would be nearly the same as ``crop``."""
         try:
             x, y, width, height = box_from_pose(camera, pose, self._extent)
         except CropError:
@@ -177,9 +193,9 @@ class PoseEstimator:
         left, top, side = crop.window
         shift = max(abs(x + width / 2 - left - side / 2), abs(y + height / 2 - top - side / 2)) / side
         growth = abs(max(width, height) * self._network.config.crop_margin / side - 1.0)
-        return max(shift, growth) > self.config.recrop_shift
+        return max(shift, growth) <= self.config.settled
 
-    def _solve(self, crop: Crop, camera: Camera, start: Pose | None, box: Box | None) -> ObjectEstimate:
+    def _solve(self, crop: Crop, camera: Camera, start: Pose | None) -> ObjectEstimate:
         """Keypoints of one crop to a judged pose."""
         with self._timed("network"):
             prediction = self._network.predict(image_tensor(crop.image, self._device))
@@ -194,18 +210,19 @@ class PoseEstimator:
                 covariance=solved.covariance * self._network.config.covariance_scale,
             )
             verdict = judge(solved, correspondences, camera, presence, self.package.diameter, self.config)
-        return self._result(verdict, solved, correspondences, box, presence)
+        kept = None if verdict.state is ObjectState.LOST else solved
+        x, y, side = map(float, crop.window)
+        return ObjectEstimate(
+            self.package.name, verdict.state, kept, correspondences, (x, y, side, side), presence, verdict.reason
+        )
 
     def _correspondences(self, crop: Crop, prediction: KeypointPrediction) -> Correspondences:
         points = crop.to_picture(prediction.image_points[0].cpu())
         weights = 1.0 / (prediction.sigma[0].cpu() * crop.scale)
         return Correspondences(points, self._keypoints, weights)
 
-    def _result(
-        self, verdict: Verdict, solved: PoseEstimate, points: Correspondences, box: Box | None, presence: float
-    ) -> ObjectEstimate:
-        kept = None if verdict.state is ObjectState.LOST else solved
-        return ObjectEstimate(self.package.name, verdict.state, kept, points, box, presence, verdict.reason)
+    def _lost(self, reason: str, box: Box | None) -> ObjectEstimate:
+        return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, 0.0, reason)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

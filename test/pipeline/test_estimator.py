@@ -111,9 +111,9 @@ def oracle(package: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> tuple[Pos
     monkeypatch.setattr(estimator, "_network", oracle)
     solve = estimator._solve
 
-    def remember(crop, camera, start, box):  # type: ignore[no-untyped-def]
+    def remember(crop, camera, start):  # type: ignore[no-untyped-def]
         oracle.window = crop.window
-        return solve(crop, camera, start, box)
+        return solve(crop, camera, start)
 
     monkeypatch.setattr(estimator, "_solve", remember)
     return estimator, oracle, truth
@@ -134,6 +134,24 @@ def test_perfect_keypoints_give_the_true_pose_and_are_followed(
     assert second.box is not None
     estimator.reset()
     assert estimator.estimate(_picture(2), CAMERA, 0.2)[0].latency["detect"] > 0.0
+
+
+def test_a_pose_that_does_not_settle_is_uncertain(
+    oracle: tuple[PoseEstimator, _Oracle, Pose], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator, network, _truth = oracle
+    predict = network.predict
+
+    def shrinking(images: torch.Tensor) -> KeypointPrediction:  # each look sees a smaller object
+        found = predict(images)
+        centre = found.image_points.mean(1, keepdim=True)
+        return dataclasses.replace(found, image_points=centre + 0.7**network.crops * (found.image_points - centre))
+
+    monkeypatch.setattr(network, "predict", shrinking)
+    found = estimator.estimate(_picture(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    assert found.state is ObjectState.UNCERTAIN
+    assert "settle" in found.reason
+    assert network.crops == EVERYTHING.max_passes
 
 
 def test_keypoints_are_reported_in_picture_pixels(oracle: tuple[PoseEstimator, _Oracle, Pose]) -> None:

@@ -66,6 +66,15 @@ def test_noise_beyond_the_stated_sigmas_is_uncertain() -> None:
     assert "chi-square" in reason
 
 
+def test_keypoints_with_wide_sigmas_are_uncertain_though_they_agree() -> None:
+    correspondences, _ = _scene(noise=0.5)
+    vague = dataclasses.replace(correspondences, weights=torch.full((16, 2), 1 / 6.0))
+    estimate = solve_pnp(vague, CAMERA, init="ransac", loss=Cauchy(2.0))
+    verdict = judge(estimate, vague, CAMERA, 0.99, DIAMETER, EstimatorConfig(max_rotation_sigma=3.0))
+    assert verdict.state is ObjectState.UNCERTAIN
+    assert "keypoint sigma 0.04" in verdict.reason
+
+
 @pytest.mark.parametrize(("block", "word"), [(slice(0, 3), "translation"), (slice(3, 6), "rotation")])
 def test_wide_covariance_is_uncertain(block: slice, word: str) -> None:
     correspondences, estimate = _scene()
@@ -96,6 +105,9 @@ def test_unusable_or_implausible_poses_are_lost() -> None:
         ("valid_presence", 0.1),
         ("robust_scale", float("nan")),
         ("max_candidates", 0),
+        ("max_passes", 0),
+        ("settled", -0.1),
+        ("max_keypoint_sigma", 0.0),
     ],
 )
 def test_config_names_the_wrong_field(field: str, value: float) -> None:
