@@ -364,8 +364,8 @@ def _flatten(correspondences: Correspondences, camera: Camera) -> tuple[Correspo
         correspondences.weights.reshape(-1, *correspondences.weights.shape[-2:]),
     )
     if camera.intrinsics.ndim > 1:
-        intrinsics = camera.intrinsics.expand(*batch, -1).reshape(-1, 4)
-        distortion = camera.distortion.expand(*batch, -1).reshape(-1, camera.distortion.shape[-1])
+        intrinsics = camera.intrinsics.expand(*batch, -1).flatten(0, -2)
+        distortion = camera.distortion.expand(*batch, -1).flatten(0, -2)
         camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
     return flat, camera
 

@@ -32,7 +32,8 @@ def solve_pnp(
     Args:
         correspondences: image points (..., N, 2) px, object points (..., N, 3) m, weights (..., N, 2) 1/px.
         camera: of any model; intrinsics shared (4,) or one for each problem (..., 4).
-        solver: ``"lm"`` refines an initial pose; ``"sqpnp"``, ``"epnp"``, ``"iterative"``, ``"ransac"``,
+        solver: ``"lm"`` refines an initial pose; ``"pnp_net"`` refines that of a network, in a time that does not
+            depend on the share of outliers; ``"sqpnp"``, ``"epnp"``, ``"iterative"``, ``"ransac"``,
             ``"magsac"`` and ``"poselib"`` return theirs unrefined.
         init: for ``"lm"``: a pose (..., 3, 3), (..., 3) of any accuracy, or the name of one of the other solvers.
             None draws samples of three points inside the kernel, which is faster than any of these and as robust.
@@ -53,6 +54,10 @@ def solve_pnp(
         loss = GemanMcClure() if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else Gaussian()
     if solver == "lm":
         estimate = _solve_lm(correspondences, camera, init, loss, options)
+    elif solver == "pnp_net":
+        from pnp_ros.solvers import pnp_net
+
+        estimate = pnp_net.solve(correspondences, camera, loss, **options)
     else:
         pose, found = _initial_pose("solver", solver, correspondences, camera)
         estimate = levenberg_marquardt.evaluate(correspondences, camera, pose, loss)

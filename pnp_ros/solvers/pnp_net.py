@@ -13,8 +13,10 @@ camera, the object's scale or where in the picture the object is (:func:`canonic
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,10 +25,13 @@ from torch import Tensor, nn
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.types import Correspondences, Pose
+from pnp_ros.solvers import levenberg_marquardt
+from pnp_ros.solvers.robust_loss import Cauchy, RobustLoss
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 WEIGHTS = Path(__file__).with_name("pnp_net.safetensors")
 _RIDGE = 1e-4  # of a squared extent; leaves directions in which an object is flat to the orthogonality of the rows
+_LOG_FALSE_ALARMS = math.log(0.01)
 _MIN_FORWARD = 0.1  # cosine of the largest angle between a canonical bearing and the axis
 
 
@@ -96,10 +101,15 @@ def _rotation_to(bearing: Tensor) -> Tensor:
 def canonicalise(correspondences: Correspondences, camera: Camera) -> tuple[CanonicalProblem, CanonicalFrames]:
     """The problem in the network's frames: mean bearing along the axis, object points centred and of unit size."""
     weights = correspondences.weights.prod(-1).clamp_min(0.0).sqrt()
-    valid = (weights > 0).to(weights)
+    finite = (correspondences.image_points.sum(-1) + correspondences.object_points.sum(-1)).isfinite()
+    valid = (finite & (weights > 0) & weights.isfinite()).to(weights)
     count = valid.sum(-1).clamp_min(1.0)[..., None]
+    weights, object_points, image_points = (
+        torch.where(finite.reshape(finite.shape + (1,) * (x.ndim - finite.ndim)), x, 0.0)
+        for x in (weights, correspondences.object_points, correspondences.image_points)
+    )
 
-    bearings = camera.unproject(correspondences.image_points)
+    bearings = camera.unproject(image_points)
     axis = nn.functional.normalize((valid[..., None] * bearings).sum(-2) / count, dim=-1)
     rotation = _rotation_to(axis)
     local = bearings @ rotation
@@ -110,8 +120,8 @@ def canonicalise(correspondences: Correspondences, camera: Camera) -> tuple[Cano
     pixels_per_radian = (jacobian @ jacobian.mT).det().clamp_min(0.0).pow(0.25)
     precision = valid * weights * pixels_per_radian * forward.clamp_min(_MIN_FORWARD).pow(1.5)
 
-    centroid = (valid[..., None] * correspondences.object_points).sum(-2) / count
-    centred = correspondences.object_points - centroid[..., None, :]
+    centroid = (valid[..., None] * object_points).sum(-2) / count
+    centred = object_points - centroid[..., None, :]
     scale = ((valid * centred.square().sum(-1)).sum(-1) / count[..., 0]).sqrt().clamp_min(1e-12)
     points = centred / scale[..., None, None] * valid[..., None]
     return CanonicalProblem(image, points, precision), CanonicalFrames(rotation, scale, centroid)
@@ -138,7 +148,8 @@ def scaled_orthographic_pose(problem: CanonicalProblem, weights: Tensor, depth_r
     affine, offset = solution[..., :3, :], solution[..., 3, :]
 
     mean = scatter[..., :3, 3]
-    extent, axes = torch.linalg.eigh((scatter[..., :3, :3] - mean[..., None] * mean[..., None, :]).detach())
+    covariance = scatter[..., :3, :3] - mean[..., None] * mean[..., None, :]
+    extent, axes = torch.linalg.eigh(covariance.detach().nan_to_num(0.0, 0.0, 0.0))
     if not (extent[..., 0] < 100 * _RIDGE).any():
         return _pose_of_affine(affine, offset)
     normal, missing = axes[..., :, :1], _RIDGE / (extent[..., :1, None].clamp_min(0.0) + _RIDGE)
@@ -228,11 +239,15 @@ class _AttentiveNorm(nn.Module):
         uniform = mask / mask.sum(-1, keepdim=True).clamp_min(1.0)
         # The uniform share bounds the features of points that no head attends to.
         attention = 0.8 * scores.softmax(dim=-2) + 0.2 * uniform[..., None]
-        attention = attention.mT[..., None, :]  # (..., H, 1, N)
-        grouped = features.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # (..., H, N, C / H)
-        centred = grouped - attention @ grouped
-        variance = attention @ centred.square()
-        return (centred * (variance + 1e-3).rsqrt()).transpose(-3, -2).flatten(-2)
+        mean = self._of_own_head(attention.mT @ features)
+        variance = self._of_own_head(attention.mT @ features.square()) - mean.square()
+        scale = (variance.clamp_min(0.0) + 1e-3).rsqrt()
+        return torch.addcmul(-mean * scale, features, scale)
+
+    def _of_own_head(self, moments: Tensor) -> Tensor:
+        """(..., 1, C) of moments (..., H, C): each channel's under its own head's attention."""
+        blocks = moments.unflatten(-1, (self.heads, -1)).diagonal(dim1=-3, dim2=-2)
+        return blocks.mT.flatten(-2)[..., None, :]
 
 
 class _Block(nn.Module):
@@ -322,6 +337,53 @@ def coarse_pose(correspondences: Correspondences, camera: Camera, network: PnPNe
     problem, frames = canonicalise(correspondences, camera)
     problem = CanonicalProblem(problem.image.float(), problem.object.float(), problem.precision.float())
     last = network(problem)[-1]
-    pose = Pose(last.pose.rotation.to(image_points), last.pose.translation.to(image_points))
-    likelihood = last.logits.sigmoid() * (problem.precision > 0)
-    return frames.to_camera(pose), likelihood.to(image_points)
+    pose = frames.to_camera(Pose(last.pose.rotation.to(image_points), last.pose.translation.to(image_points)))
+    likelihood = (last.logits.sigmoid() * (problem.precision > 0)).to(image_points)
+    sound = pose.rotation.isfinite().all((-2, -1)) & pose.translation.isfinite().all(-1)
+    ahead = image_points.new_tensor([0.0, 0.0, 1.0])
+    upright = torch.eye(3, dtype=image_points.dtype, device=image_points.device)
+    pose = Pose(
+        torch.where(sound[..., None, None], pose.rotation, upright),
+        torch.where(sound[..., None], pose.translation, ahead),
+    )
+    return pose, likelihood.nan_to_num(0.0)
+
+
+def solve(correspondences: Correspondences, camera: Camera, loss: RobustLoss, **options: Any) -> PoseEstimate:
+    """PnP-Net's pose, refined: first weighted by the likelihoods, then by the robust loss alone.
+
+    Args:
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        camera: of any model.
+        loss: robust loss of the estimate.
+        options: of ``levenberg_marquardt.refine``.
+
+    Returns:
+        The estimate; with a redescending loss, ``DEGENERATE`` where no more points agree than would by chance.
+    """
+    pose, likelihood = coarse_pose(correspondences, camera)
+    trusted = replace(correspondences, weights=correspondences.weights * likelihood.sqrt()[..., None])
+    pose = levenberg_marquardt.refine(trusted, camera, pose, Cauchy(), anneal=False, **options).pose
+    estimate = levenberg_marquardt.refine(correspondences, camera, pose, loss, anneal=False, **options)
+    if not loss.kind.redescending:
+        return estimate
+    chance = estimate.usable & _is_chance(estimate, correspondences, camera, loss)
+    status = torch.where(chance, int(SolveStatus.DEGENERATE), estimate.status).to(torch.int8)
+    return replace(estimate, status=status)
+
+
+def _is_chance(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera, loss: RobustLoss) -> Tensor:
+    """(...) whether so many inliers are expected among unrelated points.
+
+    The number of false alarms, ``(n - 3) C(n, k) C(k, 3) p^(k - 3)`` for k inliers of n, each of which is one by chance
+    with probability p (Moisan and Stival, "A probabilistic criterion to detect rigid point matches", IJCV 2004).
+    """
+    weights = correspondences.weights.double().square().mean(-1)
+    used = weights > 0
+    count = used.sum(-1).double()
+    inliers = torch.minimum((estimate.inlier_weights * used).sum(-1).double(), count)
+    variance = ((1.0 / weights.clamp_min(1e-300)) * used).sum(-1) / count.clamp_min(1.0)
+    share = (math.pi * loss.scale**2 * variance / (camera.width * camera.height)).clamp(1e-20, 1.0)
+    choices = torch.lgamma(count + 1) - torch.lgamma(count - inliers + 1) - torch.lgamma((inliers - 2).clamp_min(1.0))
+    alarms = (count - 3).clamp_min(1.0).log() + choices - math.log(6.0) + (inliers - 3) * share.log()
+    return (inliers <= 3) | (alarms > _LOG_FALSE_ALARMS)

@@ -12,7 +12,7 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.kernels import robust
 from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.solvers import levenberg_marquardt
-from pnp_ros.solvers.robust_loss import RobustLoss
+from pnp_ros.solvers.robust_loss import Cauchy, RobustLoss
 from pnp_ros.types import Correspondences, Pose
 
 MIN_DEPTH = 0.05  # of the object's depth: points nearer than this are held there, so that costs stay finite
@@ -70,7 +70,8 @@ def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera,
     )
     if camera.intrinsics.ndim > 1:
         camera = replace(camera, intrinsics=repeat(camera.intrinsics), distortion=repeat(camera.distortion))
-    start = Pose(pose.rotation.flatten(0, 1), pose.translation.flatten(0, 1))
+    like = correspondences.image_points
+    start = Pose(pose.rotation.flatten(0, 1).to(like), pose.translation.flatten(0, 1).to(like))
     solution = levenberg_marquardt.refine(repeated, camera, start, loss, anneal=False).pose
     refined = Pose(
         solution.rotation.double().unflatten(0, (batch, count)),
@@ -134,7 +135,9 @@ def find_modes(
     batch = len(points)
     rotation = so3.random_rotation(batch, _STARTS, generator=generator, dtype=torch.float32, device=points.device)
     translation = _position_given_rotation(features.double(), rotation.double(), points)
-    start = Pose(rotation.to(correspondences.image_points), translation.to(correspondences.image_points))
+    start = Pose(rotation, translation)
+    if loss.kind == RobustKind.GEMAN_MCCLURE:  # its basins are too narrow for random starts
+        start = modes_at(features, correspondences, camera, start, Cauchy(loss.scale)).pose
     found = modes_at(features, correspondences, camera, start, loss)
 
     cost = found.cost.nan_to_num(nan=torch.inf)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pnp_ros.cameras.camera import Camera, CameraModel
-from pnp_ros.geometry import se3, so3
+from pnp_ros.geometry import so3
 from pnp_ros.solvers.pnp_net import CanonicalProblem, PnPNet, canonicalise, gauss_newton
 from pnp_ros.types import Correspondences, Pose
 

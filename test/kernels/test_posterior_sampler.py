@@ -57,7 +57,7 @@ def test_agrees_with_the_reference(kind, modes):
 
 
 def test_some_points_of_the_comparison_are_held_at_the_least_depth():
-    rows, object_points, rotation, translation, _, _, min_depth = _problem(2, 9, 1, 7)
+    _, object_points, rotation, translation, _, _, min_depth = _problem(2, 9, 1, 7)
     depth = (object_points[:, None, None] @ rotation.mT + translation[..., None, :])[..., 2]
     held = (depth < min_depth[..., None, None]).double().mean()
     assert 0.05 < held < 0.5

@@ -8,11 +8,9 @@ import torch
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
-from pnp_ros.solvers import epropnp
 from pnp_ros.solvers.epropnp import sample_posterior
-from pnp_ros.solvers.epropnp_losses import pose_cost
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, Huber
+from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
 from pnp_ros.types import Correspondences, Pose
 
 CAMERA = Camera.pinhole(800.0, 800.0, 319.5, 239.5, 640, 480)
@@ -121,26 +119,135 @@ def test_distorted_camera():
     assert ratio.log().mean().abs() < 0.3
 
 
+def _turned_about_z(angle):
+    return so3.exp(torch.tensor([0.0, 0.0, angle]))
+
+
 def test_three_points_show_all_four_solutions():
     # An equilateral triangle seen from above its centre: three tilted poses beside the upright one.
     angle = torch.arange(3) * 2 * math.pi / 3
     triangle = torch.stack([angle.cos(), angle.sin(), torch.zeros(3)], dim=-1)
     pose = Pose(torch.eye(3), torch.tensor([0.0, 0.0, 2.5]))
-    camera = Camera.pinhole(500.0, 500.0, 0.0, 0.0, 640, 480)
-    image_points = camera.project(pose.transform(triangle))
-    correspondences = Correspondences.from_sigma(image_points, triangle, 2.0)
+    camera = Camera.pinhole(500.0, 500.0, 319.5, 239.5, 640, 480)
+    correspondences = Correspondences.from_sigma(camera.project(pose.transform(triangle)), triangle, 2.0)
     posterior = sample_posterior(correspondences, camera, num_samples=8192, generator=_generator())
-    normals = posterior.poses.rotation[:, :, 2]
-    weights = posterior.weights
-    upright = (weights * (normals[:, 2] > 0.98)).sum()
-    heading = torch.atan2(normals[:, 1], normals[:, 0])
-    tilted = normals[:, 2] < 0.95
-    shares = [
-        (weights * (tilted & ((heading - a + 7 * math.pi) % (2 * math.pi) - math.pi).abs().lt(1.0))).sum()
-        for a in (0.0, 2 * math.pi / 3, -2 * math.pi / 3)
-    ]
-    shares_opposite = [
-        (weights * (tilted & ((heading - a + 7 * math.pi) % (2 * math.pi) - math.pi).abs().lt(1.0))).sum()
-        for a in (math.pi, math.pi / 3, -math.pi / 3)
-    ]
-    print(upright, shares, shares_opposite, posterior.effective_sample_size)
+    normal = posterior.poses.rotation[:, :, 2]
+    upright = normal[:, 2] > 0.98
+    directions = torch.stack([angle.cos(), angle.sin()])
+    toward = (normal[:, :2] @ directions).argmax(-1)
+    shares = torch.stack([posterior.weights[~upright & (toward == k)].sum() for k in range(3)])
+    # Four equal costs: by Laplace's rule the shares are those of the covariances' square-rooted determinants.
+    estimates = solve_pnp(
+        Correspondences.from_sigma(*(x.expand(4, -1, -1) for x in (correspondences.image_points, triangle)), 2.0),
+        camera,
+        init=Pose(posterior.modes.rotation, posterior.modes.translation),
+        loss=Gaussian(),
+    )
+    assert (estimates.cost < 1e-3).all()
+    volume = torch.linalg.det(estimates.covariance.double()).sqrt()
+    is_upright = estimates.pose.rotation[:, 2, 2] > 0.98
+    assert is_upright.sum() == 1
+    expected = (volume[~is_upright] / volume.sum()).mean().item()
+    assert shares.tolist() == pytest.approx([expected] * 3, rel=0.2)
+    assert posterior.weights[upright].sum().item() == pytest.approx(1 - 3 * expected, rel=0.1)
+
+
+@pytest.mark.parametrize("loss", [Cauchy(), GemanMcClure()])
+def test_a_symmetric_object_shows_all_its_orientations(loss):
+    # A threefold symmetric object: the picture does not tell which of three points an image point belongs to.
+    symmetry = [_turned_about_z(k * 2 * math.pi / 3) for k in range(3)]
+    generator = _generator(2)
+    points = torch.rand(12, 3, generator=generator) * 2 - 1
+    pose = Pose(so3.random_rotation(generator=generator), torch.tensor([0.2, -0.1, 5.0]))
+    image_points = CAMERA.project(pose.transform(points))
+    correspondences = Correspondences.from_sigma(
+        image_points.repeat(3, 1), torch.cat([points @ turn.mT for turn in symmetry]), 1.0
+    )
+    posterior = sample_posterior(
+        correspondences, CAMERA, loss=loss, max_modes=4, num_samples=4096, generator=_generator()
+    )
+    equivalent = torch.stack([pose.rotation @ turn.mT for turn in symmetry])
+    angle = so3.angle_between(posterior.poses.rotation[:, None], equivalent)
+    shares = (posterior.weights[:, None] * (angle < 0.1)).sum(0)
+    assert shares.tolist() == pytest.approx([1 / 3] * 3, rel=0.15)
+
+
+def test_points_on_a_line_show_a_ring():
+    line = torch.linspace(-1, 1, 8)[:, None] * torch.tensor([[0.0, 0.0, 1.0]])
+    pose = Pose(so3.exp(torch.tensor([0.3, 1.2, 0.0])), torch.tensor([0.0, 0.0, 4.0]))
+    correspondences = Correspondences.from_sigma(CAMERA.project(pose.transform(line)), line, 1.0)
+    posterior = sample_posterior(correspondences, CAMERA, num_samples=8192, generator=_generator())
+    roll = so3.log(pose.rotation.mT @ posterior.poses.rotation)[:, 2]
+    # Turning about the line changes nothing: every sixth of the turn has a sixth of the weight.
+    sixth = ((roll + math.pi) / (math.pi / 3)).long().clamp(0, 5)
+    shares = torch.zeros(6).index_add(0, sixth, posterior.weights)
+    assert (shares - 1 / 6).abs().max() < 0.06
+    assert (so3.angle_between(pose.rotation[None], posterior.poses.rotation) > 1.0).any()
+
+
+def test_given_modes_each_get_samples():
+    correspondences, camera, pose = _scene(2, 16, 1.0)
+    twice = Pose(pose.rotation[:, None].expand(-1, 2, -1, -1), pose.translation[:, None].expand(-1, 2, -1))
+    one = sample_posterior(correspondences, camera, modes=pose, num_samples=4096, generator=_generator())
+    two = sample_posterior(correspondences, camera, modes=twice, num_samples=4096, generator=_generator())
+    assert two.modes.translation.shape == (2, 2, 3)
+    # The same mode twice is no more evidence.
+    torch.testing.assert_close(one.log_evidence, two.log_evidence, rtol=0.0, atol=0.1)
+
+
+def test_shapes_and_unbatched_input():
+    correspondences, camera, pose = _scene(6, 10, 1.0)
+    folded = Correspondences(*(x.unflatten(0, (2, 3)) for x in vars(correspondences).values()))
+    modes = Pose(pose.rotation.unflatten(0, (2, 3)), pose.translation.unflatten(0, (2, 3)))
+    posterior = sample_posterior(folded, camera, modes=modes, generator=_generator())
+    assert posterior.poses.rotation.shape == (2, 3, 512, 3, 3)
+    assert posterior.covariance.shape == (2, 3, 6, 6)
+    assert posterior.log_evidence.shape == (2, 3)
+    single = Correspondences(*(x[0] for x in vars(correspondences).values()))
+    posterior = sample_posterior(
+        single, camera, modes=Pose(pose.rotation[0], pose.translation[0]), generator=_generator()
+    )
+    assert posterior.log_evidence.shape == ()
+    assert posterior.mean.rotation.shape == (3, 3)
+
+
+def test_a_camera_for_each_problem():
+    correspondences, camera, pose = _scene(3, 10, 1.0)
+    cameras = Camera(camera.model, camera.intrinsics.expand(3, 4), camera.distortion.expand(3, 0), 640, 480)
+    shared = sample_posterior(correspondences, camera, modes=pose, generator=_generator())
+    own = sample_posterior(correspondences, cameras, modes=pose, generator=_generator())
+    torch.testing.assert_close(own.log_evidence, shared.log_evidence)
+    found = sample_posterior(correspondences, cameras, generator=_generator())
+    torch.testing.assert_close(found.log_evidence, shared.log_evidence, rtol=0.0, atol=0.4)
+
+
+@pytest.mark.parametrize("sigma", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("kind", ["random", "zero weights", "one point", "duplicates", "outliers only"])
+def test_nothing_but_finite_numbers(kind, sigma):
+    correspondences, camera, pose = _scene(2, 8, 1.0)
+    image_points = correspondences.image_points
+    object_points = correspondences.object_points
+    weights = torch.full_like(image_points, 1.0 / sigma)
+    if kind == "zero weights":
+        weights = torch.zeros_like(weights)
+    elif kind == "one point":
+        image_points, object_points, weights = (x[:, :1] for x in (image_points, object_points, weights))
+    elif kind == "duplicates":
+        image_points, object_points = (x[:, :1].expand_as(x) for x in (image_points, object_points))
+    elif kind == "outliers only":
+        image_points = 640 * torch.rand(image_points.shape, generator=_generator())
+    inputs = [x.clone().requires_grad_() for x in (image_points, object_points, weights)]
+    for modes in (None, pose):
+        posterior = sample_posterior(Correspondences(*inputs), camera, modes=modes, generator=_generator())
+        gradients = torch.autograd.grad(posterior.log_evidence.sum(), inputs)
+        tensors = [posterior.log_weights, posterior.log_evidence, posterior.covariance, posterior.mean.rotation]
+        for tensor in [*tensors, posterior.poses.rotation, posterior.poses.translation, *gradients]:
+            assert tensor.isfinite().all()
+
+
+def test_bad_arguments_are_named():
+    correspondences, camera, pose = _scene(2, 8, 1.0)
+    with pytest.raises(ValueError, match="num_samples"):
+        sample_posterior(correspondences, camera, modes=pose, num_samples=510)
+    with pytest.raises(ValueError, match="modes"):
+        sample_posterior(correspondences, camera, modes=Pose(torch.eye(3).expand(3, 3, 3), torch.ones(3, 3)))
