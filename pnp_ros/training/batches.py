@@ -7,7 +7,8 @@ the fresher the pool.
 
 from __future__ import annotations
 
-import contextlib
+import faulthandler
+import logging
 import multiprocessing
 import os
 import queue
@@ -22,12 +23,16 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 Kind = Literal["crops", "frames"]
 _WAITING_BATCHES = 3  # per worker
 _REFRESH_AT_ONCE = 8  # pictures rendered between two looks at the queue
 _REUSE = 6  # a rendered picture serves at most about this many augmented samples
-_START_SECONDS, _BATCH_SECONDS = 300.0, 120.0
+_START_SECONDS, _BATCH_SECONDS, _END_SECONDS = 600.0, 120.0, 5.0
+_STALL_SECONDS = 60.0  # after which a worker says where it is stuck
+_MOST_STARTS = 10
+_SEED_STEP, _START_STEP = 7919, 15485863
 
 
 class WorkerError(RuntimeError):
@@ -60,8 +65,10 @@ class BatchConfig:
 class BatchSource:
     """An iterator of batches out of worker processes; use as a context manager.
 
+    Workers that die or stall are replaced, with other seeds, so that a long training survives them.
+
     Raises:
-        WorkerError: from ``next`` if a worker died or no batch came in time.
+        WorkerError: from ``next`` if workers cannot be started, or fail again and again.
     """
 
     def __init__(self, factory: SamplerFactory, config: BatchConfig) -> None:
@@ -69,31 +76,17 @@ class BatchSource:
         self._config = config
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = []
+        self._starts = 0
+        self._batches_since_start = 0
 
     def __enter__(self) -> BatchSource:
-        self._queue = self._context.Queue(_WAITING_BATCHES * self._config.workers)
-        self._stop = self._context.Event()
-        for index in range(self._config.workers):
-            arguments = (self._factory, self._config, self._config.seed + 7919 * index, self._queue, self._stop)
-            process = self._context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            self._processes.append(process)
-        self._patience = _START_SECONDS
+        self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        with contextlib.suppress(queue.Empty):
-            while True:  # a worker that waits to put a batch could not end otherwise
-                self._queue.get(timeout=0.2)
-        for process in self._processes:
-            process.join(timeout=10.0)
-            if process.is_alive():
-                process.terminate()
-                process.join()
-        self._processes.clear()
+        self._end()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -105,14 +98,47 @@ class BatchSource:
                 batch = self._queue.get(timeout=1.0)
             except queue.Empty:
                 waited += 1.0
-                dead = [process for process in self._processes if not process.is_alive()]
-                if dead:
-                    raise WorkerError(f"a rendering worker ended with exit code {dead[0].exitcode}") from None
-                if waited > self._patience:
-                    raise WorkerError(f"no batch for {waited:.0f} s") from None
+                if problem := self._problem(waited):
+                    if not self._batches_since_start or self._starts > _MOST_STARTS:
+                        raise WorkerError(problem) from None
+                    logger.warning("%s; starting new workers", problem)
+                    self._end()
+                    self._start()
+                    waited = 0.0
                 continue
-            self._patience = _BATCH_SECONDS
+            self._batches_since_start += 1
             return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def _problem(self, waited: float) -> str:
+        dead = [process for process in self._processes if not process.is_alive()]
+        if dead:
+            return f"a rendering worker ended with exit code {dead[0].exitcode}"
+        patience = _BATCH_SECONDS if self._batches_since_start else _START_SECONDS
+        return f"no batch for {waited:.0f} s" if waited > patience else ""
+
+    def _start(self) -> None:
+        # a queue of their own: a worker that died while it wrote may have left the former one unreadable
+        self._queue = self._context.Queue(_WAITING_BATCHES * self._config.workers)
+        self._stop = self._context.Event()
+        self._batches_since_start = 0
+        for _ in range(self._config.workers):
+            seed = self._config.seed + _SEED_STEP * len(self._processes) + _START_STEP * self._starts
+            arguments = (self._factory, self._config, seed, self._queue, self._stop)
+            process = self._context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            self._processes.append(process)
+        self._starts += 1
+
+    def _end(self) -> None:
+        self._stop.set()
+        for process in self._processes:
+            process.join(timeout=_END_SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._processes.clear()
+        self._queue.cancel_join_thread()
+        self._queue.close()
 
 
 def _serve(
@@ -130,6 +156,7 @@ def _serve(
     sampler = factory(seed)
     fresh = config.size  # the pool starts filled
     while not stop.is_set() and os.getppid() == parent:
+        faulthandler.dump_traceback_later(_STALL_SECONDS)
         if fresh * _REUSE < config.size:
             sampler.refresh(_REFRESH_AT_ONCE)
             fresh += _REFRESH_AT_ONCE
@@ -142,6 +169,8 @@ def _serve(
                 batches.put_nowait(batch)
                 break
             except queue.Full:
+                faulthandler.dump_traceback_later(_STALL_SECONDS)
                 sampler.refresh(_REFRESH_AT_ONCE)
                 fresh += _REFRESH_AT_ONCE
+    faulthandler.cancel_dump_traceback_later()
     batches.cancel_join_thread()

@@ -16,6 +16,9 @@ from pnp_ros.training.batches import Batch, Kind
 from pnp_ros.training.config import TrainingConfig
 
 _START_RENDERS = 192  # in the pool before the first batch
+# wider than a good detector needs: of a half-hidden object the first crop is often far off, and a network that has
+# not seen such crops fits a wrong pose to them without doubt
+_CROP_SCALE, _CROP_SHIFT = (0.72, 1.4), 0.18
 _UPPER = (math.radians(-5.0), math.pi / 2)  # elevations of the views that show the upper side
 
 
@@ -28,6 +31,8 @@ def randomisation(config: TrainingConfig, crop_size: int, crop_margin: float) ->
         focal_range=config.focal_range,
         crop_size=crop_size,
         crop_margin=crop_margin,
+        crop_scale=_CROP_SCALE,
+        crop_shift=_CROP_SHIFT,
         backgrounds=config.backgrounds,
     )
 

@@ -73,3 +73,12 @@ def test_the_upper_views_keep_the_camera_above() -> None:
 def test_training_config_names_the_wrong_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         TrainingConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_worker_that_dies_on_the_way_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    with BatchSource(_factory(), BatchConfig("crops", 2, 1, 0)) as batches:
+        first = next(batches)
+        batches._processes[0].kill()
+        later = [next(batches) for _ in range(5)]  # more than were waiting
+    assert "starting new workers" in caplog.text
+    assert all(batch["images"].numpy().tobytes() != first["images"].numpy().tobytes() for batch in later)
