@@ -20,7 +20,9 @@ from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import declare
 from pnp_ros.nodes.ros_compat import message_class, run
 
-_LINGER_S = 1.0  # the last message lies in this process's memory until its subscribers have read it
+# The last message lies in this process's memory until its subscribers have read it; and time goes on for them, so that
+# what they report once a second tells of the last message too.
+_LINGER_S = 1.5
 _DEPTH = 100
 _LOOK_S = 0.05
 
@@ -32,7 +34,7 @@ class BagPlayerNode(Node):
         super().__init__("bag_player")
         path = declare(self, "bag", "", "Bag to play: folder, .mcap, .db3 or .bag")
         topics = declare(self, "topics", [""], "Topics to play; empty: all of them")
-        self._rate = declare(self, "rate", 1.0, "Speed: 2.0 plays twice as fast", low=0.01, high=100.0)
+        self._speed = declare(self, "rate", 1.0, "Speed: 2.0 plays twice as fast", low=0.01, high=100.0)
         self._clock_hz = declare(self, "clock", 0.0, "Publish /clock so often a second; 0: not", low=0.0, high=1000.0)
         self._loop = declare(self, "loop", False, "Begin again at the end; /clock then jumps back")
         self._wait_for = declare(self, "wait_for_subscribers", 0, "Hold the first message until each topic has so many")
@@ -41,7 +43,7 @@ class BagPlayerNode(Node):
         self._topics = tuple(chosen or self._playable())
         latched = self._bag.latched()
         self._publishers_of = {topic: self._publisher(topic, topic in latched) for topic in self._topics}
-        self._clock = self.create_publisher(Clock, "/clock", 10) if self._clock_hz else None
+        self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if self._clock_hz else None
         self._counts = dict.fromkeys(self._topics, 0)
         self._ended = threading.Event()
         self._player = threading.Thread(target=self._play, name="player", daemon=True)
@@ -74,12 +76,14 @@ class BagPlayerNode(Node):
         try:
             self._wait_for_subscribers()
             while not self._ended.is_set():
-                self._play_once()
+                begin = time.monotonic()
+                self._play_once(begin)
                 if not self._loop:
+                    first_ns, last_ns = self._bag.span_ns
+                    self._sleep_until(begin, first_ns, last_ns + round(1e9 * _LINGER_S * self._speed))
                     break
         except ValueError as error:  # a damaged bag: it names the file
             self.get_logger().error(str(error))
-        self._ended.wait(_LINGER_S)
         self._ended.set()
 
     def _wait_for_subscribers(self) -> None:
@@ -90,34 +94,34 @@ class BagPlayerNode(Node):
             self.get_logger().info(f"waiting for {self._wait_for} subscribers of each topic", throttle_duration_sec=5.0)
             self._ended.wait(_LOOK_S)
 
-    def _play_once(self) -> None:
-        begin, first_ns = time.monotonic(), self._bag.span_ns[0]
+    def _play_once(self, begin: float) -> None:
+        first_ns = self._bag.span_ns[0]
         for topic, _, stamp_ns, cdr in self._bag.serialized(*self._topics):
             self._sleep_until(begin, first_ns, stamp_ns)
             if self._ended.is_set():
                 return
             self._publishers_of[topic].publish(bytes(cdr))
             self._counts[topic] += 1
-        late = time.monotonic() - begin - 1e-9 * (self._bag.span_ns[1] - first_ns) / self._rate
+        late = time.monotonic() - begin - 1e-9 * (self._bag.span_ns[1] - first_ns) / self._speed
         self.get_logger().info(f"played {sum(self._counts.values())} messages, {1e3 * late:.0f} ms behind at the end")
 
     def _sleep_until(self, begin: float, first_ns: int, stamp_ns: int) -> None:
         """Wait for a message's turn, and tell the recorded time meanwhile."""
-        due = begin + 1e-9 * (stamp_ns - first_ns) / self._rate
+        due = begin + 1e-9 * (stamp_ns - first_ns) / self._speed
         while (left := due - time.monotonic()) > 0 and not self._ended.is_set():
-            if self._clock is None:
+            if self._clock_publisher is None:
                 self._ended.wait(left)
             else:
-                self._tell(stamp_ns - round(1e9 * left * self._rate))
+                self._tell(stamp_ns - round(1e9 * left * self._speed))
                 self._ended.wait(min(left, 1.0 / self._clock_hz))
-        if self._clock is not None:
+        if self._clock_publisher is not None:
             self._tell(stamp_ns)
 
     def _tell(self, time_ns: int) -> None:
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(time_ns, 1_000_000_000)
-        assert self._clock is not None
-        self._clock.publish(message)
+        assert self._clock_publisher is not None
+        self._clock_publisher.publish(message)
 
     def _end_with_the_player(self) -> None:
         if self._ended.is_set():

@@ -61,7 +61,7 @@ def test_a_bag_played_twice_gives_the_same_bytes(probe: Any, start_estimator: An
     assert stamps == [START_NS + i * 1_000_000_000 // RATE for i in range(FRAMES)]
     told = [c.clock.sec + 1e-9 * c.clock.nanosec for c in clocks]
     assert min(told) >= 1000.0 - 0.1
-    assert max(told) == pytest.approx(1000.0 + (FRAMES - 1) / RATE)
+    assert 1000.0 + (FRAMES - 1) / RATE <= max(told) < 1000.0 + (FRAMES - 1) / RATE + 4.0
     assert len(told) > 2 * FRAMES
 
 
