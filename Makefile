@@ -6,6 +6,7 @@ BIN := .venv/bin
 SYSTEM := .venv/.system
 ENVIRONMENT := .venv/.environment
 MESSAGES := .venv/.messages
+READY := .venv/.ready
 CMAKE := VIRTUAL_ENV=$(CURDIR)/.venv PATH=$(CURDIR)/$(BIN):$$PATH cmake
 SAY = @printf '\n== %s\n'
 
@@ -16,12 +17,12 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 .DELETE_ON_ERROR:
 .PHONY: all demo test check bench bench-solvers clean
 
-all: $(MESSAGES)
+all: $(READY)
 
-demo: $(MESSAGES)
+demo: $(READY)
 	@$(BIN)/python -m pnp_ros.cli.main demo $(ARGS)
 
-test: $(MESSAGES)
+test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(MESSAGES)
@@ -30,10 +31,10 @@ check: $(MESSAGES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(MESSAGES)
+bench: $(READY)
 	@set -e; for file in test/benchmark/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 
-bench-solvers: $(MESSAGES)
+bench-solvers: $(READY)
 	@$(BIN)/python test/benchmark/bench_solvers.py $(ARGS)
 
 clean:
@@ -75,4 +76,13 @@ $(MESSAGES): CMakeLists.txt package.xml $(wildcard msg/*.msg cmake/* overlay/tf2
 	    -DPNP_ROS_MESSAGES_ONLY=ON --log-level=NOTICE --no-warn-unused-cli || exit 1; \
 	  $(CMAKE) --build $$build --target install || exit 1; \
 	done
+	@touch $@
+
+# The first solve on a machine compiles the solver's kernel into Warp's cache: here, where it is seen, not in a node.
+$(READY): $(wildcard pnp_ros/kernels/*.py) $(MESSAGES)
+	$(SAY) "Solver kernel"
+	@$(BIN)/python -c 'import torch; from pnp_ros.cameras.camera import Camera; \
+	  from pnp_ros.solvers.pnp import solve_pnp; from pnp_ros.types import Correspondences; \
+	  points = Correspondences.from_sigma(torch.rand(8, 2), torch.rand(8, 3)); \
+	  print("compiled,", solve_pnp(points, Camera.pinhole(1.0, 1.0, 0.0, 0.0, 1, 1)).status.numel(), "pose solved")'
 	@touch $@

@@ -212,7 +212,8 @@ class PoseEstimatorNode(LifecycleNode):
             except ValueError as error:  # the picture or the CameraInfo: it names the field
                 self._fail(str(error))
             except Exception as error:  # whatever a picture triggers, the next one gets its chance
-                self._fail(f"{type(error).__name__}: {error}")
+                if self.context.ok():  # else the node is being ended, and nothing can be published
+                    self._fail(f"{type(error).__name__}: {error}")
 
     def _process(self, image: Image | CompressedImage, info: CameraInfo) -> None:
         assert self._estimator is not None

@@ -14,6 +14,7 @@ from typing import Any
 import rclpy
 from geometry_msgs.msg import TransformStamped
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
@@ -73,6 +74,9 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except rclpy_implementation.RCLError:
+        if rclpy.ok():  # else a signal ended the context while a callback was publishing
+            raise
     finally:
         if node is not None:
             node.destroy_node()

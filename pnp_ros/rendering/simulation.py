@@ -48,7 +48,7 @@ class SimulationConfig:
     distance: tuple[float, float] = (3.5, 6.0)
     turn_rate: float = 0.4
     noise: float = 3.0
-    occlusion: float = 0.4
+    occlusion: float = 0.3
 
     def __post_init__(self) -> None:
         for name, low in (("elevation", -math.pi / 2), ("distance", 1.0)):

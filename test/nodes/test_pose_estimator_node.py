@@ -63,6 +63,20 @@ def test_latency_and_correspondences_come_with_the_objects(talking: Any) -> None
     assert sum(seconds for stage, seconds in stages.items() if stage != "total") <= stages["total"]
 
 
+def test_overlay_is_drawn_while_somebody_listens(talking: Any) -> None:
+    overlays: list[Image] = []
+    subscription = talking.node.create_subscription(Image, "/pose_estimator/overlay", overlays.append, 10)
+    talking.wait(lambda: talking.node.count_subscribers("/pose_estimator/overlay"), what="the overlay's subscription")
+    talking.status()  # the estimator knows of it, too
+    talking.send(talking.image(0), talking.camera_info(0))
+    talking.wait(lambda: overlays, what="the overlay")
+    assert overlays[0].header == talking.header(0)
+    drawn, picture = conversions.rgb_from_image(overlays[0]), talking.picture(0)
+    changed = (drawn != picture).any(axis=-1).mean()
+    assert 0.0 < changed < 0.5
+    talking.node.destroy_subscription(subscription)
+
+
 def _uncalibrated(image: Image, info: CameraInfo) -> None:
     info.k = [0.0] * 9
 

@@ -73,3 +73,19 @@ def test_pictures_of_a_folder_are_played_in_order(tmp_path: Path) -> None:
         levels = [picture.rgb.mean() for picture in reader.pictures(topics[0], topics[1])]
     np.testing.assert_allclose(levels, [0, 40, 80, 120, 160], atol=2.0)
     assert len(found[topics[1]]) == 5
+
+
+@pytest.mark.usefixtures("ros")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_it_cleanly_while_it_publishes(package: ObjectPackage, number: signal.Signals) -> None:
+    camera = subprocess.Popen(
+        [sys.executable, "-m", "pnp_ros.nodes.simulated_camera_node", "--ros-args"]
+        + [word for value in (f"object:={package.root}", "rate:=100.0", "frames:=0") for word in ("-p", value)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert camera.stderr is not None
+    assert "picture 200" in camera.stderr.readline()
+    camera.send_signal(number)
+    assert camera.wait(PATIENCE_S) == 0
+    assert "Traceback" not in camera.stderr.read()

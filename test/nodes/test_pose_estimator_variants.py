@@ -5,8 +5,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import CompressedImage
 
 from pnp_ros.msg import ObjectPose
+from pnp_ros.nodes import conversions
 from pnp_ros.objects.object_package import ObjectPackage
 
 START_S = 180.0
@@ -23,6 +25,23 @@ def test_closed_gates_give_a_state_but_no_pose(start_estimator: Any, probe: Any,
         probe.status()
         assert not probe.received["poses"]
         assert not probe.received["tf"]
+
+
+def test_compressed_pictures_give_poses(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
+    jpegs = probe.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 10)
+    with start_estimator(package.root, image_transport="compressed"):
+        probe.wait(jpegs.get_subscription_count, START_S, "an active estimator")
+        probe.wait(lambda: probe.received["diagnostics"])
+        jpegs.publish(conversions.jpeg_from_rgb(probe.header(0), probe.picture(0)))
+        probe.send(probe.image(0), probe.camera_info(0))  # the raw picture finds no subscriber
+        probe.wait(lambda: probe.received["poses"], what="the pose")
+        assert probe.received["poses"][0].header == probe.header(0)
+        broken = conversions.jpeg_from_rgb(probe.header(1), probe.picture(1))
+        broken.data = broken.data[:2000]
+        jpegs.publish(broken)
+        probe.send(probe.image(1), probe.camera_info(1))
+        probe.wait(lambda: "truncated JPEG" in probe.status().message)
+        assert len(probe.received["poses"]) == 1
 
 
 def test_camera_without_camera_info_is_said(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
