@@ -1,4 +1,4 @@
-# make demo | test | check | bench | bench-solvers | clean. The first run makes everything they need in .venv.
+# make demo | test | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
 # PYTHON=python3.x chooses the interpreter (3.10 to 3.13); pip's own settings (PIP_*, pip.conf) choose where from.
 
 PYTHON ?= python3
@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test check bench bench-solvers clean
+.PHONY: all demo test check bench bench-solvers docs clean
 
 all: $(READY)
 
@@ -36,6 +36,10 @@ bench: $(READY)
 
 bench-solvers: $(READY)
 	@$(BIN)/python test/benchmark/bench_solvers.py $(ARGS)
+
+docs: $(MESSAGES)
+	@$(BIN)/pip install -q -e '.[docs]'
+	@$(BIN)/python -m sphinx -q -W docs out/docs && echo out/docs/index.html
 
 clean:
 	rm -rf .venv build install log out

@@ -351,7 +351,7 @@ def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint
 
 def _create_context() -> moderngl.Context:
     # llvmpipe's threads cost more than they give on pictures this small, and several renderers share the cores
-    os.environ.setdefault("LP_NUM_THREADS", "0")
+    os.environ.setdefault("LP_NUM_THREADS", "1")
     try:
         import moderngl
 

@@ -152,7 +152,6 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint
     parent = os.getppid()
     torch.set_num_threads(1)
-    os.environ.setdefault("LP_NUM_THREADS", "0")  # software OpenGL in this thread alone: the other cores have work
     sampler = factory(seed)
     fresh = config.size  # the pool starts filled
     while not stop.is_set() and os.getppid() == parent:
