@@ -28,7 +28,7 @@ from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
 
 _DEGREES = 3.0  # of freedom of the position's t distribution, as in the paper
-_GOOD_SHARE = 0.4  # of effective samples; a Gaussian posterior gives 0.47
+_GOOD_SHARE = 0.3  # of effective samples; a Gaussian posterior gives 0.47
 _PRIOR_SAMPLES = 32.0  # how many effective samples make their covariance count as much as the last one's
 _LOG_T = math.lgamma((_DEGREES + 3) / 2) - math.lgamma(_DEGREES / 2) - 1.5 * math.log(_DEGREES * math.pi)
 _LOG_ACG = -math.log(2 * math.pi**2) - math.log(4.0)  # area of the 3-sphere; 4 = rad^3 over area, both signs
@@ -157,11 +157,21 @@ class _Proposals:
         return (log_scale + _LOG_ACG + _LOG_T)[..., None] - kernel.log_()
 
 
+@functools.cache
+def _product_table(device: torch.device) -> Tensor:
+    """(4, 16): the entries of the matrix ``P``, ``P p = p q``, in terms of those of the quaternion ``q``."""
+    table = torch.zeros(4, 4, 4, dtype=torch.float64)
+    rows = [[(0, 1), (1, -1), (2, -1), (3, -1)], [(1, 1), (0, 1), (3, 1), (2, -1)]]
+    rows += [[(2, 1), (3, -1), (0, 1), (1, 1)], [(3, 1), (2, 1), (1, -1), (0, 1)]]
+    for i, row in enumerate(rows):
+        for j, (entry, sign) in enumerate(row):
+            table[entry, i, j] = sign
+    return table.flatten(1).to(device)
+
+
 def _right_product(quat: Tensor) -> Tensor:
     """(..., 4, 4): ``P p`` is the quaternion product ``p q``; ``P^T`` is for the conjugate of ``q``."""
-    w, x, y, z = quat.unbind(-1)
-    rows = [(w, -x, -y, -z), (x, w, z, -y), (y, -z, w, x), (z, y, -x, w)]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    return (quat @ _product_table(quat.device)).unflatten(-1, (4, 4))
 
 
 def _delta(relative: Tensor) -> Tensor:

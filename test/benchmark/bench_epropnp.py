@@ -47,7 +47,7 @@ def plain_log_evidence(correspondences: Correspondences, camera: Camera, pose: P
         least = sampler.min_depth.to(points).expand(-1, poses.shape[1])
         with torch.enable_grad():
             cost = posterior_sampler_reference.pose_costs(rows, points, poses[..., :3], poses[..., 3], least)
-        costs.append(cost[:, None])
+            costs.append(cost[:, None])
         return costs[-1].detach()
 
     sampler.pose_costs = pose_costs  # type: ignore[method-assign,assignment]
