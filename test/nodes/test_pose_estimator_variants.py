@@ -11,7 +11,7 @@ from pnp_ros.msg import ObjectPose
 from pnp_ros.nodes import conversions
 from pnp_ros.objects.object_package import ObjectPackage
 
-START_S = 180.0
+START_S = 300.0
 
 
 def test_closed_gates_give_a_state_but_no_pose(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
