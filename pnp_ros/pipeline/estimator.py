@@ -17,6 +17,7 @@ from pnp_ros.detection.crop import Box, Crop, CropError, box_from_pose, crop_fro
 from pnp_ros.detection.detector import Detection, image_tensor
 from pnp_ros.networks.keypoint_network import KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import ObjectState, judge
 from pnp_ros.pipeline.models import load_models
@@ -78,6 +79,8 @@ class PoseEstimator:
         self._network, self._detector = load_models(package, self._device)
         self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
         self._extent = _extreme_points(package.mesh.vertices)
+        learnt = self._network.config
+        self._calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         self._track = Track(package.symmetry)
         self._latency: dict[str, float] = {}
 
@@ -204,10 +207,11 @@ class PoseEstimator:
         with self._timed("solve"):
             loss = Cauchy(self.config.robust_scale)
             solved = solve_pnp(correspondences, camera, init=start if start is not None else "ransac", loss=loss)
+            sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter))
             solved = dataclasses.replace(
                 solved,
                 pose=self._track.choose(solved.pose),
-                covariance=solved.covariance * self._network.config.covariance_scale,
+                covariance=solved.covariance * self._calibration.factor(sigma),
             )
             verdict = judge(solved, correspondences, camera, presence, self.package.diameter, self.config)
         kept = None if verdict.state is ObjectState.LOST else solved

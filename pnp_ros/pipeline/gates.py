@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.pipeline.calibration import relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.types import Correspondences, PoseEstimate, SolveStatus
 
@@ -42,16 +43,6 @@ def reduced_chi_square(estimate: PoseEstimate, correspondences: Correspondences,
     return (squared * estimate.inlier_weights).sum(-1) / freedom.clamp_min(1.0)
 
 
-def keypoint_sigma(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera, diameter: float) -> Tensor:
-    """(...) median standard deviation of the keypoints, as a share of the object's diameter in the picture.
-
-    It grows when most of the object is hidden, also where the keypoints still agree with each other on a wrong pose.
-    """
-    focal = camera.intrinsics[..., :2].mean(-1)
-    pixels = focal * diameter / estimate.pose.translation[..., 2].clamp_min(1e-6)
-    return (1.0 / correspondences.weights.clamp_min(1e-9)).flatten(-2).median(-1).values / pixels
-
-
 def judge(
     estimate: PoseEstimate,
     correspondences: Correspondences,
@@ -82,7 +73,7 @@ def judge(
     chi_square = float(reduced_chi_square(estimate, correspondences, camera))
     if not chi_square <= config.max_chi_square:
         return _uncertain(f"reduced chi-square {chi_square:.1f} is above {config.max_chi_square:.1f}")
-    sigma = float(keypoint_sigma(estimate, correspondences, camera, diameter))
+    sigma = float(relative_sigma(estimate.pose, correspondences, camera, diameter))
     if not sigma <= config.max_keypoint_sigma:
         return _uncertain(f"keypoint sigma {sigma:.3f} of the object's size is above {config.max_keypoint_sigma:.3f}")
     eigenvalues = torch.linalg.eigvalsh(torch.stack([estimate.covariance[:3, :3], estimate.covariance[3:, 3:]]))

@@ -33,7 +33,7 @@ from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
-from pnp_ros.training.validation import covariance_factor, evaluate, summary, validation_picture
+from pnp_ros.training.validation import calibrate, evaluate, summary, validation_picture
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
@@ -224,9 +224,9 @@ def _finish(
     package = write(network_config)
     reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
     pictures = _held_out(mesh, factory.randomisation, config)
-    scale = covariance_factor(evaluate(package, pictures[::2]))
-    package = write(dataclasses.replace(network_config, covariance_scale=round(scale, 4)))
-    records = evaluate(package, pictures[1::2])
+    learnt = calibrate(evaluate(package, pictures[::2]))
+    package = write(dataclasses.replace(network_config, covariance_scale=learnt.scale, covariance_growth=learnt.growth))
+    records = [judged.record for judged in evaluate(package, pictures[1::2])]
     reporter.end()
     figures = summary(package, records)
     write_picture(out / "validation.jpg", validation_picture(package, pictures[1::2], records))
