@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that render (default: by the cores)")
     parser.add_argument("--width", type=int, default=default.width, help="network width (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start-from", type=Path, help="object package to go on from, say the one trained last")
+    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="default %(default)s")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,6 +84,8 @@ def _train(arguments: dict[str, Any]) -> None:
         workers=arguments["workers"],
         width=arguments["width"],
         seed=arguments["seed"],
+        start_from=arguments["start_from"],
+        learning_rate=arguments["learning_rate"],
     )
     trained = train_object(out.resolve().name, mesh, Symmetry(), out, config, reporter)
     if trained is not None:

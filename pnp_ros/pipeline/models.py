@@ -20,8 +20,8 @@ def weights_of(keypoint_network: nn.Module, detector_network: nn.Module) -> dict
     return with_prefix(KEYPOINTS, keypoint_network.state_dict()) | with_prefix(DETECTOR, detector_network.state_dict())
 
 
-def load_models(package: ObjectPackage, device: torch.device) -> tuple[KeypointNetwork, Detector]:
-    """The package's networks on ``device``, in ``eval()`` mode, ready for inference.
+def load_networks(package: ObjectPackage) -> tuple[KeypointNetwork, DetectorNetwork]:
+    """The package's networks as they were trained, on the CPU.
 
     Raises:
         ObjectPackageError: if the package has no weights, or they do not fit its settings.
@@ -46,6 +46,16 @@ def load_models(package: ObjectPackage, device: torch.device) -> tuple[KeypointN
             network.load_state_dict(under_prefix(prefix, tensors))
         except RuntimeError as error:
             raise ObjectPackageError(f"{package.weights_path}: do not fit the {prefix} network: {error}") from error
+    return keypoint_network, detector_network
+
+
+def load_models(package: ObjectPackage, device: torch.device) -> tuple[KeypointNetwork, Detector]:
+    """The package's networks on ``device``, in ``eval()`` mode, ready for inference.
+
+    Raises:
+        ObjectPackageError: if the package has no weights, or they do not fit its settings.
+    """
+    keypoint_network, detector_network = load_networks(package)
     keypoint_network = fused(keypoint_network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     detector_network = fused(detector_network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return keypoint_network, Detector(detector_network, device)

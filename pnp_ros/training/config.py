@@ -29,6 +29,7 @@ class TrainingConfig:
         validation_share: share of the minutes kept for validation.
         validation_frames: held-out pictures, fewer if they do not fit into the time.
         learning_rate: the largest one.
+        start_from: object package of the same object whose weights the training starts with; None starts anew.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -50,6 +51,7 @@ class TrainingConfig:
     validation_share: float = 0.06
     validation_frames: int = 400
     learning_rate: float = 2e-3
+    start_from: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("minutes", "learning_rate"):

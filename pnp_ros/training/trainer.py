@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,9 @@ from pnp_ros.io.images import write_picture
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
 from pnp_ros.objects.symmetry import Symmetry
-from pnp_ros.pipeline.models import weights_of
+from pnp_ros.pipeline.models import load_networks, weights_of
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
@@ -96,8 +97,10 @@ def train_object(
         ranges = randomisation(config, network_config.crop_size, network_config.crop_margin)
         factory = ObjectSamplerFactory(mesh, torch.from_numpy(keypoints), symmetry, ranges, config.device)
         run = _Run(factory, config, folder, device, group, reporter)
-        detector = run.phase("detector", DetectorNetwork(DetectorConfig()))
-        keypoint_network = run.phase("keypoints", KeypointNetwork(network_config))
+        untrained = KeypointNetwork(network_config), DetectorNetwork(DetectorConfig())
+        keypoint_start, detector_start = initial_networks(*untrained, keypoints, config.start_from)
+        detector = run.phase("detector", detector_start)
+        keypoint_network = run.phase("keypoints", keypoint_start)
         if not group.is_first:
             return None
         return _finish(name, mesh, symmetry, out, config, keypoint_network, detector, factory, reporter)
@@ -147,6 +150,27 @@ class _Run:
     def _report(self, progress: Progress) -> None:
         if self.group.is_first:
             self.reporter.progress(progress)
+
+
+def initial_networks(
+    keypoint_network: KeypointNetwork, detector: DetectorNetwork, keypoints: np.ndarray, start_from: Path | None
+) -> tuple[KeypointNetwork, DetectorNetwork]:
+    """The networks with the weights of a trained package of the same object, if one is given.
+
+    Raises:
+        ValueError: if that package has other keypoints or networks of another size.
+    """
+    if start_from is None:
+        return keypoint_network, detector
+    package = load_object_package(start_from)
+    if package.keypoints.shape != keypoints.shape or not np.allclose(package.keypoints, keypoints, atol=1e-6):
+        raise ValueError(f"start_from: {start_from} has other keypoints: it is not of this mesh, or of another version")
+    for network, trained in zip((keypoint_network, detector), load_networks(package), strict=True):
+        try:
+            network.load_state_dict(trained.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"start_from: the networks of {start_from} have another size: {error}") from error
+    return keypoint_network, detector
 
 
 def _images(batch: Batch) -> Tensor:

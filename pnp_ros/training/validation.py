@@ -28,7 +28,12 @@ _VISIBLE = 0.3  # share of the object that must be seen for it to count as there
 
 @dataclass(frozen=True)
 class Judged:
-    """What the estimator said of a picture beside the truth; ``sigma`` of its keypoints, relative, None without pose."""
+    """What the estimator said of a picture beside the truth.
+
+    Args:
+        record: estimate and truth.
+        sigma: of the keypoints, as a share of the object's size in the picture; None without a pose.
+    """
 
     record: FrameRecord
     sigma: float | None
