@@ -215,7 +215,7 @@ class _Sampler:
         self.covariance = modes.covariance[..., order, :][..., order]
         self.mean = torch.zeros_like(self.covariance[..., 0])
         self.proposals = [_Proposals.of_moments(self.quat, self.translation, self.covariance)]
-        self.rounds = [0]  # that each proposal has served
+        self.drawn = [0]  # from each proposal, for each mode
         batch, count = self.min_depth.shape
         self.sample_quat = self.quat.new_zeros(batch, count, 4, 0)
         self.sample_translation = self.quat.new_zeros(batch, count, 3, 0)
@@ -223,7 +223,17 @@ class _Sampler:
         self.costs = features.new_zeros(batch, count, 0)
         self.densities = [self.costs.double()]  # (B, K, M) log density of all samples under each proposal
 
-    def step(self, count: int, generator: torch.Generator | None) -> None:
+    def run(self, count: int, iterations: int, generator: torch.Generator | None) -> None:
+        """Draws ``count`` poses for each mode, in rounds as long as the proposals need to be adapted."""
+        size = count // iterations
+        self._draw(size, generator)
+        for left in range(iterations - 1, 0, -1):
+            adapted = self._adapt()
+            self._draw(size if adapted else left * size, generator)
+            if not adapted:
+                break
+
+    def _draw(self, count: int, generator: torch.Generator | None) -> None:
         """Draws ``count`` poses from each mode's latest proposal."""
         quat, translation = self.proposals[-1].sample(count, generator)
         rotation = _rotation_rows(quat) - self.rotation.flatten(-2)[..., None]
@@ -236,7 +246,7 @@ class _Sampler:
             torch.cat([earlier, self._density(proposal, quat, translation)], dim=-1)
             for earlier, proposal in zip(self.densities, self.proposals)
         ]
-        self.rounds[-1] += 1
+        self.drawn[-1] += count
         self.sample_quat = torch.cat([self.sample_quat, quat], dim=-1)
         self.sample_translation = torch.cat([self.sample_translation, translation], dim=-1)
         self.offsets = torch.cat([self.offsets, offsets], dim=-1)
@@ -265,18 +275,21 @@ class _Sampler:
         Deterministic mixture: a sample's density is that of all proposals there have been, of all modes.
         """
         modes = self.min_depth.shape[1]
-        shares = [rounds / (sum(self.rounds) * modes) for rounds in self.rounds]
+        shares = [drawn / (sum(self.drawn) * modes) for drawn in self.drawn]
         mixture = [density + math.log(share) for density, share in zip(self.densities, shares)]
         return -torch.stack(mixture).logsumexp(0) - costs
 
-    def adapt(self) -> None:
-        """Fits each mode's next proposal to the mode's weighted samples; few effective samples count little."""
+    def _adapt(self) -> bool:
+        """Fits the modes' next proposals to their weighted samples; False where none is needed.
+
+        Few effective samples count little beside the last covariance.
+        """
         weights = self.log_weights(self.costs).softmax(dim=-1)
         effective = weights.square().sum(-1).reciprocal()
         # A proposal that serves is kept: one fitted to the very samples it weighs takes 5 % off the evidence.
         unfit = effective < _GOOD_SHARE * weights.shape[-1]
         if not unfit.any():
-            return
+            return False
         trust = (unfit * effective / (effective + _PRIOR_SAMPLES))[..., None]
         delta = _delta(_right_product(self.quat).mT @ self.sample_quat)
         delta = torch.cat([delta, self.sample_translation - self.translation[..., None]], dim=-2)
@@ -292,8 +305,9 @@ class _Sampler:
         translation = self.translation + self.mean[..., 3:]
         proposal = _Proposals.of_moments(turned, translation, self.covariance)
         self.proposals.append(proposal)
-        self.rounds.append(0)
+        self.drawn.append(0)
         self.densities.append(self._density(proposal, self.sample_quat, self.sample_translation))
+        return True
 
 
 def sample_posterior(
@@ -341,10 +355,7 @@ def sample_posterior(
                 f"num_samples: expected a multiple of iterations x modes = {iterations} x {count}, got {num_samples}"
             )
         sampler = _Sampler(features, found, loss)
-        for index in range(iterations):
-            if index > 0:
-                sampler.adapt()
-            sampler.step(num_samples // (iterations * count), generator)
+        sampler.run(num_samples // count, iterations, generator)
     log_weights = sampler.log_weights(sampler.pose_costs(sampler.offsets, known=sampler.costs)).flatten(1)
     log_evidence = log_weights.logsumexp(-1) - math.log(num_samples)
 

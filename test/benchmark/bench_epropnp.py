@@ -52,10 +52,7 @@ def plain_log_evidence(correspondences: Correspondences, camera: Camera, pose: P
 
     sampler.pose_costs = pose_costs  # type: ignore[method-assign,assignment]
     with torch.no_grad():
-        for index in range(ROUNDS):
-            if index > 0:
-                sampler.adapt()
-            sampler.step(SAMPLES // ROUNDS, None)
+        sampler.run(SAMPLES, ROUNDS, None)
     return sampler.log_weights(torch.cat(costs, dim=-1)).flatten(1).logsumexp(-1) - math.log(SAMPLES)
 
 
