@@ -233,8 +233,7 @@ class Renderer:
         vertex_buffer = context.buffer(vertices)
         index_buffer = context.buffer(index.astype(np.int32))
         picture = context.texture(texture.shape[1::-1], 3, np.ascontiguousarray(texture[::-1]), alignment=1)
-        picture.build_mipmaps()
-        picture.anisotropy = 4.0
+        picture.build_mipmaps()  # no anisotropic filter: Mesa 22.3 software GL can loop without end in it
         color = context.vertex_array(
             self._color_program, [(vertex_buffer, "3f 3f 2f 3f", "position", "normal", "uv", "color")], index_buffer
         )
@@ -351,7 +350,7 @@ def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint
 
 def _create_context() -> moderngl.Context:
     # llvmpipe's threads cost more than they give on pictures this small, and several renderers share the cores
-    os.environ.setdefault("LP_NUM_THREADS", "1")
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         import moderngl
 
