@@ -32,8 +32,9 @@ class PnPNetTrainingConfig:
 
     Args:
         minutes: wall time.
+        max_steps: the end, if it comes earlier; None is no limit.
         points_per_step: correspondences in a batch, over all its problems.
-        learning_rate: peak of a one-cycle schedule over the given time.
+        learning_rate: peak of a one-cycle schedule over the whole training.
         seed: of the problems and the initial weights.
         device: torch device.
 
@@ -42,6 +43,7 @@ class PnPNetTrainingConfig:
     """
 
     minutes: float = 20.0
+    max_steps: int | None = None
     points_per_step: int = 4096
     learning_rate: float = 2e-3
     seed: int = 0
@@ -168,8 +170,11 @@ def train(network: PnPNet, config: PnPNetTrainingConfig, *, report_every: float 
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     start, step, reported = time.monotonic(), 0, 0.0
     seen: list[Tensor] = []
-    while (elapsed := time.monotonic() - start) < 60.0 * config.minutes:
-        share = elapsed / (60.0 * config.minutes)
+    while True:
+        elapsed = time.monotonic() - start
+        share = max(elapsed / (60.0 * config.minutes), step / config.max_steps if config.max_steps else 0.0)
+        if share >= 1.0:
+            break
         warm_up = min(1.0, (step + 1) / 200)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * warm_up * 0.5 * (1.0 + math.cos(math.pi * share)) + 1e-6
