@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import decode_compressed, decode_raw
 from pnp_ros.msg import Correspondences as CorrespondencesMsg
 from pnp_ros.msg import ObjectPose, ObjectPoseArray, StageLatency
+from pnp_ros.nodes.ros_compat import message_class
 from pnp_ros.pipeline.estimator import ObjectEstimate
 from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
@@ -159,6 +161,33 @@ def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping
     """All objects of one picture and the seconds by stage that it took."""
     stages = [StageLatency(stage=stage, seconds=float(value)) for stage, value in latency.items()]
     return ObjectPoseArray(header=header, objects=list(objects), latency=stages)
+
+
+def detections(header: Header, objects: Sequence[ObjectPose], bounds: np.ndarray) -> Any:
+    """A ``vision_msgs/Detection3DArray`` of the objects that have a pose.
+
+    Args:
+        bounds: (2, 3) lower and upper corner of the object's bounding box in metres, object frame.
+
+    Raises:
+        ImportError: if vision_msgs is not installed.
+    """
+    array_type, detection_type, hypothesis_type = (
+        message_class(f"vision_msgs/msg/{name}")
+        for name in ("Detection3DArray", "Detection3D", "ObjectHypothesisWithPose")
+    )
+    found = []
+    for item in objects:
+        hypothesis = hypothesis_type(pose=item.pose)
+        hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = item.object_name, float(item.score)
+        detection = detection_type(header=header, results=[hypothesis], id=item.object_id)
+        pose = pose_from_message(item.pose.pose)
+        centre = torch.from_numpy(bounds.mean(axis=0, dtype=np.float64))
+        box = detection.bbox
+        box.center = message_from_pose(Pose(pose.rotation, pose.transform(centre[None])[0]))
+        box.size.x, box.size.y, box.size.z = (bounds[1] - bounds[0]).astype(np.float64).tolist()
+        found.append(detection)
+    return array_type(header=header, detections=found)
 
 
 def correspondences_message(

@@ -2,7 +2,8 @@
 
 Subscribes (sensor-data quality of service): ``image`` (or ``image/compressed``), ``camera_info``.
 Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed picture, also when the
-object is lost), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while somebody listens), ``/diagnostics``.
+object is lost), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while somebody listens), ``/diagnostics``, and
+``~/detections`` where vision_msgs is installed.
 Services: ``~/reset``, ``~/enable``, ``~/detect_once``.
 """
 
@@ -27,12 +28,12 @@ from visualization_msgs.msg import MarkerArray
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay
-from pnp_ros.msg import Correspondences, ObjectPoseArray
+from pnp_ros.msg import Correspondences, ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.parameters import declare, declare_config
-from pnp_ros.nodes.ros_compat import run, transform_broadcaster
+from pnp_ros.nodes.ros_compat import detection_array, run, transform_broadcaster
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
@@ -88,6 +89,8 @@ class PoseEstimatorNode(LifecycleNode):
         self._correspondences = publisher(Correspondences, "~/correspondences")
         self._markers = publisher(MarkerArray, "~/markers")
         self._overlay = publisher(Image, "~/overlay", 2)
+        array = detection_array()
+        self._detections = None if array is None else publisher(array, "~/detections")
         self._tf = transform_broadcaster(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
@@ -250,8 +253,11 @@ class PoseEstimatorNode(LifecycleNode):
                 self._correspondences.publish(message)
         objects = [conversions.object_pose(found, object_id) for object_id, found in zip(ids, estimates)]
         self._objects.publish(conversions.object_poses(header, objects, latency))
+        bounds = self._estimator.package.mesh.bounds
+        if self._detections is not None:
+            good = [item for item in objects if item.state == ObjectPose.VALID]
+            self._detections.publish(conversions.detections(header, good, bounds))
         if self._markers.get_subscription_count():
-            bounds = self._estimator.package.mesh.bounds
             markers = [conversions.box_marker(header, name, bounds, found) for name, found in zip(ids, estimates)]
             self._markers.publish(MarkerArray(markers=markers))
 

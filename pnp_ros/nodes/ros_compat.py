@@ -64,6 +64,14 @@ def message_class(kind: str) -> type:
     return found
 
 
+def detection_array() -> type | None:
+    """``vision_msgs/Detection3DArray`` where vision_msgs is installed."""
+    try:
+        return message_class("vision_msgs/msg/Detection3DArray")
+    except ImportError:
+        return None
+
+
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
     """Run one node until SIGINT, SIGTERM or until it raises SystemExit; the context is always shut down."""
     use_picture_profile()

@@ -123,3 +123,18 @@ def test_box_marker_has_the_twelve_edges() -> None:
     assert sorted(lengths.max(axis=1)) == [2.0] * 4 + [4.0] * 4 + [6.0] * 4
     gone = conversions.box_marker(HEADER, "mug", bounds, _object(ObjectState.LOST, None))
     assert gone.action == gone.DELETE
+
+
+def test_detections_have_the_box_in_the_camera_frame() -> None:
+    pytest.importorskip("vision_msgs")
+    bounds = np.array([[-0.1, -0.2, -0.3], [0.3, 0.2, 0.3]], np.float32)
+    estimate = _estimate()
+    item = conversions.object_pose(_object(ObjectState.VALID, estimate), "mug_1")
+    (detection,) = conversions.detections(HEADER, [item], bounds).detections
+    assert (detection.id, detection.results[0].hypothesis.class_id) == ("mug_1", "mug")
+    assert detection.results[0].pose == item.pose
+    size = detection.bbox.size
+    np.testing.assert_allclose([size.x, size.y, size.z], [0.4, 0.4, 0.6], atol=1e-6)
+    position = detection.bbox.center.position
+    expected = estimate.pose.transform(torch.tensor([[0.1, 0.0, 0.0]]))[0]
+    np.testing.assert_allclose([position.x, position.y, position.z], expected, atol=1e-6)
