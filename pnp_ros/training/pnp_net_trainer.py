@@ -175,7 +175,7 @@ def train(network: PnPNet, config: PnPNetTrainingConfig, *, report_every: float 
         share = max(elapsed / (60.0 * config.minutes), step / config.max_steps if config.max_steps else 0.0)
         if share >= 1.0:
             break
-        warm_up = min(1.0, (step + 1) / 200)
+        warm_up = min(1.0, share / 0.03)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * warm_up * 0.5 * (1.0 + math.cos(math.pi * share)) + 1e-6
         points = _POINT_COUNTS[int(torch.randint(len(_POINT_COUNTS), (), generator=generator))]
