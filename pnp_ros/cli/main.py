@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pnp_ros import __version__
 
-# command: what it does; its module is pnp_ros.cli.<command>, imported only when it is called
+# command: what it does; its module is pnp_ros.cli.<command>, with _ for -, imported only when it is called
 COMMANDS = {
     "demo": "run a simulated camera and the estimator as ROS 2 nodes, and measure",
     "train": "train an object from its mesh",
@@ -18,6 +18,9 @@ COMMANDS = {
     "evaluate": "measure accuracy and consistency on a bag, a BOP scene, a video or pictures",
     "bag": "record, play, inspect, convert bags",
     "view": "look at a bag's pictures, poses and covariances in rerun",
+    "calibrate": "calibrate a camera from pictures of a chessboard",
+    "reconstruct": "structure and motion from tracked points: keypoints of an object without a mesh",
+    "train-pnpnet": "train PnP-Net, the network that starts a robust solve, on synthetic correspondences",
 }
 
 
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if name == chosen:
-            module = importlib.import_module(f"pnp_ros.cli.{name}")
+            module = importlib.import_module(f"pnp_ros.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     parsed = parser.parse_args(words)
