@@ -56,11 +56,11 @@ def test_interrupted_training_goes_on_and_leaves_a_package(mesh_path: Path, tmp_
     process.wait(60.0)
     assert process.returncode == 130
     assert (out / "training" / "keypoints.safetensors").is_file()
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr
     assert "going on from the checkpoints" in finished.stderr
     _check_package(out)
-    other = subprocess.run([*command, "--seed", "5"], capture_output=True, text=True, timeout=120)
+    other = subprocess.run([*command, "--seed", "5"], capture_output=True, text=True, timeout=300)
     assert other.returncode == 1
     assert "other settings" in other.stderr
 
@@ -69,6 +69,6 @@ def test_two_processes_train_together(mesh_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "thing"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = _command(mesh_path, out, "--minutes", "0.3", "--devices", "2")
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     assert finished.returncode == 0, finished.stderr
     _check_package(out)
