@@ -15,7 +15,7 @@ def normalised_cross_correlation(
     rendering: NDArray[np.uint8],
     mask: NDArray[np.uint8],
     item: int | None = None,
-    per_channel: bool = False,
+    per_channel: bool = True,
 ) -> float:
     """Zero-mean normalised cross-correlation, -1 to 1, of picture and re-rendered object over the object's pixels.
 
@@ -26,7 +26,8 @@ def normalised_cross_correlation(
         rendering: (H, W, 3) uint8 RGB, the object at the estimated pose.
         mask: (H, W) uint8, index of the item + 1, as the renderer gives it.
         item: whose pixels count; all items by default.
-        per_channel: compare R, G and B, each with its own mean, rather than the luminance.
+        per_channel: compare R, G and B together, each with its own mean; off, compare the luminance, which a light from
+            one side changes most.
 
     Returns:
         The correlation; 0 where fewer than 50 pixels are left, or picture or rendering is flat: nothing is explained.
