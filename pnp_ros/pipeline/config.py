@@ -40,7 +40,7 @@ class EstimatorConfig:
     min_inliers: int = 5
     valid_inliers: float = 0.5
     max_chi_square: float = 4.0
-    max_keypoint_sigma: float = 0.025
+    max_keypoint_sigma: float = 0.06
     max_rotation_sigma: float = 0.08
     max_translation_sigma: float = 0.05
     min_distance: float = 0.6
