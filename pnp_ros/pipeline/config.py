@@ -41,7 +41,7 @@ class EstimatorConfig:
     valid_inliers: float = 0.5
     max_chi_square: float = 4.0
     max_keypoint_sigma: float = 0.06
-    max_rotation_sigma: float = 0.08
+    max_rotation_sigma: float = 0.12
     max_translation_sigma: float = 0.05
     min_distance: float = 0.6
     max_distance: float = 100.0
