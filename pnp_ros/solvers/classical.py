@@ -65,9 +65,9 @@ def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tup
         if use.sum() < MIN_POINTS[name]:
             continue
         threshold = INLIER_SIGMAS / max(float(np.median(flat_whitening[i, use])), 1e-12)
-        pose = method(flat_points[i, use], flat_plane[i, use], threshold)
-        if pose is not None and np.isfinite(pose[0]).all() and np.isfinite(pose[1]).all():
-            rotation[i], translation[i], found[i] = pose[0], pose[1].reshape(3), True
+        solved = method(flat_points[i, use], flat_plane[i, use], threshold)
+        if solved is not None and np.isfinite(solved[0]).all() and np.isfinite(solved[1]).all():
+            rotation[i], translation[i], found[i] = solved[0], solved[1].reshape(3), True
     like = correspondences.image_points
     pose = Pose(
         torch.from_numpy(rotation).to(like).reshape(*batch, 3, 3),
@@ -88,7 +88,7 @@ def _opencv(points: Array, plane: Array, threshold: float, flag: str) -> tuple[A
         ok, rvec, tvec = cv2.solvePnP(points, plane, np.eye(3), None, flags=getattr(cv2, flag))
     except cv2.error:  # raised for degenerate point sets
         return None
-    return (cv2.Rodrigues(rvec)[0], tvec) if ok else None
+    return (np.asarray(cv2.Rodrigues(rvec)[0], np.float64), np.asarray(tvec, np.float64)) if ok else None
 
 
 def _opencv_ransac(points: Array, plane: Array, threshold: float, flag: str | None) -> tuple[Array, Array] | None:
@@ -101,11 +101,18 @@ def _opencv_ransac(points: Array, plane: Array, threshold: float, flag: str | No
         ok, rvec, tvec, inliers = cv2.solvePnPRansac(points, plane, np.eye(3), None, **options)
     except cv2.error:
         return None
-    return (cv2.Rodrigues(rvec)[0], tvec) if ok and inliers is not None else None
+    return (
+        (np.asarray(cv2.Rodrigues(rvec)[0], np.float64), np.asarray(tvec, np.float64))
+        if ok and inliers is not None
+        else None
+    )
 
 
 def _poselib(points: Array, plane: Array, threshold: float) -> tuple[Array, Array] | None:
-    import poselib
+    try:
+        import poselib
+    except ImportError as error:
+        raise ValueError('"poselib" needs the package poselib: pip install poselib') from error
 
     camera = {"model": "PINHOLE", "width": 2, "height": 2, "params": [1.0, 1.0, 0.0, 0.0]}
     pose, info = poselib.estimate_absolute_pose(plane, points, camera, {"max_reproj_error": threshold}, {})
