@@ -1,0 +1,71 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from pnp_ros.cli.main import main
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.io.camera_info import CameraInfo, write_camera_info
+from pnp_ros.io.images import write_picture
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import write_object_package
+from pnp_ros.pipeline.models import weights_of
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    """A command on three pictures with networks that know nothing."""
+    torch.manual_seed(0)
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
+    mesh = TriangleMesh(0.05 * corners, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
+    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
+    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
+    write_object_package(
+        tmp_path / "thing",
+        name="thing",
+        mesh=mesh,
+        keypoints=select_keypoints(mesh, 8),
+        network=network.config.to_plain(),
+        detector=detector.config.to_plain(),
+        weights=safetensors.torch.save(weights_of(network, detector)),
+    )
+    (tmp_path / "pictures").mkdir()
+    for index in range(3):
+        picture = np.random.default_rng(index).integers(0, 255, (240, 320, 3), np.uint8)
+        write_picture(tmp_path / "pictures" / f"{index}.png", picture)
+    k = (300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0)
+    write_camera_info(tmp_path / "camera.yaml", CameraInfo(240, 320, "plumb_bob", (0.0,) * 5, k))
+    words = ["run", str(tmp_path / "pictures"), "--object", str(tmp_path / "thing"), "--camera"]
+    return [*words, str(tmp_path / "camera.yaml"), "--out", str(tmp_path / "out")]
+
+
+def test_run_leaves_poses_video_and_report(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    out = tmp_path / "out"
+    with (out / "poses.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    entries = json.loads((out / "poses.json").read_text())
+    assert [int(row["frame"]) for row in rows] == [entry["frame"] for entry in entries] == [0, 1, 2]
+    assert {row["state"] for row in rows} <= {"valid", "uncertain", "lost"}
+    for row, entry in zip(rows, entries, strict=True):
+        assert (row["x"] == "") == ("translation" not in entry) == (row["state"] == "lost")
+    assert json.loads((out / "report.json").read_text())["frames"]["total"] == 3
+    assert (out / "overlay.mp4").stat().st_size > 0
+    assert "latency" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("option", "word"), [("--object", "no such object package"), ("--camera", "nothing")])
+def test_missing_input_is_said_on_stderr(
+    arguments: list[str], option: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments[arguments.index(option) + 1] = "/nothing/here"
+    assert main(arguments) == 1
+    assert word in capsys.readouterr().err
