@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--object", type=Path, help="object package (default: the demo's own)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="default %(default)s")
     parser.add_argument("--frames", type=int, default=300, help="pictures (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=15.0, help="pictures a second (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=10.0, help="pictures a second (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the object's path (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
 

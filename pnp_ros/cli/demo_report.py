@@ -58,12 +58,15 @@ def evaluate_run(bag: Path, package: ObjectPackage, topics: Sequence[str]) -> Ru
     points = torch.from_numpy(vertices[:: max(1, len(vertices) // _METRIC_POINTS)].astype(np.float64))
     symmetries = None if package.symmetry.is_trivial else torch.as_tensor(package.symmetry.transforms())
     figures = summarise(list(records.values()), points, package.diameter, symmetries)
+    processed = [record for record in records.values() if record.state != _DROPPED]
+    of_processed = summarise(processed, points, package.diameter, symmetries)["accuracy"]
     run = {
         "pictures_published": len(by_topic[truth]),
         "pictures_recorded": len(records),
         "pictures_processed": len(by_topic[objects]),
         "poses_published": len(published),
         "poses_with_the_stamp_of_a_picture": len(published.keys() & by_topic[truth].keys()),
+        "recall_10_percent_of_processed": of_processed and of_processed["recall_10_percent"],
     }
     return RunResult({"run": run, **figures}, records)
 
