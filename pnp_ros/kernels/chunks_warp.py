@@ -100,18 +100,29 @@ def survey(data: Buffers, settings: Settings, group: Any, index: int, width: int
     problem.resolution = EPS * wp.sqrt(found[4] / wp.max(2.0 * float(n), 1.0))
     problem.variance = found[3] / wp.max(found[5], 1e-30)
     problem.finite = found[6] == 0.0
+    if settings.samples == 0:
+        for i in range(3):
+            for j in range(3):
+                problem.finite = problem.finite and wp.isfinite(data.start_rotation[index, i, j])
+            problem.finite = problem.finite and wp.isfinite(data.start_translation[index, i])
+    if not problem.finite:
+        problem.used = 0.0
+        problem.centroid = wp.vec3(0.0)
     return problem
 
 
 @wp.func
 def pack(packed: wp.array3d(dtype=float), data: Buffers, problem: Problem, group: Any, index: int, width: int):
-    """Write the points of problem ``index`` into its chunks; the last one is filled up with points without weight."""
+    """Write the points of problem ``index`` into its chunks, filled up with points without weight.
+
+    A problem that is not finite becomes one without points.
+    """
     for i in range(group.lane, problem.count * width, group.lanes):
         k = problem.first + i // width
         slot = i % width
         for row in range(NUM_ROWS):
             packed[k, row, slot] = 0.0
-        if i < problem.points:
+        if i < problem.points and problem.finite:
             wu = data.weights[index, i, 0]
             wv = data.weights[index, i, 1]
             packed[k, 0, slot] = data.image_points[index, i, 0]

@@ -15,14 +15,15 @@ from typing import Any
 
 import warp as wp
 
+from pnp_ros.kernels import lens_warp
 from pnp_ros.kernels.chunks_warp import BEARING, USED, Problem, Settings, residuals, turn
-from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, inverse
+from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, fisheye_radius, inverse
 from pnp_ros.kernels.pose_warp import CAUCHY, GEMAN_MCCLURE, Pose, pick_lowest, robust
 
 UNPROJECT_ITERATIONS = wp.constant(10)
 POLISH_ITERATIONS = wp.constant(2)
 DRAWS = wp.constant(64)  # tries to find a point with weight that is not in the sample yet
-TRUSTING_SAMPLES = wp.constant(32)  # for a loss without bound, which trusts every point
+TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
 LOG_MISS = wp.constant(-5.3)  # log of the probability 0.005 to stop before a sample without outliers was seen
 LOG_FALSE_ALARMS = wp.constant(-4.6)  # log of the number of false alarms, 0.01, that a pose may be
 INLIER_LOSS = wp.constant(0.2)  # mean Geman-McClure loss of an inlier, in units of its bound, at a sample's pose
@@ -36,26 +37,27 @@ def unproject(chunks: wp.array2d(dtype=Any), problem: Problem, k: int):
     u = (1.0 / lens.focal[0]) * (chunks[k, 0] - lens.centre[0] * one)
     v = (1.0 / lens.focal[1]) * (chunks[k, 1] - lens.centre[1] * one)
     x, y, z = u, v, one
+    iteration = int(0)
     if lens.model == BROWN_CONRADY:
-        for _ in range(UNPROJECT_ITERATIONS):
+        while iteration < UNPROJECT_ITERATIONS:
             a, b, a_x, a_y, b_x, b_y = distort_brown_conrady(lens.coefficients, lens.tilt, x, y)
             a, b = u - a, v - b
             over = inverse(wp.max(wp.cw_mul(a_x, b_y) - wp.cw_mul(a_y, b_x), 1e-3 * one))
             x = x + wp.cw_mul(over, wp.cw_mul(b_y, a) - wp.cw_mul(a_y, b))
             y = y + wp.cw_mul(over, wp.cw_mul(a_x, b) - wp.cw_mul(b_x, a))
+            iteration += 1
     if lens.model == KANNALA_BRANDT:
-        c = lens.coefficients
+        radius = lens_warp.sqrt(wp.cw_mul(u, u) + wp.cw_mul(v, v) + 1e-18 * one)
+        theta = wp.min(radius, 1.5 * one)
+        while iteration < UNPROJECT_ITERATIONS:
+            value, slope = fisheye_radius(lens.coefficients, theta)
+            theta = theta - wp.cw_div(value - radius, wp.max(slope, 1e-3 * one))
+            theta = wp.min(wp.max(theta, 0.0 * one), 3.1 * one)
+            iteration += 1
         for i in range(len(u)):
-            radius = wp.max(wp.sqrt(u[i] * u[i] + v[i] * v[i]), 1e-9)
-            theta = wp.min(radius, 1.5)
-            for _ in range(UNPROJECT_ITERATIONS):
-                t = theta * theta
-                value = theta * (1.0 + t * (c[0] + t * (c[1] + t * (c[2] + t * c[3]))))
-                slope = 1.0 + t * (3.0 * c[0] + t * (5.0 * c[1] + t * (7.0 * c[2] + t * (9.0 * c[3]))))
-                theta = wp.clamp(theta - (value - radius) / wp.max(slope, 1e-3), 0.0, 3.1)
-            x[i] = wp.sin(theta) * u[i] / radius
-            y[i] = wp.sin(theta) * v[i] / radius
-            z[i] = wp.cos(theta)
+            x[i] = wp.sin(theta[i]) * u[i] / radius[i]
+            y[i] = wp.sin(theta[i]) * v[i] / radius[i]
+            z[i] = wp.cos(theta[i])
     chunks[k, BEARING] = x
     chunks[k, BEARING + 1] = y
     chunks[k, BEARING + 2] = z
@@ -273,6 +275,8 @@ def consensus(
     needed = int(settings.samples)
     if kind != GEMAN_MCCLURE:
         needed = wp.min(needed, TRUSTING_SAMPLES)
+    if problem.used < 4.0:
+        needed = 0
     state = wp.rand_init(1 + group.lane, problem.points)
     drawn = int(0)
     while drawn < needed:
@@ -285,13 +289,15 @@ def consensus(
                 wp.normalize(wp.vec3(bearings[2])),
             )
             conics = intersect_cones(bearings, gather(packed, problem, width, sample, 2))
-            for which in range(4):
-                pose, exists = pose_of(conics, which)
+            solution = int(0)
+            while solution < 4:  # a loop that is not unrolled: the body is large
+                pose, exists = pose_of(conics, solution)
                 if exists:
                     cost = cost_of(chunks, problem, pose, kind, c)
                     if cost < lowest:
                         lowest = cost
                         best = pose
+                solution += 1
         drawn += group.lanes
         if kind == GEMAN_MCCLURE:
             needed = wp.min(needed, samples_needed(lowest, 0.5 * c * c * problem.used))

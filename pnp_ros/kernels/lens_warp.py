@@ -112,17 +112,25 @@ def distort_brown_conrady(k: vec14, tilt: wp.mat33, x: Any, y: Any):
 
 
 @wp.func
-def fisheye_radius(k: vec14, x: Any, y: Any, z: Any):
-    """Radius over ``r = |(x, y)|``, its derivative by the angle, and ``1 / r``; the axis is moved by a little."""
-    stretch, slope, over_r = type(x)(0.0), type(x)(0.0), type(x)(0.0)
-    for i in range(len(x)):
-        r = wp.max(wp.sqrt(x[i] * x[i] + y[i] * y[i]), 1e-6 * wp.abs(z[i]) + 1e-20)
-        theta = wp.atan2(r, z[i])
-        t = theta * theta
-        stretch[i] = theta * (1.0 + t * (k[0] + t * (k[1] + t * (k[2] + t * k[3])))) / r
-        slope[i] = 1.0 + t * (3.0 * k[0] + t * (5.0 * k[1] + t * (7.0 * k[2] + t * (9.0 * k[3]))))
-        over_r[i] = 1.0 / r
-    return stretch, slope, over_r
+def fisheye_angle(x: Any, y: Any, z: Any):
+    """The angle to the optical axis and ``r = |(x, y)|``; the axis itself is moved by a little."""
+    r = sqrt(wp.cw_mul(x, x) + wp.cw_mul(y, y))
+    theta = r
+    for i in range(len(r)):
+        r[i] = wp.max(r[i], 1e-6 * wp.abs(z[i]) + 1e-20)
+        theta[i] = wp.atan2(r[i], z[i])
+    return theta, r
+
+
+@wp.func
+def fisheye_radius(k: vec14, theta: Any):
+    """Radius in the plane at an angle, and its derivative."""
+    one = type(theta)(1.0)
+    t = wp.cw_mul(theta, theta)
+    radius = one + wp.cw_mul(t, k[0] * one + wp.cw_mul(t, k[1] * one + wp.cw_mul(t, k[2] * one + k[3] * t)))
+    slope = k[1] * 5.0 * one + wp.cw_mul(t, 7.0 * k[2] * one + 9.0 * k[3] * t)
+    slope = one + wp.cw_mul(t, 3.0 * k[0] * one + wp.cw_mul(t, slope))
+    return wp.cw_mul(theta, radius), slope
 
 
 @wp.func
@@ -132,7 +140,10 @@ def project(lens: Lens, x: Any, y: Any, z: Any):
     u, v = zero, zero
     u_x, u_y, u_z, v_x, v_y, v_z = zero, zero, zero, zero, zero, zero
     if lens.model == KANNALA_BRANDT:
-        stretch, slope, over_r = fisheye_radius(lens.coefficients, x, y, z)
+        theta, r = fisheye_angle(x, y, z)
+        radius, slope = fisheye_radius(lens.coefficients, theta)
+        over_r = inverse(r)
+        stretch = wp.cw_mul(radius, over_r)
         dx, dy = wp.cw_mul(x, over_r), wp.cw_mul(y, over_r)
         over = inverse(wp.cw_mul(x, x) + wp.cw_mul(y, y) + wp.cw_mul(z, z))
         radial = wp.cw_mul(slope, wp.cw_mul(z, over)) - stretch

@@ -18,7 +18,7 @@ def solve(
     camera: Camera,
     init: Pose | None,
     settings: LMSettings,
-    block: tuple[int, int] | None = None,
+    block: lm_launch.Block | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error of every problem of a batch of any shape.
 
@@ -29,7 +29,7 @@ def solve(
         camera: intrinsics (4,) for all problems or (..., 4) for each.
         init: (..., 3, 3), (..., 3), or None: the best of ``settings.samples`` P3P solutions.
         settings: loss and limits.
-        block: points a chunk and threads a problem of the kernel, for tests; None chooses by device.
+        block: layout of the launch; None chooses by device and batch.
 
     Raises:
         ValueError: if devices, dtypes or batch shapes do not agree; the message names the field.
@@ -49,7 +49,7 @@ def _launch(
     consensus: bool,
     settings: LMSettings,
     batch: torch.Size,
-    block: tuple[int, int] | None,
+    block: lm_launch.Block | None,
 ) -> PoseEstimate:
     n, device = tensors[0].shape[-2], tensors[0].device
     rotation = torch.empty(*batch, 3, 3, device=device)
@@ -80,18 +80,22 @@ def _refer(
     if intrinsics.ndim > 1:
         intrinsics, distortion = _flat(intrinsics, batch), _flat(distortion, batch)
     image_points, object_points, weights, *start = (_flat(tensor, batch) for tensor in points)
+    kernel = None
     if init is None:
-        init = _single_precision_pose(correspondences, camera, settings)
+        kernel = _by_kernel(correspondences, camera, settings)
         settings = dataclasses.replace(settings, samples=0)
-        start = [_flat(init.rotation, batch), _flat(init.translation, batch)]
+        start = [_flat(kernel.pose.rotation, batch), _flat(kernel.pose.translation, batch)]
     camera = dataclasses.replace(camera, intrinsics=intrinsics, distortion=distortion)
     result = lm_reference.solve(LMProblem(image_points, object_points, weights, camera, *start), settings)
+    status = result.status.reshape(batch)
+    if kernel is not None:
+        status = torch.where(kernel.usable, status, kernel.status)
     return PoseEstimate(
         Pose(result.rotation.reshape(*batch, 3, 3), result.translation.reshape(*batch, 3)),
         result.covariance.reshape(*batch, 6, 6),
         result.inlier_weights.reshape(*batch, image_points.shape[-2]),
         result.cost.reshape(batch),
-        result.status.reshape(batch),
+        status,
     )
 
 
@@ -100,13 +104,14 @@ def _flat(tensor: Tensor, batch: torch.Size) -> Tensor:
     return tensor.reshape(batch.numel(), *tensor.shape[len(batch) :])
 
 
-def _single_precision_pose(correspondences: Correspondences, camera: Camera, settings: LMSettings) -> Pose:
-    """The kernel's solution on the CPU, as an initial pose of what the kernel cannot solve itself."""
+def _by_kernel(correspondences: Correspondences, camera: Camera, settings: LMSettings) -> PoseEstimate:
+    """The kernel's solution on the CPU in single precision: a start for what it cannot solve itself."""
     like = correspondences.image_points
     fields = (like, correspondences.object_points, correspondences.weights)
     single = Correspondences(*(field.to("cpu", torch.float32) for field in fields))
-    pose = solve(single, camera.to("cpu", torch.float32), None, settings).pose
-    return Pose(pose.rotation.to(like), pose.translation.to(like))
+    estimate = solve(single, camera.to("cpu", torch.float32), None, settings)
+    pose = Pose(estimate.pose.rotation.to(like), estimate.pose.translation.to(like))
+    return dataclasses.replace(estimate, pose=pose, status=estimate.status.to(like.device))
 
 
 def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None) -> tuple[torch.Size, list[Tensor]]:

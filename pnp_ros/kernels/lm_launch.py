@@ -11,6 +11,7 @@ import functools
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import warp as wp
@@ -22,8 +23,27 @@ from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
 from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, LMSettings
 
-WIDTH_CPU, LANES_CPU = 16, 1
-WIDTH_CUDA, LANES_CUDA = 1, 32
+
+@dataclass(frozen=True)
+class Block:
+    """How a launch is laid out: points in a chunk, threads that share a problem, threads in a block."""
+
+    width: int
+    lanes: int
+    threads: int
+
+
+CPU = Block(16, 1, 1)
+CUDA_FEW = Block(1, 32, 32)  # a warp for each problem: lowest latency
+CUDA_MANY = Block(1, 1, 128)  # a thread for each problem: no reductions, once there are enough to fill the device
+MANY = 1 << 15
+
+
+def block_for(device: torch.device, batch: int) -> Block:
+    """The layout for a batch on a device."""
+    if device.type != "cuda":
+        return CPU
+    return CUDA_MANY if batch >= MANY else CUDA_FEW
 
 
 @functools.cache
@@ -64,7 +84,7 @@ class RecordedLaunch:
         model: lens model.
         camera_per_problem: whether intrinsics and distortion are (B, ...) or (...).
         coefficients: D, of the distortion.
-        block: (width, lanes) of the kernel; None chooses by device.
+        block: None chooses by device and batch.
     """
 
     def __init__(
@@ -75,10 +95,11 @@ class RecordedLaunch:
         model: CameraModel,
         camera_per_problem: bool,
         coefficients: int,
-        block: tuple[int, int] | None = None,
+        block: Block | None = None,
     ) -> None:
         initialise()
-        width, lanes = block or ((WIDTH_CUDA, LANES_CUDA) if device.type == "cuda" else (WIDTH_CPU, LANES_CPU))
+        block = block or block_for(device, batch)
+        width = block.width
         rows = batch * max(-(-points // width), 1)
         self._packed = torch.zeros(rows, int(NUM_ROWS), width, device=device)
         wp_device = wp.device_from_torch(device)
@@ -114,7 +135,12 @@ class RecordedLaunch:
             self._array((rows, int(NUM_ROWS), width), wp.float32),
         ]
         self._launch = wp.launch(
-            lm_warp.build(width, lanes), batch * lanes, arguments, device=wp_device, block_dim=lanes, record_cmd=True
+            lm_warp.build(width, block.lanes),
+            batch * block.lanes,
+            arguments,
+            device=wp_device,
+            block_dim=block.threads,
+            record_cmd=True,
         )
         self._launch.set_param_at_index_from_ctype(0, data.__ctype__())
         self._launch.set_param_at_index_from_ctype(1, self._settings_struct.__ctype__())

@@ -12,7 +12,7 @@ from pnp_ros.kernels.robust import RobustKind
 
 UNKNOWN_VARIANCE = 1e6  # m^2, rad^2: the covariance's diagonal where a pose is not determined
 BEHIND_PENALTY = 4.0  # focal lengths of residual per axis for a point that the camera cannot see
-MIN_PIVOT = {torch.float32: 1e-6, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
+MIN_PIVOT = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
 LAMBDA_START, LAMBDA_MIN, LAMBDA_MAX = 1e-3, 1e-7, 1e7
 GOOD_COST = 0.25  # of scale^2 a point: an annealed solve below this (half of Geman-McClure's bound) is not tried again
 ANNEAL_STEPS = 8  # accepted steps from the first scale to the last

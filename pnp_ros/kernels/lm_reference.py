@@ -164,13 +164,13 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
         slack = 4.0 * (eps * old_cost + resolution * old_cost.sqrt())
         decrement = -(current.gradient * step).sum(-1) * (1.0 + damping)
         finished = ~done & (c <= settings.scale) & (decrement <= tolerance)
-        accept = ~done & (finished | (new_cost <= old_cost + slack))
+        done = done | finished
+        accept = ~done & (new_cost <= old_cost + slack)
         rotation = torch.where(accept[:, None, None], new_rotation, rotation)
         translation = torch.where(accept[:, None], new_translation, translation)
         current = candidate.where(accept, current)
         c = torch.where(accept, c_next, c)
         damping = torch.where(accept, damping * 0.1, damping * 10.0).clamp(LAMBDA_MIN, LAMBDA_MAX)
-        done = done | finished
         if bool(done.all()):
             break
     return rotation, translation, done

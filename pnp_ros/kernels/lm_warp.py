@@ -51,14 +51,15 @@ NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
 MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
 GOOD_COST = wp.constant(lm_problem.GOOD_COST)
 CONSENSUS_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative to the final one
+BIG = wp.constant(1e30)
+DONE = wp.constant(3)  # after the stages 0, 1 and 2 of a minimisation
 LAMBDA_START = wp.constant(lm_problem.LAMBDA_START)
 LAMBDA_MIN = wp.constant(lm_problem.LAMBDA_MIN)
 LAMBDA_MAX = wp.constant(lm_problem.LAMBDA_MAX)
 
-# Warp's default flags keep LLVM from turning the chunks' vectors into SIMD registers; these do not.
-CPU_COMPILER_FLAGS = (
-    "-march=native -ffp-contract=fast -mllvm=-inline-threshold=9000 -mllvm=-inline-cold-callsite-threshold=3000"
-)
+# Warp's default depth keeps LLVM from turning the chunks' vectors into SIMD registers; more inlining than this triples
+# the time to compile and gains nothing.
+CPU_COMPILER_FLAGS = "-march=native -ffp-contract=fast -mllvm=-inline-threshold=1000 -mllvm=-slp-recursion-max-depth=7"
 
 
 @wp.func
@@ -116,45 +117,86 @@ def normal_equations(
 
 
 @wp.func
+def newton_step(sums: vec_sums, damping: float):
+    """The damped step, zero where the Hessian is singular, and its squared length in standard deviations."""
+    factor, scale, pivot = factorise(sums, damping)
+    gradient = vec6(sums[21], sums[22], sums[23], sums[24], sums[25], sums[26])
+    step = -wp.cw_mul(scale, substitute(factor, wp.cw_mul(scale, gradient)))
+    if pivot <= 0.0:
+        step = vec6(0.0)
+    return step, -wp.dot(gradient, step) * (1.0 + damping)
+
+
+@wp.func
 def minimise(
-    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, group: Any, start: Pose, kind: int,
-    c_first: float, ratio: float, sums: Any, rows: Any,
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, group: Any, start: Pose, c_first: float,
+    ratio: float, sums: Any, rows: Any,
 ):  # fmt: skip
-    """Iterations from a pose, with a scale that falls from ``c_first`` to the problem's own."""
-    pose = start
-    c = float(c_first)
-    damping = float(LAMBDA_START)
-    converged = bool(False)
-    iteration = int(0)
+    """The minimum from a pose: its pose, whether the iterations converged, and the sums there.
+
+    The scale falls from ``c_first`` to the final one. Where a given pose leads to a minimum that explains little, a
+    second stage starts there again with a Cauchy loss, and a third goes on with the loss itself; the lower cost wins.
+    """
+    kind = int(settings.kind)
+    c, c_next, damping = float(c_first), float(c_first), float(LAMBDA_START)
     tolerance2 = settings.tolerance2 + 8.0 * problem.resolution * problem.resolution
-    now = normal_equations(chunks, problem, group, pose, kind, c, c, sums, rows)
-    cost = now[COST]
-    while iteration < settings.max_iterations and not converged:
-        factor, scale, pivot = factorise(now, damping)
-        gradient = vec6(now[21], now[22], now[23], now[24], now[25], now[26])
-        step = -wp.cw_mul(scale, substitute(factor, wp.cw_mul(scale, gradient)))
-        if pivot <= 0.0:
-            step = vec6(0.0)
-        moved = retract(pose, step)
-        decrement = -wp.dot(gradient, step) * (1.0 + damping)
-        if c <= settings.scale and decrement <= tolerance2:
-            pose = moved
-            converged = True
+    # One by one: assigned together, structs would share memory.
+    pose = start
+    candidate = start
+    first_pose = start
+    first_converged = bool(False)
+    now, first_sums = vec_sums(0.0), vec_sums(0.0)
+    cost = float(BIG)
+    converged, fresh = bool(False), bool(True)  # fresh: nothing to compare with yet
+    iteration, stage = int(0), int(0)
+    while stage < DONE:
+        trial = normal_equations(chunks, problem, group, candidate, kind, c, c_next, sums, rows)
+        # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
+        slack = 4.0 * (EPS * cost + problem.resolution * wp.sqrt(cost))
+        if fresh or trial[COST] <= cost + slack:
+            pose = candidate
+            now = trial
+            cost = trial[NEXT_COST]
+            c = c_next
+            damping = wp.where(fresh, LAMBDA_START, wp.max(0.1 * damping, LAMBDA_MIN))
         else:
+            damping = wp.min(10.0 * damping, LAMBDA_MAX)
+        fresh = False
+        step, length2 = newton_step(now, damping)
+        converged = c <= settings.scale and length2 <= tolerance2
+        ended = converged or iteration >= settings.max_iterations
+        if not ended:
+            candidate = retract(pose, step)
             c_next = wp.max(c * ratio, settings.scale)
-            trial = normal_equations(chunks, problem, group, moved, kind, c, c_next, sums, rows)
-            # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
-            slack = 4.0 * (EPS * cost + problem.resolution * wp.sqrt(cost))
-            if trial[COST] <= cost + slack:
-                pose = moved
-                now = trial
-                cost = trial[NEXT_COST]
-                c = c_next
-                damping = wp.max(0.1 * damping, LAMBDA_MIN)
+            iteration += 1
+        elif c > settings.scale:  # out of iterations before the last scale
+            candidate = pose
+            c_next = settings.scale
+            fresh = True
+        else:
+            if stage == 0:
+                first_pose = pose
+                first_converged = converged
+                first_sums = now
+                stage = DONE
+                explained = cost <= GOOD_COST * settings.scale * settings.scale * problem.used
+                if settings.samples == 0 and c_first > settings.scale and not explained:
+                    stage = 1
+                    candidate = start
+                    kind = CAUCHY
+            elif stage == 1:
+                stage = 2
+                candidate = pose
+                kind = settings.kind
             else:
-                damping = wp.min(10.0 * damping, LAMBDA_MAX)
-        iteration += 1
-    return pose, converged
+                stage = DONE
+            fresh = True
+            iteration = 0
+    if first_sums[NEXT_COST] <= now[NEXT_COST]:
+        pose = first_pose
+        converged = first_converged
+        now = first_sums
+    return pose, converged, now
 
 
 @wp.func
@@ -162,42 +204,30 @@ def solve(
     chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings,
     data: Buffers, group: Any, width: int, index: int, sums: Any, rows: Any,
 ):  # fmt: skip
-    """From consensus, or the lower of the annealed and the fixed minimum from the given pose."""
-    kind, c = settings.kind, settings.scale
-    first = float(settings.anneal_from)
-    ratio = float(settings.anneal_ratio)
+    """From consensus, or from the given pose: :func:`minimise`."""
+    c_first, ratio = float(settings.anneal_from), float(settings.anneal_ratio)
     start = Pose()
     if settings.samples > 0:
-        first = CONSENSUS_SCALE * c
+        c_first = CONSENSUS_SCALE * settings.scale
         ratio = 0.5
-        start, cost = consensus(chunks, packed, problem, settings, group, width, index, first)
+        start, cost = consensus(chunks, packed, problem, settings, group, width, index, c_first)
     else:
         start = start_pose(data, problem, index)
-    pose, converged = minimise(chunks, problem, settings, group, start, kind, first, ratio, sums, rows)
-    now = normal_equations(chunks, problem, group, pose, kind, c, c, sums, rows)
-    if settings.samples == 0 and first > c and now[COST] > GOOD_COST * c * c * problem.used:
-        wide, done = minimise(chunks, problem, settings, group, start, CAUCHY, c, 1.0, sums, rows)
-        other, done = minimise(chunks, problem, settings, group, wide, kind, c, 1.0, sums, rows)
-        then = normal_equations(chunks, problem, group, other, kind, c, c, sums, rows)
-        if then[COST] < now[COST]:
-            pose = other
-            converged = done
-            now = then
-    return pose, converged, now
+    return minimise(chunks, problem, settings, group, start, c_first, ratio, sums, rows)
 
 
 @wp.func
 def write_pose(
     data: Buffers, settings: Settings, problem: Problem, index: int, pose: Pose, converged: bool, sums: vec_sums
 ):
-    """Pose about the object's origin, covariance, cost and status of problem ``index``; whether they are sound."""
+    """Pose about the object's origin, covariance, cost and status of problem ``index``; 1 if all is finite, else 0."""
     r = wp.quat_to_matrix(pose.rotation)
     lever = r * problem.centroid
     t = pose.translation - lever
     inliers = sums[WEIGHT_SUM] / settings.mean_weight
     covariance_scale = (1.0 + 0.5 * NUM_PARAMETERS / wp.max(inliers, 3.0) * settings.excess) / settings.information
     covariance, pivot = covariance_at(sums, covariance_scale, lever)
-    cost = sums[COST]
+    cost = sums[NEXT_COST]
     status = wp.where(converged, CONVERGED, MAX_ITERATIONS)
     determined = pivot > MIN_PIVOT and problem.used >= 3.0
     allowed = float(0.0)
@@ -211,7 +241,7 @@ def write_pose(
     if not determined:
         status = DEGENERATE
         covariance = UNKNOWN_VARIANCE * wp.identity(n=6, dtype=float)
-    if sums[UNSEEN] > allowed:
+    if sums[UNSEEN] > allowed and (determined or settings.samples == 0):
         status = BEHIND_CAMERA
     sound = wp.isfinite(r) and wp.isfinite(t) and wp.isfinite(covariance) and wp.isfinite(cost) and problem.finite
     if not sound:
@@ -227,15 +257,15 @@ def write_pose(
             data.covariance[index, i, j] = covariance[i, j]
     data.cost[index] = cost
     data.status[index] = wp.int8(status)
-    return sound
+    return wp.where(sound, 1.0, 0.0)
 
 
 @wp.func
 def write_inlier_weights(
     data: Buffers, chunks: wp.array2d(dtype=Any), settings: Settings, problem: Problem, group: Any, index: int,
-    pose: Pose, sound: bool,
+    pose: Pose, sound: float,
 ):  # fmt: skip
-    """The robust weight of each point that has a weight, else 0."""
+    """The robust weight of each point that has a weight, else 0; all zero unless ``sound``."""
     r, t = wp.quat_to_matrix(pose.rotation), pose.translation
     for chunk in range(group.lane, problem.count, group.lanes):
         k = problem.first + chunk
@@ -249,14 +279,14 @@ def write_inlier_weights(
         for slot in range(len(weight)):
             i = chunk * len(weight) + slot
             if i < data.inlier_weights.shape[1]:
-                data.inlier_weights[index, i] = wp.where(sound, weight[slot], 0.0)
+                data.inlier_weights[index, i] = wp.where(sound > 0.0, weight[slot], 0.0)
 
 
 @functools.cache
 def build(width: int, lanes: int) -> wp.Kernel:
     """The kernel that works on ``width`` points at once, with ``lanes`` threads a problem.
 
-    Launch it with ``dim = problems * lanes`` and ``block_dim = lanes``. More than one lane needs a width of one.
+    Launch it with ``dim = problems * lanes``. More than one lane needs ``block_dim = lanes`` and a width of one.
     """
     vector = wp.types.vector(length=width, dtype=wp.float32)
     rows_type = wp.types.matrix(shape=(6, width), dtype=wp.float32)
@@ -276,9 +306,10 @@ def build(width: int, lanes: int) -> wp.Kernel:
         pose, converged, sums = solve(
             chunks, packed, problem, settings, data, group, width, index, sums_type(0.0), rows_type(0.0)
         )
-        sound = True
+        sound = float(0.0)
         if group.lane == 0:
             sound = write_pose(data, settings, problem, index, pose, converged, sums)
+        sound = add_up(group, sound)
         write_inlier_weights(data, chunks, settings, problem, group, index, pose, sound)
 
     options = {"cpu_compiler_flags": CPU_COMPILER_FLAGS, "enable_backward": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import warp as wp
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
-from pnp_ros.kernels import lm
+from pnp_ros.kernels import lm, lm_launch, lm_warp
+from pnp_ros.kernels.lm_launch import Block
 from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.solvers.synthetic import random_problems
@@ -128,21 +130,28 @@ def test_threads_of_a_block_that_share_a_problem(lanes: int, monkeypatch: pytest
         (LMSettings(RobustKind.GEMAN_MCCLURE, 3.0, 100.0), _away(truth, 10.0)),
         (LMSettings(RobustKind.GEMAN_MCCLURE, 3.0, 3.0, samples=500), None),
     ):
-        block = lm.solve(correspondences, camera, init, settings, block=(1, lanes))
+        block = lm.solve(correspondences, camera, init, settings, block=Block(1, lanes, lanes))
         alone = lm.solve(correspondences, camera, init, settings)
         assert (block.status == int(SolveStatus.CONVERGED)).all()
         delta = se3.local(alone.pose, block.pose).double()
         assert nees(delta, alone.covariance.double()).max() < 0.05**2
 
 
-def test_kernel_compiles_for_cuda_without_a_driver(tmp_path: object) -> None:
-    from pnp_ros.kernels import lm_launch, lm_warp
-
+@pytest.mark.parametrize(
+    ("block", "arch"),
+    [
+        (lm_launch.CUDA_FEW, 90),
+        pytest.param(lm_launch.CUDA_FEW, 87, marks=pytest.mark.slow),
+        pytest.param(lm_launch.CUDA_MANY, 90, marks=pytest.mark.slow),
+    ],
+)
+def test_kernel_compiles_for_cuda_without_a_driver(block: Block, arch: int, tmp_path: Path) -> None:
     lm_launch.initialise()
-    kernel = lm_warp.build(lm_launch.WIDTH_CUDA, lm_launch.LANES_CUDA)
-    kernel.module.options["block_dim"] = lm_launch.LANES_CUDA
-    files = wp.compile_aot_module(kernel.module, arch=[87, 90], module_dir=str(tmp_path), use_ptx=False)
-    assert {file.suffix for file in files} >= {".cubin"}
+    module = lm_warp.build(block.width, block.lanes).module
+    module.options["block_dim"] = block.threads
+    (cubin,) = wp.compile_aot_module(module, arch=arch, module_dir=tmp_path, use_ptx=False)
+    assert cubin.suffix == ".cubin"
+    assert cubin.stat().st_size > 10_000
 
 
 def test_disagreeing_fields_are_named() -> None:
