@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm_launch, lm_reference
 from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
@@ -85,6 +86,8 @@ def _refer(
         kernel = _by_kernel(correspondences, camera, settings)
         settings = dataclasses.replace(settings, samples=0)
         start = [_flat(kernel.pose.rotation, batch), _flat(kernel.pose.translation, batch)]
+    # a rotation of single precision would keep its error of 1e-7 through all steps
+    start[0] = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(start[0]))
     camera = dataclasses.replace(camera, intrinsics=intrinsics, distortion=distortion)
     result = lm_reference.solve(LMProblem(image_points, object_points, weights, camera, *start), settings)
     status = result.status.reshape(batch)
