@@ -232,12 +232,13 @@ class _Problem:
         """Levenberg-Marquardt with the exact Hessian; at once where the pose is a minimum already."""
         at = self.expand(pose)
         damping = torch.zeros_like(at.cost, dtype=torch.float64)
+        done = ~self.usable
         for _ in range(_MAX_STEPS):
             damped = at.hessian + torch.diag_embed(damping[..., None] * at.hessian.diagonal(dim1=-2, dim2=-1).abs())
             step = -_solve(damped, at.gradient, at.cost.dtype)
             decrease = -(step * at.gradient).sum(-1)  # NaN where the Hessian is not positive definite
             settled = decrease < 10.0 * torch.finfo(at.cost.dtype).eps * (1.0 + at.cost)
-            done = ~self.usable | (settled & (damping < 1.0)) | (damping > 1e8)
+            done = done | (settled & (damping < 1.0)) | (damping > 1e8)
             if bool(done.all()):
                 break
             step = torch.where((done | decrease.isnan())[..., None], torch.zeros_like(step), step).to(pose.translation)
