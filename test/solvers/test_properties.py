@@ -97,7 +97,8 @@ def test_a_batch_is_a_loop(seed: int, loss: Gaussian, init: str | None, n: int) 
 @given(seed=seeds, loss=losses)
 def test_single_and_double_precision_agree(seed: int, loss: Gaussian) -> None:
     c, camera, truth = random_problems(4, 20, seed=seed, dtype=torch.float64)
-    double = solve_pnp(c, camera, loss=loss, init=_init("away", truth))
+    # at the kink of Huber's loss the last digits of double precision can take long
+    double = solve_pnp(c, camera, loss=loss, init=_init("away", truth), max_iterations=200)
     c, camera, truth = random_problems(4, 20, seed=seed, dtype=torch.float32)
     single = solve_pnp(c, camera, loss=loss, init=_init("away", truth))
     pose = Pose(single.pose.rotation.double(), single.pose.translation.double())
