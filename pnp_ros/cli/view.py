@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         rerun.save(arguments.save)
     _log(rerun, source, package.mesh, pose_of, truth_of, arguments.max_frames)
     if arguments.save is not None:
+        rerun.disconnect()  # writes what is still on its way to the file
         print(f"{arguments.save}: open it with rerun {arguments.save}")
     return 0
 
