@@ -36,6 +36,7 @@ from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 _MAX_STEPS = 30
+_SETTLED = {torch.float32: 1e-5, torch.float64: 1e-15}  # decrease a Newton step promises, over one plus the cost
 _NOT_STATIONARY = 1e-2  # squared distance from the minimum in standard deviations: such a pose gets no gradient
 _SMALLEST_PIVOT = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the scaled Hessian's Cholesky factor
 
@@ -114,25 +115,22 @@ class _ImplicitPose(torch.autograd.Function):
         usable: Tensor,
         loss: RobustLoss,
     ) -> tuple[Tensor, Tensor]:
-        problem = _Problem(image_points, object_points, weights, camera, usable, loss)
-        pose = problem.from_centroid(problem.minimise(problem.to_centroid(start)))
-        ctx.save_for_backward(
-            image_points, object_points, weights, intrinsics, distortion, pose.rotation, pose.translation, usable
-        )
-        ctx.camera, ctx.loss = camera, loss
+        camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
+        ctx.problem = _Problem(image_points, object_points, weights, camera, usable, loss)
+        pose, ctx.expansion = ctx.problem.minimise(ctx.problem.to_centroid(start))
+        pose = ctx.problem.from_centroid(pose)
+        ctx.save_for_backward(pose.rotation)
+        ctx.shapes = [tensor.shape for tensor in (image_points, object_points, weights, intrinsics, distortion)]
         return pose.rotation, pose.translation
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_rotation: Tensor, grad_translation: Tensor) -> tuple[Tensor | None, ...]:
-        image_points, object_points, weights, intrinsics, distortion, rotation, translation, usable = ctx.saved_tensors
-        camera = replace(ctx.camera, intrinsics=intrinsics, distortion=distortion)
-        problem = _Problem(image_points, object_points, weights, camera, usable, ctx.loss)
+        (rotation,) = ctx.saved_tensors
         # d loss / d dtheta: the skew part of grad_rotation rotation^T
         upstream = torch.cat([grad_translation, 2.0 * so3.vee(grad_rotation @ rotation.mT)], dim=-1)
-        gradients = problem.pull_back(Pose(rotation, translation), upstream, with_distortion=ctx.needs_input_grad[4])
-        inputs = (image_points, object_points, weights, intrinsics, distortion)
-        fitted = [None if g is None else g.sum_to_size(x.shape) for g, x in zip(gradients, inputs, strict=True)]
+        gradients = ctx.problem.pull_back(rotation, ctx.expansion, upstream, with_distortion=ctx.needs_input_grad[4])
+        fitted = [None if g is None else g.sum_to_size(shape) for g, shape in zip(gradients, ctx.shapes, strict=True)]
         return (*fitted, None, None, None, None)
 
 
@@ -207,8 +205,8 @@ class _Problem:
         b = (c[..., None, :] @ jacobian).squeeze(-2)
         white = weights[..., None] * jacobian
         slope = residual[..., None, :] @ white  # (..., N, 1, 3)
-        on_point = white.mT @ (rho1[..., None] * white) + slope.mT @ (2.0 * rho2[..., None] * slope)
-        on_point = on_point + _curvature(self.camera, y, c)
+        bent = rho1[..., None] * white + (2.0 * rho2 * residual)[..., None] * slope
+        on_point = white.mT @ bent + _curvature(self.camera, y, c)
         turned = b.mT @ q  # sum b q^T
         return _Expansion(
             q=q,
@@ -228,8 +226,11 @@ class _Problem:
             hessian=_assemble(q, on_point, turned).double(),
         )
 
-    def minimise(self, pose: Pose) -> Pose:
-        """Levenberg-Marquardt with the exact Hessian; at once where the pose is a minimum already."""
+    def minimise(self, pose: Pose) -> tuple[Pose, _Expansion]:
+        """Levenberg-Marquardt with the exact Hessian; at once where the pose is a minimum already.
+
+        Poses are of the centred points.
+        """
         at = self.expand(pose)
         damping = torch.zeros_like(at.cost, dtype=torch.float64)
         done = ~self.usable
@@ -237,7 +238,7 @@ class _Problem:
             damped = at.hessian + torch.diag_embed(damping[..., None] * at.hessian.diagonal(dim1=-2, dim2=-1).abs())
             step = -_solve(damped, at.gradient, at.cost.dtype)
             decrease = -(step * at.gradient).sum(-1)  # NaN where the Hessian is not positive definite
-            settled = decrease < 10.0 * torch.finfo(at.cost.dtype).eps * (1.0 + at.cost)
+            settled = decrease < _SETTLED[at.cost.dtype] * (1.0 + at.cost)
             done = done | (settled & (damping < 1.0)) | (damping > 1e8)
             if bool(done.all()):
                 break
@@ -252,13 +253,14 @@ class _Problem:
             at = _Expansion(**{name: _select(better, getattr(trial, name), value) for name, value in vars(at).items()})
             damping = torch.where(better, damping / 10.0, (damping * 10.0).clamp(min=1e-3))
             damping = torch.where(damping < 1e-4, torch.zeros_like(damping), damping)
-        return pose
+        return pose, at
 
-    def pull_back(self, pose: Pose, upstream: Tensor, *, with_distortion: bool) -> list[Tensor | None]:
+    def pull_back(
+        self, rotation: Tensor, at: _Expansion, upstream: Tensor, *, with_distortion: bool
+    ) -> list[Tensor | None]:
         """Gradients on image points, object points, weights, intrinsics and distortion, of ``upstream . delta``."""
-        lever = (self.centroid @ pose.rotation.mT).squeeze(-2)
+        lever = (self.centroid @ rotation.mT).squeeze(-2)
         shift = torch.cat([torch.zeros_like(lever), torch.linalg.cross(lever, upstream[..., :3])], dim=-1)
-        at = self.expand(self.to_centroid(pose))
         rhs = torch.stack([(upstream - shift).double(), at.gradient], dim=-1)
         direction, newton = _solve(at.hessian, rhs, at.cost.dtype).unbind(-1)
         sound = (newton * at.gradient).sum(-1) < _NOT_STATIONARY  # False for NaN
@@ -276,7 +278,7 @@ class _Problem:
         on_distortion = _distortion_gradient(self.camera, at.y, on_pixels, at.c, m) if with_distortion else None
         return [
             on_pixels,
-            -((on_y + torch.linalg.cross(at.b, turn.expand_as(at.b))) @ pose.rotation),
+            -((on_y + torch.linalg.cross(at.b, turn.expand_as(at.b))) @ rotation),
             -(alpha * at.offset + at.rho1 * at.residual * moved),
             -torch.cat([on_focal, on_pixels], dim=-1).sum(-2),
             on_distortion,
