@@ -76,8 +76,8 @@ $(MESSAGES): CMakeLists.txt package.xml $(wildcard msg/*.msg cmake/* overlay/tf2
 	$(SAY) "ROS messages"
 	@for package in overlay/tf2_msgs .; do \
 	  build=build/$$(basename $$(cd $$package && pwd)); \
-	  $(CMAKE) -G Ninja -S $$package -B $$build -DCMAKE_INSTALL_PREFIX=$(CURDIR)/.venv -DBUILD_TESTING=OFF -DCMAKE_INSTALL_MESSAGE=NEVER \
-	    -DPNP_ROS_MESSAGES_ONLY=ON --log-level=NOTICE --no-warn-unused-cli || exit 1; \
+	  $(CMAKE) -G Ninja -S $$package -B $$build -DCMAKE_INSTALL_PREFIX=$(CURDIR)/.venv -DBUILD_TESTING=OFF \
+	    -DCMAKE_INSTALL_MESSAGE=NEVER -DPNP_ROS_MESSAGES_ONLY=ON --log-level=NOTICE --no-warn-unused-cli || exit 1; \
 	  $(CMAKE) --build $$build --target install || exit 1; \
 	done
 	@touch $@

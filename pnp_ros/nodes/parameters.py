@@ -45,21 +45,25 @@ def declare(
     return value
 
 
-def declare_config(node: Node, prefix: str, config_type: Callable[..., C]) -> C:
-    """Declare every field of a configuration as ``prefix.field``, described by the class's docstring, and build it.
+def declare_config(node: Node, prefix: str, config_type: Callable[..., object]) -> None:
+    """Declare every field of a configuration as ``prefix.field``, described by the class's docstring.
 
     Args:
         config_type: a dataclass whose fields have plain defaults.
+    """
+    descriptions = _argument_descriptions(config_type)
+    for field in dataclasses.fields(config_type):  # type: ignore[arg-type]
+        declare(node, f"{prefix}.{field.name}", field.default, descriptions.get(field.name, field.name))
+
+
+def read_config(node: Node, prefix: str, config_type: Callable[..., C]) -> C:
+    """The configuration of the parameters that :func:`declare_config` declared.
 
     Raises:
         ValueError: from the configuration itself, naming the field.
     """
-    descriptions = _argument_descriptions(config_type)
-    values = {
-        field.name: declare(node, f"{prefix}.{field.name}", field.default, descriptions.get(field.name, field.name))
-        for field in dataclasses.fields(config_type)  # type: ignore[arg-type]
-    }
-    return config_type(**values)
+    fields = dataclasses.fields(config_type)  # type: ignore[arg-type]
+    return config_type(**{field.name: node.get_parameter(f"{prefix}.{field.name}").value for field in fields})
 
 
 def _argument_descriptions(config_type: Callable) -> dict[str, str]:

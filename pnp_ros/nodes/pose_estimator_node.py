@@ -32,7 +32,7 @@ from pnp_ros.msg import Correspondences, ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.health import Health
-from pnp_ros.nodes.parameters import declare, declare_config
+from pnp_ros.nodes.parameters import declare, declare_config, read_config
 from pnp_ros.nodes.ros_compat import detection_array, run, transform_broadcaster
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -77,7 +77,7 @@ class PoseEstimatorNode(LifecycleNode):
         declare(self, "threads", 0, "CPU threads of the networks; 0: as many as there are cores", low=0, high=256)
         declare(self, "publish_tf", True, "Send the pose as a transform from the camera to the object")
         declare(self, "publish_uncertain", False, "Publish also poses that failed a check as ~/pose and transform")
-        self._config = declare_config(self, "estimator", EstimatorConfig)
+        declare_config(self, "estimator", EstimatorConfig)
 
     def _make_publishers(self) -> None:
         def publisher(kind: type, topic: str, depth: int = 10) -> Any:
@@ -120,8 +120,9 @@ class PoseEstimatorNode(LifecycleNode):
             raise ValueError(f"parameter device: {device} asked for, but there is no CUDA device")
         if self.get_parameter("threads").value:
             torch.set_num_threads(self.get_parameter("threads").value)
+        config = read_config(self, "estimator", EstimatorConfig)
         package = load_object_package(folder)
-        self._estimator, self._drawing = PoseEstimator(package, self._config, device), MeshOverlay(package.mesh)
+        self._estimator, self._drawing = PoseEstimator(package, config, device), MeshOverlay(package.mesh)
         self._object_frame = self.get_parameter("object_frame").value or package.name
         self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
         self._warm_up()

@@ -13,8 +13,10 @@ from typing import Any
 
 import rclpy
 from geometry_msgs.msg import TransformStamped
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
@@ -73,7 +75,11 @@ def detection_array() -> type | None:
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
-    """Run one node until SIGINT, SIGTERM or until it raises SystemExit; the context is always shut down."""
+    """Run one node until SIGINT, SIGTERM or until it raises SystemExit; the context is always shut down.
+
+    Raises:
+        SystemExit: 1 if the node cannot be made; the log says why.
+    """
     use_picture_profile()
     rclpy.init(args=args)
     node = None
@@ -85,6 +91,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
     except rclpy_implementation.RCLError:
         if rclpy.ok():  # else a signal ended the context while a callback was publishing
             raise
+    except (ValueError, OSError, ParameterException) as error:
+        if node is not None:
+            raise
+        get_logger("pnp_ros").fatal(str(error))
+        raise SystemExit(1) from error
     finally:
         if node is not None:
             node.destroy_node()

@@ -6,6 +6,7 @@ the truth: ``~/truth`` (every picture; the score is the visible share of the obj
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class SimulatedCameraNode(Node):
         info = read_camera_info(Path(info_path)) if info_path else _DEFAULT_CAMERA
         self._info = conversions.message_from_camera_info(Header(), info)
         self._name = ""  # of the object whose truth is known
-        self._frames = _played(source) if source else self._rendered(folder, seed)
+        self._frames = _played(Path(source)) if source else self._rendered(folder, seed)
         self._published = 0
         self._make_publishers(QoSProfile(depth=100) if reliable else qos_profile_sensor_data)
         self._timer = self.create_timer(1.0 / self._rate, self._tick)
@@ -80,10 +81,7 @@ class SimulatedCameraNode(Node):
         self._name = package.name
         camera = conversions.camera_from_message(self._info)
         scene = SimulatedScene(package.mesh, camera, SimulationConfig(seed=seed))
-        index = 0
-        while True:
-            yield scene.frame(index, self._rate)
-            index += 1
+        return (scene.frame(index, self._rate) for index in itertools.count())
 
     def _tick(self) -> None:
         listeners = min(self._image.get_subscription_count(), self._camera_info.get_subscription_count())
@@ -128,10 +126,11 @@ class SimulatedCameraNode(Node):
         raise SystemExit(0)
 
 
-def _played(source: str) -> Iterator[SimulatedFrame]:
+def _played(source: Path) -> Iterator[SimulatedFrame]:
     """The pictures of a video, a folder or a file, without truth."""
-    for _, rgb in read_pictures(Path(source)):
-        yield SimulatedFrame(rgb, None, 0.0, None)
+    if not source.exists():
+        raise FileNotFoundError(f"parameter source: no such file or folder: {source}")
+    return (SimulatedFrame(rgb, None, 0.0, None) for _, rgb in read_pictures(source))
 
 
 def main(args: list[str] | None = None) -> None:

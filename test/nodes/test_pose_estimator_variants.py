@@ -69,3 +69,14 @@ def test_corrupted_weights_are_said(start_estimator: Any, probe: Any, package: O
         status = probe.status()
         assert status.level == DiagnosticStatus.ERROR
         assert "sha256" in status.message
+
+
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [({"estimator.min_inliers": 1}, "min_inliers: expected at least 4"), ({"device": "cuda:9"}, "device")],
+)
+def test_wrong_parameters_are_said(
+    start_estimator: Any, probe: Any, package: ObjectPackage, parameter: dict[str, Any], expected: str
+) -> None:
+    with start_estimator(package.root, **parameter):
+        probe.wait(lambda: probe.received["diagnostics"] and expected in probe.status().message, START_S)

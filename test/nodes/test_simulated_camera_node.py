@@ -89,3 +89,12 @@ def test_signal_ends_it_cleanly_while_it_publishes(package: ObjectPackage, numbe
     camera.send_signal(number)
     assert camera.wait(PATIENCE_S) == 0
     assert "Traceback" not in camera.stderr.read()
+
+
+@pytest.mark.usefixtures("ros")
+def test_wrong_source_is_said_in_one_line() -> None:
+    command = [sys.executable, "-m", "pnp_ros.nodes.simulated_camera_node", "--ros-args", "-p", "object:=/nowhere"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.returncode == 1
+    assert "/nowhere: no such object package" in ended.stderr
+    assert "Traceback" not in ended.stderr
