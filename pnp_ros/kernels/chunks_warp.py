@@ -120,8 +120,6 @@ def pack(packed: wp.array3d(dtype=float), data: Buffers, problem: Problem, group
     for i in range(group.lane, problem.count * width, group.lanes):
         k = problem.first + i // width
         slot = i % width
-        for row in range(NUM_ROWS):
-            packed[k, row, slot] = 0.0
         if i < problem.points and problem.finite:
             wu = data.weights[index, i, 0]
             wv = data.weights[index, i, 1]
@@ -132,6 +130,9 @@ def pack(packed: wp.array3d(dtype=float), data: Buffers, problem: Problem, group
             packed[k, WEIGHT, slot] = wu
             packed[k, WEIGHT + 1, slot] = wv
             packed[k, USED, slot] = wp.where(wu != 0.0 or wv != 0.0, 1.0, 0.0)
+        else:
+            for row in range(BEARING):
+                packed[k, row, slot] = 0.0
 
 
 @wp.func

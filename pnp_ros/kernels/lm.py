@@ -59,13 +59,15 @@ def _launch(
     inlier_weights = torch.empty(*batch, n, device=device)
     cost = torch.empty(batch, device=device)
     status = torch.empty(batch, dtype=torch.int8, device=device)
-    if batch.numel() > 0:
+    count = batch.numel()
+    if count > 0:
         *points, intrinsics, distortion = tensors
         start = [rotation, translation] if consensus else []  # not read
         buffers = [*points, *start, intrinsics, distortion]
         buffers += [rotation, translation, covariance, inlier_weights, cost, status]
-        shape = (batch.numel(), n, camera.model, intrinsics.ndim > 1, distortion.shape[-1])
-        lm_launch.launches.get(device, *shape, block)(buffers, settings, camera.width * camera.height)
+        per_problem, coefficients = intrinsics.ndim > 1, distortion.shape[-1]
+        launch = lm_launch.launches.get(device, count, n, camera.model, per_problem, coefficients, block)
+        launch(buffers, settings, camera.width * camera.height)
     return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status)
 
 
