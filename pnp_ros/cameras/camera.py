@@ -84,7 +84,8 @@ class Camera:
     @classmethod
     def pinhole(cls, fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:
         """A float32 camera without distortion; focal lengths and principal point in pixels."""
-        return cls(CameraModel.PINHOLE, torch.tensor([fx, fy, cx, cy]), torch.zeros(0), width, height)
+        intrinsics = torch.tensor([fx, fy, cx, cy], dtype=torch.float32)
+        return cls(CameraModel.PINHOLE, intrinsics, torch.zeros(0), width, height)
 
     def project(self, points: Tensor) -> Tensor:
         """Pixels (..., N, 2) of points (..., N, 3) of the camera frame.

@@ -129,6 +129,10 @@ def test_every_point_and_pixel_gives_finite_values(model: str, d: list[float], v
     assert bearing.norm().item() == pytest.approx(1.0, abs=1e-5)
 
 
+def test_whole_numbers_make_a_camera_of_floats() -> None:
+    assert Camera.pinhole(600, 600, 320, 240, 640, 480).intrinsics.dtype == torch.float32
+
+
 def test_points_behind_a_pinhole_land_outside_on_their_side() -> None:
     pixels = Camera.pinhole(800, 800, 320, 240, 640, 480).project(torch.tensor([[0.1, -0.2, -1.0]]))[0]
     assert pixels[0] > 640
