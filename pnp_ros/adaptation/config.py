@@ -1,0 +1,89 @@
+"""Settings of the online fine-tuning: what is learnt from, how, and what new weights must prove."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Objective = Literal["correspondence", "bpnp", "epropnp"]
+Views = Literal["all", "upper"]
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """Limits and rates.
+
+    Args:
+        objective: loss beside presence and detection: ``bpnp`` (BPnP's reprojection loss and the correspondence term),
+            ``correspondence`` (that term alone), ``epropnp`` (the KL loss and the correspondence term).
+        learning_rate: of AdamW.
+        batch: crops per step; half of them are renders, so that nothing learnt before is forgotten.
+        capacity: most pictures that are kept to learn from.
+        held_back: most pictures that are kept to check new weights with; they are never learnt from.
+        min_pictures: pictures to learn from before the first step.
+        min_held_back: pictures to check with before the first check.
+        check_steps: steps between two checks of the shadow network.
+        max_tries: checks without success after which the shadow network starts again from the active weights.
+        anchors: renders that new weights are checked with beside the held-back pictures.
+        anchor_margin: share of the anchors that new weights may lose against the package's own weights.
+        min_gain: how much better the mean error on held-back pictures must be, as a share of the active weights'.
+        max_nees: largest mean NEES of the valid held-back poses, 6 is perfect, unless the active weights' is larger.
+        min_overlap: smallest correlation of the picture with the object rendered at its reference.
+        self_overlap: the same where the reference is the estimator's own pose.
+        max_offset: largest distance between the reference and the place where the picture fits the rendering best, as
+            a share of the object's size in the picture.
+        max_disagreement: largest distance from a valid estimate, in diameters.
+        max_bias: largest median offset of the references from the valid estimates along one axis, in diameters.
+        views: ``all`` orientations are rendered, or those that show the ``upper`` side (+z) of the object.
+        seed: of everything random.
+
+    Raises:
+        ValueError: naming the field and what it expects.
+    """
+
+    objective: Objective = "bpnp"
+    learning_rate: float = 4e-4
+    batch: int = 32
+    capacity: int = 192
+    held_back: int = 64
+    min_pictures: int = 40
+    min_held_back: int = 12
+    check_steps: int = 80
+    max_tries: int = 4
+    anchors: int = 150
+    anchor_margin: float = 0.01
+    min_gain: float = 0.03
+    max_nees: float = 12.0
+    min_overlap: float = 0.25
+    self_overlap: float = 0.6
+    max_offset: float = 0.15
+    max_disagreement: float = 0.5
+    max_bias: float = 0.15
+    views: Views = "all"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("objective", ("correspondence", "bpnp", "epropnp")), ("views", ("all", "upper"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str) and not math.isfinite(value):
+                raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
+        for name in ("learning_rate", "max_nees", "max_offset", "max_disagreement", "max_bias"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        for name in ("anchor_margin", "min_gain", "min_overlap", "self_overlap"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+        for name, least in (("batch", 4), ("check_steps", 1), ("max_tries", 1), ("anchors", 20), ("min_held_back", 4)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not 8 <= self.min_pictures <= self.capacity:
+            raise ValueError(f"min_pictures: expected 8 to capacity ({self.capacity}), got {self.min_pictures}")
+        if not self.min_held_back <= self.held_back:
+            raise ValueError(f"held_back: expected at least min_held_back, got {self.held_back}")
+        if self.seed < 0:
+            raise ValueError(f"seed: expected 0 or more, got {self.seed}")
