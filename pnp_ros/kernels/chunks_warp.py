@@ -25,9 +25,9 @@ BEARING = wp.constant(8)  # x, y, z of the ray through the image point; only for
 class Buffers:
     """Arrays of B problems with N points; shapes as in :class:`lm_problem.LMProblem` and :class:`LMResult`."""
 
-    image_points: wp.array3d(dtype=float)
-    object_points: wp.array3d(dtype=float)
-    weights: wp.array3d(dtype=float)
+    image_points: wp.array2d(dtype=wp.vec2)
+    object_points: wp.array2d(dtype=wp.vec3)
+    weights: wp.array2d(dtype=wp.vec2)
     intrinsics: wp.array2d(dtype=float)
     distortion: wp.array2d(dtype=float)
     start_rotation: wp.array3d(dtype=float)
@@ -74,30 +74,63 @@ class Problem:
 
 
 @wp.func
-def survey(data: Buffers, settings: Settings, group: Any, index: int, width: int):
-    """What there is to know of problem ``index`` before its points are packed."""
+def pack(packed: wp.array3d(dtype=float), data: Buffers, group: Any, index: int, width: int):
+    """Write the points of problem ``index`` into its chunks, filled up with points without weight."""
     n = data.image_points.shape[1]
-    # sums: used points (3), their number, squared whitened pixels, inverse variances; number of points not finite
-    found = vec7(0.0)
-    for i in range(group.lane, n, group.lanes):
-        u = data.image_points[index, i, 0]
-        v = data.image_points[index, i, 1]
-        wu = data.weights[index, i, 0]
-        wv = data.weights[index, i, 1]
-        x = wp.vec3(data.object_points[index, i, 0], data.object_points[index, i, 1], data.object_points[index, i, 2])
-        used = wp.where(wu != 0.0 or wv != 0.0, 1.0, 0.0)
-        bad = wp.where(wp.isfinite(x) and wp.isfinite(u) and wp.isfinite(v) and wp.isfinite(wu + wv), 0.0, 1.0)
-        square = (u * wu) * (u * wu) + (v * wv) * (v * wv)
-        found = found + vec7(used * x[0], used * x[1], used * x[2], used, square, wp.abs(wu * wv), bad)
-    found = add_up(group, found)
+    count = wp.max((n + width - 1) // width, 1)
+    for chunk in range(group.lane, count, group.lanes):
+        k = index * count + chunk
+        for slot in range(width):
+            i = chunk * width + slot
+            uv, x, w = wp.vec2(0.0), wp.vec3(0.0), wp.vec2(0.0)
+            if i < n:
+                uv = data.image_points[index, i]
+                x = data.object_points[index, i]
+                w = data.weights[index, i]
+            packed[k, 0, slot] = uv[0]
+            packed[k, 1, slot] = uv[1]
+            packed[k, 2, slot] = x[0]
+            packed[k, 3, slot] = x[1]
+            packed[k, 4, slot] = x[2]
+            packed[k, WEIGHT, slot] = w[0]
+            packed[k, WEIGHT + 1, slot] = w[1]
+            packed[k, USED, slot] = wp.where(w[0] != 0.0 or w[1] != 0.0, 1.0, 0.0)
+
+
+@wp.func
+def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, group: Any, index: int, width: int):
+    """What there is to know of problem ``index``, whose points then are about their centroid.
+
+    A problem that is not finite becomes one without points.
+    """
     problem = Problem()
-    problem.points = n
-    problem.count = wp.max((n + width - 1) // width, 1)
+    problem.points = data.image_points.shape[1]
+    problem.count = wp.max((problem.points + width - 1) // width, 1)
     problem.first = index * problem.count
+    one = type(chunks[problem.first, 0])(1.0)
+    # A sum from a value of its own: variables that are assigned one value share it.
+    x, y, z, used = 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one
+    square, information, bad = 0.0 * one, 0.0 * one, 0.0 * one
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        wu, wv = chunks[k, WEIGHT], chunks[k, WEIGHT + 1]
+        ru, rv, both = wp.cw_mul(wu, chunks[k, 0]), wp.cw_mul(wv, chunks[k, 1]), wp.cw_mul(wu, wv)
+        x = x + wp.cw_mul(chunks[k, USED], chunks[k, 2])
+        y = y + wp.cw_mul(chunks[k, USED], chunks[k, 3])
+        z = z + wp.cw_mul(chunks[k, USED], chunks[k, 4])
+        used = used + chunks[k, USED]
+        square = square + wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
+        information = information + wp.max(both, -both)
+        for row in range(USED):  # zero times a number is zero, times anything else it is not
+            bad = bad + 0.0 * chunks[k, row]
+    found = vec7(wp.dot(x, one), wp.dot(y, one), wp.dot(z, one), wp.dot(used, one), wp.dot(square, one), 0.0, 0.0)
+    found[5] = wp.dot(information, one)
+    found[6] = wp.dot(bad, one)
+    found = add_up(group, found)
     problem.lens = load_lens(settings.model, data.intrinsics, data.distortion, index)
     problem.centroid = wp.vec3(found[0], found[1], found[2]) / wp.max(found[3], 1.0)
     problem.used = found[3]
-    problem.resolution = EPS * wp.sqrt(found[4] / wp.max(2.0 * float(n), 1.0))
+    problem.resolution = EPS * wp.sqrt(found[4] / wp.max(2.0 * float(problem.points), 1.0))
     problem.variance = found[3] / wp.max(found[5], 1e-30)
     problem.finite = found[6] == 0.0
     if settings.samples == 0:
@@ -108,31 +141,14 @@ def survey(data: Buffers, settings: Settings, group: Any, index: int, width: int
     if not problem.finite:
         problem.used = 0.0
         problem.centroid = wp.vec3(0.0)
-    return problem
-
-
-@wp.func
-def pack(packed: wp.array3d(dtype=float), data: Buffers, problem: Problem, group: Any, index: int, width: int):
-    """Write the points of problem ``index`` into its chunks, filled up with points without weight.
-
-    A problem that is not finite becomes one without points.
-    """
-    for i in range(group.lane, problem.count * width, group.lanes):
-        k = problem.first + i // width
-        slot = i % width
-        if i < problem.points and problem.finite:
-            wu = data.weights[index, i, 0]
-            wv = data.weights[index, i, 1]
-            packed[k, 0, slot] = data.image_points[index, i, 0]
-            packed[k, 1, slot] = data.image_points[index, i, 1]
-            for axis in range(3):
-                packed[k, 2 + axis, slot] = data.object_points[index, i, axis] - problem.centroid[axis]
-            packed[k, WEIGHT, slot] = wu
-            packed[k, WEIGHT + 1, slot] = wv
-            packed[k, USED, slot] = wp.where(wu != 0.0 or wv != 0.0, 1.0, 0.0)
-        else:
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        for axis in range(3):
+            chunks[k, 2 + axis] = chunks[k, 2 + axis] - problem.centroid[axis] * one
+        if not problem.finite:
             for row in range(BEARING):
-                packed[k, row, slot] = 0.0
+                chunks[k, row] = 0.0 * one
+    return problem
 
 
 @wp.func

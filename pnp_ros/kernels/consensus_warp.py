@@ -18,7 +18,7 @@ import warp as wp
 from pnp_ros.kernels import lens_warp
 from pnp_ros.kernels.chunks_warp import BEARING, USED, Problem, Settings, residuals, turn
 from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, fisheye_radius, inverse
-from pnp_ros.kernels.pose_warp import CAUCHY, GEMAN_MCCLURE, Pose, pick_lowest, robust
+from pnp_ros.kernels.pose_warp import CAUCHY, GEMAN_MCCLURE, Pose, add_up, pick_lowest, robust
 
 UNPROJECT_ITERATIONS = wp.constant(10)
 POLISH_ITERATIONS = wp.constant(2)
@@ -272,7 +272,8 @@ def consensus(
     best = Pose()
     best.rotation = wp.quat_identity()
     lowest = float(1e30)
-    needed = int(settings.samples)
+    # Adding up waits for all threads: each draws from all points.
+    needed = int(add_up(group, float(settings.samples)) / float(group.lanes))
     if kind != GEMAN_MCCLURE:
         needed = wp.min(needed, TRUSTING_SAMPLES)
     if problem.used < 4.0:

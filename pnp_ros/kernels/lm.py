@@ -52,13 +52,14 @@ def _launch(
     batch: torch.Size,
     block: lm_launch.Block | None,
 ) -> PoseEstimate:
-    n, device = tensors[0].shape[-2], tensors[0].device
-    rotation = torch.empty(*batch, 3, 3, device=device)
-    translation = torch.empty(*batch, 3, device=device)
-    covariance = torch.empty(*batch, 6, 6, device=device)
-    inlier_weights = torch.empty(*batch, n, device=device)
-    cost = torch.empty(batch, device=device)
-    status = torch.empty(batch, dtype=torch.int8, device=device)
+    like = tensors[0]
+    n, device = like.shape[-2], like.device
+    rotation = like.new_empty(*batch, 3, 3)
+    translation = like.new_empty(*batch, 3)
+    covariance = like.new_empty(*batch, 6, 6)
+    inlier_weights = like.new_empty(*batch, n)
+    cost = like.new_empty(size=batch)
+    status = like.new_empty(size=batch, dtype=torch.int8)
     count = batch.numel()
     if count > 0:
         *points, intrinsics, distortion = tensors
@@ -131,14 +132,14 @@ def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None
     tensors += [camera.intrinsics, camera.distortion]
     dtype, device, batch = points.dtype, points.device, points.shape[:-2]
     for i, tensor in enumerate(tensors):
-        if tensor.dtype != dtype or tensor.device != device:
+        if tensor.dtype is not dtype or tensor.device != device:
             raise ValueError(
                 f"{_name(i, tensors)}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}"
             )
-    if dtype not in (torch.float32, torch.float64):
+    if dtype is not torch.float32 and dtype is not torch.float64:
         raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
     each = len(tensors) - 2 if shared else len(tensors)
-    if any(tensor.shape[:-tail] != batch for tensor, tail in zip(tensors[:each], tails)):
+    if [tensor.shape[:-tail] for tensor, tail in zip(tensors[:each], tails)] != [batch] * each:
         try:
             batch = torch.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails)))
         except RuntimeError as error:

@@ -38,6 +38,8 @@ CUDA_FEW = Block(1, 32, 32)  # a warp for each problem: lowest latency
 CUDA_MANY = Block(1, 1, 128)  # a thread for each problem: no reductions, once there are enough to fill the device
 MANY = 1 << 15
 
+DTYPES = {"image_points": wp.vec2, "object_points": wp.vec3, "weights": wp.vec2, "status": wp.int8}  # others: float
+
 
 def block_for(device: torch.device, batch: int) -> Block:
     """The layout for a batch on a device."""
@@ -106,9 +108,9 @@ class RecordedLaunch:
         self._device, self._model = wp_device, MODEL_NUMBERS[model]
         step = 1 if camera_per_problem else 0
         shapes = {
-            "image_points": (batch, points, 2),
-            "object_points": (batch, points, 3),
-            "weights": (batch, points, 2),
+            "image_points": (batch, points),
+            "object_points": (batch, points),
+            "weights": (batch, points),
             "start_rotation": (batch, 3, 3),
             "start_translation": (batch, 3),
             "intrinsics": (batch, 4),
@@ -123,7 +125,7 @@ class RecordedLaunch:
         data = Buffers()
         for name, shape in shapes.items():
             strides = (4 * step * shape[1], 4) if name in ("intrinsics", "distortion") else None
-            setattr(data, name, self._array(shape, wp.int8 if name == "status" else wp.float32, strides))
+            setattr(data, name, self._array(shape, DTYPES.get(name, wp.float32), strides))
         self._fields = [getattr(data.__ctype__(), name) for name in shapes]
         self._settings: LMSettings | None = None
         self._settings_struct = Settings()

@@ -301,8 +301,8 @@ def build(width: int, lanes: int) -> wp.Kernel:
         group = group_type()
         group.lane = thread % lanes
         group.lanes = lanes
-        problem = survey(data, settings, group, index, width)
-        pack(packed, data, problem, group, index, width)
+        pack(packed, data, group, index, width)
+        problem = survey(chunks, data, settings, group, index, width)
         pose, converged, sums = solve(
             chunks, packed, problem, settings, data, group, width, index, sums_type(0.0), rows_type(0.0)
         )
