@@ -16,12 +16,12 @@ from tqdm import tqdm
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation.comparison import compare, comparison_table
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
-from pnp_ros.evaluation.frame_errors import Column, FrameRecord, frame_errors, worst_first
+from pnp_ros.evaluation.frame_errors import Column, FrameRecord, frame_errors
+from pnp_ros.evaluation.frame_sheet import frame_sheet
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.html_report import headline, write_html
-from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet
 from pnp_ros.evaluation.plots import plots
-from pnp_ros.evaluation.report import figure_rows, summarise, table
+from pnp_ros.evaluation.report import summarise, table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
 from pnp_ros.io.bop import write_bop_results
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
@@ -29,8 +29,6 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 
 _METRIC_POINTS = 2000
-_SHEET_CELLS = 24
-_TRUTH_COLOUR = (90, 150, 255)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,16 +114,15 @@ def write_report(out: Path, package: ObjectPackage, source: FrameSource, done: E
         log.add_record(index, 1e-9 * stamp_ns, package.name, record, score)
     log.write(out)
     write_bop_results(out / bop_name(source, package), done.results)
-    caption, sheet = _sheet(source, package, done.records, errors, metric)
     write_html(
         out / "report.html",
         f"{package.name} in {source.path.name}",
         f"{source.kind} {source.path}, {len(done.records)} pictures, object {package.name} "
         f"({1000 * package.diameter:.1f} mm)",
         headline(summary),
-        figure_rows({key: value for key, value in summary.items() if value is not None}),
+        summary,
         plots(errors, done.records, metric),
-        (caption, sheet),
+        frame_sheet(source, package.mesh, done.records, errors, metric),
         done.warnings,
     )
     return summary
@@ -134,42 +131,3 @@ def write_report(out: Path, package: ObjectPackage, source: FrameSource, done: E
 def _plain(errors: Mapping[str, Column], records: Sequence[FrameRecord]) -> dict[str, list[Any]]:
     columns = {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in errors.items()}
     return {"state": [record.state for record in records], **columns}
-
-
-def _sheet(
-    source: FrameSource,
-    package: ObjectPackage,
-    records: Sequence[FrameRecord],
-    errors: Mapping[str, Column],
-    metric: str,
-) -> tuple[str, np.ndarray]:
-    """The worst frames, or some of them all where nothing tells which are."""
-    chosen = worst_first(errors, metric)[:_SHEET_CELLS]
-    caption = "The worst frames, worst first: green valid, orange uncertain, blue truth"
-    if not chosen:
-        chosen = np.unique(np.linspace(0, len(records) - 1, _SHEET_CELLS).round().astype(int)).tolist()
-        caption = "Some frames: green valid, orange uncertain"
-    overlay = MeshOverlay(package.mesh)
-    cells: dict[int, np.ndarray] = {}
-    for index, frame in enumerate(source.frames()):
-        if index > max(chosen):
-            break
-        if index in chosen:
-            record, drawn = records[index], frame.rgb
-            if record.truth is not None:
-                drawn = overlay.draw(drawn, record.truth, frame.camera, _TRUTH_COLOUR, axes=False)
-            if record.estimate is not None:
-                drawn = overlay.draw(drawn, record.estimate, frame.camera, GREEN if record.is_valid else ORANGE)
-            cells[index] = drawn
-    shown = [index for index in chosen if index in cells]  # a bag that is still being written may have changed
-    captions = [_caption(index, records[index], errors, metric) for index in shown]
-    return caption, contact_sheet([cells[index] for index in shown], captions=captions)
-
-
-def _caption(index: int, record: FrameRecord, errors: Mapping[str, Column], metric: str) -> str:
-    words = [str(index), "FALSE" if record.is_false else record.state]
-    if math.isfinite(error := errors[metric][index]):
-        words.append(f"{metric.upper()} {100 * error:.1f} %")
-    if math.isfinite(correlation := errors["ncc"][index]):
-        words.append(f"ncc {correlation:.2f}")
-    return " ".join(words)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from pnp_ros.evaluation.report import figure_text
+
 _LEFT_OUT = {"per_frame", "warnings", "source", "kind", "object", "diameter_m"}
 _METRICS = (("add", "ADD"), ("rotation", "rotation"), ("translation", "translation"), ("nees", "NEES"))
 
@@ -87,7 +89,7 @@ def _paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Row]:
 def comparison_table(rows: list[Row]) -> str:
     """Aligned lines: name, A, B, B - A."""
     cells = [("", "A", "B", "B - A")]
-    cells += [(row.name, _text(row.a), _text(row.b), _signed(row.change)) for row in rows]
+    cells += [(row.name, figure_text(row.a), figure_text(row.b), _signed(row.change)) for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(4)]
     lines = [f"{n:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}  {c:>{widths[3]}}" for n, a, b, c in cells]
     return "\n".join(line.rstrip() for line in lines)
@@ -95,11 +97,3 @@ def comparison_table(rows: list[Row]) -> str:
 
 def _signed(value: float | None) -> str:
     return "" if value is None else "0" if value == 0 else f"{value:+.4g}"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return " .. ".join(map(_text, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pnp_ros.evaluation.report import figure_text
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 1360px; margin: 2rem auto; padding: 0 1.5rem }
 h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
@@ -25,9 +27,11 @@ h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2rem
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(560px, 1fr)); gap: 1rem }
 .plots figure { margin: 0; border: 1px solid #eef0f2; border-radius: 8px; padding: .5rem }
 .plots svg { width: 100%; height: auto } figcaption { font-weight: 600 }
-table { border-collapse: collapse } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
-td + td, th + th { text-align: right; font-variant-numeric: tabular-nums }
-tr { border-bottom: 1px solid #eef0f2 } img { max-width: 100% } .group { columns: 2 24rem }
+img { max-width: 100% } .groups { columns: 3 22rem; column-gap: 2.5rem }
+table { border-collapse: collapse; width: 100%; margin-bottom: 1.4rem; break-inside: avoid }
+caption { font-weight: 600; text-align: left; padding-bottom: .2rem } tr { border-bottom: 1px solid #eef0f2 }
+td, th { padding: .15rem 0 .15rem .9rem; text-align: right; font-variant-numeric: tabular-nums }
+td:first-child { text-align: left; padding-left: 0 } th { font-weight: normal; color: #5b6573 }
 """
 
 
@@ -45,7 +49,7 @@ def write_html(
     title: str,
     origin: str,
     cards: Sequence[Card],
-    rows: Sequence[tuple[str, ...]],
+    summary: Mapping[str, Any],
     plots: Sequence[tuple[str, str]] = (),
     sheet: tuple[str, NDArray[np.uint8]] | None = None,
     warnings: Sequence[str] = (),
@@ -57,7 +61,7 @@ def write_html(
         title: headline.
         origin: what was evaluated, one line.
         cards: shown first.
-        rows: of the table of all figures; a name and one value or more.
+        summary: all figures, as :func:`~pnp_ros.evaluation.report.summarise` gives them.
         plots: titles and inline SVG.
         sheet: caption and picture (H, W, 3) RGB at the end.
         warnings: shown below the headline.
@@ -69,7 +73,8 @@ def write_html(
     parts.append(f'<div class="plots">{"".join(figures)}</div>')
     if sheet is not None:
         parts.append(f'<h2>{html.escape(sheet[0])}</h2><img alt="" src="{_data_url(sheet[1])}">')
-    parts.append(f'<h2>All figures</h2><div class="group"><table>{"".join(map(_row, rows))}</table></div>')
+    groups = [_group(name, figures) for name, figures in summary.items() if isinstance(figures, Mapping)]
+    parts.append(f'<h2>All figures</h2><div class="groups">{"".join(groups)}</div>')
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     body = "\n".join(parts)
     path.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n')
@@ -80,8 +85,24 @@ def _card(card: Card) -> str:
     return f'<div class="{kind}"><b>{html.escape(card.value)}</b><span>{html.escape(card.name)}</span></div>'
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+def _group(name: str, figures: Mapping[str, Any]) -> str:
+    """A table: single figures first, then those that have several values, under the names of these."""
+    rows, header = [], ()
+    for key, value in sorted(figures.items(), key=lambda item: isinstance(item[1], Mapping)):
+        cells = tuple(map(figure_text, value.values())) if isinstance(value, Mapping) else ("", figure_text(value))
+        if isinstance(value, Mapping) and tuple(value) != header:
+            header = tuple(value)
+            rows.append(_cells("th", ("", *header)))
+        rows.append(_cells("td", (_words(key), *cells)))
+    return f"<table><caption>{html.escape(_words(name).capitalize())}</caption>{''.join(rows)}</table>"
+
+
+def _cells(kind: str, texts: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{kind}>{html.escape(text)}</{kind}>' for text in texts)}</tr>"
+
+
+def _words(name: str) -> str:
+    return name.replace("_percent", " %").replace("_", " ")
 
 
 def _data_url(rgb: NDArray[np.uint8]) -> str:
@@ -91,29 +112,42 @@ def _data_url(rgb: NDArray[np.uint8]) -> str:
 
 def headline(summary: Mapping[str, Any]) -> list[Card]:
     """The cards of a run's summary."""
-    frames, cards = summary["frames"], []
-    cards.append(Card("frames valid", f"{frames['valid']} of {frames['total']}"))
+    frames = summary["frames"]
+    cards = [Card("frames valid", f"{frames['valid']} of {frames['total']}")]
     if (accuracy := summary["accuracy"]) is not None:
-        metric = accuracy["metric"]
-        cards.append(Card(f"recall, {metric} below 10 %", f"{100 * accuracy['recall_10_percent']:.1f} %"))
-        cards.append(Card("recall, 5 cm and 5 deg", f"{100 * accuracy['recall_5cm_5deg']:.1f} %"))
-        if accuracy["rotation_deg"]["median"] is not None:
-            cards.append(Card("median rotation error", f"{accuracy['rotation_deg']['median']:.2f} deg"))
-            cards.append(Card("median translation error", f"{accuracy['translation_mm']['median']:.1f} mm"))
-        false = summary["false_poses"]
-        count = false["valid_while_not_visible"] + false["valid_beyond_10_percent"]
-        cards.append(Card("false poses", str(count), count == 0))
+        cards += _accuracy_cards(accuracy)
+    if (false := summary["false_poses"]) is not None:
+        absent, wrong = false["valid_while_not_visible"], false["valid_beyond_10_percent"]
+        cards.append(
+            Card(f"false poses: {absent} without the object, {wrong} off by more than 10 %", *_count(absent + wrong))
+        )
     if (told := summary["consistency"]) is not None and told["mean_nees"] is not None:
         low, high = told["mean_nees_bounds_95"]
-        name = f"mean NEES (6; 95 %: {low:.2f} .. {high:.2f}): {told['verdict']}"
+        name = f"mean NEES, {told['verdict']} (6 is ideal, 95 %: {low:.2f} .. {high:.2f})"
         cards.append(Card(name, f"{told['mean_nees']:.2f}", told["verdict"] == "consistent"))
-        cards.append(Card("inside the 90 % region", f"{100 * told['coverage']['0.9']:.0f} %"))
+        shares = " / ".join(f"{100 * share:.0f}" for share in told["coverage"].values())
+        cards.append(Card("inside the 50 / 90 / 95 % region", f"{shares} %"))
     if (overlap := summary["overlap"]) is not None:
         share = overlap["share_of_valid_poses"]
-        cards.append(Card(f"valid poses that correlate above {overlap['threshold']}", f"{100 * share:.1f} %"))
+        cards.append(Card(f"of the valid poses correlate above {overlap['threshold']}", f"{100 * share:.1f} %"))
     if (smooth := summary["smoothness"]) is not None and summary["accuracy"] is None:
-        cards.append(Card("median deviation from constant velocity", f"{smooth['translation_mm']['median']:.2f} mm"))
+        moved, turned = smooth["translation_mm"]["median"], smooth["rotation_deg"]["median"]
+        cards.append(Card("median deviation from a constant velocity", f"{moved:.1f} mm, {turned:.1f} deg"))
     total = summary["latency_ms"].get("total")
     if total is not None and total["median"] is not None:
         cards.append(Card("latency, median (p99)", f"{total['median']:.1f} ({total['p99']:.1f}) ms"))
     return cards
+
+
+def _accuracy_cards(accuracy: Mapping[str, Any]) -> list[Card]:
+    cards = [
+        Card(f"recall, {accuracy['metric']} below 10 %", f"{100 * accuracy['recall_10_percent']:.1f} %"),
+        Card("recall, 5 cm and 5 deg", f"{100 * accuracy['recall_5cm_5deg']:.1f} %"),
+    ]
+    if (turned := accuracy["rotation_deg"]["median"]) is not None:
+        cards.append(Card("median error", f"{turned:.2f} deg, {accuracy['translation_mm']['median']:.1f} mm"))
+    return cards
+
+
+def _count(number: int) -> tuple[str, bool]:
+    return str(number), number == 0

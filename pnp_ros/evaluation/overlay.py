@@ -61,6 +61,15 @@ class MeshOverlay:
         _draw_segments(drawn, _project(segments, pose, camera), [colour] * len(edges))
         return draw_axes(drawn, pose, camera, self._axis_length) if axes else drawn
 
+    def box(self, pose: Pose, camera: Camera) -> tuple[float, float, float, float] | None:
+        """Left, top, right and bottom (px) of the mesh at ``pose`` in the picture; None where none of it is seen."""
+        pixels = _project(self._vertices, *_on_cpu(pose, camera))
+        pixels = pixels[np.isfinite(pixels).all(axis=1)]
+        if not len(pixels):
+            return None
+        (left, top), (right, bottom) = pixels.min(axis=0).tolist(), pixels.max(axis=0).tolist()
+        return left, top, right, bottom
+
 
 def _edges_of(
     faces: NDArray[np.int64], normals: NDArray[np.float64]
@@ -121,12 +130,12 @@ def contact_sheet(
 
 
 def write_caption(picture: Picture, text: str, colour: Colour = (255, 255, 255)) -> Picture:
-    """A copy of the picture with a line of text in its upper left corner, dark-rimmed to be read on any ground."""
+    """A copy of the picture with a line of text in a darkened strip along its upper edge."""
     drawn = picture.copy()
-    scale = max(0.4, picture.shape[1] / 1200)
-    origin = (int(10 * scale), int(30 * scale))
-    for ink, thickness in (((0, 0, 0), 4 * scale + 1), (colour, scale + 0.5)):
-        cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, max(1, round(thickness)), cv2.LINE_AA)
+    scale = max(0.45, picture.shape[1] / 1200)
+    (_, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    drawn[: height + 2 * below] //= 3
+    cv2.putText(drawn, text, (below, height + below), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     return drawn
 
 

@@ -9,15 +9,21 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from scipy.stats import chi2
 
 from pnp_ros.evaluation import consistency
 from pnp_ros.evaluation.frame_errors import Column, FrameRecord, recall_over
+from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.smoothness import second_differences
 
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#2a6fbb", "#e08a1e", "#c93030", "#2f9e54", "#8a8f98"
 _STATE_COLOURS = {"valid": _GREEN, "uncertain": _ORANGE, "lost": _GREY, "dropped": _RED}
+_IN_SPACE = {"add": "ADD", "adds": "ADD-S", "mssd": "MSSD"}
+_IN_PICTURE = {"reprojection": "mean of the points", "mspd": "MSPD, the farthest point"}
+_SPACE, _PX = ("threshold, % of the diameter", 20.0), ("threshold, px", 10.0)  # label and end of the axis
+_WINDOW = 25  # poses that the running mean of NEES is over
 _MANY = 1500  # points above which they are drawn as pixels within the SVG
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pnp_ros",  # the same report is the same bytes
@@ -44,11 +50,12 @@ def plots(errors: Mapping[str, Column], records: Sequence[FrameRecord], metric: 
         (f"{name} over time", lambda axes: _over_time(axes, errors, 100.0 * errors[metric], f"{name}, % of diameter")),
         ("Recall over time", lambda axes: _recall(axes, errors, "time", metric, "time, s")),
         ("Recall over distance", lambda axes: _recall(axes, errors, "distance", metric, "distance, m")),
-        ("Recall over the threshold", lambda axes: _recall_curve(axes, errors, metric, name)),
+        ("Recall over the threshold, in space", lambda axes: _recall_curves(axes, errors, _IN_SPACE, 100.0, _SPACE)),
+        ("Recall over the threshold, in the picture", lambda axes: _recall_curves(axes, errors, _IN_PICTURE, 1.0, _PX)),
         ("Reprojection error over time", lambda axes: _over_time(axes, errors, errors["reprojection"], "px")),
         ("NEES over time", lambda axes: _nees(axes, errors)),
         ("Coverage", lambda axes: _coverage(axes, errors)),
-        ("Overlap over time", lambda axes: _over_time(axes, errors, errors["ncc"], "correlation", log=False)),
+        ("Overlap over time", lambda axes: _overlap(axes, errors)),
         ("Smoothness", lambda axes: _smoothness(axes, records)),
         ("Latency by stage", lambda axes: _latency(axes, records)),
     ]
@@ -71,6 +78,16 @@ def _draw(draw: Callable[[Axes], bool]) -> str | None:
     return svg[svg.index("<svg") :]
 
 
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it hides no point."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, frameon=False, fontsize=8, markerscale=2)
+
+
+def _logarithmic(axis: XAxis | YAxis) -> None:
+    (axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale)("log")
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
 def _points(axes: Axes, x: Column, y: Column, colour: str, label: str) -> None:
     axes.plot(x, y, ".", ms=3, color=colour, label=label, rasterized=len(x) > _MANY)
 
@@ -89,7 +106,7 @@ def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameRec
         axes.set_yticks([-0.7, *range(len(names))], ["(not visible)", *names])
     else:
         axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-1.2, len(names) - 0.4)
+    axes.set_ylim(axes.get_yticks()[0] - 0.5, len(names) - 0.4)
     axes.set_xlabel("time, s")
     return True
 
@@ -103,10 +120,15 @@ def _over_time(axes: Axes, errors: Mapping[str, Column], values: Column, label: 
         if chosen.any():
             _points(axes, errors["time"][chosen], values[chosen], colour, name)
     if log and (values[known] > 0).any():
-        axes.set_yscale("log")
+        _logarithmic(axes.yaxis)
     axes.set(xlabel="time, s", ylabel=label)
-    axes.legend(loc="upper right", frameon=False)
+    _legend(axes)
     return True
+
+
+def _overlap(axes: Axes, errors: Mapping[str, Column]) -> bool:
+    axes.axhline(MATCH, color=_GREY, ls=":", lw=1)
+    return _over_time(axes, errors, errors["ncc"], "correlation", log=False)
 
 
 def _recall(axes: Axes, errors: Mapping[str, Column], axis: str, metric: str, label: str) -> bool:
@@ -120,17 +142,29 @@ def _recall(axes: Axes, errors: Mapping[str, Column], axis: str, metric: str, la
     return True
 
 
-def _recall_curve(axes: Axes, errors: Mapping[str, Column], metric: str, name: str) -> bool:
+def _recall_curves(
+    axes: Axes, errors: Mapping[str, Column], curves: Mapping[str, str], scale: float, axis: tuple[str, float]
+) -> bool:
+    """Share of the visible frames with a valid pose below each threshold, and the area under it."""
     visible = errors["visible"] > 0
-    if not visible.any() or not np.isfinite(errors[metric]).any():
+    label, limit = axis
+    drawn = False
+    for (column, name), colour in zip(curves.items(), (_BLUE, _GREEN, _ORANGE)):
+        if not visible.any() or not np.isfinite(errors[column]).any():
+            continue
+        values = np.where(errors["valid"] > 0, np.nan_to_num(errors[column], nan=np.inf), np.inf)[visible]
+        ordered = np.sort(scale * values)
+        end = max(float(ordered[np.isfinite(ordered)].max(initial=0.0)), limit)
+        steps = np.r_[0.0, ordered[np.isfinite(ordered)], end]
+        share = 100.0 * np.minimum(np.arange(len(steps)), len(steps) - 2) / len(ordered)
+        axes.step(steps, share, where="post", color=colour, label=name)
+        drawn = True
+    if not drawn:
         return False
-    values = np.where(errors["valid"] > 0, np.nan_to_num(errors[metric], nan=np.inf), np.inf)[visible]
-    ordered = np.sort(100.0 * values)
-    share = 100.0 * np.arange(1, len(ordered) + 1) / len(ordered)
-    axes.step(np.r_[0.0, ordered], np.r_[0.0, share], where="post", color=_BLUE)
-    for threshold in (5.0, 10.0):
+    for threshold in (0.25 * limit, 0.5 * limit):
         axes.axvline(threshold, color=_GREY, ls=":", lw=1)
-    axes.set(xlabel=f"{name} threshold, % of diameter", ylabel="recall, %", xlim=(0, 20), ylim=(0, 105))
+    axes.set(xlabel=label, ylabel="recall, %", xlim=(0, limit), ylim=(0, 105))
+    _legend(axes)
     return True
 
 
@@ -143,13 +177,15 @@ def _nees(axes: Axes, errors: Mapping[str, Column]) -> bool:
     axes.axhspan(low, high, color=_GREEN, alpha=0.15, lw=0, label="95 % of consistent estimates")
     axes.axhline(consistency.DEGREES_OF_FREEDOM, color=_GREEN, lw=1)
     _points(axes, time, np.maximum(nees, 1e-3), _BLUE, "NEES")
-    window = min(25, len(nees))
+    window = min(_WINDOW, len(nees))
     if window > 1:
         mean = np.convolve(nees, np.ones(window) / window, mode="valid")
-        axes.plot(time[window - 1 :], mean, color=_RED, lw=1, label=f"mean of {window}")
-    axes.set_yscale("log")
+        axes.plot(time[window - 1 :], mean, color=_RED, lw=1, label=f"mean of {window}, dashed: its 95 %")
+        for bound in consistency.anees_bounds(window):
+            axes.axhline(bound, color=_RED, lw=0.8, ls="--")
+    _logarithmic(axes.yaxis)
     axes.set(xlabel="time, s", ylabel="NEES, 6 degrees of freedom")
-    axes.legend(loc="upper right", frameon=False)
+    _legend(axes)
     return True
 
 
@@ -159,11 +195,14 @@ def _coverage(axes: Axes, errors: Mapping[str, Column]) -> bool:
         return False
     level = np.sort(chi2.cdf(nees, consistency.DEGREES_OF_FREEDOM))
     axes.plot([0, 100], [0, 100], color=_GREEN, lw=1, label="consistent")
-    axes.step(100.0 * level, 100.0 * np.arange(1, len(level) + 1) / len(level), where="post", color=_BLUE)
+    share = 100.0 * np.arange(1, len(level) + 1) / len(level)
+    axes.step(100.0 * level, share, where="post", color=_BLUE, label="estimates")
     for wanted in (50, 90, 95):
         axes.axvline(wanted, color=_GREY, ls=":", lw=1)
-    axes.set(xlabel="confidence region, %", ylabel="truths inside, %", xlim=(0, 100), ylim=(0, 105))
-    axes.legend(loc="upper left", frameon=False)
+    inside = " / ".join(f"{100.0 * np.mean(100.0 * level <= wanted):.0f}" for wanted in (50, 90, 95))
+    axes.text(99, 5, f"inside 50 / 90 / 95 %: {inside} %", ha="right", backgroundcolor="white", fontsize=8)
+    axes.set(xlabel="confidence region, %", ylabel="truths inside, %", xlim=(0, 100), ylim=(0, 110))
+    _legend(axes)
     return True
 
 
@@ -176,9 +215,9 @@ def _smoothness(axes: Axes, records: Sequence[FrameRecord]) -> bool:
     share = 100.0 * np.arange(1, len(translation) + 1) / len(translation)
     axes.step(np.sort(translation), share, where="post", color=_BLUE, label="translation, mm")
     axes.step(np.sort(rotation), share, where="post", color=_ORANGE, label="rotation, deg")
-    axes.set_xscale("log")
+    _logarithmic(axes.xaxis)
     axes.set(xlabel="deviation from constant velocity", ylabel="share of poses below, %", ylim=(0, 105))
-    axes.legend(loc="lower right", frameon=False)
+    _legend(axes)
     return True
 
 

@@ -42,6 +42,7 @@ def summarise(
     """
     errors = errors if errors is not None else frame_errors(records, points, diameter, symmetries)
     states = Counter(r.state for r in records)
+    told = any(r.truth is not None or r.visible is not None for r in records)
     judged = np.array([r.is_visible and r.truth is not None for r in records], bool)
     scored = judged & (errors["valid"] > 0)
     symmetric = symmetries is not None and len(symmetries) > 1
@@ -49,16 +50,13 @@ def summarise(
     return {
         "frames": {
             "total": len(records),
-            "visible": int((errors["visible"] > 0).sum()),
+            **({"visible": int((errors["visible"] > 0).sum())} if told else {}),
             **{state: states[state] for state in (VALID, "uncertain", "lost")},
             **{state: count for state, count in states.items() if state not in (VALID, "uncertain", "lost")},
         },
         "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _picture_width(records)),
         "consistency": _consistency(errors["nees"][scored & _has_covariance(records)]),
-        "false_poses": {
-            "valid_while_not_visible": int((errors["false"] > 0).sum()),
-            "valid_beyond_10_percent": int((errors[metric][scored] > 0.10).sum()),
-        },
+        "false_poses": _false_poses(errors, scored, metric) if told else None,
         "smoothness": smoothness(records),
         "overlap": _overlap(errors["ncc"][errors["valid"] > 0], len(records)),
         "latency_ms": _latency(records),
@@ -105,6 +103,13 @@ def _accuracy(
         "reprojection_px": found["reprojection"],
     }
     return figures | {name: _quantiles(values, {"median": 0.5, "p90": 0.9}) for name, values in statistics.items()}
+
+
+def _false_poses(errors: Mapping[str, Column], scored: np.ndarray, metric: str) -> dict[str, int]:
+    return {
+        "valid_while_not_visible": int((errors["false"] > 0).sum()),
+        "valid_beyond_10_percent": int((errors[metric][scored] > 0.10).sum()),
+    }
 
 
 def _quantiles(values: Tensor | Sequence[float] | Column, wanted: Mapping[str, float]) -> dict[str, float | None]:
@@ -167,13 +172,14 @@ def figure_rows(summary: Mapping[str, Any], prefix: str = "") -> list[tuple[str,
         if isinstance(value, Mapping):
             rows += figure_rows(value, f"{label} / ")
         else:
-            rows.append((label, _text(value)))
+            rows.append((label, figure_text(value)))
     return rows
 
 
-def _text(value: Any) -> str:
+def figure_text(value: Any) -> str:
+    """A figure as it is shown: four digits, ``-`` for what is not known."""
     if value is None:
         return "-"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return " .. ".join(map(_text, value))
+        return " .. ".join(map(figure_text, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

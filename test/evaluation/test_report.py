@@ -107,3 +107,10 @@ def test_table_shows_every_figure() -> None:
     text = table(summarise(run(), POINTS, DIAMETER))
     for part in ("accuracy / recall 10 percent", "0.7273", "latency ms / solve / p99", "coverage / 0.95", " .. "):
         assert part in text
+
+
+def test_what_no_truth_tells_is_not_claimed() -> None:
+    summary = summarise([FrameRecord("valid", TRUTH, ncc=0.7), FrameRecord("lost")], POINTS, DIAMETER)
+    assert summary["false_poses"] is None
+    assert "visible" not in summary["frames"]
+    assert summary["accuracy"] is None
