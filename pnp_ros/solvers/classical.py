@@ -94,11 +94,14 @@ def _opencv(points: Array, plane: Array, threshold: float, flag: str) -> tuple[A
 def _opencv_ransac(points: Array, plane: Array, threshold: float, flag: str | None) -> tuple[Array, Array] | None:
     import cv2
 
-    options: dict[str, Any] = {"reprojectionError": threshold, "iterationsCount": 1000, "confidence": 0.999}
+    # In pixels of one standard deviation: MAGSAC's tables are for thresholds of a few pixels.
+    focal = INLIER_SIGMAS / threshold
+    options: dict[str, Any] = {"reprojectionError": INLIER_SIGMAS, "iterationsCount": 1000, "confidence": 0.999}
     if flag is not None:
         options["flags"] = getattr(cv2, flag)
     try:
-        ok, rvec, tvec, inliers = cv2.solvePnPRansac(points, plane, np.eye(3), None, **options)
+        camera = np.diag([focal, focal, 1.0])
+        ok, rvec, tvec, inliers = cv2.solvePnPRansac(points, focal * plane, camera, None, **options)
     except cv2.error:
         return None
     return (

@@ -31,6 +31,14 @@ def test_classical_solvers_give_pose_and_covariance(solver: str) -> None:
     assert (torch.linalg.eigvalsh(estimate.covariance.double()) > 0).all()
 
 
+@pytest.mark.parametrize("solver", ["magsac", "poselib"])
+def test_consensus_of_others_withstands_outliers(solver: str) -> None:
+    correspondences, camera, truth = random_problems(20, 64, outliers=0.6)
+    estimate = solve_pnp(correspondences, camera, solver=solver)
+    assert (_rotation_error_deg(estimate.pose, truth) < 5.0).double().mean() >= 0.95
+    assert _rotation_error_deg(estimate.pose, truth).median() < 1.0
+
+
 def test_initial_pose_is_refined_to_the_same_solution() -> None:
     correspondences, camera, truth = random_problems(10, 32, dtype=torch.float64)
     turn = so3.exp(torch.tensor([0.3, -0.3, 0.3], dtype=torch.float64))
