@@ -28,14 +28,17 @@ def transform_points(target_from_source: Tensor, points: Tensor) -> Tensor:
     return points @ target_from_source[..., :2].mT + target_from_source[..., None, :, 2]
 
 
-def warp(pictures: Tensor, target_from_source: Tensor, height: int, width: int) -> Tensor:
-    """Pictures as they look in the target: bilinear, zero outside; made much smaller, they are averaged first.
+def warp(
+    pictures: Tensor, target_from_source: Tensor, height: int, width: int, outside: str = "zeros"
+) -> Tensor:
+    """Pictures as they look in the target: bilinear; made much smaller, they are averaged first.
 
     Args:
         pictures: (B, C, h, w) float.
         target_from_source: (B, 2, 3) similarity maps of pixels, pixel centres at integers.
         height: of the target in pixels.
         width: of the target in pixels.
+        outside: what is seen beyond the picture: ``zeros``, or its ``border`` repeated.
 
     Returns:
         (B, C, height, width).
@@ -48,11 +51,13 @@ def warp(pictures: Tensor, target_from_source: Tensor, height: int, width: int) 
         factor = 2**halvings
         smaller = pictures.index_select(0, chosen)
         smaller = functional.avg_pool2d(smaller, factor) if factor > 1 else smaller
-        warped.index_copy_(0, chosen, _resample(smaller, target_from_source[chosen], factor, height, width))
+        warped.index_copy_(0, chosen, _resample(smaller, target_from_source[chosen], factor, height, width, outside))
     return warped
 
 
-def _resample(pictures: Tensor, target_from_source: Tensor, factor: int, height: int, width: int) -> Tensor:
+def _resample(
+    pictures: Tensor, target_from_source: Tensor, factor: int, height: int, width: int, outside: str
+) -> Tensor:
     """``pictures`` are ``factor`` times smaller than the source that the map speaks of."""
     linear = torch.linalg.inv(target_from_source[..., :2])
     offset = -(linear @ target_from_source[..., 2:])
@@ -63,7 +68,7 @@ def _resample(pictures: Tensor, target_from_source: Tensor, factor: int, height:
     columns = torch.arange(width, device=pictures.device, dtype=pictures.dtype)
     rows = torch.arange(height, device=pictures.device, dtype=pictures.dtype)[:, None]
     grid = torch.stack([across[:, i] * columns + (down[:, i] * rows + start[:, i]) for i in range(2)], dim=-1)
-    return functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(pictures, grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 def over(below: Tensor, layer: Tensor) -> Tensor:

@@ -1,0 +1,301 @@
+"""The fine-tuning itself: examine pictures, train a shadow, check it, and let only what is better be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+
+import torch
+
+from pnp_ros.adaptation.anchors import Anchors
+from pnp_ros.adaptation.buffer import ReplayBuffer
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.gates import Examiner, OnAnchors, calibrated, judge
+from pnp_ros.adaptation.intake import Intake, Refusal
+from pnp_ros.adaptation.learner import Learner
+from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Gate
+from pnp_ros.adaptation.versions import VersionError, VersionStore
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.calibration import CovarianceCalibration
+from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
+
+logger = logging.getLogger(__name__)
+_WAITING = 8  # observations that may wait to be examined
+_RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
+_NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
+
+
+class Adapter:
+    """Adapts one object's networks to the pictures it is shown.
+
+    One thread calls :meth:`work` again and again; every other method may be called by any thread.
+
+    Args:
+        package: of the object, with weights.
+        config: limits and rates.
+        store: of the versions; the newest good one is what is active at the start.
+        device: where it learns and checks.
+        own: the references are the estimator's own poses.
+
+    Raises:
+        ObjectPackageError: if the package has no weights, or they do not fit.
+    """
+
+    def __init__(
+        self,
+        package: ObjectPackage,
+        config: AdaptationConfig,
+        store: VersionStore,
+        device: torch.device | str = "cpu",
+        own: bool = False,
+    ) -> None:
+        self._package, self._config, self._store, self._own = package, config, store, own
+        self._device = torch.device(device)
+        load_networks(package)  # says now what is wrong with them
+        self._lock = threading.Lock()
+        self._waiting: deque[Observation] = deque(maxlen=_WAITING)
+        self._requests: deque[Callable[[], None]] = deque()
+        self._paused = False
+        self._buffer = ReplayBuffer(config.capacity, config.held_back)
+        self._refusals: Counter[str] = Counter()
+        newest = store.newest()
+        self._status = AdaptationStatus(
+            reason="waiting for pictures",
+            active_version=newest.number if newest else 0,
+            candidate_version=store.next_number(),
+        )
+        # made by the working thread, since they render
+        self._intake: Intake | None = None
+        self._learner: Learner | None = None
+        self._examiner: Examiner | None = None
+        self._own_anchors: OnAnchors | None = None
+        self._active_anchors: OnAnchors | None = None
+        self._steps_to_check = config.check_steps
+        self._tries, self._restarts, self._added_at_failure = 0, 0, 0
+
+    # --- for any thread -----------------------------------------------------------------------------------------------
+
+    def observe(self, observation: Observation) -> None:
+        """Show a picture. It is examined later; when too many wait, the oldest is dropped."""
+        with self._lock:
+            self._waiting.append(observation)
+
+    def status(self) -> AdaptationStatus:
+        """What is going on."""
+        with self._lock:
+            return self._status
+
+    def refusals(self) -> dict[str, int]:
+        """How often each kind of refusal happened since the start, numbers in the reasons left out."""
+        with self._lock:
+            return dict(self._refusals)
+
+    def pause(self, on: bool) -> None:
+        """Stop learning, or go on."""
+        self._request(lambda: self._pause(on, "paused by the user"))
+
+    def rollback(self) -> str:
+        """Go back to the version before the active one, and pause. Returns what is being done, in words."""
+        active = self.status().active_version
+        if not active:
+            return "nothing to roll back: the object package's own weights are in use"
+        self._request(lambda: self._withdraw(lambda: self._store.withdraw(active, "rolled back by the user")))
+        return f"version {active} is withdrawn, and the fine-tuning pauses"
+
+    def reset(self) -> str:
+        """Go back to the package's own weights, forget all pictures, and begin anew."""
+
+        def forget() -> None:
+            self._withdraw(lambda: self._store.withdraw_all("reset by the user"))
+            self._buffer.clear()
+            self._intake = None
+            self._pause(False, "reset: waiting for pictures")
+
+        self._request(forget)
+        return "all versions are withdrawn, and all pictures forgotten"
+
+    # --- for the working thread ---------------------------------------------------------------------------------------
+
+    def work(self) -> bool:
+        """One piece of work: examine what waits, then one step or one check. False: there is nothing to do."""
+        self._serve()
+        examined = self._examine()
+        if self._paused or not self._ready():
+            return examined
+        learner = self._started()
+        if self._steps_to_check == 0:
+            self._steps_to_check = self._config.check_steps
+            self._check(learner)
+        else:
+            self._steps_to_check -= 1
+            losses = learner.step(self._buffer.learnt)
+            self._say(
+                AdaptationState.TRAINING,
+                steps=self.status().steps + 1,
+                reprojection_loss=losses.reprojection,
+                correspondence_loss=losses.correspondence,
+            )
+        return True
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                if not self._requests:
+                    return
+                request = self._requests.popleft()
+            request()
+
+    def _examine(self) -> bool:
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        if not waiting or self._paused:
+            return False
+        if self._intake is None:
+            self._intake = Intake(self._package, self._config, self._own)
+        for observation in waiting:
+            try:
+                self._buffer.add(self._intake.examine(observation))
+            except Refusal as refusal:
+                self._refuse(str(refusal))
+        if self._intake.bias:
+            self._buffer.clear()  # what was accepted before it showed is biased, too
+            self._say(AdaptationState.FAULT, reason=self._intake.bias)
+        elif self.status().state is AdaptationState.FAULT:
+            self._say(AdaptationState.COLLECTING, reason="the references are right again")
+        self._say(buffered=len(self._buffer))
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        logger.info("picture refused: %s", reason)
+        kind = "".join("#" if letter.isdigit() else letter for letter in reason)
+        with self._lock:
+            self._refusals[kind] += 1
+            status = self._status
+            reason = f"picture refused: {reason}" if status.state is AdaptationState.COLLECTING else status.reason
+            self._status = dataclasses.replace(status, refused=status.refused + 1, reason=reason)
+
+    def _ready(self) -> bool:
+        """Whether there is enough to learn from, and something new since nothing more could be gained."""
+        config, state = self._config, self.status().state
+        if state is AdaptationState.FAULT:
+            return False
+        learnt, held_back = len(self._buffer.learnt), len(self._buffer.held_back)
+        if learnt < config.min_pictures or held_back < config.min_held_back:
+            if state is not AdaptationState.COLLECTING:
+                self._say(AdaptationState.COLLECTING, reason="waiting for enough pictures")
+            return False
+        if self._restarts >= config.max_tries:
+            wanted = round(_NEW_SHARE * config.capacity)
+            if self._buffer.added - self._added_at_failure < wanted:
+                self._say(
+                    AdaptationState.COLLECTING, reason=f"nothing more is gained: waiting for {wanted} new pictures"
+                )
+                return False
+            self._tries = self._restarts = 0
+        return True
+
+    def _started(self) -> Learner:
+        """The learner, with a shadow of the active weights where it has none."""
+        if self._learner is None:
+            self._learner = Learner(self._package, self._config, self._device)
+            self._restart()
+        return self._learner
+
+    def _restart(self) -> None:
+        assert self._learner is not None
+        self._learner.start(*load_networks(self._active_package()), rate=_RATE_AFTER_FAILURE**self._restarts)
+        self._tries, self._steps_to_check = 0, self._config.check_steps
+
+    def _active_package(self) -> ObjectPackage:
+        newest = self._store.newest()
+        return newest.applied_to(self._package) if newest else self._package
+
+    def _check(self, learner: Learner) -> None:
+        """Measure the shadow against the active weights; use it if every gate is passed."""
+        self._say(AdaptationState.CHECKING)
+        keypoints, detector = learner.candidate()
+        active_package = self._active_package()
+        examiner, own = self._examined()
+        active_models = load_models(active_package, self._device)
+        if self._active_anchors is None:
+            self._active_anchors = examiner.on_anchors(active_models)
+        active = examiner.measure(active_models, self._buffer.held_back, self._active_anchors)
+        models = prepared(keypoints, detector, self._device)
+        candidate = examiner.measure(models, self._buffer.held_back, examiner.on_anchors(models))
+        learnt = active_models.network.config
+        before = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
+        calibration, nees = calibrated(candidate, before)
+        gates = judge(self._config, own, active, candidate, active.mean_nees(before), nees)
+        failed = [gate for gate in gates if not gate.passed]
+        if failed:
+            self._fail(gates, failed[0])
+            return
+        record = {"gates": [dataclasses.asdict(gate) for gate in gates], "pictures": len(self._buffer)}
+        try:
+            version = self._store.write(weights_of(keypoints, detector), calibration, record)
+        except VersionError as error:
+            self._say(AdaptationState.FAULT, reason=str(error), gates=gates)
+            return
+        logger.info("version %d passed all gates", version.number)
+        self._active_anchors = candidate.anchors
+        self._restarts = 0
+        self._restart()
+        self._say(
+            AdaptationState.TRAINING,
+            reason=f"version {version.number} passed all gates and is in use",
+            active_version=version.number,
+            candidate_version=version.number + 1,
+            steps=0,
+            gates=gates,
+        )
+
+    def _fail(self, gates: tuple[Gate, ...], gate: Gate) -> None:
+        """Train on, start again more slowly, or give up until there is something new."""
+        self._tries += 1
+        reason = f"not used: {gate.name}: {gate.candidate:.1f}, bound {gate.bound:.1f}"
+        logger.info("candidate %s", reason)
+        if self._tries >= self._config.max_tries:
+            self._restarts += 1
+            self._added_at_failure = self._buffer.added
+            self._restart()
+        self._say(AdaptationState.TRAINING, reason=reason, gates=gates)
+
+    def _examined(self) -> tuple[Examiner, OnAnchors]:
+        """The examiner, and how the package's own weights do on the anchors."""
+        if self._examiner is None:
+            self._examiner = Examiner(self._package, Anchors(self._package, self._config), self._device)
+        if self._own_anchors is None:
+            self._own_anchors = self._examiner.on_anchors(load_models(self._package, self._device))
+        return self._examiner, self._own_anchors
+
+    def _withdraw(self, withdraw: Callable[[], None]) -> None:
+        try:
+            withdraw()
+        except VersionError as error:
+            self._say(reason=str(error))
+            return
+        newest = self._store.newest()
+        self._learner = self._active_anchors = None
+        self._tries = self._restarts = 0
+        number = newest.number if newest else 0
+        self._say(active_version=number, candidate_version=self._store.next_number(), steps=0, gates=())
+        self._pause(True, f"rolled back to version {number}; paused")
+
+    def _pause(self, on: bool, reason: str) -> None:
+        self._paused = on
+        state = AdaptationState.PAUSED if on else AdaptationState.COLLECTING
+        self._say(state, reason=reason if on or "reset" in reason else "going on")
+
+    def _request(self, request: Callable[[], None]) -> None:
+        with self._lock:
+            self._requests.append(request)
+
+    def _say(self, state: AdaptationState | None = None, **fields: object) -> None:
+        with self._lock:
+            changed = {**fields, **({"state": state} if state is not None else {})}
+            self._status = dataclasses.replace(self._status, **changed)  # type: ignore[arg-type]

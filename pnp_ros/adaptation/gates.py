@@ -1,0 +1,212 @@
+"""What new weights must prove before they are used: better on held-back pictures, and no worse on anything known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pnp_ros.adaptation.anchors import Anchors
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.intake import Example
+from pnp_ros.adaptation.status import Gate
+from pnp_ros.detection.crop import Box
+from pnp_ros.evaluation.consistency import nees
+from pnp_ros.evaluation.pose_error import add, adds
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
+from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.models import Models
+from pnp_ros.types import Pose
+
+_LOST = 0.5  # error that a picture without a valid pose counts for, in diameters; larger errors count as this
+_GOOD = 0.1  # of the diameter
+_VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
+_SURFACE_POINTS = 500
+_FEWEST_TO_CALIBRATE = 24
+
+
+@dataclass(frozen=True)
+class OnAnchors:
+    """How one set of weights does on the anchors.
+
+    Args:
+        recall: share of those that show the object with a valid pose within 10 % of the diameter.
+        false_poses: valid poses on those without the object.
+    """
+
+    recall: float
+    false_poses: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How one set of weights does.
+
+    Args:
+        errors: (N,) of the held-back pictures, ADD (ADD-S of a symmetric object) in diameters, at most 0.5.
+        valid: (N,) bool, whether the pose was given out.
+        nees: of the valid ones, with the solver's own covariance.
+        sigmas: relative sigmas of the valid ones' keypoints.
+        anchors: how the same weights do on the anchors.
+    """
+
+    errors: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    nees: NDArray[np.float64]
+    sigmas: NDArray[np.float64]
+    anchors: OnAnchors
+
+    @property
+    def error(self) -> float:
+        """Mean error in diameters."""
+        return float(self.errors.mean())
+
+    @property
+    def recall(self) -> float:
+        """Share of valid poses within 10 % of the diameter."""
+        return float((self.valid & (self.errors < _GOOD)).mean())
+
+    def mean_nees(self, calibration: CovarianceCalibration) -> float:
+        """Of the valid poses, gross errors at most 10 times the median; 0 without any."""
+        factors = np.array([calibration.factor(sigma) for sigma in self.sigmas])
+        values = self.nees / factors if len(self.nees) else np.zeros(1)
+        return float(np.minimum(values, 10.0 * np.median(values)).mean())
+
+
+class Examiner:
+    """Measures weights the way the robot uses them: detector, crop, keypoints, pose, verdict.
+
+    Args:
+        package: of the object.
+        anchors: to be remembered.
+        device: of the networks.
+    """
+
+    def __init__(self, package: ObjectPackage, anchors: Anchors, device: torch.device) -> None:
+        self._package, self._anchors, self._device = package, anchors, device
+        vertices = package.mesh.vertices
+        self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
+        self._estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
+
+    def measure(self, models: Models, held_back: Sequence[Example], anchors: OnAnchors) -> Measured:
+        """Look at all held-back pictures with these weights, whose result on the anchors is known."""
+        self._estimator.use(models)
+        errors, valid, values, sigmas = [], [], [], []
+        calibration = CovarianceCalibration(
+            models.network.config.covariance_scale, models.network.config.covariance_growth
+        )
+        for example in held_back:
+            found = self._search(models, example)
+            good = found.state is ObjectState.VALID and found.estimate is not None
+            valid.append(good)
+            errors.append(min(_LOST, self._error(found, example.pose)) if good else _LOST)
+            if good and found.estimate is not None and found.correspondences is not None:
+                pose = found.estimate.pose
+                sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
+                truth = self._package.symmetry.canonicalise(example.pose, pose)
+                factor = calibration.factor(sigma)
+                values.append(float(nees(pose, found.estimate.covariance, truth)) * factor)
+                sigmas.append(sigma)
+        return Measured(np.array(errors), np.array(valid, bool), np.array(values), np.array(sigmas), anchors)
+
+    def _search(self, models: Models, example: Example) -> ObjectEstimate:
+        """Detect in the whole picture, then look where the detector points."""
+        detections = models.detector.detect(example.frame, 1)
+        threshold = self._estimator.config.detector_threshold
+        if not detections or detections[0].score < threshold:
+            return ObjectEstimate(self._package.name, ObjectState.LOST, None, None, None, 0.0, "not detected")
+        scale, left, top = example.to_window
+        x, y, width, height = detections[0].box
+        box: Box = (x * scale + left, y * scale + top, width * scale, height * scale)
+        return self._estimator.estimate(example.window, example.camera, 0.0, box)[0]
+
+    def on_anchors(self, models: Models) -> OnAnchors:
+        """Look at all anchors with these weights."""
+        self._estimator.use(models)
+        good, visible, false = 0, 0, 0
+        for frame in self._anchors:
+            found = self._estimator.estimate(frame.rgb, frame.camera, 0.0)[0]
+            is_valid = found.state is ObjectState.VALID
+            if frame.T_camera_object is None:
+                false += is_valid
+            elif frame.visible >= _VISIBLE:
+                visible += 1
+                truth = Pose.from_matrix(torch.from_numpy(frame.T_camera_object))
+                good += is_valid and self._error(found, truth) < _GOOD
+        return OnAnchors(good / max(visible, 1), false)
+
+    def _error(self, found: ObjectEstimate, truth: Pose) -> float:
+        assert found.estimate is not None
+        estimate, truth = (Pose(p.rotation.double(), p.translation.double()) for p in (found.estimate.pose, truth))
+        distance = add if self._package.symmetry.is_trivial else adds
+        return float(distance(estimate, truth, self._points)) / self._package.diameter
+
+
+def calibrated(measured: Measured, active: CovarianceCalibration) -> tuple[CovarianceCalibration, float]:
+    """The covariance calibration that suits new weights, and their mean NEES with it.
+
+    With enough poses it is fitted anew; the NEES is then that of each half with the calibration of the other half.
+    """
+    if len(measured.nees) < _FEWEST_TO_CALIBRATE:
+        return active, measured.mean_nees(active)
+    means = []
+    for half in (0, 1):
+        fitted = fit_calibration(measured.nees[half::2].tolist(), measured.sigmas[half::2].tolist())
+        other = dataclasses.replace(measured, nees=measured.nees[1 - half :: 2], sigmas=measured.sigmas[1 - half :: 2])
+        means.append(other.mean_nees(fitted))
+    return fit_calibration(measured.nees.tolist(), measured.sigmas.tolist()), float(np.mean(means))
+
+
+def judge(
+    config: AdaptationConfig,
+    own: OnAnchors,
+    active: Measured,
+    candidate: Measured,
+    active_nees: float,
+    candidate_nees: float,
+) -> tuple[Gate, ...]:
+    """The gates.
+
+    Args:
+        config: bounds.
+        own: the package's own weights, whose anchors must not be forgotten.
+        active: the weights in use.
+        candidate: the new ones.
+        active_nees, candidate_nees: mean NEES of the held-back poses.
+    """
+
+    def at_most(name: str, before: float, after: float, bound: float) -> Gate:
+        return Gate(name, before, after, bound, bool(after <= bound))
+
+    def at_least(name: str, before: float, after: float, bound: float) -> Gate:
+        return Gate(name, before, after, bound, bool(after >= bound))
+
+    return (
+        at_most(
+            "held-back error, % of the diameter",
+            100.0 * active.error,
+            100.0 * candidate.error,
+            100.0 * active.error * (1.0 - config.min_gain),
+        ),
+        at_least("held-back recall, %", 100.0 * active.recall, 100.0 * candidate.recall, 100.0 * active.recall),
+        at_most("held-back mean NEES", active_nees, candidate_nees, max(config.max_nees, active_nees)),
+        at_least(
+            "anchor recall, %",
+            100.0 * active.anchors.recall,
+            100.0 * candidate.anchors.recall,
+            100.0 * (own.recall - config.anchor_margin),
+        ),
+        at_most(
+            "false poses on anchors",
+            float(active.anchors.false_poses),
+            float(candidate.anchors.false_poses),
+            float(own.false_poses),
+        ),
+    )

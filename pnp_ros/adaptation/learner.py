@@ -1,0 +1,166 @@
+"""The shadow network and its steps: half real crops, half renders, so that what was learnt before is not forgotten."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example
+from pnp_ros.adaptation.objective import EProPnPLoss, pose_term, real_crops
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.rendering.camera_effects import apply_camera_effects
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.training_samples import TrainingSampler
+from pnp_ros.training.losses import detector_loss, keypoint_loss
+
+_UPPER = (-0.09, np.pi / 2)  # elevations that show the upper side, as in training
+_POOL, _FIRST_RENDERS, _RENDERS_PER_STEP = 256, 96, 1
+_DETECTOR_EVERY = 3  # steps; the detector learns faster
+_DETECTOR_SHARE = 2  # pictures of the detector's batch: a half of the crops'
+_BESIDE = 8  # one in so many real crops shows the place beside the object
+_AVERAGE = 0.97  # decay of the averaged weights, which are what is checked and used
+_MAX_GRADIENT_NORM = 2.0
+_WARM_UP = 20  # steps
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """Losses of one step, dimensionless: of the poses and of the correspondences."""
+
+    reprojection: float
+    correspondence: float
+
+
+def randomisation(package: ObjectPackage, config: AdaptationConfig) -> RandomisationConfig:
+    """The ranges of the renders that stand beside the real pictures."""
+    network, detector = KeypointNetworkConfig.from_plain(package.network), DetectorConfig.from_plain(package.detector)
+    return RandomisationConfig(
+        elevation=_UPPER if config.views == "upper" else RandomisationConfig.elevation,
+        crop_size=network.crop_size,
+        crop_margin=network.crop_margin,
+        frame_size=(detector.width, detector.height),
+        pool=_POOL,
+    )
+
+
+class Learner:
+    """Trains copies of the networks; for one thread, since it renders.
+
+    Batch normalisation keeps its statistics: a robot's pictures are too alike to give new ones.
+
+    Args:
+        package: of the object.
+        config: rates and objective.
+        device: where it learns.
+    """
+
+    def __init__(self, package: ObjectPackage, config: AdaptationConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+        self._object_points = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32)).to(device)
+        self._sampler = TrainingSampler(
+            package.mesh, package.keypoints, package.symmetry, randomisation(package, config), config.seed, device
+        )
+        self._sampler.refresh(_FIRST_RENDERS)
+        self._generator = torch.Generator(device).manual_seed(config.seed)
+        self._rng = np.random.default_rng(config.seed)
+        self._epropnp = EProPnPLoss(config.seed).train()
+        self.steps = 0
+
+    def start(self, keypoint_network: KeypointNetwork, detector: DetectorNetwork, rate: float = 1.0) -> None:
+        """Begin from these weights; ``rate`` is a factor on the learning rate."""
+        self._keypoints, self._detector = (
+            copy.deepcopy(network).to(self._device, memory_format=torch.channels_last).eval().requires_grad_(True)  # type: ignore[call-overload]
+            for network in (keypoint_network, detector)
+        )
+        self._average = [copy.deepcopy(network).requires_grad_(False) for network in (self._keypoints, self._detector)]
+        self._rate = rate * self._config.learning_rate
+        self._optimizers = [
+            torch.optim.AdamW(network.parameters(), lr=self._rate, weight_decay=1e-4)
+            for network in (self._keypoints, self._detector)
+        ]
+        self.steps = 0
+
+    def step(self, examples: list[Example]) -> StepLosses:
+        """One step of the keypoint network, now and then one of the detector as well.
+
+        Args:
+            examples: to draw from, at least one.
+        """
+        self._sampler.refresh(_RENDERS_PER_STEP)
+        pose, correspondence = self._keypoint_loss(examples)
+        self._descend(0, pose + correspondence)
+        if self.steps % _DETECTOR_EVERY == 0:
+            self._descend(1, self._detector_loss(examples))
+        self.steps += 1
+        return StepLosses(float(pose), float(correspondence))
+
+    def candidate(self) -> tuple[KeypointNetwork, DetectorNetwork]:
+        """Copies of the averaged networks on the CPU."""
+        keypoints, detector = (copy.deepcopy(network).cpu() for network in self._average)
+        assert isinstance(keypoints, KeypointNetwork)
+        assert isinstance(detector, DetectorNetwork)
+        return keypoints, detector
+
+    def _keypoint_loss(self, examples: list[Example]) -> tuple[Tensor, Tensor]:
+        network = self._keypoints.config
+        count = self._config.batch // 2
+        chosen = self._draw(examples, count)
+        real = real_crops(
+            chosen, self._object_points, network.crop_size, network.crop_margin, WINDOW_MARGIN, self._generator
+        )
+        renders = self._sampler.crops(self._config.batch - count)
+        beside = self._beside(examples, max(1, count // _BESIDE))
+        images = torch.cat([real.images, renders.images, beside])
+        keypoints = torch.cat([real.keypoints, renders.keypoints, real.keypoints[: len(beside)]])
+        present = torch.cat([renders.present.new_ones(count), renders.present, renders.present.new_zeros(len(beside))])
+        with torch.autocast(self._device.type, torch.bfloat16):
+            raw = self._keypoints(images.contiguous(memory_format=torch.channels_last))
+        correspondence, _ = keypoint_loss(raw, keypoints, present)
+        of_real = RawPrediction(raw.heat[:count], raw.log_factor[:count], raw.presence[:count])
+        return pose_term(self._config.objective, self._epropnp, of_real, real), correspondence
+
+    def _beside(self, examples: list[Example], count: int) -> Tensor:
+        """(B, 3, S, S) crops of real pictures without the object; B is 0 where there are none."""
+        found = [example.beside for example in self._draw(examples, count) if example.beside is not None]
+        size = self._keypoints.config.crop_size
+        if not found:
+            return torch.zeros(0, 3, size, size, device=self._device)
+        return torch.from_numpy(np.stack(found)).to(self._device).permute(0, 3, 1, 2).float() / 255.0
+
+    def _detector_loss(self, examples: list[Example]) -> Tensor:
+        count = max(2, self._config.batch // (2 * _DETECTOR_SHARE))
+        chosen = self._draw(examples, count)
+        frames = torch.from_numpy(np.stack([example.frame for example in chosen])).to(self._device)
+        frames = apply_camera_effects(frames.permute(0, 3, 1, 2).float() / 255.0, self._generator, 0.3)
+        renders = self._sampler.frames(count)
+        boxes = torch.cat([torch.stack([example.box for example in chosen]).to(self._device), renders.boxes])
+        boxes[count:, :2] += 0.5  # from pixel coordinates to the distance from the picture's outer edge
+        present = torch.cat([renders.present.new_ones(count), renders.present])
+        with torch.autocast(self._device.type, torch.bfloat16):
+            found = self._detector(torch.cat([frames, renders.images]).contiguous(memory_format=torch.channels_last))
+        return detector_loss(found, boxes, present)[0]
+
+    def _draw(self, examples: list[Example], count: int) -> list[Example]:
+        return [examples[i] for i in self._rng.choice(len(examples), count, replace=count > len(examples))]
+
+    def _descend(self, index: int, loss: Tensor) -> None:
+        optimizer = self._optimizers[index]
+        network = (self._keypoints, self._detector)[index]
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate * min(1.0, (self.steps + 1) / _WARM_UP)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)
+        if not bool(torch.isfinite(norm)):  # a single bad batch must not destroy the weights
+            return
+        optimizer.step()
+        with torch.no_grad():
+            decay = min(_AVERAGE, (1.0 + self.steps) / (10.0 + self.steps))
+            torch._foreach_lerp_(list(self._average[index].parameters()), list(network.parameters()), 1.0 - decay)

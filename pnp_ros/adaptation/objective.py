@@ -1,0 +1,162 @@
+"""The losses of the fine-tuning, in pixels and metres of real pictures: correspondences, BPnP, EPro-PnP.
+
+BPnP's loss alone lets a network diverge, since very different keypoints share one pose (arXiv 1909.06043, section 5.1):
+the correspondence term always stands beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pnp_ros.adaptation.config import Objective
+from pnp_ros.adaptation.intake import Example
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.networks.keypoint_network import RawPrediction, decode
+from pnp_ros.rendering.camera_effects import apply_camera_effects, uniform
+from pnp_ros.rendering.compositing import placement, transform_points, warp
+from pnp_ros.solvers.bpnp import implicit_pose, reprojection_loss
+from pnp_ros.solvers.epropnp import sample_posterior
+from pnp_ros.solvers.epropnp_losses import MonteCarloPoseLoss
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.types import Correspondences, Pose
+
+_SCALE, _SHIFT, _TURN = (0.85, 1.2), 0.1, 0.25  # of the crops that are cut from a window: factor, share, radians
+_EFFECTS = 0.35  # of the strength in training: the pictures are the camera's own already
+_ROBUST = Cauchy(2.0)
+_BPNP_WEIGHT, _EPROPNP_WEIGHT = 0.3, 0.05
+_SAMPLES = 128
+
+
+@dataclass(frozen=True)
+class RealCrops:
+    """Crops cut from windows of real pictures.
+
+    Args:
+        images: (B, 3, S, S) RGB in [0, 1].
+        keypoints: (B, K, 2) crop pixels.
+        placed: (B, 2, 3) maps of window pixels to crop pixels.
+        camera: B cameras that project to window pixels.
+        pose: (B,) true poses.
+        object_points: (K, 3) metres.
+    """
+
+    images: Tensor
+    keypoints: Tensor
+    placed: Tensor
+    camera: Camera
+    pose: Pose
+    object_points: Tensor
+
+
+def real_crops(
+    examples: list[Example],
+    object_points: Tensor,
+    size: int,
+    margin: float,
+    window_margin: float,
+    generator: torch.Generator,
+) -> RealCrops:
+    """Crops as a detector or the last pose would cut them: shifted, scaled and turned a little.
+
+    Args:
+        examples: B of one camera model.
+        object_points: (K, 3) metres.
+        size: of the crops in pixels.
+        margin: of the crop around the object's box.
+        window_margin: of the windows around it.
+        generator: on the device of ``object_points``.
+    """
+    device, count = object_points.device, len(examples)
+    windows = torch.from_numpy(np.stack([example.window for example in examples])).to(device)
+    windows = windows.permute(0, 3, 1, 2).float() / 255.0
+    side = windows.shape[-1]
+    like = windows[0, 0, 0]
+    factor = torch.exp(uniform(like, generator, count, low=float(np.log(_SCALE[0])), high=float(np.log(_SCALE[1]))))
+    scale = size * window_margin / (margin * side * factor)
+    angle = uniform(like, generator, count, low=-_TURN, high=_TURN)
+    centre = (size - 1) / 2 + _SHIFT * size * uniform(like, generator, count, 2, low=-1.0, high=1.0)
+    placed = placement(centre, scale, angle, like.new_full((count, 2), (side - 1) / 2))
+    images = warp(windows, placed, size, size, outside="border")
+    keypoints = torch.stack([example.keypoints for example in examples]).to(device)
+    return RealCrops(
+        apply_camera_effects(images, generator, _EFFECTS),
+        transform_points(placed, keypoints),
+        placed,
+        _cameras(examples).to(device),
+        Pose(
+            torch.stack([example.pose.rotation for example in examples]).to(device),
+            torch.stack([example.pose.translation for example in examples]).to(device),
+        ),
+        object_points,
+    )
+
+
+def _cameras(examples: list[Example]) -> Camera:
+    """One camera with a batch of intrinsics and distortions."""
+    cameras = [example.camera for example in examples]
+    return replace(
+        cameras[0],
+        intrinsics=torch.stack([camera.intrinsics for camera in cameras]),
+        distortion=torch.stack([camera.distortion for camera in cameras]),
+    )
+
+
+def correspondences_of(raw: RawPrediction, crops: RealCrops) -> tuple[Correspondences, Tensor]:
+    """The predicted correspondences in window pixels, differentiable, and (B,) crop pixels for each window pixel."""
+    prediction = decode(raw)
+    linear = crops.placed[..., :2]
+    scale = torch.linalg.det(linear).sqrt()
+    inverse = torch.linalg.inv(linear)
+    points = (prediction.image_points - crops.placed[..., None, :, 2]) @ inverse.mT
+    weights = scale[:, None, None] / prediction.sigma
+    objects = crops.object_points.expand(len(points), -1, -1)
+    return Correspondences(points, objects, weights), scale
+
+
+def bpnp_loss(raw: RawPrediction, crops: RealCrops) -> Tensor:
+    """How far, in crop pixels, the pose of the predicted keypoints is from the true one, through exact gradients.
+
+    Poses that the solver cannot find, and the worst ones, count little: their gradients lead nowhere.
+    """
+    predicted, scale = correspondences_of(raw, crops)
+    found = solve_pnp(_detached(predicted), crops.camera, init=crops.pose, loss=_ROBUST)
+    pose = implicit_pose(predicted, crops.camera, found, _ROBUST)
+    squares = reprojection_loss(pose, predicted, crops.camera, crops.pose) * scale.square()
+    usable = found.usable & torch.isfinite(squares)
+    robust = torch.log1p(torch.where(usable, squares, torch.zeros_like(squares)))
+    return robust.sum() / usable.sum().clamp_min(1)
+
+
+class EProPnPLoss(nn.Module):
+    """EPro-PnP's KL loss of the same correspondences, to compare with."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._loss = MonteCarloPoseLoss()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, raw: RawPrediction, crops: RealCrops) -> Tensor:
+        """Scalar loss."""
+        predicted, _ = correspondences_of(raw, crops)
+        posterior = sample_posterior(
+            predicted, crops.camera, num_samples=_SAMPLES, loss=_ROBUST, generator=self._generator
+        )
+        return self._loss(posterior.log_evidence, predicted, crops.camera, crops.pose, loss=_ROBUST)
+
+
+def pose_term(objective: Objective, epropnp: EProPnPLoss, raw: RawPrediction, crops: RealCrops) -> Tensor:
+    """The weighted pose loss beside the correspondence term; 0 for the correspondence term alone."""
+    if objective == "bpnp":
+        return _BPNP_WEIGHT * bpnp_loss(raw, crops)
+    if objective == "epropnp":
+        return _EPROPNP_WEIGHT * epropnp(raw, crops)
+    return raw.heat.new_zeros(())
+
+
+def _detached(points: Correspondences) -> Correspondences:
+    return Correspondences(points.image_points.detach(), points.object_points, points.weights.detach())

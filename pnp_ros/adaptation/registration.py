@@ -1,0 +1,113 @@
+"""Whether a picture shows the object where a pose says: the rendered object is sought around its place.
+
+The correlation at the pose alone does not tell a good pose from a bad one where light, blur and wear lower it for all.
+Where in its neighbourhood, and at which size, the rendering fits best does: only a true pose is the best place itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import crop_from_pose
+from pnp_ros.evaluation.overlap import MIN_PIXELS
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.types import Pose
+
+_SIDE = 160  # pixels of the window
+_MARGIN = 2.0  # window over the object's box: it is sought half its size to each side
+_SCALES = (0.85, 0.92, 1.0, 1.09, 1.18)
+_FLAT = 2.0  # standard deviation of 255 below which a picture shows nothing
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How the rendered object fits into the picture.
+
+    Args:
+        overlap: normalised cross-correlation at the pose, -1 to 1; 0 where the picture is flat.
+        best: the highest one nearby.
+        offset: from the pose's place to the best one, as a share of the object's size in the picture.
+        scale: size at the best place, relative to that at the pose.
+    """
+
+    overlap: float
+    best: float
+    offset: float
+    scale: float
+
+
+class Registrar:
+    """Renders one object and seeks it; owns a renderer, to be used by one thread.
+
+    Args:
+        mesh: in metres.
+        extent: (N, 3) points that bound the mesh, metres.
+    """
+
+    def __init__(self, mesh: TriangleMesh, extent: Tensor) -> None:
+        self._renderer = Renderer()
+        self._mesh = self._renderer.add(mesh)
+        self._extent = extent
+
+    def register(self, rgb: NDArray[np.uint8], camera: Camera, pose: Pose) -> Registration:
+        """Seek the object in a picture (H, W, 3) uint8 around ``pose``.
+
+        Raises:
+            CropError: if the pose does not put the object into the picture.
+        """
+        pose = Pose(pose.rotation.float(), pose.translation.float())
+        crop = crop_from_pose(rgb, camera, pose, self._extent, _SIDE, _MARGIN)
+        if float(crop.image.std()) < _FLAT:
+            return Registration(0.0, 0.0, 0.0, 1.0)
+        rendering = self._renderer.render([(self._mesh, pose)], crop.camera)
+        return seek(crop.image, rendering.rgb, rendering.mask > 0)
+
+
+def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Registration:
+    """Seek the masked part of ``rendering`` in ``window``, both (S, S, 3), at several sizes."""
+    if int(mask.sum()) < MIN_PIXELS:
+        return Registration(0.0, 0.0, 0.0, 1.0)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    template = rendering[top:bottom, left:right].astype(np.float32)
+    shown = mask[top:bottom, left:right].astype(np.float32)
+    centre = np.array([(left + right) / 2.0, (top + bottom) / 2.0])
+    size = max(right - left, bottom - top)
+    picture = window.astype(np.float32)
+    overlap, found = 0.0, Registration(0.0, -2.0, 0.0, 1.0)
+    for scale in _SCALES:
+        width, height = max(4, round((right - left) * scale)), max(4, round((bottom - top) * scale))
+        if width >= window.shape[1] or height >= window.shape[0]:
+            continue
+        scaled = cv2.resize(template, (width, height), interpolation=cv2.INTER_LINEAR)
+        weight = (cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.float32)
+        scores = cv2.matchTemplate(picture, scaled, cv2.TM_CCOEFF_NORMED, mask=np.repeat(weight[..., None], 3, 2))
+        scores = np.where(np.isfinite(scores) & (np.abs(scores) <= 1.001), scores, 0.0)
+        corner = np.round(centre - [width / 2.0, height / 2.0]).astype(int).clip(0, np.array(scores.shape[::-1]) - 1)
+        if scale == 1.0:
+            overlap = float(scores[corner[1], corner[0]])
+        y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+        if scores[y, x] > found.best:
+            offset = float(np.hypot(x - corner[0], y - corner[1])) / size
+            found = Registration(0.0, float(scores[y, x]), offset, scale)
+    return Registration(overlap, found.best, found.offset, found.scale)
+
+
+def is_flat(rgb: NDArray[np.uint8]) -> bool:
+    """Whether a picture shows nothing: a covered lens, a dead sensor."""
+    return float(rgb[::4, ::4].std()) < _FLAT
+
+
+def displacement(a: Pose, b: Pose) -> tuple[Tensor, float]:
+    """(3,) metres from the position of ``a`` to that of ``b``, and the angle between them in radians."""
+    turn = a.rotation.double().mT @ b.rotation.double()
+    cosine = ((torch.diagonal(turn).sum() - 1.0) / 2.0).clamp(-1.0, 1.0)
+    return b.translation.double() - a.translation.double(), float(torch.acos(cosine))
