@@ -116,7 +116,7 @@ class Commands(_Written):
             title = f"pnp-ros {name}"
             lines += [title, "-" * len(title), "", f"{summary[0].upper()}{summary[1:]}.", ""]
             parser = argparse.ArgumentParser(prog=title, formatter_class=_Wide)
-            importlib.import_module(f"pnp_ros.cli.{name}").add_arguments(parser)
+            importlib.import_module(f"pnp_ros.cli.{name.replace('-', '_')}").add_arguments(parser)
             parsers = [parser]
             for action in parser._actions:
                 if isinstance(action, argparse._SubParsersAction):

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pnp_ros.cli.demo_report import evaluate_run, write_pictures
+from pnp_ros.cli.demo_report import write_pictures
+from pnp_ros.cli.evaluate import write_report
+from pnp_ros.cli.node_processes import need_ros, run_nodes
+from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
+from pnp_ros.evaluation.frames import open_bag, open_source
 from pnp_ros.evaluation.report import table
+from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import load_object_package
 
 IMAGE, CAMERA_INFO, TRUTH = "/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth"
-POSE, OBJECTS = "/pose_estimator/pose", "/pose_estimator/objects"
-TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", "/diagnostics"]
-_ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
-_SETTLE_S = 1.0  # for the last picture to become a pose, and the pose to reach the bag
-_START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
+TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", DIAGNOSTICS]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: if ROS is absent, an argument is wrong, or a node failed.
     """
-    if importlib.util.find_spec("rclpy") is None:
-        raise ValueError(
-            "the demo needs ROS 2: source its setup file, or install the extra: pip install 'pnp-ros[ros]'"
-        )
+    need_ros()
     if arguments.frames < 1 or arguments.rate <= 0:
         raise ValueError("--frames, --rate: expected more than 0")
     folder = arguments.object or resource("config/objects/demo")
@@ -66,17 +53,20 @@ def run(arguments: argparse.Namespace) -> int:
     _run_nodes(arguments, folder.resolve(), bag.resolve())
 
     print("evaluating the bag", flush=True)
-    result = evaluate_run(bag, package, TOPICS[:5])
-    (out / "report.json").write_text(json.dumps(result.summary, indent=1))
-    write_pictures(result, package, bag, IMAGE, arguments.rate, out)
-    print(f"\n{table(result.summary)}\n")
-    print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.json")
-    return 0 if result.summary["run"]["poses_published"] else 1
+    source = open_source(bag, image_topic=IMAGE)
+    done, figures = evaluate_run(source, IMAGE, package, load_truth(TRUTH, bag))
+    with open_bag(bag) as reader:
+        figures = {"pictures_published": reader.counts[TRUTH], **figures}
+    summary = write_report(out, package, source, done, {"run": figures})
+    write_pictures(source, done.records, package, arguments.rate, out)
+    print(f"\n{table(summary)}\n")
+    print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json")
+    return 0 if figures["poses_published"] else 1
 
 
 def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:
     """The three processes, from start to a finished bag."""
-    settings: dict[str, dict[str, Any]] = {
+    parameters: dict[str, dict[str, Any]] = {
         "pose_estimator": {"object": str(folder), "device": arguments.device, "threads": 1},
         "bag_recorder": {"output": str(bag), "topics": TOPICS},
         "simulated_camera": {
@@ -87,76 +77,9 @@ def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:
             "wait_for_subscribers": 2,
         },
     }
-    parameters = bag.parent / "parameters.yaml"
-    content = {f"/**/{node}": {"ros__parameters": values} for node, values in settings.items()}
-    parameters.write_text(yaml.safe_dump(content, sort_keys=False))
-    remap = {
-        "pose_estimator": ["-r", f"image:={IMAGE}", "-r", f"camera_info:={CAMERA_INFO}"],
-        "bag_recorder": [],
-        "simulated_camera": ["-r", "__ns:=/camera"],
+    remappings = {
+        "pose_estimator": [f"image:={IMAGE}", f"camera_info:={CAMERA_INFO}"],
+        "simulated_camera": ["__ns:=/camera"],
     }
-    with contextlib.ExitStack() as stack:
-        nodes = {}
-        for name in settings:
-            nodes[name] = _Node(name, ["--params-file", str(parameters), *remap[name]])
-            stack.enter_context(nodes[name])
-        _wait_for_camera(nodes, _START_S + 3.0 * arguments.frames / arguments.rate)
-        time.sleep(_SETTLE_S)
-
-
-def _wait_for_camera(nodes: dict[str, _Node], patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
-    camera = nodes["simulated_camera"].process
-    while camera.poll() is None:
-        for name, node in nodes.items():
-            if node.error or node.process.poll() not in (None, 0):
-                raise ValueError(f"{name} failed: {node.error or 'what it said is above'}")
-        if time.monotonic() > deadline:
-            raise ValueError(f"the camera has not come to its end within {patience_s:.0f} s")
-        time.sleep(0.1)
-    if camera.returncode != 0:
-        raise ValueError("simulated_camera failed: what it said is above")
-
-
-class _Node:
-    """A node as a process of its own: what it says is shown under its name, and leaving the context ends it."""
-
-    def __init__(self, name: str, ros_arguments: list[str]) -> None:
-        environment = os.environ | {
-            "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "RCUTILS_CONSOLE_OUTPUT_FORMAT": "[{severity}] {message}",
-            "RCUTILS_COLORIZED_OUTPUT": "0",
-        }
-        self.error = ""
-        self._name = name
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"pnp_ros.nodes.{name}_node", "--ros-args", *ros_arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._relay = threading.Thread(target=self._show, daemon=True)
-
-    def _show(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith(_ERRORS):
-                self.error = line.partition("] ")[2].strip()
-            print(f"{self._name}: {line.removeprefix('[INFO] ')}", end="", flush=True)
-
-    def __enter__(self) -> _Node:
-        self._relay.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(timeout=10.0)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self._relay.join(timeout=1.0)
+    seconds = arguments.frames / arguments.rate
+    run_nodes(parameters, remappings, "simulated_camera", seconds, bag.parent / "parameters.yaml")

@@ -9,26 +9,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation.comparison import compare, comparison_table
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
-from pnp_ros.evaluation.frame_errors import Column, FrameRecord, frame_errors
+from pnp_ros.evaluation.frame_errors import Column, FrameRecord
 from pnp_ros.evaluation.frame_sheet import frame_sheet
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.html_report import headline, write_html
 from pnp_ros.evaluation.plots import plots
-from pnp_ros.evaluation.report import summarise, table
+from pnp_ros.evaluation.report import measure, table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
 from pnp_ros.io.bop import write_bop_results
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-
-_METRIC_POINTS = 2000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,15 +93,14 @@ def bop_name(source: FrameSource, package: ObjectPackage) -> str:
     return f"pnp-ros_{package.name.replace('_', '-')}-{Path(name).stem.replace('_', '-')}.csv"
 
 
-def write_report(out: Path, package: ObjectPackage, source: FrameSource, done: Evaluation) -> dict[str, Any]:
-    """Leave all files in ``out``, and return the summary."""
+def write_report(
+    out: Path, package: ObjectPackage, source: FrameSource, done: Evaluation, first: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Leave all files in ``out``, and return the summary, with the figures of ``first`` before all others."""
     out.mkdir(parents=True, exist_ok=True)
-    vertices = package.mesh.vertices
-    points = torch.from_numpy(vertices[:: max(1, len(vertices) // _METRIC_POINTS)].astype(np.float64))
-    symmetries = None if package.symmetry.is_trivial else package.symmetry.transforms()
-    metric = "add" if symmetries is None else "adds"
-    errors = frame_errors(done.records, points, package.diameter, symmetries)
-    summary = summarise(done.records, points, package.diameter, symmetries, errors)
+    measured, errors = measure(done.records, package)
+    summary = {**(first or {}), **measured}
+    metric = "add" if package.symmetry.is_trivial else "adds"
     origin = {"source": str(source.path), "kind": source.kind, "object": package.name, "diameter_m": package.diameter}
     content = {**origin, "warnings": done.warnings, **summary, "per_frame": _plain(errors, done.records)}
     (out / "report.json").write_text(json.dumps(content, indent=1, allow_nan=False))

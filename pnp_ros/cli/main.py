@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train an object from its mesh",
     "run": "estimate poses in a video, a folder of pictures or a picture",
     "evaluate": "measure accuracy and consistency on a bag, a BOP scene, a video or pictures",
+    "replay": "play a bag through the nodes: what became of each picture, and how old the poses were",
     "bag": "record, play, inspect, convert bags",
     "view": "look at a bag's pictures, poses and covariances in rerun",
     "calibrate": "calibrate a camera from pictures of a chessboard",

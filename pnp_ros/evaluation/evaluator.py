@@ -66,10 +66,10 @@ def recorded(poses: Mapping[int, RecordedPose], tolerance_ns: int = 1_000_000) -
     stamps = np.array(sorted(poses), dtype=np.int64)
 
     def pose_of(frame: Frame) -> RecordedPose:
-        nearest = stamps[np.abs(stamps - frame.stamp_ns).argmin()]
-        if abs(int(nearest) - frame.stamp_ns) > tolerance_ns:
+        nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()]) if len(stamps) else None
+        if nearest is None or abs(nearest - frame.stamp_ns) > tolerance_ns:
             return RecordedPose(DROPPED, score=0.0, reason="no pose was recorded for this picture")
-        return poses[int(nearest)]
+        return poses[nearest]
 
     return pose_of
 

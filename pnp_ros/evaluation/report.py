@@ -14,12 +14,23 @@ from pnp_ros.evaluation import consistency, pose_error
 from pnp_ros.evaluation.frame_errors import VALID, Column, FrameRecord, frame_errors
 from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.smoothness import smoothness
+from pnp_ros.objects.object_package import ObjectPackage
 
-__all__ = ["VALID", "FrameRecord", "summarise", "table"]
+__all__ = ["VALID", "FrameRecord", "measure", "summarise", "table"]
 
+_METRIC_POINTS = 2000  # of the surface are enough for a mean or a maximum distance
 _LEVELS = (0.5, 0.9, 0.95)
 _MSSD_STEPS = torch.arange(1, 11) * 0.05  # shares of the diameter
 _MSPD_STEPS = torch.arange(1, 11) * 5.0  # pixels of a picture 640 px wide
+
+
+def measure(records: Sequence[FrameRecord], package: ObjectPackage) -> tuple[dict[str, Any], dict[str, Column]]:
+    """The figures of :func:`summarise` and the columns of :func:`frame_errors` for the object of a package."""
+    vertices = package.mesh.vertices
+    points = torch.from_numpy(vertices[:: max(1, len(vertices) // _METRIC_POINTS)].astype(np.float64))
+    symmetries = None if package.symmetry.is_trivial else package.symmetry.transforms()
+    errors = frame_errors(records, points, package.diameter, symmetries)
+    return summarise(records, points, package.diameter, symmetries, errors), errors
 
 
 def summarise(

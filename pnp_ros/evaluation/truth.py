@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +147,15 @@ def _tf_truth(bag: Path, child: str) -> TruthOf:
     return lambda frame: _seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
 
 
-def load_recorded(source: str, bag: Path | None) -> dict[int, RecordedPose]:
+def load_recorded(source: str, bag: Path | None, since: str | None = None) -> dict[int, RecordedPose]:
     """The poses that were estimated when the bag was recorded, by stamp in nanoseconds.
 
     Args:
         source: a file (JSON or CSV as ``pnp-ros run`` writes), or a topic of the bag: ObjectPoseArray, or
             PoseWithCovarianceStamped, whose poses all count as valid.
         bag: that the topic is in.
+        since: a topic of the same bag with the same stamps, such as the pictures: how much later than it the poses were
+            received becomes a latency, ``picture_to_pose_across_processes``.
 
     Raises:
         ValueError: if the source is absent, empty, or of another kind.
@@ -167,7 +169,15 @@ def load_recorded(source: str, bag: Path | None) -> dict[int, RecordedPose]:
             raise ValueError(
                 f"--poses {source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}"
             )
-        return {_stamp_ns(m.header): _recorded(m, source) for _, _, m in reader.messages(source)}
+        begin_ns = {} if since is None else {_stamp_ns(m.header): ns for _, ns, m in reader.messages(since)}
+        found = {}
+        for _, received_ns, message in reader.messages(source):
+            pose, stamp_ns = _recorded(message, source), _stamp_ns(message.header)
+            if stamp_ns in begin_ns:
+                seconds = 1e-9 * (received_ns - begin_ns[stamp_ns])
+                pose = replace(pose, latency={**pose.latency, "picture_to_pose_across_processes": seconds})
+            found[stamp_ns] = pose
+        return found
 
 
 def _recorded(message: Any, topic: str) -> RecordedPose:

@@ -327,10 +327,7 @@ class BagReader:
         Raises:
             BagError: if a topic is absent or ambiguous, or a picture cannot be decoded.
         """
-        image_topic = image_topic or self._only_image_topic()
-        if camera_info_topic is None:
-            sibling = image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
-            camera_info_topic = sibling if sibling in self.topics else None
+        image_topic, camera_info_topic = self.camera_topics(image_topic, camera_info_topic)
         infos = self._camera_infos(camera_info_topic) if camera_info_topic else {}
         stamps = np.array(sorted(infos), dtype=np.int64)
         for _, _, message in self.messages(image_topic):
@@ -346,6 +343,21 @@ class BagReader:
                 logger.warning("left out: %s", error)
                 continue
             yield BagPicture(stamp_ns, message.header.frame_id, rgb, info)
+
+    def camera_topics(
+        self, image_topic: str | None = None, camera_info_topic: str | None = None
+    ) -> tuple[str, str | None]:
+        """The topics of the pictures and of their CameraInfo; arguments as of :meth:`pictures`.
+
+        Raises:
+            BagError: if a topic is absent or ambiguous.
+        """
+        image_topic = image_topic or self._only_image_topic()
+        if camera_info_topic is None:
+            sibling = image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+            camera_info_topic = sibling if sibling in self.topics else None
+        self._connections((image_topic, *((camera_info_topic,) if camera_info_topic else ())))
+        return image_topic, camera_info_topic
 
     def _only_image_topic(self) -> str:
         found = [topic for topic, kind in self.topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)]

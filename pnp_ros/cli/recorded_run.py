@@ -1,0 +1,65 @@
+"""What the bag of a run of the nodes says: what became of every picture, and how old the poses were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pnp_ros.evaluation.evaluator import DROPPED, Evaluation, evaluate, recorded
+from pnp_ros.evaluation.frames import FrameSource, open_bag
+from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.truth import TruthOf, load_recorded
+from pnp_ros.objects.object_package import ObjectPackage
+
+POSE, OBJECTS, DIAGNOSTICS = "/pose_estimator/pose", "/pose_estimator/objects", "/diagnostics"
+_STATUS = "pose_estimator: pose"
+_COUNTS = {  # in /diagnostics: here
+    "pictures received": "received",
+    "pictures taken up": "taken_up",
+    "pictures dropped for newer ones": "dropped_for_newer_ones",
+    "pictures without CameraInfo": "without_camera_info",
+    "messages lost on the way": "reported_lost_on_the_way",
+    "errors": "errors",
+}
+
+
+def evaluate_run(
+    source: FrameSource, image: str, package: ObjectPackage, truth_of: TruthOf | None
+) -> tuple[Evaluation, dict[str, Any]]:
+    """The evaluation of the poses that lie in the pictures' own bag, and what became of the pictures.
+
+    Args:
+        source: the bag.
+        image: topic of the pictures.
+        package: of the object.
+        truth_of: the true poses, where they are known.
+    """
+    bag = source.path
+    with open_bag(bag) as reader:
+        counts = reader.counts
+    found = load_recorded(OBJECTS, bag, since=image) if OBJECTS in counts else {}
+    done = evaluate(source.frames(), package, recorded(found), truth_of)
+    published = load_recorded(POSE, bag) if POSE in counts else {}
+    figures: dict[str, Any] = {
+        "pictures_recorded": len(done.records),
+        "pictures_processed": len(found),
+        "poses_published": counts.get(POSE, 0),
+        "poses_with_the_stamp_of_a_picture": len(published.keys() & set(done.stamps_ns)),
+    }
+    processed = [record for record in done.records if record.state != DROPPED]
+    accuracy = measure(processed, package)[0]["accuracy"] if truth_of is not None else None
+    if accuracy is not None:
+        figures["recall_10_percent_of_processed"] = accuracy["recall_10_percent"]
+    return done, figures | {"in_diagnostics": _diagnostics(bag) if DIAGNOSTICS in counts else {}}
+
+
+def _diagnostics(bag: Path) -> dict[str, int]:
+    """The last counts that the estimator published."""
+    last: Mapping[str, str] = {}
+    with open_bag(bag) as reader:
+        for _, _, message in reader.messages(DIAGNOSTICS):
+            for status in message.status:
+                if status.name == _STATUS:
+                    last = {value.key: value.value for value in status.values}
+    return {name: int(last[key]) for key, name in _COUNTS.items() if key in last}

@@ -1,0 +1,95 @@
+"""``pnp-ros replay BAG --object objects/NAME``: a bag's pictures through the nodes, and what became of each of them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pnp_ros.cli.evaluate import write_report
+from pnp_ros.cli.node_processes import need_ros, run_nodes
+from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
+from pnp_ros.evaluation.frames import open_bag, open_source
+from pnp_ros.evaluation.report import table
+from pnp_ros.evaluation.truth import load_truth
+from pnp_ros.io.bags import COMPRESSED_IMAGE
+from pnp_ros.objects.object_package import load_object_package
+
+_CLOCK_HZ = 100.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("bag", type=Path, help="bag of ROS 2 or ROS 1, with pictures and their CameraInfo")
+    parser.add_argument("--object", type=Path, required=True, help="object package")
+    parser.add_argument("--out", type=Path, default=Path("out/replay"), help="default %(default)s")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed (default %(default)s: as recorded)")
+    parser.add_argument("--keep-all", action="store_true", help="process every picture in order, however late")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
+    parser.add_argument("--image-topic", help="of a bag with several image topics")
+    parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf, of the bag that is played")
+    parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Play, estimate and record as three processes; then say what was recorded.
+
+    Returns:
+        0; 1 if pictures are in none of the counts.
+
+    Raises:
+        ValueError: if ROS is absent, the bag cannot be read or has no CameraInfo, or a node failed.
+    """
+    need_ros()
+    package = load_object_package(arguments.object)
+    with open_bag(arguments.bag) as reader:
+        image, info = reader.camera_topics(arguments.image_topic, arguments.camera_info_topic)
+        if info is None:
+            raise ValueError(f"{arguments.bag}: no CameraInfo beside {image}; name it with --camera-info-topic")
+        compressed, played = reader.topics[image] == COMPRESSED_IMAGE, reader.counts[image]
+        begin_ns, end_ns = reader.span_ns
+    truth_of = load_truth(arguments.truth, arguments.bag) if arguments.truth else None
+    out: Path = arguments.out
+    recording = out / "bag"
+    shutil.rmtree(recording, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    clocked = {"use_sim_time": True}
+    parameters: dict[str, dict[str, Any]] = {
+        "pose_estimator": {
+            "object": str(arguments.object.resolve()),
+            "image_transport": "compressed" if compressed else "raw",
+            "device": arguments.device,
+            "threads": arguments.threads,
+            "keep_all": arguments.keep_all,
+            **clocked,
+        },
+        "bag_recorder": {"output": str(recording.resolve()), "topics": [image, info, POSE, OBJECTS, DIAGNOSTICS]},
+        "bag_player": {
+            "bag": str(arguments.bag.resolve()),
+            "topics": [image, info],
+            "rate": arguments.rate,
+            "clock": _CLOCK_HZ,
+            "wait_for_subscribers": 2,
+        },
+    }
+    remappings = {"pose_estimator": [f"image:={image.removesuffix('/compressed')}", f"camera_info:={info}"]}
+    seconds = 1e-9 * (end_ns - begin_ns) / arguments.rate
+    run_nodes(parameters, remappings, "bag_player", seconds, out / "parameters.yaml")
+
+    print("evaluating the recording", flush=True)
+    source = open_source(recording, image_topic=image, camera_info_topic=info)
+    done, figures = evaluate_run(source, image, package, truth_of)
+    figures = {"pictures_played": played, **figures, "pictures_unaccounted_for": _unaccounted(played, figures)}
+    summary = write_report(out, package, source, done, {"run": figures})
+    print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
+    print(f"{out}: bag/, report.html, report.json")
+    return 0 if figures["pictures_unaccounted_for"] == 0 else 1
+
+
+def _unaccounted(played: int, figures: dict[str, Any]) -> int:
+    """Pictures that were played and neither processed nor counted as dropped, unpaired, failed or lost."""
+    told = figures["in_diagnostics"]
+    names = ("dropped_for_newer_ones", "without_camera_info", "reported_lost_on_the_way", "errors")
+    return played - figures["pictures_processed"] - sum(told.get(name, 0) for name in names)
