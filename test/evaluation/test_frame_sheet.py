@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def pose(x: float = 0.0, depth: float = 1.0) -> Pose:
 def source(count: int) -> FrameSource:
     """Grey pictures, the value is the index, with a red square where the object of ``pose(0.2)`` is."""
 
-    def frames():  # type: ignore[no-untyped-def]
+    def frames() -> Iterator[Frame]:
         for i in range(count):
             rgb = np.full((480, 640, 3), i, np.uint8)
             rgb[215:265, 375:425] = (200, 0, 0)
