@@ -28,10 +28,18 @@ def sha256(path: Path) -> str:
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file so that a reader sees the old content or the new, never a part, also after a loss of power."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # the content reaches the disk before its name does
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
@@ -39,9 +47,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     Both arrive in one rename, so an interrupted write leaves the former file.
     """
+    write_bytes_atomically(path, serialised(tensors, metadata))
+
+
+def serialised(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """The content of the file that :func:`write_tensors` writes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"metadata": json.dumps(metadata)} if metadata is not None else None
-    write_bytes_atomically(path, safetensors.torch.save(plain, header))
+    return safetensors.torch.save(plain, header)
 
 
 def read_tensors(path: Path, expected_sha256: str | None = None) -> dict[str, Tensor]:
@@ -56,6 +69,21 @@ def read_tensors(path: Path, expected_sha256: str | None = None) -> dict[str, Te
         raise CheckpointError(f"{path}: sha256 is {found}, expected {expected_sha256}; the file is damaged")
     try:
         return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The tensors' shapes by name, from the file's header alone.
+
+    Raises:
+        CheckpointError: if the file is absent or is not safetensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file of weights")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 

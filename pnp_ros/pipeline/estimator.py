@@ -20,7 +20,7 @@ from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import ObjectState, judge
-from pnp_ros.pipeline.models import load_models
+from pnp_ros.pipeline.models import Models, load_models
 from pnp_ros.pipeline.tracking import Track
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
@@ -76,17 +76,43 @@ class PoseEstimator:
         self.package = package
         self.config = config or EstimatorConfig()
         self._device = torch.device(device)
-        self._network, self._detector = load_models(package, self._device)
+        self._next: Models | None = None  # taken up by the next picture
+        self._adopt(load_models(package, self._device))
         self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
         self._extent = _extreme_points(package.mesh.vertices)
-        learnt = self._network.config
-        self._calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         self._track = Track(package.symmetry)
         self._latency: dict[str, float] = {}
 
     def reset(self) -> None:
         """Forget the last pose: the next picture is searched."""
         self._track.lose()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self._device
+
+    def use(self, models: Models) -> None:
+        """Go on with other weights of the same object from the next picture on; the track is kept.
+
+        Takes no time, and may be called by any thread, also during :meth:`estimate`.
+
+        Args:
+            models: on the estimator's device, by :func:`pnp_ros.pipeline.models.load_models`.
+
+        Raises:
+            ValueError: if they find another number of keypoints.
+        """
+        if models.network.config.num_keypoints != len(self.package.keypoints):
+            raise ValueError(
+                f"models: expected {len(self.package.keypoints)} keypoints, got {models.network.config.num_keypoints}"
+            )
+        self._next = models
+
+    def _adopt(self, models: Models) -> None:
+        self._network, self._detector = models.network, models.detector
+        learnt = models.network.config
+        self._calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
 
     def estimate(self, image: np.ndarray, camera: Camera, stamp: float, roi: Box | None = None) -> list[ObjectEstimate]:
         """Estimate the object's pose in one picture.
@@ -105,6 +131,9 @@ class PoseEstimator:
             ValueError: if the picture is not (H, W, 3) uint8 or has another size than the camera.
         """
         _check_image(image, camera)
+        waiting, self._next = self._next, None
+        if waiting is not None:
+            self._adopt(waiting)
         begin = time.perf_counter()
         self._latency = {"detect": 0.0, "crop": 0.0, "network": 0.0, "solve": 0.0}
         best = self._find(image, camera, roi)

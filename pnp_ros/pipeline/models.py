@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,19 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkCo
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 
 KEYPOINTS, DETECTOR = "keypoints", "detector"  # prefixes in weights.safetensors
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """One set of weights, ready for inference.
+
+    Args:
+        network: in ``eval()`` mode; its config carries the covariance's calibration.
+        detector: that finds the object in a full picture.
+    """
+
+    network: KeypointNetwork
+    detector: Detector
 
 
 def weights_of(keypoint_network: nn.Module, detector_network: nn.Module) -> dict[str, Tensor]:
@@ -49,13 +64,19 @@ def load_networks(package: ObjectPackage) -> tuple[KeypointNetwork, DetectorNetw
     return keypoint_network, detector_network
 
 
-def load_models(package: ObjectPackage, device: torch.device) -> tuple[KeypointNetwork, Detector]:
+def load_models(package: ObjectPackage, device: torch.device) -> Models:
     """The package's networks on ``device``, in ``eval()`` mode, ready for inference.
 
     Raises:
         ObjectPackageError: if the package has no weights, or they do not fit its settings.
     """
-    keypoint_network, detector_network = load_networks(package)
-    keypoint_network = fused(keypoint_network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    detector_network = fused(detector_network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return keypoint_network, Detector(detector_network, device)
+    return prepared(*load_networks(package), device)
+
+
+def prepared(keypoint_network: KeypointNetwork, detector: DetectorNetwork, device: torch.device) -> Models:
+    """Copies for inference on ``device``; the networks themselves stay as they are."""
+    fast_keypoints, fast_detector = (
+        fused(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for network in (keypoint_network, detector)
+    )
+    return Models(fast_keypoints, Detector(fast_detector, device))

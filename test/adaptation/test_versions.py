@@ -1,0 +1,309 @@
+import dataclasses
+import json
+import logging
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pnp_ros.adaptation.versions import Version, VersionError, VersionStore
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.io.checkpoints import read_tensors
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
+from pnp_ros.pipeline.calibration import CovarianceCalibration
+from pnp_ros.pipeline.models import load_networks, weights_of
+
+CALIBRATION = CovarianceCalibration(2.5, 0.5)
+
+
+def _make_package(folder: Path, seed: int) -> ObjectPackage:
+    torch.manual_seed(seed)
+    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=4))
+    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
+    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
+    mesh = TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
+    return write_object_package(
+        folder,
+        name="tetrahedron",
+        mesh=mesh,
+        keypoints=select_keypoints(mesh, 8),
+        network=network.config.to_plain(),
+        detector=detector.config.to_plain(),
+        weights=safetensors.torch.save(weights_of(network, detector)),
+    )
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+    return _make_package(tmp_path_factory.mktemp("package"), 0)
+
+
+@pytest.fixture
+def store(package: ObjectPackage, tmp_path: Path) -> VersionStore:
+    return VersionStore(tmp_path / "versions", package)
+
+
+def _weights(package: ObjectPackage, shift: float) -> dict[str, Tensor]:
+    """The package's own weights, each moved a little."""
+    assert package.weights_path is not None
+    tensors = read_tensors(package.weights_path)
+    return {name: tensor + shift if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def test_a_version_comes_back_as_it_was_written(store: VersionStore, package: ObjectPackage) -> None:
+    assert store.newest() is None
+    written = store.write(_weights(package, 0.5), CALIBRATION, {"reason": "all gates passed", "loss": float("nan")})
+    assert store.newest() == written == store.get(1) == VersionStore(store.folder, package).newest()
+    adapted = written.applied_to(package)
+    keypoints, detector = load_networks(adapted)
+    assert keypoints.config.covariance_scale == 2.5
+    assert keypoints.config.covariance_growth == 0.5
+    expected = _weights(package, 0.5)
+    assert all(torch.equal(expected[name], tensor) for name, tensor in weights_of(keypoints, detector).items())
+    (entry,) = store.history()
+    assert entry["record"] == {"reason": "all gates passed", "loss": None}
+    assert entry["number"] == 1
+    assert entry["withdrawn"] == ""
+    assert package.weights_path is not None
+    assert load_object_package(package.root).weights_path == package.weights_path  # untouched
+
+
+def test_numbers_only_grow(store: VersionStore, package: ObjectPackage) -> None:
+    for expected in (1, 2):
+        assert store.write(_weights(package, expected), CALIBRATION, {}).number == expected
+    store.withdraw(2, "the user went back")
+    assert store.newest() == store.get(1)
+    with pytest.raises(VersionError, match="withdrawn: the user went back"):
+        store.get(2)
+    (store.folder / "000007.safetensors").write_bytes(b"a writer was killed before the manifest")
+    assert store.newest() == store.get(1)
+    assert store.write(_weights(package, 3.0), CALIBRATION, {}).number == 8
+    assert not (store.folder / "000007.safetensors").exists()
+    assert [(entry["number"], entry["withdrawn"]) for entry in store.history()] == [
+        (1, ""),
+        (2, "the user went back"),
+        (8, ""),
+    ]
+    store.withdraw_all("reset")
+    assert store.newest() is None
+    assert [entry["withdrawn"] for entry in store.history()] == ["reset", "the user went back", "reset"]
+    assert store.write(_weights(package, 4.0), CALIBRATION, {}).number == 9
+    with pytest.raises(VersionError, match="no such version"):
+        store.withdraw(77, "never was")
+    with pytest.raises(VersionError, match="no such version"):
+        store.get(77)
+
+
+def _truncated(weights: Path, manifest: Path) -> None:
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def _bit_flipped(weights: Path, manifest: Path) -> None:
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    weights.write_bytes(data)
+
+
+def _emptied(weights: Path, manifest: Path) -> None:
+    weights.write_bytes(b"")
+
+
+def _removed(weights: Path, manifest: Path) -> None:
+    weights.unlink()
+
+
+def _a_folder(weights: Path, manifest: Path) -> None:
+    weights.unlink()
+    weights.mkdir()
+
+
+def _not_json(weights: Path, manifest: Path) -> None:
+    manifest.write_bytes(manifest.read_bytes()[:-10])
+
+
+def _not_text(weights: Path, manifest: Path) -> None:
+    manifest.write_bytes(b"\xff\xfe\x00")
+
+
+def _a_list(weights: Path, manifest: Path) -> None:
+    manifest.write_text("[]")
+
+
+def _of_another_number(weights: Path, manifest: Path) -> None:
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"number": 1}))
+
+
+def _of_another_package(weights: Path, manifest: Path) -> None:
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"package_sha256": "0" * 64}))
+
+
+def _without_sha256(weights: Path, manifest: Path) -> None:
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"sha256": None}))
+
+
+def _nan_scale(weights: Path, manifest: Path) -> None:
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"covariance_scale": float("nan")}))
+
+
+def _text_as_growth(weights: Path, manifest: Path) -> None:
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"covariance_growth": "much"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (_truncated, "sha256"),
+        (_bit_flipped, "sha256"),
+        (_emptied, "sha256"),
+        (_removed, "missing"),
+        (_a_folder, "missing"),
+        (_not_json, "not a readable manifest"),
+        (_not_text, "not a readable manifest"),
+        (_a_list, "number"),
+        (_of_another_number, "number"),
+        (_of_another_package, "another object package"),
+        (_without_sha256, "sha256"),
+        (_nan_scale, "covariance_scale"),
+        (_text_as_growth, "covariance_growth"),
+    ],
+)
+def test_a_damaged_version_is_passed_over_with_a_warning(
+    store: VersionStore,
+    package: ObjectPackage,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Path, Path], None],
+    expected: str,
+) -> None:
+    good = store.write(_weights(package, 1.0), CALIBRATION, {})
+    spoilt = store.write(_weights(package, 2.0), CALIBRATION, {})
+    spoil(spoilt.path, store.folder / "000002.json")
+    with caplog.at_level(logging.WARNING):
+        assert store.newest() == good
+    assert expected in caplog.text
+    assert "000002" in caplog.text
+    with pytest.raises(VersionError, match=expected):
+        store.get(2)
+    assert good.number in [entry["number"] for entry in store.history()]
+    assert store.write(_weights(package, 3.0), CALIBRATION, {}).number == 3
+
+
+def test_versions_of_another_package_in_the_same_folder_are_left_alone(
+    store: VersionStore, package: ObjectPackage, tmp_path: Path
+) -> None:
+    mine = store.write(_weights(package, 1.0), CALIBRATION, {})
+    other = _make_package(tmp_path / "other", 1)
+    theirs = VersionStore(store.folder, other, keep=1)
+    assert theirs.newest() is None
+    for shift in (1.0, 2.0):
+        theirs.write(_weights(other, shift), CALIBRATION, {})
+    assert store.newest() == mine
+    found = theirs.newest()
+    assert found is not None
+    assert found.number == 3
+    assert sorted(path.name for path in store.folder.glob("*.safetensors")) == [
+        "000001.safetensors",
+        "000003.safetensors",
+    ]
+
+
+def test_only_the_newest_weights_are_kept_but_all_manifests(package: ObjectPackage, tmp_path: Path) -> None:
+    store = VersionStore(tmp_path, package, keep=3)
+    (tmp_path / "notes.safetensors").write_bytes(b"somebody else's")
+    (tmp_path / ".000009.json.1.partial").write_bytes(b"a killed writer's")
+    for shift in range(1, 6):
+        store.write(_weights(package, float(shift)), CALIBRATION, {})
+    store.withdraw(5, "worse")
+    store.write(_weights(package, 6.0), CALIBRATION, {})
+    names = [path.name for path in sorted(tmp_path.glob("*.safetensors"))]
+    assert names == ["000003.safetensors", "000004.safetensors", "000006.safetensors", "notes.safetensors"]
+    assert [entry["number"] for entry in store.history()] == [1, 2, 3, 4, 5, 6]
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_unfit_weights_are_not_written(store: VersionStore, package: ObjectPackage, tmp_path: Path) -> None:
+    good = _weights(package, 1.0)
+    name = next(name for name, tensor in good.items() if tensor.is_floating_point())
+    for spoilt, expected in (
+        ({**good, name: torch.full_like(good[name], torch.nan)}, "finite"),
+        ({**good, name: good[name][..., None]}, "shape"),
+        ({**good, "more": torch.zeros(1)}, "more"),
+        ({key: tensor for key, tensor in good.items() if key != name}, "expected those"),
+    ):
+        with pytest.raises(VersionError, match=expected):
+            store.write(spoilt, CALIBRATION, {})
+    with pytest.raises(VersionError, match="covariance_scale"):
+        store.write(good, CovarianceCalibration(float("nan"), 0.0), {})
+    assert not list(store.folder.glob("*.json"))
+    with pytest.raises(VersionError, match="train"):
+        VersionStore(tmp_path, dataclasses.replace(package, weights_path=None))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VersionError, match="cannot be made"):
+        VersionStore(tmp_path / "file" / "versions", package)
+
+
+_WRITER = """
+import itertools, sys
+from test_versions import CALIBRATION, VersionStore, _weights, load_object_package
+package = load_object_package(sys.argv[1])
+store = VersionStore(sys.argv[2], package)
+print("ready", flush=True)
+for shift in itertools.count(1):
+    number = store.write(_weights(package, float(shift)), CALIBRATION, {}).number
+    print(number, flush=True)
+    if number % 5 == 0:
+        store.withdraw(number, "each fifth")
+"""
+
+
+def _kill_writers(package: ObjectPackage, folder: Path, writes: int, longest_s: float) -> int:
+    """Kill writers at random moments until so many versions were written, while reading; the number of kills."""
+    chance = random.Random(writes)
+    reader, written, last, kills = VersionStore(folder, package), 0, 0, 0
+    while written < writes:
+        command = [sys.executable, "-c", _WRITER, str(package.root), str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            end = time.monotonic() + chance.uniform(0.0, longest_s)
+            while time.monotonic() < end:
+                last = _checked(reader.newest(), last)
+            process.send_signal(signal.SIGKILL)
+            said = [int(line) for line in process.stdout.read().split()]
+        kills += 1
+        found = VersionStore(folder, package).newest()
+        number = _checked(found, last)
+        assert number >= max([last, *(n for n in said if n % 5)], default=0)
+        last, written = number, max([number, *said])
+    return kills
+
+
+def _checked(version: Version | None, last: int) -> int:
+    """Every version that is given out is whole and newer than those before, unless that one was withdrawn."""
+    if version is None:
+        assert last == 0
+        return 0
+    first = next(iter(read_tensors(version.path, version.sha256)), None)  # raises if the file is not whole
+    assert first is not None
+    assert version.number >= last or last % 5 == 0
+    return version.number
+
+
+def test_a_killed_writer_leaves_the_newest_good_version(package: ObjectPackage, tmp_path: Path) -> None:
+    assert _kill_writers(package, tmp_path, writes=8, longest_s=0.2) >= 1
+
+
+@pytest.mark.slow
+def test_writers_killed_during_200_writes_leave_the_newest_good_version(package: ObjectPackage, tmp_path: Path) -> None:
+    assert _kill_writers(package, tmp_path, writes=200, longest_s=1.5) >= 5
