@@ -27,7 +27,7 @@ class Anchors:
     """
 
     def __init__(self, package: ObjectPackage, config: AdaptationConfig) -> None:
-        ranges = randomisation(package, config)
+        ranges = randomisation(package)
         self._frames = []
         for frame in validation_frames(package.mesh, ranges, config.anchors, _SEED + config.seed):
             png = cv2.imencode(".png", frame.rgb, (cv2.IMWRITE_PNG_COMPRESSION, 1))[1]

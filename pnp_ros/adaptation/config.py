@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Objective = Literal["correspondence", "bpnp", "epropnp"]
-Views = Literal["all", "upper"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class AdaptationConfig:
             a share of the object's size in the picture.
         max_disagreement: largest distance from a valid estimate, in diameters.
         max_bias: largest median offset of the references from the valid estimates along one axis, in diameters.
-        views: ``all`` orientations are rendered, or those that show the ``upper`` side (+z) of the object.
         seed: of everything random.
 
     Raises:
@@ -44,7 +42,7 @@ class AdaptationConfig:
     """
 
     objective: Objective = "bpnp"
-    learning_rate: float = 4e-4
+    learning_rate: float = 3e-4
     batch: int = 32
     capacity: int = 192
     held_back: int = 64
@@ -52,7 +50,7 @@ class AdaptationConfig:
     min_held_back: int = 12
     check_steps: int = 80
     max_tries: int = 4
-    anchors: int = 150
+    anchors: int = 300
     anchor_margin: float = 0.01
     min_gain: float = 0.03
     max_nees: float = 12.0
@@ -60,14 +58,12 @@ class AdaptationConfig:
     self_overlap: float = 0.6
     max_offset: float = 0.15
     max_disagreement: float = 0.5
-    max_bias: float = 0.15
-    views: Views = "all"
+    max_bias: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("objective", ("correspondence", "bpnp", "epropnp")), ("views", ("all", "upper"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.objective not in (choices := get_args(Objective)):
+            raise ValueError(f"objective: expected one of {', '.join(choices)}, got {self.objective!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, str) and not math.isfinite(value):

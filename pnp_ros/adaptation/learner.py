@@ -16,11 +16,10 @@ from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.rendering.camera_effects import apply_camera_effects
-from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
 from pnp_ros.rendering.training_samples import TrainingSampler
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 
-_UPPER = (-0.09, np.pi / 2)  # elevations that show the upper side, as in training
 _POOL, _FIRST_RENDERS, _RENDERS_PER_STEP = 256, 96, 1
 _DETECTOR_EVERY = 3  # steps; the detector learns faster
 _DETECTOR_SHARE = 2  # pictures of the detector's batch: a half of the crops'
@@ -38,16 +37,16 @@ class StepLosses:
     correspondence: float
 
 
-def randomisation(package: ObjectPackage, config: AdaptationConfig) -> RandomisationConfig:
+def randomisation(package: ObjectPackage) -> RandomisationConfig:
     """The ranges of the renders that stand beside the real pictures."""
     network, detector = KeypointNetworkConfig.from_plain(package.network), DetectorConfig.from_plain(package.detector)
-    return RandomisationConfig(
-        elevation=_UPPER if config.views == "upper" else RandomisationConfig.elevation,
+    ranges = RandomisationConfig(
         crop_size=network.crop_size,
         crop_margin=network.crop_margin,
         frame_size=(detector.width, detector.height),
         pool=_POOL,
     )
+    return with_views(ranges, package.views)
 
 
 class Learner:
@@ -65,7 +64,7 @@ class Learner:
         self._config, self._device = config, device
         self._object_points = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32)).to(device)
         self._sampler = TrainingSampler(
-            package.mesh, package.keypoints, package.symmetry, randomisation(package, config), config.seed, device
+            package.mesh, package.keypoints, package.symmetry, randomisation(package), config.seed, device
         )
         self._sampler.refresh(_FIRST_RENDERS)
         self._generator = torch.Generator(device).manual_seed(config.seed)
@@ -99,7 +98,7 @@ class Learner:
         if self.steps % _DETECTOR_EVERY == 0:
             self._descend(1, self._detector_loss(examples))
         self.steps += 1
-        return StepLosses(float(pose), float(correspondence))
+        return StepLosses(float(pose.detach()), float(correspondence.detach()))
 
     def candidate(self) -> tuple[KeypointNetwork, DetectorNetwork]:
         """Copies of the averaged networks on the CPU."""

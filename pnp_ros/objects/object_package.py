@@ -24,7 +24,7 @@ Setting = float | int | str | bool
 FORMAT_VERSION = 1
 YAML_NAME, MESH_NAME, WEIGHTS_NAME = "object.yaml", "mesh.ply", "weights.safetensors"
 _REQUIRED = ("format_version", "name", "units", "mesh", "diameter", "keypoints", "files")
-_OPTIONAL = ("symmetries_discrete", "symmetries_continuous", "network", "detector", "weights")
+_OPTIONAL = ("symmetries_discrete", "symmetries_continuous", "network", "detector", "views", "weights")
 
 
 class ObjectPackageError(ValueError):
@@ -44,6 +44,8 @@ class ObjectPackage:
         symmetry: of the object; trivial if it has none.
         network: settings of the keypoint network, plain values, validated by the network's own config.
         detector: settings of the detector, plain values, validated by the detector's own config.
+        views: what the networks were trained for, plain values, see
+            :func:`pnp_ros.rendering.domain_randomisation.view_ranges`; empty: not known.
         weights_path: safetensors file, its sha256 verified; None before training.
     """
 
@@ -55,6 +57,7 @@ class ObjectPackage:
     symmetry: Symmetry = field(default_factory=Symmetry)
     network: Mapping[str, Setting] = field(default_factory=dict)
     detector: Mapping[str, Setting] = field(default_factory=dict)
+    views: Mapping[str, Setting] = field(default_factory=dict)
     weights_path: Path | None = None
 
 
@@ -92,7 +95,9 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
     except ValueError as error:
         raise ObjectPackageError(f"{yaml_path}: {error}") from error
     keypoints = _check_keypoints(yaml_path, fields["keypoints"], mesh)
-    network, detector = (_check_settings(yaml_path, key, fields.get(key)) for key in ("network", "detector"))
+    network, detector, views = (
+        _check_settings(yaml_path, key, fields.get(key)) for key in ("network", "detector", "views")
+    )
     if network.get("num_keypoints", len(keypoints)) != len(keypoints):
         raise ObjectPackageError(
             f"{yaml_path}: network.num_keypoints: expected {len(keypoints)}, the number of keypoints"
@@ -106,6 +111,7 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
         symmetry=symmetry,
         network=network,
         detector=detector,
+        views=views,
         weights_path=_listed_file(yaml_path, fields, "weights", files) if fields.get("weights") else None,
     )
 
@@ -119,6 +125,7 @@ def write_object_package(
     symmetry: Symmetry | None = None,
     network: Mapping[str, Setting] | None = None,
     detector: Mapping[str, Setting] | None = None,
+    views: Mapping[str, Setting] | None = None,
     weights: bytes | Path | None = None,
 ) -> ObjectPackage:
     """Write a package, or replace what another write left in the folder; other files there stay.
@@ -148,6 +155,7 @@ def write_object_package(
             **symmetry_to_bop(symmetry or Symmetry()),
             "network": dict(network or {}),
             "detector": dict(detector or {}),
+            "views": dict(views or {}),
             **({"weights": WEIGHTS_NAME} if weights is not None else {}),
             "files": {path.name: _sha256(path) for path in written},
         }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +93,31 @@ class RandomisationConfig:
     def roll_jitter(self) -> float:
         """Largest turn of an already rendered picture in radians, which makes many views out of few renders."""
         return math.pi if self.roll[1] - self.roll[0] >= 2 * math.pi - 1e-6 else 0.15
+
+
+_VIEW_SETTINGS = ("lowest_elevation", "largest_roll", "shortest_focal", "longest_focal")
+
+
+def view_settings(config: RandomisationConfig) -> dict[str, float]:
+    """The views of a training run as plain values for ``object.yaml``: degrees, and multiples of the picture's width."""
+    values = (math.degrees(config.elevation[0]), math.degrees(config.roll[1]), *config.focal_range)
+    return {name: round(float(value), 4) for name, value in zip(_VIEW_SETTINGS, values)}
+
+
+def with_views(config: RandomisationConfig, settings: Mapping[str, Any]) -> RandomisationConfig:
+    """The ranges with the views of ``object.yaml``; without settings as they are.
+
+    Raises:
+        ValueError: naming the field that is unknown, missing, or out of range.
+    """
+    if not settings:
+        return config
+    if different := sorted(set(settings) ^ set(_VIEW_SETTINGS)):
+        raise ValueError(f"views.{different[0]}: expected the fields {', '.join(_VIEW_SETTINGS)}")
+    elevation, roll = (math.radians(settings[name]) for name in _VIEW_SETTINGS[:2])
+    focal_range = settings["shortest_focal"], settings["longest_focal"]
+    limited = max(elevation, -math.pi / 2), min(roll, math.pi)
+    return replace(config, elevation=(limited[0], math.pi / 2), roll=(-limited[1], limited[1]), focal_range=focal_range)
 
 
 def random_camera(config: RandomisationConfig, rng: Rng) -> Camera:

@@ -26,7 +26,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.models import load_networks, weights_of
-from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig, view_settings
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
@@ -241,6 +241,7 @@ def _finish(
             symmetry=symmetry,
             network=network.to_plain(),
             detector=detector.config.to_plain(),
+            views=view_settings(factory.randomisation),
             weights=weights,
         )
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from pnp_ros.rendering.domain_randomisation import RandomisationConfig, random_camera, random_lighting, random_pose
+from pnp_ros.rendering.domain_randomisation import (
+    RandomisationConfig,
+    random_camera,
+    random_lighting,
+    random_pose,
+    view_settings,
+    with_views,
+)
 
 CENTER = np.array([0.01, -0.02, 0.03])
 
@@ -91,3 +98,21 @@ def test_lighting_varies_from_dim_to_bright():
 def test_senseless_settings_are_named(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         RandomisationConfig(**change)
+
+
+def test_views_survive_the_object_package() -> None:
+    ranges = RandomisationConfig(elevation=(-0.09, math.pi / 2), roll=(-0.8, 0.8), focal_range=(0.9, 1.1))
+    again = with_views(RandomisationConfig(), view_settings(ranges))
+    assert again.elevation == pytest.approx(ranges.elevation, abs=1e-5)
+    assert again.roll == pytest.approx(ranges.roll, abs=1e-5)
+    assert again.focal_range == ranges.focal_range
+    assert with_views(ranges, {}) == ranges
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [({"lowest_elevation": 0.0}, "views.largest_roll"), (view_settings(RandomisationConfig()) | {"x": 1}, "views.x")],
+)
+def test_wrong_views_are_named(settings: dict[str, float], field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        with_views(RandomisationConfig(), settings)
