@@ -14,7 +14,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, write_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, ObjectState, PoseEstimator
-from pnp_ros.pipeline.models import weights_of
+from pnp_ros.pipeline.models import load_models, weights_of
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
@@ -206,3 +206,56 @@ def test_packages_without_fitting_weights_are_refused(package: ObjectPackage, tm
     torn.write_bytes(b"torn")
     with pytest.raises(ObjectPackageError, match="safetensors"):
         PoseEstimator(dataclasses.replace(package, weights_path=torn))
+
+
+def _other_weights(package: ObjectPackage, folder: Path) -> ObjectPackage:
+    """The package with each number of its weights moved a little, and another calibration."""
+    assert package.weights_path is not None
+    tensors = safetensors.torch.load_file(package.weights_path)
+    moved = {name: tensor * 1.05 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    path = folder / "other.safetensors"
+    path.write_bytes(safetensors.torch.save(moved))
+    return dataclasses.replace(
+        package, weights_path=path, network={**package.network, "covariance_scale": 4.0, "covariance_growth": 0.5}
+    )
+
+
+def test_the_same_weights_again_change_no_byte(package: ObjectPackage) -> None:
+    one, other = PoseEstimator(package, EVERYTHING), PoseEstimator(package, EVERYTHING)
+    for seed in range(6):
+        if seed == 3:
+            other.use(load_models(package, other.device))
+        expected, found = (e.estimate(_picture(seed), CAMERA, 0.0)[0] for e in (one, other))
+        assert _bytes(expected) == _bytes(found)
+
+
+def test_other_weights_are_used_from_the_next_picture_on(package: ObjectPackage, tmp_path: Path) -> None:
+    adapted = _other_weights(package, tmp_path)
+    swapped, fresh = PoseEstimator(package, EVERYTHING), PoseEstimator(adapted, EVERYTHING)
+    before = swapped.estimate(_picture(0), CAMERA, 0.0)[0]
+    swapped.use(load_models(adapted, swapped.device))
+    for estimator in (swapped, fresh):
+        estimator.reset()
+    after, expected = (e.estimate(_picture(0), CAMERA, 0.0)[0] for e in (swapped, fresh))
+    assert _bytes(after) == _bytes(expected)
+    assert _bytes(after) != _bytes(before)
+
+
+def test_a_swap_keeps_the_track(
+    oracle: tuple[PoseEstimator, _Oracle, Pose], package: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator, network, _truth = oracle
+    roi = (100.0, 60.0, 120.0, 120.0)
+    assert estimator.estimate(_picture(0), CAMERA, 0.0, roi=roi)[0].state is ObjectState.VALID
+    models = load_models(package, estimator.device)
+    estimator.use(dataclasses.replace(models, network=network))  # type: ignore[arg-type]
+    followed = estimator.estimate(_picture(1), CAMERA, 0.1)[0]
+    assert followed.state is ObjectState.VALID
+    assert followed.latency["detect"] == 0.0  # not searched
+
+
+def test_models_of_another_object_are_refused(package: ObjectPackage) -> None:
+    estimator = PoseEstimator(package, EVERYTHING)
+    stranger = KeypointNetwork(KeypointNetworkConfig(9, crop_size=64, width=4))
+    with pytest.raises(ValueError, match="8 keypoints, got 9"):
+        estimator.use(dataclasses.replace(load_models(package, estimator.device), network=stranger))
