@@ -1,0 +1,146 @@
+"""True references are learnt from; wrong ones, and pictures that show nothing, are refused with the reason."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.intake import WINDOW, Example, Intake, Refusal
+from pnp_ros.adaptation.observation import Observation
+from pnp_ros.geometry import so3
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.models import load_networks
+from pnp_ros.rendering.simulation import SimulatedFrame
+from pnp_ros.types import Pose
+
+Observe = Callable[..., Observation]
+
+
+@pytest.fixture
+def intake(demo: ObjectPackage) -> Intake:
+    return Intake(demo, AdaptationConfig(), own=False)
+
+
+def moved(pose: Pose, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Pose:
+    return Pose(pose.rotation, pose.translation + torch.tensor([x, y, z], dtype=torch.float64))
+
+
+def refused(intake: Intake, seen: Observation) -> str:
+    with pytest.raises(Refusal) as refusal:
+        intake.examine(seen)
+    return str(refusal.value)
+
+
+def test_true_references_pass_and_say_where_the_keypoints_are(
+    intake: Intake, observe: Observe, frames: list[SimulatedFrame], demo: ObjectPackage
+) -> None:
+    for index in range(len(frames)):
+        seen = observe(index)
+        example = intake.examine(seen)
+        assert example.window.shape == (WINDOW, WINDOW, 3)
+        in_picture = seen.camera.project(example.pose.transform(torch.from_numpy(demo.keypoints)))
+        fx, fy, cx, cy = example.camera.intrinsics.tolist()
+        back = (example.keypoints - torch.tensor([cx, cy])) / torch.tensor([fx, fy]) * 600.0
+        torch.testing.assert_close(back + torch.tensor([320.0, 240.0]), in_picture, atol=1e-2, rtol=0.0)
+
+
+def test_the_detector_frame_and_the_window_show_the_same_place(intake: Intake, observe: Observe) -> None:
+    example = intake.examine(observe(0))
+    scale, x, y = example.to_window
+    left, top, width, height = (float(value) for value in example.box)
+    corners = [left * scale + x, top * scale + y, width * scale, height * scale]
+    low, high = corners[:2], [corners[0] + corners[2], corners[1] + corners[3]]
+    middle = [(a + b) / 2 for a, b in zip(low, high)]
+    assert middle == pytest.approx([WINDOW / 2, WINDOW / 2], abs=2.5)
+    assert max(corners[2:]) == pytest.approx(WINDOW / 2.0, rel=0.03)
+
+
+@pytest.mark.parametrize("offset", [(0.05, 0.0, 0.0), (-0.03, 0.04, 0.0), (0.0, -0.05, 0.0)])
+def test_references_beside_the_object_are_refused(intake: Intake, observe: Observe, offset: tuple[float, ...]) -> None:
+    for index in range(6):
+        reason = refused(intake, observe(index, moved(observe(index).reference, *offset)))
+        assert "the picture shows the object" in reason or "does not show" in reason
+
+
+def test_references_too_far_are_refused_for_good(intake: Intake, observe: Observe) -> None:
+    for index in range(12):
+        with pytest.raises(Refusal) if index == 11 else _anything():
+            intake.examine(observe(index, moved(observe(index).reference, z=0.05)))
+    assert "too far or too near" in intake.bias
+
+
+class _anything:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, *_: object) -> bool:
+        return kind is None or issubclass(kind, Refusal)
+
+
+def test_references_of_another_time_are_refused(intake: Intake, observe: Observe, frames: list[SimulatedFrame]) -> None:
+    for index in range(7):
+        refused(intake, observe(index, frames[index + 7].pose))
+
+
+def test_pictures_without_the_object_are_refused(intake: Intake, observe: Observe) -> None:
+    blank = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    assert "does not show the object" in refused(intake, dataclasses.replace(observe(0), rgb=blank))
+
+
+def test_constant_and_repeated_pictures_are_refused(intake: Intake, observe: Observe) -> None:
+    flat = np.full((480, 640, 3), 90, np.uint8)
+    assert "shows nothing" in refused(intake, dataclasses.replace(observe(0), rgb=flat))
+    intake.examine(observe(0))
+    assert "same as the one before" in refused(intake, dataclasses.replace(observe(0), stamp_ns=7))
+
+
+def test_references_that_are_no_poses_are_refused(intake: Intake, observe: Observe) -> None:
+    pose = observe(0).reference
+    nan = Pose(pose.rotation, pose.translation * math.nan)
+    assert "not finite" in refused(intake, observe(0, nan))
+    assert "rotation" in refused(intake, observe(0, Pose(0.0 * pose.rotation, pose.translation)))
+    assert "no reference" in refused(intake, dataclasses.replace(observe(0), reference=None))
+    behind = Pose(pose.rotation, -pose.translation)
+    assert "in front of the camera" in refused(intake, observe(0, behind))
+    assert "wholly in the picture" in refused(intake, observe(1, moved(pose, x=2.0)))
+
+
+def test_references_far_from_a_valid_estimate_are_refused(intake: Intake, observe: Observe) -> None:
+    pose = observe(0).reference
+    turned = Pose(so3.exp(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)) @ pose.rotation, pose.translation)
+    assert "57 deg from a valid estimate" in refused(intake, observe(0, pose, turned))
+
+
+def test_a_bias_against_the_estimates_is_said(intake: Intake, observe: Observe) -> None:
+    for index in range(11):
+        pose = observe(index).reference
+        with _anything():
+            intake.examine(observe(index, pose, moved(pose, z=0.35 * 0.136)))
+    assert "always the same way" in intake.bias
+
+
+def test_another_objects_package_learns_nothing(demo: ObjectPackage, observe: Observe) -> None:
+    """The same stream, and a package whose mesh is of another size and other colours."""
+    rng = np.random.default_rng(1)
+    texture = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    vertices = demo.mesh.vertices[:, [1, 0, 2]] * np.array([1.0, 1.0, -1.0], np.float32)
+    mesh = dataclasses.replace(demo.mesh, vertices=vertices, texture=texture)
+    other = Intake(dataclasses.replace(demo, mesh=mesh), AdaptationConfig(), own=False)
+    for index in range(7):
+        refused(other, observe(index))
+
+
+def test_the_place_beside_does_not_show_the_object(intake: Intake, observe: Observe, demo: ObjectPackage) -> None:
+    found: list[Example] = [intake.examine(observe(index)) for index in range(6)]
+    beside = [example.beside for example in found if example.beside is not None]
+    network = load_networks(demo)[0].eval()
+    images = torch.from_numpy(np.stack(beside)).permute(0, 3, 1, 2).float() / 255.0
+    assert float(network.predict(images).presence.max()) < 0.2
+    inner = [example.window[24:184, 24:184] for example in found]
+    shown = [torch.from_numpy(cv2.resize(window, (128, 128))).permute(2, 0, 1).float() / 255.0 for window in inner]
+    assert float(network.predict(torch.stack(shown)).presence.min()) > 0.5
