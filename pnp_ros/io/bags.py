@@ -31,9 +31,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from pnp_ros.io.bag_files import bag_files
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import ImageError, Picture, decode_compressed, decode_raw
-from pnp_ros.io.mcap_recovery import is_cut, recover
 
 logger = logging.getLogger(__name__)
 IMAGE = "sensor_msgs/msg/Image"
@@ -106,7 +106,7 @@ class BagWriter:
             raise BagError(f"storage: expected mcap or sqlite3, got {storage!r}")
         self._topics: dict[str, Connection] = {}
         with _explained(self.path):
-            # version 8 is what Jazzy's rosbag2 reads and writes
+            # Jazzy's rosbag2 writes version 9 and reads 8 too; that of Humble and Iron does not read 9
             self._writer = Writer(self.path, version=8, storage_plugin=_STORAGE[storage])
             self._writer.open()
         self._open = True
@@ -214,7 +214,8 @@ class BagReader:
     """Reads a bag folder, or a single ``.mcap``, ``.db3`` or (ROS 1) ``.bag`` file; a context manager.
 
     The bag's own type definitions are used; ``types`` serves where it has none. Of an mcap bag that was cut short the
-    whole chunks are read, and a warning says how much is missing; a bag without its ``metadata.yaml`` is read too.
+    whole chunks are read, and a warning says how much is missing; a bag without its ``metadata.yaml``, or with a wrong
+    one, is read too.
 
     Raises:
         BagError: if the bag is absent, damaged, holds no message, or is of another format.
@@ -224,26 +225,20 @@ class BagReader:
         self.path = Path(path)
         if not self.path.exists():
             raise BagError(f"{self.path}: no such bag")
-        self._recovered: tempfile.TemporaryDirectory[str] | None = None
-        with _explained(self.path):
-            self._reader = AnyReader(self._files(), default_typestore=types or message_types())
-            self._reader.open()
-        if self._reader.message_count == 0:
+        self._scratch = tempfile.TemporaryDirectory(prefix="bag-")
+        try:
+            with _explained(self.path):
+                files = bag_files(self.path, Path(self._scratch.name))
+                self._reader = AnyReader(files, default_typestore=types or message_types())
+                self._reader.open()
+        except BagError:
+            self._scratch.cleanup()
+            raise
+        formats = {getattr(c.ext, "serialization_format", "cdr") for c in self._reader.connections} - {"cdr"}
+        if self._reader.message_count == 0 or formats:
             self.close()
-            raise BagError(f"{self.path}: the bag holds no message")
-
-    def _files(self) -> list[Path]:
-        """What rosbags is to open: the bag itself, or its data files where metadata or ends are missing."""
-        files = sorted(self.path.glob("*.mcap")) + sorted(self.path.glob("*.db3")) if self.path.is_dir() else []
-        data = files or ([self.path] if self.path.suffix == ".mcap" else [])
-        cut = [file for file in data if file.suffix == ".mcap" and is_cut(file)]
-        if not cut:
-            return [self.path] if not files or (self.path / "metadata.yaml").is_file() else files
-        self._recovered = tempfile.TemporaryDirectory(prefix="bag-")
-        for file in cut:
-            missing = recover(file, Path(self._recovered.name) / file.name)
-            logger.warning("%s: cut short; the last %d bytes cannot be read", file, missing)
-        return [Path(self._recovered.name) / file.name if file in cut else file for file in data]
+            wrong = f"serialised as {', '.join(formats)}, expected cdr" if formats else "the bag holds no message"
+            raise BagError(f"{self.path}: {wrong}")
 
     @property
     def is_ros1(self) -> bool:
@@ -273,8 +268,18 @@ class BagReader:
         """
         connections = self._connections(topics)
         with _explained(self.path):
-            for connection, stamp_ns, data in self._reader.messages(connections=connections):
+            for connection, stamp_ns, data in self._raw(connections):
                 yield connection.topic, stamp_ns, self._reader.deserialize(data, connection.msgtype)
+
+    def _raw(self, connections: list[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+        """The messages unopened; a warning if the bag counts more of them than it gives."""
+        count = 0
+        for connection, stamp_ns, data in self._reader.messages(connections=connections):
+            count += 1
+            yield connection, stamp_ns, data
+        expected = sum(connection.msgcount for connection in connections)
+        if count < expected:
+            logger.warning("%s: %d of %d messages can be read", self.path, count, expected)
 
     def _connections(self, topics: tuple[str, ...]) -> list[Connection]:
         if missing := [topic for topic in topics if topic not in self.topics]:
@@ -297,7 +302,7 @@ class BagReader:
         types = message_types()
         cache: dict[Any, Any] = {}
         with _explained(self.path):
-            for connection, stamp_ns, data in self._reader.messages(connections=chosen):
+            for connection, stamp_ns, data in self._raw(chosen):
                 kind, cdr = connection.msgtype, memoryview(data)
                 if self.is_ros1:
                     source = self._reader.typestore
@@ -383,8 +388,7 @@ class BagReader:
         """Close the bag."""
         if self._reader.stack is not None:
             self._reader.close()
-        if self._recovered is not None:
-            self._recovered.cleanup()
+        self._scratch.cleanup()
 
     def __enter__(self) -> BagReader:
         return self
