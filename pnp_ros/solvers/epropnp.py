@@ -22,8 +22,8 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.kernels import posterior_sampler
-from pnp_ros.solvers.posterior_modes import Modes, find_modes, modes_at
+from pnp_ros.kernels.posterior_sampler import PoseCosts, whitened_rows
+from pnp_ros.solvers.posterior_modes import Modes, find_modes, modes_at, point_features
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
 
@@ -40,16 +40,28 @@ class PosePosterior:
     """Weighted samples of the posterior over poses.
 
     Args:
-        poses: (..., S, 3, 3), (..., S, 3); constants, gradients flow through the weights.
         log_weights: (..., S) log of the unnormalised density over the proposals' density; differentiable.
         log_evidence: (...) log of the integral of ``exp(-cost)`` over all poses (m^3 rad^3); differentiable.
         modes: (..., K, 3, 3), (..., K, 3) the modes that the sampler started at.
+        samples: (B, K, 4, S / K) unit quaternions, (B, K, 3, S / K) positions of the points' centroid, and that (B, 3).
     """
 
-    poses: Pose
     log_weights: Tensor
     log_evidence: Tensor
     modes: Pose
+    samples: tuple[Tensor, Tensor, Tensor]
+
+    @functools.cached_property
+    def poses(self) -> Pose:
+        """(..., S, 3, 3), (..., S, 3); constants, gradients flow through the weights."""
+        quat, translation, centroid = self.samples  # a training step needs no more of them
+        pose = Pose(_rotation_rows(quat).mT.flatten(1, 2).unflatten(-1, (3, 3)), translation.mT.flatten(1, 2))
+        pose = _moved(pose, -centroid[:, None])
+        shape = self.log_weights.shape
+        return Pose(
+            pose.rotation.to(self.log_weights.dtype).reshape(*shape, 3, 3),
+            pose.translation.to(self.log_weights.dtype).reshape(*shape, 3),
+        )
 
     @property
     def weights(self) -> Tensor:
@@ -132,12 +144,13 @@ class _Proposals:
     def sample(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Quaternions (B, K, 4, count) and positions (B, K, 3, count)."""
         device = self.quat.device
-        normal = torch.randn(*self.quat.shape[:-1], 10, count, generator=generator, device=device).to(self.quat)
-        orientation = self.cholesky[..., :3, :3] * self._acg_scale[..., None, None]
-        relative = torch.cat([normal[..., :1, :], orientation @ normal[..., 1:4, :]], dim=-2)
-        relative = relative * relative.square().sum(-2, keepdim=True).rsqrt()
+        normal = torch.randn(*self.quat.shape[:-1], 10, count, generator=generator, device=device)
         chi2 = normal[..., 7:, :].square().sum(-2, keepdim=True)  # of three degrees of freedom
-        student = normal[..., 4:7, :] * (_DEGREES / chi2).sqrt()
+        student = (normal[..., 4:7, :] * (_DEGREES / chi2).sqrt()).to(self.quat)
+        normal = normal[..., :4, :].to(self.quat)
+        orientation = self.cholesky[..., :3, :3] * self._acg_scale[..., None, None]
+        relative = torch.cat([normal[..., :1, :], orientation @ normal[..., 1:, :]], dim=-2)
+        relative = relative.mul_(relative.square().sum(-2, keepdim=True).rsqrt())
         # The position is L_21 (whitened delta) + L_22 (t distributed).
         whitened = self._whitening[..., :3, :3] @ _delta(relative)
         position = self.cholesky[..., 3:, :] @ torch.cat([whitened, student], dim=-2)
@@ -179,48 +192,33 @@ def _delta(relative: Tensor) -> Tensor:
     return relative[..., 1:, :] * torch.where(relative[..., :1, :] < 0, -2.0, 2.0)
 
 
-@functools.cache
-def _matrix_of_products(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices (10) of the products of two quaternion entries, and the (9, 10) map of them to the rotation matrix."""
-    first, second = torch.triu_indices(4, 4)
-    basis = torch.zeros(9, 10, dtype=torch.float64)
-    for column, (i, j) in enumerate(zip(first.tolist(), second.tolist())):
-        # A quadratic form's coefficients from its values at unit quaternions and their sums.
-        unit = torch.eye(4, dtype=torch.float64)
-        value = [_homogeneous_matrix(q) for q in (unit[i], unit[j], unit[i] + unit[j])]
-        basis[:, column] = value[0] if i == j else value[2] - value[0] - value[1]
-    return first.to(device), second.to(device), basis.to(device)
-
-
-def _homogeneous_matrix(quat: Tensor) -> Tensor:
-    """(9) the rotation matrix times the squared norm: quadratic in the quaternion."""
-    return (so3.matrix_from_quat_wxyz(quat) * quat.square().sum()).flatten()
-
-
 def _rotation_rows(quat: Tensor) -> Tensor:
     """Row-major rotation matrices (..., 9, M) of unit quaternions (..., 4, M)."""
-    first, second, basis = _matrix_of_products(quat.device)
-    return basis @ (quat[..., first, :] * quat[..., second, :])
+    w, x, y, z = quat.unbind(-2)
+    x2, y2, z2 = x + x, y + y, z + z
+    xx, yy, zz, xy, xz, yz, wx, wy, wz = x * x2, y * y2, z * z2, x * y2, x * z2, y * z2, w * x2, w * y2, w * z2
+    rows = [1.0 - (yy + zz), xy - wz, xz + wy, xy + wz, 1.0 - (xx + zz), yz - wx, xz - wy, yz + wx, 1.0 - (xx + yy)]
+    return torch.stack(rows, dim=-2)
 
 
 class _Sampler:
     """Adaptive multiple importance sampling (algorithm 1 of arXiv 2203.13254), for B problems with K modes each."""
 
-    def __init__(self, features: Tensor, modes: Modes, loss: RobustLoss) -> None:
-        self.features, self.loss = features, loss
+    def __init__(self, rows: Tensor, object_points: Tensor, modes: Modes, loss: RobustLoss) -> None:
         self.rotation, self.translation = modes.pose.rotation, modes.pose.translation
-        self.min_depth = modes.min_depth
+        centre = torch.cat([self.rotation, self.translation[..., None]], dim=-1).flatten(-2)
+        self.pose_costs = PoseCosts(rows, object_points, centre, modes.min_depth, loss.kind, loss.scale)
         self.quat = so3.quat_wxyz_from_matrix(self.rotation)
         order = [3, 4, 5, 0, 1, 2]
         self.covariance = modes.covariance[..., order, :][..., order]
         self.mean = torch.zeros_like(self.covariance[..., 0])
         self.proposals = [_Proposals.of_moments(self.quat, self.translation, self.covariance)]
         self.drawn = [0]  # from each proposal, for each mode
-        batch, count = self.min_depth.shape
-        self.sample_quat = self.quat.new_zeros(batch, count, 4, 0)
-        self.sample_translation = self.quat.new_zeros(batch, count, 3, 0)
-        self.offsets = features.new_zeros(batch, count, 12, 0)
-        self.costs = features.new_zeros(batch, count, 0)
+        batch, self.modes = modes.min_depth.shape
+        self.sample_quat = self.quat.new_zeros(batch, self.modes, 4, 0)
+        self.sample_translation = self.quat.new_zeros(batch, self.modes, 3, 0)
+        self.offsets = rows.new_zeros(batch, self.modes, 12, 0)
+        self.costs = rows.new_zeros(batch, self.modes, 0)
         self.densities = [self.costs.double()]  # (B, K, M) log density of all samples under each proposal
 
     def run(self, count: int, iterations: int, generator: torch.Generator | None) -> None:
@@ -236,11 +234,9 @@ class _Sampler:
     def _draw(self, count: int, generator: torch.Generator | None) -> None:
         """Draws ``count`` poses from each mode's latest proposal."""
         quat, translation = self.proposals[-1].sample(count, generator)
-        rotation = _rotation_rows(quat) - self.rotation.flatten(-2)[..., None]
-        offset = torch.cat(
-            [rotation.unflatten(-2, (3, 3)), (translation - self.translation[..., None])[..., None, :]], -2
-        )
-        offsets = offset.flatten(-3, -2).to(self.features)
+        turn = _rotation_rows(quat).sub_(self.rotation.flatten(-2)[..., None]).to(self.offsets)
+        shift = (translation - self.translation[..., None]).to(self.offsets)
+        offsets = torch.cat([turn.unflatten(-2, (3, 3)), shift[..., None, :]], dim=-2).flatten(-3, -2)
         costs = self.pose_costs(offsets)
         self.densities = [
             torch.cat([earlier, self._density(proposal, quat, translation)], dim=-1)
@@ -251,14 +247,6 @@ class _Sampler:
         self.sample_translation = torch.cat([self.sample_translation, translation], dim=-1)
         self.offsets = torch.cat([self.offsets, offsets], dim=-1)
         self.costs = torch.cat([self.costs, costs], dim=-1)
-
-    def pose_costs(self, offsets: Tensor, known: Tensor | None = None) -> Tensor:
-        """(B, K, M) costs, differentiable with respect to the features."""
-        centre = torch.cat([self.rotation, self.translation[..., None]], dim=-1).flatten(-2)
-        loss = self.loss
-        return posterior_sampler.pose_costs(
-            self.features, centre, offsets, self.min_depth, loss.kind, loss.scale, known
-        )
 
     @staticmethod
     def _density(proposals: _Proposals, quat: Tensor, translation: Tensor) -> Tensor:
@@ -274,8 +262,7 @@ class _Sampler:
 
         Deterministic mixture: a sample's density is that of all proposals there have been, of all modes.
         """
-        modes = self.min_depth.shape[1]
-        shares = [drawn / (sum(self.drawn) * modes) for drawn in self.drawn]
+        shares = [drawn / (sum(self.drawn) * self.modes) for drawn in self.drawn]
         mixture = [density + math.log(share) for density, share in zip(self.densities, shares)]
         return -torch.stack(mixture).logsumexp(0) - costs
 
@@ -342,8 +329,9 @@ def sample_posterior(
     flat, flat_camera = _flatten(correspondences, camera)
     centroid = _centroid(flat)
     flat = replace(flat, object_points=flat.object_points - centroid[:, None].to(flat.object_points))
-    features = posterior_sampler.point_features(posterior_sampler.whitened_rows(flat, flat_camera), flat.object_points)
+    rows = whitened_rows(flat, flat_camera)
     with torch.no_grad():
+        features = point_features(rows, flat.object_points)
         if modes is None:
             found = find_modes(features, flat, flat_camera, loss, max_modes, generator)
         else:
@@ -354,26 +342,19 @@ def sample_posterior(
             raise ValueError(
                 f"num_samples: expected a multiple of iterations x modes = {iterations} x {count}, got {num_samples}"
             )
-        sampler = _Sampler(features, found, loss)
+        sampler = _Sampler(rows, flat.object_points, found, loss)
         sampler.run(num_samples // count, iterations, generator)
-    log_weights = sampler.log_weights(sampler.pose_costs(sampler.offsets, known=sampler.costs)).flatten(1)
+    log_weights = sampler.log_weights(sampler.pose_costs.differentiable(sampler.offsets, sampler.costs)).flatten(1)
     log_evidence = log_weights.logsumexp(-1) - math.log(num_samples)
 
-    rotation = _rotation_rows(sampler.sample_quat).mT.reshape(-1, num_samples, 3, 3)
-    translation = sampler.sample_translation.mT.reshape(-1, num_samples, 3)
-    poses = _moved(Pose(rotation, translation), -centroid[:, None])
     modes = _moved(found.pose, -centroid[:, None])
-    dtype = features.dtype
+    samples = sampler.sample_quat, sampler.sample_translation, centroid
 
     def shaped(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype).reshape((*batch, *tensor.shape[1:]))
+        return tensor.to(rows.dtype).reshape((*batch, *tensor.shape[1:]))
 
-    return PosePosterior(
-        Pose(shaped(poses.rotation), shaped(poses.translation)),
-        shaped(log_weights),
-        shaped(log_evidence),
-        Pose(shaped(modes.rotation), shaped(modes.translation)),
-    )
+    modes = Pose(shaped(modes.rotation), shaped(modes.translation))
+    return PosePosterior(shaped(log_weights), shaped(log_evidence), modes, samples)
 
 
 def _flatten(correspondences: Correspondences, camera: Camera) -> tuple[Correspondences, Camera]:

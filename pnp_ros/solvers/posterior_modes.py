@@ -50,11 +50,24 @@ class Modes:
         )
 
 
+def point_features(rows: Tensor, object_points: Tensor) -> Tensor:
+    """(B, 12, 3 N): the products with ``M = [R | t]`` (12) are the N first numerators, N second ones and N depths.
+
+    Args:
+        rows: (B, N, 2, 3) of ``posterior_sampler.whitened_rows``.
+        object_points: (B, N, 3) metres.
+    """
+    homogeneous = torch.cat([object_points, torch.ones_like(object_points[..., :1])], dim=-1).mT.contiguous()
+    depth_row = rows.new_tensor([0.0, 0.0, 1.0])[:, None, None].expand(len(rows), 3, 1, rows.shape[1])
+    columns = torch.cat([rows.permute(0, 3, 2, 1), depth_row], dim=2)  # (B, 3, 3, N): column, output, point
+    return (columns[:, :, None] * homogeneous[:, None, :, None]).flatten(3).flatten(1, 2)
+
+
 def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss) -> Modes:
     """The modes nearest to poses (B, K, 3, 3), (B, K, 3), by Levenberg-Marquardt.
 
     Args:
-        features: (B, 12, 3 N) of ``posterior_sampler.point_features``.
+        features: (B, 12, 3 N) of :func:`point_features`.
         correspondences: (B, N, 2), (B, N, 3), (B, N, 2).
         camera: intrinsics (4,) or (B, 4).
         pose: where to start.

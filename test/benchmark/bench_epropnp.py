@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.kernels import posterior_sampler, posterior_sampler_reference
+from pnp_ros.kernels import posterior_sampler_reference
+from pnp_ros.kernels.posterior_sampler import whitened_rows
 from pnp_ros.solvers import epropnp
-from pnp_ros.solvers.posterior_modes import modes_at
+from pnp_ros.solvers.posterior_modes import modes_at, point_features
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose
@@ -33,24 +34,25 @@ PUBLISHED = {64: (45.0, 78.0), 512: (281.0, 606.0)}
 
 def plain_log_evidence(correspondences: Correspondences, camera: Camera, pose: Pose) -> Tensor:
     """The straightforward form: residuals of all points at all poses, one operation after the other."""
-    rows = posterior_sampler.whitened_rows(correspondences, camera)
+    rows = whitened_rows(correspondences, camera)
     points = correspondences.object_points
     with torch.no_grad():
-        features = posterior_sampler.point_features(rows, points)
+        features = point_features(rows, points)
         start = Pose(pose.rotation[:, None], pose.translation[:, None])
-        sampler = epropnp._Sampler(features, modes_at(features, correspondences, camera, start, Gaussian()), Gaussian())
+        found = modes_at(features, correspondences, camera, start, Gaussian())
+        sampler = epropnp._Sampler(rows, points, found, Gaussian())
     costs: list[Tensor] = []
 
     def pose_costs(offsets: Tensor) -> Tensor:
         matrix = torch.cat([sampler.rotation, sampler.translation[..., None]], dim=-1).flatten(-2)
         poses = (matrix[..., None] + offsets).to(points).squeeze(1).mT.unflatten(-1, (3, 4))
-        least = sampler.min_depth.to(points).expand(-1, poses.shape[1])
+        least = found.min_depth.to(points).expand(-1, poses.shape[1])
         with torch.enable_grad():
             cost = posterior_sampler_reference.pose_costs(rows, points, poses[..., :3], poses[..., 3], least)
             costs.append(cost[:, None])
         return costs[-1].detach()
 
-    sampler.pose_costs = pose_costs  # type: ignore[method-assign,assignment]
+    sampler.pose_costs = pose_costs  # type: ignore[assignment]
     with torch.no_grad():
         sampler.run(SAMPLES, ROUNDS, None)
     return sampler.log_weights(torch.cat(costs, dim=-1)).flatten(1).logsumexp(-1) - math.log(SAMPLES)
@@ -88,6 +90,8 @@ def measure(points: int, device: str, repeat: int) -> dict[str, float | int | st
     inputs = list(vars(problem).values())
     record: dict[str, float | int | str] = {"n": points, "batch": BATCH, "samples": SAMPLES, "device": device}
     forms = {"fused": fused_log_evidence, "plain": plain_log_evidence}
+    for form in forms.values():  # so that the allocator holds what either needs, as it does in training
+        torch.autograd.grad(form(problem, camera, pose).sum(), inputs)
     for name, form in forms.items():
 
         def forward(form: Callable[..., Tensor] = form) -> None:
