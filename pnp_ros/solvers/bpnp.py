@@ -77,7 +77,7 @@ def implicit_pose(
 def reprojection_loss(
     pose: Pose, correspondences: Correspondences, camera: Camera, target: Pose, *, regularisation: float = 1.0
 ) -> Tensor:
-    """Training loss (...) in px^2 of a network whose keypoints led to ``pose`` (arXiv 1909.06043, section 5.1).
+    """Training loss (...) in px^2 of a network whose keypoints led to ``pose`` (arXiv 1909.06043, "Pose estimation").
 
     ``mean |pi(X; pose) - pi(X; target)|^2 + regularisation * mean |u - pi(X; pose)|^2``. Very different image points
     share one pose; the second term asks the predicted points to conform to it and keeps the training stable. Both
@@ -89,7 +89,7 @@ def reprojection_loss(
         correspondences: the predicted points.
         camera: of the image points.
         target: the true pose.
-        regularisation: the paper's lambda.
+        regularisation: the paper's lambda; 1 in its authors' published demonstration.
     """
     seen = (correspondences.weights > 0).any(-1)
     pixels = camera.project(pose.transform(correspondences.object_points))
