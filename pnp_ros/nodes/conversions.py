@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,12 +20,14 @@ from std_msgs.msg import ColorRGBA, Header
 from torch import Tensor
 from visualization_msgs.msg import Marker
 
+from pnp_ros.adaptation.status import AdaptationStatus
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import decode_compressed, decode_raw
+from pnp_ros.msg import AdaptationGate, ObjectPose, ObjectPoseArray, StageLatency
+from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import Correspondences as CorrespondencesMsg
-from pnp_ros.msg import ObjectPose, ObjectPoseArray, StageLatency
 from pnp_ros.nodes.ros_compat import message_class
 from pnp_ros.pipeline.estimator import ObjectEstimate
 from pnp_ros.pipeline.gates import ObjectState
@@ -157,6 +160,23 @@ def object_pose(estimate: ObjectEstimate, object_id: str) -> ObjectPose:
     return message
 
 
+def estimate_from_message(message: ObjectPose) -> tuple[ObjectState, Pose | None]:
+    """State and pose of one object, float64; None when it is lost.
+
+    Raises:
+        ValueError: naming the field: an unknown state, or a pose that is not finite.
+    """
+    states = {value: state for state, value in _STATES.items()}
+    if message.state not in states:
+        raise ValueError(f"objects.state: expected one of {sorted(states)}, got {message.state}")
+    if states[message.state] is ObjectState.LOST:
+        return ObjectState.LOST, None
+    pose = pose_from_message(message.pose.pose)
+    if not bool(torch.isfinite(pose.matrix()).all()):
+        raise ValueError("objects.pose: expected finite numbers and a quaternion of length 1")
+    return states[message.state], pose
+
+
 def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping[str, float]) -> ObjectPoseArray:
     """All objects of one picture and the seconds by stage that it took."""
     stages = [StageLatency(stage=stage, seconds=float(value)) for stage, value in latency.items()]
@@ -205,6 +225,18 @@ def correspondences_message(
 
 def _floats(tensor: Tensor) -> array.array:
     return array.array("f", tensor.detach().float().cpu().contiguous().numpy().tobytes())
+
+
+# --- fine-tuning ------------------------------------------------------------------------------------------------------
+
+
+def adaptation_status(stamp: Time, object_name: str, status: AdaptationStatus) -> AdaptationStatusMsg:
+    """What the fine-tuning of an object tells about itself."""
+    fields = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
+    gates = [AdaptationGate(**dataclasses.asdict(gate)) for gate in status.gates]
+    message = AdaptationStatusMsg(object_name=object_name, **(fields | {"gates": gates, "state": int(status.state)}))
+    message.header.stamp = stamp
+    return message
 
 
 # --- display ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict, deque
+from collections.abc import Mapping
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -46,7 +47,7 @@ class Health:
             self._error, self._error_time = error, time.monotonic()
             self.errors += 1
 
-    def status(self, state: str, counts: dict[str, int], fault: str = "") -> DiagnosticStatus:
+    def status(self, state: str, counts: Mapping[str, object], fault: str = "") -> DiagnosticStatus:
         """The entry since the last call: ERROR while an error is fresh, WARN while nothing is processed, else OK.
 
         Args:

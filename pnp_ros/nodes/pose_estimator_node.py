@@ -1,6 +1,7 @@
 """The lifecycle node that turns pictures into poses. All of the work is done by :mod:`pnp_ros.pipeline.estimator`.
 
-Subscribes (sensor-data quality of service): ``image`` (or ``image/compressed``), ``camera_info``.
+Subscribes (sensor-data quality of service): ``image`` (or ``image/compressed``), ``camera_info``; with ``versions``
+also ``fine_tuning/status``, which says which adapted weights to use.
 Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed picture, also when the
 object is lost), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while somebody listens), ``/diagnostics``, and
 ``~/detections`` where vision_msgs is installed.
@@ -26,14 +27,16 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
+from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay
-from pnp_ros.msg import Correspondences, ObjectPose, ObjectPoseArray
+from pnp_ros.msg import AdaptationStatus, Correspondences, ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.parameters import declare, declare_config, read_config
-from pnp_ros.nodes.ros_compat import detection_array, run, transform_broadcaster
+from pnp_ros.nodes.ros_compat import LATCHED, detection_array, run, transform_broadcaster
+from pnp_ros.nodes.weights import WeightsFollower, describe
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
@@ -50,6 +53,7 @@ class PoseEstimatorNode(LifecycleNode):
         self._declare_parameters()
         self._health = Health("pose_estimator: pose")
         self._estimator: PoseEstimator | None = None
+        self._weights: WeightsFollower | None = None
         self._drawing: MeshOverlay | None = None
         self._frames = FrameQueue(keep_all=False)
         self._worker: threading.Thread | None = None
@@ -67,6 +71,9 @@ class PoseEstimatorNode(LifecycleNode):
     def _declare_parameters(self) -> None:
         declare(self, "object", "", "Folder of the object package")
         declare(self, "object_frame", "", "TF frame of the object; empty: its name in the object package")
+        declare(
+            self, "versions", "", "Folder of the weights that fine_tuning_node adapts; empty: the package's own always"
+        )
         declare(self, "image_transport", "raw", "How pictures arrive", choices=("raw", "compressed"))
         declare(self, "rectified", False, "The pictures are rectified: P of the CameraInfo holds, not K and D")
         declare(
@@ -126,7 +133,28 @@ class PoseEstimatorNode(LifecycleNode):
         self._object_frame = self.get_parameter("object_frame").value or package.name
         self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
         self._warm_up()
+        self._follow_versions()
         self.get_logger().info("ready")
+
+    def _follow_versions(self) -> None:
+        """Use the newest adapted weights, and those that the fine-tuning says from now on."""
+        folder = self.get_parameter("versions").value
+        if not folder:
+            return
+        assert self._estimator is not None
+        store = VersionStore(folder, self._estimator.package)
+        self._weights = WeightsFollower(self._estimator, store, self.get_logger(), self._health.failed)
+        self._weights.start()
+        options = QoSOverridingOptions.with_default_policies()
+        self._adaptation = self.create_subscription(
+            AdaptationStatus, "fine_tuning/status", self._on_adaptation, LATCHED, qos_overriding_options=options
+        )
+
+    def _on_adaptation(self, message: AdaptationStatus) -> None:
+        assert self._estimator is not None
+        assert self._weights is not None
+        if message.object_name == self._estimator.package.name:
+            self._weights.follow(message.active_version)
 
     def _warm_up(self) -> None:
         """The first solve compiles the solver's kernels, once a machine: half a minute that no picture shall wait."""
@@ -173,13 +201,15 @@ class PoseEstimatorNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the object."""
-        self._estimator, self._state = None, "unconfigured"
+        self._forget()
+        self._state = "unconfigured"
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop for good."""
         self._stop()
-        self._estimator, self._state = None, "finalized"
+        self._forget()
+        self._state = "finalized"
         return super().on_shutdown(state)
 
     def _stop(self) -> None:
@@ -191,9 +221,16 @@ class PoseEstimatorNode(LifecycleNode):
             self._worker.join()
             self._worker = None
 
+    def _forget(self) -> None:
+        if self._weights is not None:
+            self.destroy_subscription(self._adaptation)
+            self._weights.close()
+        self._weights = self._estimator = None
+
     def destroy_node(self) -> None:
         """Stop the worker before what it publishes on is gone."""
         self._stop()
+        self._forget()
         super().destroy_node()
 
     # --- pictures -----------------------------------------------------------------------------------------------------
@@ -294,6 +331,8 @@ class PoseEstimatorNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         counts = self._frames.counts
         figures = {
+            "weights": self._weights.description if self._weights else describe(0),
+            "weights refused": self._weights.reason if self._weights else "",
             "pictures received": counts.received,
             "pictures taken up": counts.taken,
             "pictures dropped for newer ones": counts.dropped,

@@ -92,6 +92,11 @@ class PoseEstimator:
         """Where the networks run."""
         return self._device
 
+    @property
+    def models(self) -> Models:
+        """The weights of the last picture."""
+        return Models(self._network, self._detector)
+
     def use(self, models: Models) -> None:
         """Go on with other weights of the same object from the next picture on; the track is kept.
 
