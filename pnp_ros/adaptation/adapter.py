@@ -19,11 +19,14 @@ from pnp_ros.adaptation.learner import Learner
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Gate
 from pnp_ros.adaptation.versions import VersionError, VersionStore
+from pnp_ros.detection.detector_network import DetectorNetwork
+from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
 
 logger = logging.getLogger(__name__)
+_SHARES = (1.0, 0.6, 0.35)  # of the way from the active weights to the shadow's, tried in this order
 _WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
@@ -113,6 +116,7 @@ class Adapter:
             self._withdraw(lambda: self._store.withdraw_all("reset by the user"))
             self._buffer.clear()
             self._intake = None
+            self._say(buffered=0, refused=0)
             self._pause(False, "reset: waiting for pictures")
 
         self._request(forget)
@@ -216,33 +220,45 @@ class Adapter:
         return newest.applied_to(self._package) if newest else self._package
 
     def _check(self, learner: Learner) -> None:
-        """Measure the shadow against the active weights; use it if every gate is passed."""
+        """Measure the shadow, and weights on the way to it, against the active ones; use what passes every gate."""
         self._say(AdaptationState.CHECKING)
-        keypoints, detector = learner.candidate()
         active_package = self._active_package()
         examiner, own = self._examined()
-        active_models = load_models(active_package, self._device)
+        models = load_models(active_package, self._device)
         if self._active_anchors is None:
-            self._active_anchors = examiner.on_anchors(active_models)
-        active = examiner.measure(active_models, self._buffer.held_back, self._active_anchors)
-        models = prepared(keypoints, detector, self._device)
-        candidate = examiner.measure(models, self._buffer.held_back, examiner.on_anchors(models))
-        learnt = active_models.network.config
-        before = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
-        calibration, nees = calibrated(candidate, before)
-        gates = judge(self._config, own, active, candidate, active.mean_nees(before), nees)
-        failed = [gate for gate in gates if not gate.passed]
-        if failed:
-            self._fail(gates, failed[0])
-            return
+            self._active_anchors = examiner.on_anchors(models)
+        active = examiner.measure(models, self._buffer.held_back, self._active_anchors)
+        before = CovarianceCalibration(models.network.config.covariance_scale, models.network.config.covariance_growth)
+        for share in _SHARES:
+            networks = learner.candidate(share)
+            models = prepared(*networks, self._device)
+            candidate = examiner.measure(models, self._buffer.held_back, examiner.on_anchors(models))
+            calibration, nees = calibrated(candidate, before)
+            gates = judge(self._config, own, active, candidate, active.mean_nees(before), nees)
+            failed = [gate for gate in gates if not gate.passed]
+            if not failed:
+                self._promote(networks, calibration, gates, candidate.anchors)
+                return
+            if not gates[0].passed:  # nothing is gained: less of it gains less
+                break
+        self._fail(gates, failed[0])
+
+    def _promote(
+        self,
+        networks: tuple[KeypointNetwork, DetectorNetwork],
+        calibration: CovarianceCalibration,
+        gates: tuple[Gate, ...],
+        anchors: OnAnchors,
+    ) -> None:
+        """Store new weights, which is what makes them the active ones, and learn on from them."""
         record = {"gates": [dataclasses.asdict(gate) for gate in gates], "pictures": len(self._buffer)}
         try:
-            version = self._store.write(weights_of(keypoints, detector), calibration, record)
+            version = self._store.write(weights_of(*networks), calibration, record)
         except VersionError as error:
             self._say(AdaptationState.FAULT, reason=str(error), gates=gates)
             return
         logger.info("version %d passed all gates", version.number)
-        self._active_anchors = candidate.anchors
+        self._active_anchors = anchors
         self._restarts = 0
         self._restart()
         self._say(

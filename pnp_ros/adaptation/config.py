@@ -42,7 +42,7 @@ class AdaptationConfig:
     """
 
     objective: Objective = "bpnp"
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     batch: int = 32
     capacity: int = 192
     held_back: int = 64

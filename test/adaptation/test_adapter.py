@@ -1,0 +1,163 @@
+"""The whole way: pictures in, weights that passed every gate out; and nothing else ever becomes active."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pnp_ros.adaptation import adapter as module
+from pnp_ros.adaptation.adapter import Adapter
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.gates import Measured
+from pnp_ros.adaptation.status import AdaptationState, Gate
+from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.types import Pose
+
+# so small that a check comes after seconds; whether its gates pass is decided by the tests
+CONFIG = AdaptationConfig(batch=4, min_pictures=8, min_held_back=4, check_steps=2, anchors=20, max_tries=2)
+
+
+@pytest.fixture(autouse=True)
+def few_renders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pnp_ros.adaptation.learner._FIRST_RENDERS", 8)
+
+
+@pytest.fixture
+def store(tmp_path: Path, demo: ObjectPackage) -> VersionStore:
+    return VersionStore(tmp_path / "versions", demo)
+
+
+@pytest.fixture
+def adapter(demo: ObjectPackage, store: VersionStore, observe: Callable) -> Adapter:
+    made = Adapter(demo, CONFIG, store)
+    show(made, observe, 14)
+    return made
+
+
+def show(adapter: Adapter, observe: Callable, count: int, reference: Pose | None = None) -> None:
+    for index in range(count):
+        adapter.observe(observe(index, reference))
+        adapter._examine()
+
+
+def work_until(adapter: Adapter, state: AdaptationState | None = None, *, gates: bool = False) -> None:
+    for _ in range(12):
+        adapter.work()
+        if adapter.status().state is state or (gates and adapter.status().gates):
+            return
+    raise AssertionError(adapter.status())
+
+
+@pytest.fixture
+def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Let every check end like this."""
+
+    def decided(passed: bool) -> None:
+        def judge(*arguments: object) -> tuple[Gate, ...]:
+            assert isinstance(arguments[3], Measured)
+            return (Gate("made up", 1.0, 0.5, 0.6, passed),)
+
+        monkeypatch.setattr(module, "judge", judge)
+
+    return decided
+
+
+def test_it_collects_first(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
+    adapter = Adapter(demo, CONFIG, store)
+    assert not adapter.work()
+    show(adapter, observe, 3)
+    assert not adapter.work()
+    status = adapter.status()
+    assert (status.state, status.buffered, status.active_version) == (AdaptationState.COLLECTING, 3, 0)
+
+
+def test_it_trains_and_checks(adapter: Adapter, store: VersionStore) -> None:
+    work_until(adapter, gates=True)
+    status = adapter.status()
+    assert len(status.gates) == 5
+    assert status.steps in (0, 2)
+    # two steps of a few crops do not make a network better
+    assert status.active_version == 0
+    assert "not used" in status.reason
+    assert store.newest() is None
+
+
+def test_what_passes_is_stored_and_used(
+    adapter: Adapter, store: VersionStore, demo: ObjectPackage, decide: Callable
+) -> None:
+    decide(True)
+    work_until(adapter, gates=True)
+    version = store.newest()
+    assert version is not None
+    assert adapter.status().active_version == version.number == 1
+    assert adapter.status().candidate_version == 2
+    again = Adapter(demo, CONFIG, store)
+    assert again.status().active_version == 1, "after a restart the newest good version is used"
+    adapter.rollback()
+    adapter.work()
+    status = adapter.status()
+    assert (status.active_version, status.state) == (0, AdaptationState.PAUSED)
+    assert store.newest() is None
+    assert not adapter.work(), "a rollback pauses"
+    adapter.pause(False)
+    work_until(adapter, AdaptationState.TRAINING)
+
+
+def test_it_gives_up_until_there_is_something_new(adapter: Adapter, decide: Callable, observe: Callable) -> None:
+    decide(False)
+    for _ in range(40):
+        if not adapter.work():
+            break
+    assert "nothing more is gained" in adapter.status().reason
+    assert adapter.status().state is AdaptationState.COLLECTING
+    for _ in range(4):
+        show(adapter, observe, 14)
+    work_until(adapter, AdaptationState.TRAINING)
+
+
+def test_reset_forgets_all(adapter: Adapter, store: VersionStore, decide: Callable) -> None:
+    decide(True)
+    work_until(adapter, gates=True)
+    adapter.reset()
+    adapter.work()
+    status = adapter.status()
+    assert (status.active_version, status.buffered, status.state) == (0, 0, AdaptationState.COLLECTING)
+    assert store.newest() is None
+    assert store.history()[0]["withdrawn"]
+
+
+def test_wrong_references_reach_nothing(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
+    adapter = Adapter(demo, CONFIG, store)
+    nan = Pose(observe(0).reference.rotation, observe(0).reference.translation * float("nan"))
+    show(adapter, observe, 14, nan)
+    status = adapter.status()
+    assert (status.buffered, status.refused) == (0, 14)
+    assert "not finite" in status.reason
+    assert adapter.refusals() == {"reference: not finite": 14}
+
+
+def test_a_bias_is_a_fault_that_ends_with_it(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
+    adapter = Adapter(demo, CONFIG, store)
+
+    def shown(offset: float) -> None:
+        for index in range(14):
+            pose = observe(index).reference
+            translation = pose.translation.clone()
+            translation[2] += offset
+            adapter.observe(observe(index, Pose(pose.rotation, translation)))
+            adapter._examine()
+
+    shown(0.05)
+    assert adapter.status().state is AdaptationState.FAULT
+    assert "too far or too near" in adapter.status().reason
+    assert adapter.status().buffered == 0
+    for _ in range(3):
+        shown(0.0)
+    assert adapter.status().state is not AdaptationState.FAULT
+
+
+def test_too_many_pictures_drop_the_oldest(adapter: Adapter, observe: Callable) -> None:
+    for index in range(14):
+        adapter.observe(observe(index))
+    assert len(adapter._waiting) == 8

@@ -1,0 +1,62 @@
+"""Steps bring the losses down, touch only the copies, and give the same weights again."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example, Intake
+from pnp_ros.adaptation.learner import Learner
+from pnp_ros.adaptation.objective import real_crops
+from pnp_ros.networks.keypoint_network import KeypointNetwork
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.models import load_networks
+
+CONFIG = AdaptationConfig(batch=8, learning_rate=3e-4)
+
+
+@pytest.fixture(scope="module")
+def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
+    intake = Intake(demo, CONFIG, own=False)
+    return [intake.examine(observe(index)) for index in range(8)]
+
+
+def learnt(package: ObjectPackage, examples: list[Example], steps: int) -> tuple[Learner, list[float]]:
+    learner = Learner(package, CONFIG, torch.device("cpu"))
+    learner.start(*load_networks(package))
+    losses = [learner.step(examples) for _ in range(steps)]
+    return learner, [loss.reprojection + loss.correspondence for loss in losses]
+
+
+def error(network: KeypointNetwork, demo: ObjectPackage, examples: list[Example]) -> float:
+    """Median keypoint error in crop pixels."""
+    generator = torch.Generator().manual_seed(5)
+    crops = real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, generator)
+    return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).median())
+
+
+def test_keypoints_get_better_and_a_part_of_the_way_a_part_better(demo: ObjectPackage, examples: list[Example]) -> None:
+    learner, losses = learnt(demo, examples, 24)
+    assert all(np.isfinite(losses))
+    before = error(load_networks(demo)[0].eval(), demo, examples)
+    half, after = (error(learner.candidate(share)[0], demo, examples) for share in (0.5, 1.0))
+    assert after < half < before
+    start = learner.candidate(0.0)[0].state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in load_networks(demo)[0].state_dict().items())
+
+
+def test_the_candidate_differs_and_the_package_does_not(demo: ObjectPackage, examples: list[Example]) -> None:
+    learner, _ = learnt(demo, examples, 4)
+    before, _ = load_networks(demo)
+    after, detector = learner.candidate()
+    changed = {name for name, value in after.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert any(name.endswith("weight") for name in changed)
+    assert not any("running" in name for name in changed), "batch normalisation keeps its statistics"
+    assert all(bool(torch.isfinite(value).all()) for value in detector.state_dict().values())
+
+
+def test_the_same_seed_gives_the_same_weights(demo: ObjectPackage, examples: list[Example]) -> None:
+    first, second = (learnt(demo, examples, 3)[0].candidate()[0].state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
