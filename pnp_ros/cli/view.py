@@ -25,6 +25,11 @@ from pnp_ros.types import Pose
 
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _COLOURS = {"valid": GREEN, "uncertain": ORANGE}
+_PLOTS = {
+    "state": "State: 0 lost, 1 uncertain, 2 valid; score",
+    "sigma": "Sigma: mm and degrees",
+    "latency": "Latency: ms",
+}
 _STATES = {"dropped": -1, "lost": 0, "uncertain": 1, "valid": 2}
 _CONFIDENCE_95 = 2.796  # radius in standard deviations of the ellipsoid that holds 95 % of a 3D Gaussian
 
@@ -87,8 +92,9 @@ def _recorded_topic(bag: Path) -> str | None:
 def _log(
     rerun: Any, source: FrameSource, mesh: TriangleMesh, pose_of: PoseOf, truth_of: TruthOf | None, limit: int | None
 ) -> None:
-    rerun.send_blueprint(_blueprint(rerun))
+    rerun.send_blueprint(_blueprint(rerun, mesh.diameter))
     overlay = MeshOverlay(mesh)
+    rerun.log("/", rerun.ViewCoordinates.RDF, static=True)  # the camera's optical frame
     rerun.log("camera/object/mesh", _mesh(rerun, mesh), static=True)
     first_ns: int | None = None
     for frame in tqdm(islice(source.frames(), limit), unit=" pictures"):
@@ -103,12 +109,16 @@ def _log(
             rerun.log("camera/truth/axes", _axes(rerun, mesh.diameter))
 
 
-def _blueprint(rerun: Any) -> Any:
+def _blueprint(rerun: Any, diameter: float) -> Any:
     """Picture beside the scene, and below them what the numbers are."""
     views = rerun.blueprint
-    plots = [views.TimeSeriesView(origin=name, name=name) for name in ("state", "sigma", "latency")]
+    plots = [views.TimeSeriesView(origin=origin, name=name) for origin, name in _PLOTS.items()]
+    eye = views.EyeControls3D(  # beside and above the camera, looking where the object is likely to be
+        position=[3.0 * diameter, -2.5 * diameter, -diameter], look_target=[0, 0, 4.0 * diameter], eye_up=[0, -1, 0]
+    )
     top = views.Horizontal(
-        views.Spatial2DView(origin="camera/picture", name="Picture"), views.Spatial3DView(origin="/", name="Scene")
+        views.Spatial2DView(origin="camera/picture", name="Picture"),
+        views.Spatial3DView(origin="/", name="Scene", eye_controls=eye),
     )
     return views.Blueprint(views.Vertical(top, views.Horizontal(*plots), row_shares=[3, 1]), collapse_panels=True)
 
