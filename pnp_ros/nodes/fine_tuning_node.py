@@ -48,6 +48,7 @@ _AFTER_FAULT_S = 10.0
 _PROBLEM_SHOWN_S = 5.0  # a picture that could not be used is the reason that is shown for this long
 _REASONS_SHOWN = 5  # kinds of refusals in the diagnostics
 _LOWEST_NICE = 19
+_WORKER, _PATIENCE_S = "adaptation", 1.0
 
 
 class FineTuningNode(Node):
@@ -74,8 +75,8 @@ class FineTuningNode(Node):
         self._problem, self._problem_time = "", -_PROBLEM_SHOWN_S
         self._said, self._publishing = "", threading.Lock()
         self._stopped = threading.Event()
+        self._worker = threading.Thread(target=self._work, name=_WORKER, daemon=True)
         self._connect()
-        self._worker = threading.Thread(target=self._work, name="adaptation", daemon=True)
         self._worker.start()
         active = self._adapter.status().active_version
         self.get_logger().info(f"object {package.name}, reference {self.get_parameter('reference').value}")
@@ -133,10 +134,9 @@ class FineTuningNode(Node):
         self.create_timer(1.0, self._report)
 
     def destroy_node(self) -> None:
-        """Stop the worker before what it publishes on is gone."""
+        """Stop the worker before what it publishes on is gone; a check in hand is not waited for."""
         self._stopped.set()
-        if self._worker.is_alive():
-            self._worker.join()
+        self._worker.join(_PATIENCE_S)
         super().destroy_node()
 
     # --- the working thread -------------------------------------------------------------------------------------------
@@ -157,8 +157,9 @@ class FineTuningNode(Node):
                 self.get_logger().error(self._fault, throttle_duration_sec=60.0)
                 self._stopped.wait(_AFTER_FAULT_S)
                 busy = False
-            if self.context.ok():
-                self._publish_status(only_changes=True)
+            if self._stopped.is_set() or not self.context.ok():
+                return
+            self._publish_status(only_changes=True)
             rest = (time.process_time() - used) / share - (time.monotonic() - begin)
             self._stopped.wait(max(rest, 0.0 if busy else _IDLE_S))
 
@@ -284,6 +285,8 @@ def _work_only_when_idle() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the node."""
     run(FineTuningNode, args)
+    if any(thread.name == _WORKER for thread in threading.enumerate()):
+        os._exit(0)  # in the middle of a check, which may take long; what is on the disk is whole at any moment
 
 
 if __name__ == "__main__":

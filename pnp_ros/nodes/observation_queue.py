@@ -15,6 +15,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.nodes import conversions
 
 _UNMATCHED = 15  # stamps that wait for the rest of their messages; a picture is the estimate's for about so long
+_ESTIMATES_A_PICTURE = 8  # those between the pictures that are looked at
 _RATE_SLACK = 0.9  # of the interval: a camera's pictures do not come to the nanosecond
 
 
@@ -84,15 +85,15 @@ class ObservationQueue:
         max_rate: pictures a second that are handed out at most.
         rectified: as :class:`Sample`'s.
         estimates_between: hand out the estimates between those pictures too, without their picture.
-        capacity: samples that may wait; the oldest gives way.
+        capacity: pictures that may wait, about; the oldest gives way.
     """
 
-    def __init__(self, max_rate: float, rectified: bool, estimates_between: bool, capacity: int = 64) -> None:
+    def __init__(self, max_rate: float, rectified: bool, estimates_between: bool, capacity: int = 16) -> None:
         self.counts = ObservationCounts()
         self._interval_ns = _RATE_SLACK * 1e9 / max_rate
         self._rectified, self._between = rectified, estimates_between
         self._partial: OrderedDict[int, dict[str, Any]] = OrderedDict()
-        self._waiting: deque[Sample] = deque(maxlen=capacity)
+        self._waiting: deque[Sample] = deque(maxlen=capacity * (_ESTIMATES_A_PICTURE if estimates_between else 1))
         self._last_ns: int | None = None
         self._lock = threading.Lock()
 

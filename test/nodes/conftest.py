@@ -147,9 +147,9 @@ class Probe:
         self.wait(lambda: self.node.count_publishers("/pose_estimator/objects"), START_S, "its publishers")
         self.wait(lambda: self.received["diagnostics"], START_S, "its diagnostics")
 
-    def call(self, kind: type, name: str, request: Any) -> Any:
-        """Call a service of the estimator."""
-        client = self.node.create_client(kind, f"/pose_estimator/{name}")
+    def call(self, kind: type, name: str, request: Any, node: str = "pose_estimator") -> Any:
+        """Call a service of the estimator, or of another node."""
+        client = self.node.create_client(kind, f"/{node}/{name}")
         assert client.wait_for_service(timeout_sec=ANSWER_S)
         answer = client.call_async(request)
         self.wait(answer.done, what=name)
@@ -182,25 +182,44 @@ def start_estimator(ros: None, tmp_path_factory: pytest.TempPathFactory) -> Star
     def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
         gates = {f"estimator.{name}": value for name, value in dataclasses.asdict(OPEN_GATES).items()}
         values = {"object": str(folder), "threads": 1, "publish_uncertain": True, "keep_all": True, **gates}
-        file = tmp_path_factory.mktemp("node") / "parameters.yaml"
-        file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values | parameters}}))
-        remap = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
-        command = [sys.executable, "-m", "pnp_ros.nodes.pose_estimator_node", "--ros-args", "--params-file", str(file)]
-        process = subprocess.Popen([*command, *remap], text=True)
-        try:
+        with _running("pose_estimator", tmp_path_factory.mktemp("node"), values | parameters) as process:
             yield process
-            assert process.poll() is None, "the node ended by itself"
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                status = process.wait(timeout=ANSWER_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-        assert status == 0
 
     return start
+
+
+@pytest.fixture(scope="session")
+def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> StartEstimator:
+    """Starts a fine-tuning node in the same way; it finds its pictures where the estimator does."""
+
+    @contextlib.contextmanager
+    def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+        values = {"object": str(folder), "max_rate": 100.0, "reference_delay": 0.2, **parameters}
+        with _running("fine_tuning", tmp_path_factory.mktemp("node"), values) as process:
+            yield process
+
+    return start
+
+
+@contextlib.contextmanager
+def _running(node: str, folder: Path, parameters: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    file = folder / "parameters.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
+    remap = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
+    command = [sys.executable, "-m", f"pnp_ros.nodes.{node}_node", "--ros-args", "--params-file", str(file)]
+    process = subprocess.Popen([*command, *remap], text=True)
+    try:
+        yield process
+        assert process.poll() is None, "the node ended by itself"
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            status = process.wait(timeout=ANSWER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+    assert status == 0
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,81 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from pnp_ros.nodes.observation_queue import ObservationQueue
+
+SECOND = 1_000_000_000
+
+
+def _put(queue: ObservationQueue, stamp_ns: int, order: str = "image info objects") -> None:
+    for name in order.split():
+        getattr(queue, f"put_{name}")(stamp_ns, _message(name, stamp_ns))
+
+
+def _message(name: str, stamp_ns: int) -> Any:
+    return SimpleNamespace(name=name, stamp_ns=stamp_ns)
+
+
+def _all(queue: ObservationQueue) -> list[Any]:
+    taken = []
+    while (sample := queue.first()) is not None:
+        taken.append(sample)
+        queue.remove(sample)
+    return taken
+
+
+@pytest.mark.parametrize("order", ["image info objects", "objects info image", "info objects image"])
+def test_the_three_messages_of_a_stamp_are_matched_in_any_order(order: str) -> None:
+    queue = ObservationQueue(10.0, False, False)
+    _put(queue, SECOND, order)
+    _put(queue, 2 * SECOND, "image info")
+    (sample,) = _all(queue)
+    assert {message.stamp_ns for message in (sample.image, sample.info, sample.objects)} == {SECOND}
+    assert [message.name for message in (sample.image, sample.info, sample.objects)] == ["image", "info", "objects"]
+
+
+def test_no_more_pictures_a_second_than_asked_for() -> None:
+    queue = ObservationQueue(4.0, False, False)
+    for index in range(60):
+        _put(queue, index * SECOND // 30)
+        _all(queue) if index < 30 else None
+    assert len(_all(queue)) == 4  # of the last second
+    assert queue.counts.skipped == 51
+    assert queue.counts.estimated == queue.counts.received == 60
+
+
+def test_estimates_between_the_pictures_are_kept_without_their_picture() -> None:
+    queue = ObservationQueue(5.0, False, True)
+    for index in range(9):
+        _put(queue, index * SECOND // 15)
+    taken = _all(queue)
+    assert [sample.image is not None for sample in taken] == [True, False, False] * 3
+    assert taken[1].rgb.size == 0
+
+
+def test_time_that_jumps_back_is_gone_along_with() -> None:
+    queue = ObservationQueue(1.0, False, False)
+    for stamp_ns in (100 * SECOND, 3 * SECOND):
+        _put(queue, stamp_ns)
+    assert [sample.stamp_ns for sample in _all(queue)] == [100 * SECOND, 3 * SECOND]
+
+
+def test_what_waits_is_bounded_and_what_is_given_up_is_counted() -> None:
+    queue = ObservationQueue(10.0, False, False, capacity=3)
+    for index in range(5):
+        _put(queue, index * SECOND)
+    oldest = queue.first()
+    assert oldest is not None
+    assert (queue.counts.dropped, oldest.stamp_ns) == (2, 2 * SECOND)
+    for index in range(5, 105):
+        _put(queue, index * SECOND, "image info")
+        _put(queue, (index + 1000) * SECOND, "info")
+    assert 85 <= queue.counts.unmatched <= 100
+    assert queue.first() is oldest
+    _put(queue, 200 * SECOND)
+    assert queue.first() is not oldest
+    queue.remove(oldest)  # it gave way meanwhile: nothing else is taken in its place
+    assert len(_all(queue)) == 3

@@ -1,0 +1,201 @@
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+
+import torch
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from pnp_ros.geometry import se3, so3
+from pnp_ros.msg import ObjectPose, ObjectPoseArray
+from pnp_ros.nodes import conversions
+from pnp_ros.nodes.observation_queue import Sample
+from pnp_ros.nodes.references import TransformHistory, TransformReference, make_reference
+from pnp_ros.types import Pose
+
+CAMERA, OBJECT = "camera_optical_frame", "mug_truth"
+
+
+@pytest.fixture
+def node(ros: None) -> Iterator[Node]:
+    made = rclpy.create_node("listener")
+    yield made
+    made.destroy_node()
+
+
+def _pose(seed: int) -> Pose:
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.randn(6, generator=generator, dtype=torch.float64)
+    return Pose(so3.exp(vector[:3]), vector[3:] + torch.tensor([0.0, 0.0, 3.0], dtype=torch.float64))
+
+
+def _header(milliseconds: int, frame: str) -> Header:
+    made = Header(frame_id=frame)
+    made.stamp.sec, made.stamp.nanosec = 1000 + milliseconds // 1000, milliseconds % 1000 * 1_000_000
+    return made
+
+
+def _transform(milliseconds: int, parent: str, child: str, pose: Pose) -> TransformStamped:
+    return conversions.transform(_header(milliseconds, parent), child, pose)
+
+
+def _sample(milliseconds: int, own: str = "mug") -> Sample:
+    header = _header(milliseconds, CAMERA)
+    objects = ObjectPoseArray(header=header, objects=[ObjectPose(object_name="mug", object_id=own)])
+    return Sample(conversions.nanoseconds(header.stamp), None, None, objects, False)
+
+
+def _same(found: Pose | None, expected: Pose) -> None:
+    assert found is not None
+    torch.testing.assert_close(found.matrix(), expected.matrix(), atol=1e-9, rtol=0.0)
+
+
+def test_transforms_are_chained_and_interpolated(node: Node) -> None:
+    history = TransformHistory(node)
+    T_camera_base, start = _pose(0), _pose(1)
+    step = torch.tensor([0.02, 0.0, 0.01, 0.1, 0.05, 0.0], dtype=torch.float64)
+    history.add(_transform(0, "base", CAMERA, se3.inverse(T_camera_base)), static=True)
+    for index in range(4):
+        history.add(_transform(50 * index, "base", f"/{OBJECT}", se3.retract(start, index * step)))
+    reference = TransformReference(history, OBJECT, "tf:mug_truth")
+    _same(reference.find(_sample(50)), se3.compose(T_camera_base, se3.retract(start, step)))
+    _same(reference.find(_sample(75)), se3.compose(T_camera_base, se3.retract(start, 1.5 * step)))
+    assert reference.find(_sample(175)) is None
+    assert "at the time of the picture" in reference.problem
+    assert TransformReference(history, "elsewhere", "tf:elsewhere").find(_sample(50)) is None
+
+
+def test_what_the_estimator_publishes_is_no_reference(node: Node) -> None:
+    history = TransformHistory(node)
+    history.add(_transform(0, CAMERA, "mug", _pose(0)))
+    history.add(_transform(0, "mug", "handle", _pose(1)), static=True)
+    own = TransformReference(history, "mug", "tf:mug")
+    assert own.find(_sample(0)) is None
+    assert "use the reference self" in own.problem
+    assert TransformReference(history, "handle", "tf:handle").find(_sample(0)) is None
+    assert TransformReference(history, "handle", "tf:handle").find(_sample(0, own="cup")) is not None
+
+
+def _nan_position(pose: Any) -> None:
+    pose.position.y = math.nan
+
+
+def _infinite_position(pose: Any) -> None:
+    pose.position.x = math.inf
+
+
+def _zero_quaternion(pose: Any) -> None:
+    pose.orientation.x = pose.orientation.y = pose.orientation.z = pose.orientation.w = 0.0
+
+
+def _nan_quaternion(pose: Any) -> None:
+    pose.orientation.w = math.nan
+
+
+def _long_quaternion(pose: Any) -> None:
+    pose.orientation.x, pose.orientation.w = 1.0, 1.0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (_nan_position, "position is not finite"),
+        (_infinite_position, "position is not finite"),
+        (_zero_quaternion, "length is 0, expected 1"),
+        (_nan_quaternion, "length is nan, expected 1"),
+        (_long_quaternion, "expected 1"),
+    ],
+)
+def test_values_that_are_no_pose_are_counted_and_named(node: Node, spoil: Any, expected: str) -> None:
+    history = TransformHistory(node)
+    message = PoseStamped(header=_header(0, CAMERA))
+    spoil(message.pose)
+    transform = TransformStamped(header=message.header, child_frame_id=OBJECT)
+    position, translation = message.pose.position, transform.transform.translation
+    translation.x, translation.y, translation.z = position.x, position.y, position.z
+    transform.transform.rotation = message.pose.orientation
+    history.add(transform)
+    reference = TransformReference(history, OBJECT, "tf:mug_truth")
+    assert reference.find(_sample(0)) is None
+    assert reference.refused == 1
+    assert expected in reference.problem
+    history.add(_transform(0, CAMERA, OBJECT, _pose(0)))
+    _same(reference.find(_sample(0)), _pose(0))
+    assert reference.problem == ""
+
+
+def _odometry(header: Header, pose: Any) -> Odometry:
+    message = Odometry(header=header)
+    message.pose.pose = pose
+    return message
+
+
+def _with_covariance(header: Header, pose: Any) -> PoseWithCovarianceStamped:
+    message = PoseWithCovarianceStamped(header=header)
+    message.pose.pose = pose
+    return message
+
+
+def _as_transform(header: Header, pose: Any) -> TransformStamped:
+    return conversions.transform(header, "whatever", conversions.pose_from_message(pose))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda h, p: PoseStamped(header=h, pose=p), _with_covariance, _odometry, _as_transform]
+)
+def test_poses_of_a_topic_come_in_any_of_four_types(node: Node, make: Any) -> None:
+    message = make(_header(0, CAMERA), conversions.message_from_pose(_pose(2)))
+    reference = make_reference(node, "topic:/mocap/mug")
+    assert reference is not None
+    assert reference.find(_sample(0)) is None
+    assert "nobody publishes it" in reference.problem
+    publisher = node.create_publisher(type(message), "/mocap/mug", 10)
+    for _ in range(200):
+        publisher.publish(message)
+        rclpy.spin_once(node, timeout_sec=0.05)
+        if (found := reference.find(_sample(0))) is not None:
+            break
+    _same(found, _pose(2))
+
+
+def test_a_topic_of_another_type_is_said(node: Node) -> None:
+    reference = make_reference(node, "topic:/pictures")
+    assert reference is not None
+    node.create_publisher(Image, "/pictures", 10)
+    for _ in range(100):
+        rclpy.spin_once(node, timeout_sec=0.05)
+        assert reference.find(_sample(0)) is None
+        if "got sensor_msgs/msg/Image" in reference.problem:
+            break
+    assert "expected one of PoseStamped" in reference.problem
+
+
+def test_old_transforms_are_forgotten_and_time_may_jump_back(node: Node) -> None:
+    history = TransformHistory(node)
+    reference = TransformReference(history, OBJECT, "tf:mug_truth")
+    for second in range(200):
+        history.add(_transform(1000 * second, CAMERA, OBJECT, _pose(second)))
+    assert len(history._moving[CAMERA, OBJECT]) <= 21
+    _same(reference.find(_sample(195_000)), _pose(195))
+    assert reference.find(_sample(100_000)) is None
+    history.add(_transform(100_000, CAMERA, OBJECT, _pose(7)))
+    _same(reference.find(_sample(100_000)), _pose(7))
+
+
+@pytest.mark.parametrize("text", ["", "tf", "tf:", "topic:", "board:", "mocap:x", "selfish"])
+def test_unknown_references_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="parameter reference: expected self"):
+        make_reference(SimpleNamespace(), text)  # type: ignore[arg-type]
+
+
+def test_a_missing_board_is_named(tmp_path: Any) -> None:
+    with pytest.raises(ValueError, match=r"board\.yaml"):
+        make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml")  # type: ignore[arg-type]
