@@ -1,0 +1,291 @@
+"""The fine-tuning on recorded pictures: what the two nodes do together, one picture after another, reproducibly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from pnp_ros.adaptation.adapter import Adapter
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.self_supervision import SelfReference
+from pnp_ros.adaptation.status import AdaptationStatus
+from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.evaluation.frames import Frame
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.models import load_models
+from pnp_ros.types import Pose
+
+Reference = Callable[[Frame], Pose | None] | Literal["self"]
+_NOTED_EVERY = 10  # steps between two entries of the history where nothing else changes
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent; the first limit that is reached ends the adaptation.
+
+    Args:
+        steps: of the optimiser; None: no limit.
+        minutes: by the clock, which makes the result depend on the machine; None: no limit.
+        epochs: times that the pictures are gone through; None: once if there is no other limit, else until nothing is
+            learnt any more.
+
+    Raises:
+        ValueError: naming the field that is not above 0.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "minutes", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected more than 0, got {value}")
+
+    @property
+    def most_epochs(self) -> float:
+        """Times that the pictures are gone through at most."""
+        if self.epochs is not None:
+            return self.epochs
+        return 1 if self.steps is None and self.minutes is None else math.inf
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One entry of the history.
+
+    Args:
+        epoch: how often the pictures have been gone through before.
+        picture: shown so far.
+        stamp_ns: of the picture.
+        total_steps: of the optimiser so far.
+        status: of the adapter.
+    """
+
+    epoch: int
+    picture: int
+    stamp_ns: int
+    total_steps: int
+    status: AdaptationStatus
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON knows it; what is not finite is None."""
+        plain = dataclasses.asdict(self)
+        status = plain.pop("status") | {"state": self.status.state.name}
+        return _finite(plain | status)
+
+
+@dataclass(frozen=True)
+class AdaptationResult:
+    """What came of it.
+
+    Args:
+        history: all changes.
+        steps: of the optimiser.
+        pictures: that were shown.
+        promoted: numbers of the versions that passed all gates, oldest first.
+        active_version: what the estimator used at the end; 0: the package's own weights.
+        refusals: how many pictures were refused, by reason.
+    """
+
+    history: tuple[Progress, ...]
+    steps: int
+    pictures: int
+    promoted: tuple[int, ...]
+    active_version: int
+    refusals: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TimeBlocks:
+    """Equal blocks of a recording's time, of which every third is not learnt from: to measure with, before and after.
+
+    Args:
+        first_ns: stamp of the first picture.
+        last_ns: of the last one.
+        count: of the blocks, at least 2; of two blocks, the second is held out.
+
+    Raises:
+        ValueError: if there are fewer than two blocks, or no time to divide.
+    """
+
+    first_ns: int
+    last_ns: int
+    count: int = 9
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"blocks: expected at least 2, got {self.count}")
+        if not self.last_ns > self.first_ns:
+            raise ValueError("blocks: expected pictures of different times")
+
+    @classmethod
+    def of(cls, stamps_ns: Iterable[int], count: int = 9) -> TimeBlocks:
+        """Of a recording with these stamps."""
+        stamps = list(stamps_ns)
+        if not stamps:
+            raise ValueError("blocks: expected pictures, the source holds none")
+        return cls(min(stamps), max(stamps), count)
+
+    def is_held_out(self, stamp_ns: int) -> bool:
+        """Whether a picture is to measure with."""
+        block = (stamp_ns - self.first_ns) * self.count // (self.last_ns - self.first_ns + 1)
+        period = min(3, self.count)
+        return block % period == period - 1
+
+
+def adapt(
+    frames: Callable[[], Iterable[Frame]],
+    package: ObjectPackage,
+    store: VersionStore,
+    config: AdaptationConfig,
+    reference: Reference,
+    *,
+    budget: Budget | None = None,
+    steps_per_picture: int = 1,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> AdaptationResult:
+    """Show the pictures to estimator and adapter in turn, as if a robot saw them.
+
+    On the CPU and without a limit in minutes, the same pictures and seed give the same versions, byte for byte.
+
+    Args:
+        frames: begins anew at each call; in order of time.
+        package: of the object, with weights.
+        store: of the versions; its newest good one is where it starts.
+        config: of the adaptation.
+        reference: ``T_camera_object`` of a picture, None where it is not known; ``"self"`` for self-supervision.
+        budget: one time through the pictures without it.
+        steps_per_picture: pieces of work, steps and checks, after each picture.
+        device: of the networks.
+        on_progress: gets each entry of the history as it comes.
+
+    Raises:
+        ObjectPackageError: if the package has no weights, or they do not fit.
+        ValueError: if ``steps_per_picture`` is below 1, or there is no picture.
+    """
+    if steps_per_picture < 1:
+        raise ValueError(f"steps_per_picture: expected at least 1, got {steps_per_picture}")
+    robot = _Robot(package, store, config, reference, torch.device(device), on_progress)
+    budget = budget or Budget()
+    deadline = math.inf if budget.minutes is None else time.monotonic() + 60.0 * budget.minutes
+    most_steps = math.inf if budget.steps is None else budget.steps
+    while robot.epoch < budget.most_epochs:
+        steps_before = robot.steps
+        for frame in frames():
+            robot.see(frame)
+            for _ in range(steps_per_picture):
+                if robot.steps >= most_steps or time.monotonic() >= deadline:
+                    return robot.result()
+                robot.work()
+        if robot.pictures == 0:
+            raise ValueError("the source holds no picture to learn from")
+        robot.epoch += 1
+        if robot.steps == steps_before:  # going on would show the same pictures in vain
+            break
+    return robot.result()
+
+
+class _Robot:
+    """Estimator and adapter beside each other; promoted versions are used from the next picture on."""
+
+    def __init__(
+        self,
+        package: ObjectPackage,
+        store: VersionStore,
+        config: AdaptationConfig,
+        reference: Reference,
+        device: torch.device,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._package, self._store, self._device, self._reference = package, store, device, reference
+        self._on_progress = on_progress
+        self._self_reference = SelfReference() if reference == "self" else None
+        self._adapter = Adapter(package, config, store, device, own=self._self_reference is not None)
+        self._estimator = PoseEstimator(package, EstimatorConfig(), device)
+        self._version = 0
+        self._promoted: list[int] = []
+        self._history: list[Progress] = []
+        self._stamp_ns: int | None = None
+        self.epoch, self.pictures, self.steps = 0, 0, 0
+        self._use(self._adapter.status().active_version)
+
+    def see(self, frame: Frame) -> None:
+        """Estimate, and show the adapter what is known."""
+        if self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns:
+            self._estimator.reset()
+        self._stamp_ns = frame.stamp_ns
+        self.pictures += 1
+        found = self._estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
+        estimate = found.estimate.pose if found.estimate else None
+        observation = Observation(frame.stamp_ns, frame.rgb, frame.camera, found.state, estimate, None)
+        for shown in self._with_reference(frame, observation):
+            self._adapter.observe(shown)
+
+    def _with_reference(self, frame: Frame, observation: Observation) -> Iterator[Observation]:
+        if self._self_reference is not None:
+            yield from self._self_reference.confirmed(observation)
+        elif self._reference != "self" and (pose := self._reference(frame)) is not None:
+            yield dataclasses.replace(observation, reference=pose)
+
+    def work(self) -> None:
+        """One piece of work of the adapter."""
+        before = self._adapter.status()
+        self._adapter.work()
+        status = self._adapter.status()
+        self.steps += max(0, status.steps - before.steps)
+        if status.active_version != self._version:
+            self._promoted.append(status.active_version)
+            self._use(status.active_version)
+        self._note(status)
+
+    def _use(self, version: int) -> None:
+        package = self._store.get(version).applied_to(self._package) if version else self._package
+        self._estimator.use(load_models(package, self._device))
+        self._version = version
+
+    def _note(self, status: AdaptationStatus, every: int = _NOTED_EVERY) -> None:
+        """Keep what is new, and the losses after ``every`` so many steps."""
+        last = self._history[-1] if self._history else None
+        if last is not None and _decided(status) == _decided(last.status) and self.steps < last.total_steps + every:
+            return
+        entry = Progress(self.epoch, self.pictures, self._stamp_ns or 0, self.steps, status)
+        self._history.append(entry)
+        if self._on_progress is not None:
+            self._on_progress(entry)
+
+    def result(self) -> AdaptationResult:
+        """All that came of it."""
+        self._note(self._adapter.status(), every=1)
+        return AdaptationResult(
+            tuple(self._history),
+            self.steps,
+            self.pictures,
+            tuple(self._promoted),
+            self._version,
+            self._adapter.refusals(),
+        )
+
+
+def _decided(status: AdaptationStatus) -> tuple[Any, ...]:
+    """What changes by decisions and not with every step."""
+    return status.state, status.reason, status.active_version, status.gates
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
