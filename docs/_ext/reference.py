@@ -73,13 +73,14 @@ class Parameters(_Written):
             tree = ast.parse(file.read_text())
             title = file.stem
             lines += [title, "-" * len(title), "", *(ast.get_docstring(tree) or "").splitlines(), ""]
-            rows = [row for call in ast.walk(tree) if isinstance(call, ast.Call) for row in _parameter_rows(call)]
+            calls = [call for call in ast.walk(tree) if isinstance(call, ast.Call)]
+            rows = [row for call in calls for row in _parameter_rows(call, tree)]
             lines += _table(("Parameter", "Default", "What it is"), rows)
         return lines
 
 
-def _parameter_rows(call: ast.Call) -> list[tuple[str, ...]]:
-    """The parameters that one call of ``declare`` or ``declare_config`` declares."""
+def _parameter_rows(call: ast.Call, module: ast.Module) -> list[tuple[str, ...]]:
+    """The parameters that one call of ``declare`` or ``declare_config`` in a module declares."""
     name = call.func.id if isinstance(call.func, ast.Name) else ""
     if name == "declare" and isinstance(call.args[1], ast.Constant):
         text = ast.literal_eval(call.args[3])
@@ -90,12 +91,18 @@ def _parameter_rows(call: ast.Call) -> list[tuple[str, ...]]:
             text += " (one of " + ", ".join(ast.literal_eval(limits["choices"])) + ")"
         return [(f"``{call.args[1].value}``", f"``{ast.unparse(call.args[2])}``", text)]
     if name == "declare_config" and isinstance(call.args[1], ast.Constant):
-        return _config_rows(call.args[1].value, ast.unparse(call.args[2]))
+        return _config_rows(call.args[1].value, _imported(ast.unparse(call.args[2]), module))
     return []
 
 
-def _config_rows(prefix: str, config_name: str) -> list[tuple[str, ...]]:
-    config = getattr(importlib.import_module("pnp_ros.pipeline.config"), config_name)
+def _imported(name: str, module: ast.Module) -> Any:
+    """What a module imports under a name; the module itself may need ROS."""
+    sources = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
+    (source,) = [node.module for node in sources if name in [alias.name for alias in node.names]]
+    return getattr(importlib.import_module(str(source)), name)
+
+
+def _config_rows(prefix: str, config: Any) -> list[tuple[str, ...]]:
     section = (inspect.getdoc(config) or "").partition("Args:\n")[2].partition("\n\n")[0]
     texts: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \S)", section):
