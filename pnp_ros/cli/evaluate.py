@@ -11,7 +11,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.pose_log import PoseLog
+from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
 from pnp_ros.evaluation.frame_errors import Column, FrameRecord
@@ -42,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tracking", action="store_true", help="search every picture anew")
     parser.add_argument("--max-frames", type=int, help="stop after this many pictures")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
+    parser.add_argument(
+        "--adaptation", type=Path, help="draw this one: out of pnp-ros adapt, or a bag (default: input)"
+    )
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="compare two reports instead")
 
 
@@ -57,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.input is None or arguments.object is None:
         raise ValueError("expected an input and --object, or --compare A B")
-    package = load_object_package(arguments.object)
+    package = load_adapted(arguments.object, arguments.versions)
     source = open_source(
         arguments.input,
         camera=arguments.camera,
@@ -66,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         object_id=arguments.object_id,
     )
     done = _evaluate(arguments, package, source)
-    summary = write_report(arguments.out, package, source, done)
+    summary = write_report(arguments.out, package, source, done, more_plots=_adaptation(arguments.adaptation, source))
     print(table({key: value for key, value in summary.items() if value is not None}))
     print(f"{arguments.out}: report.html, report.json, poses.json, poses.csv, {bop_name(source, package)}")
     return 0
@@ -87,6 +93,29 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     return evaluate(limited, package, pose_of, truth_of, overlap, arguments.object_id or 1)
 
 
+def load_adapted(folder: Path, versions: Path | None) -> ObjectPackage:
+    """The object package, with the newest of its adapted weights where a folder of versions is given.
+
+    Raises:
+        ValueError: if the package cannot be used, or the folder does not exist.
+    """
+    package = load_object_package(folder)
+    if versions is None:
+        return package
+    if not versions.is_dir():
+        raise ValueError(f"--versions {versions}: no such folder")
+    newest = VersionStore(versions, package).newest()
+    print(f"weights: version {newest.number} of {versions}" if newest else "weights: the object package's own")
+    return newest.applied_to(package) if newest else package
+
+
+def _adaptation(given: Path | None, source: FrameSource) -> list[tuple[str, str]]:
+    """Plots of the adaptation that is given, or that was recorded in the bag."""
+    if given is not None:
+        return adaptation_plots(load_history(given))
+    return adaptation_plots(history_of_bag(source.path)) if source.kind == "bag" else []
+
+
 def bop_name(source: FrameSource, package: ObjectPackage) -> str:
     """As BOP names results: method, dataset and split, separated by an underscore and hyphens."""
     name = source.path.resolve().name if source.kind != "bop" else f"{source.path.resolve().parent.name}"
@@ -94,7 +123,12 @@ def bop_name(source: FrameSource, package: ObjectPackage) -> str:
 
 
 def write_report(
-    out: Path, package: ObjectPackage, source: FrameSource, done: Evaluation, first: Mapping[str, Any] | None = None
+    out: Path,
+    package: ObjectPackage,
+    source: FrameSource,
+    done: Evaluation,
+    first: Mapping[str, Any] | None = None,
+    more_plots: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Leave all files in ``out``, and return the summary, with the figures of ``first`` before all others."""
     out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +150,7 @@ def write_report(
         f"({1000 * package.diameter:.1f} mm)",
         headline(summary),
         summary,
-        plots(errors, done.records, metric),
+        [*plots(errors, done.records, metric), *more_plots],
         frame_sheet(source, package.mesh, done.records, errors, metric),
         done.warnings,
     )

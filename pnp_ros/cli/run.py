@@ -11,13 +11,14 @@ import torch
 from tqdm import tqdm
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cli.evaluate import load_adapted
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, write_caption
 from pnp_ros.evaluation.report import FrameRecord, summarise, table
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import VideoWriter, read_pictures
-from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
 from pnp_ros.pipeline.gates import ObjectState
@@ -33,12 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
     parser.add_argument("--no-tracking", action="store_true", help="search every picture anew")
     parser.add_argument("--no-video", action="store_true", help="poses and figures alone")
+    parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
     parser.add_argument("--max-frames", type=int, help="stop after this many pictures")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate, write, print the figures."""
-    package = load_object_package(arguments.object)
+    package = load_adapted(arguments.object, arguments.versions)
     camera = read_camera_info(arguments.camera).camera()
     estimator = PoseEstimator(package, EstimatorConfig(track=not arguments.no_tracking), arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)

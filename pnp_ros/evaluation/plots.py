@@ -25,7 +25,7 @@ _IN_PICTURE = {"reprojection": "mean of the points", "mspd": "MSPD, the farthest
 _SPACE, _PX = ("threshold, % of the diameter", 20.0), ("threshold, px", 10.0)  # label and end of the axis
 _WINDOW = 25  # poses that the running mean of NEES is over
 _MANY = 1500  # points above which they are drawn as pixels within the SVG
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pnp_ros",  # the same report is the same bytes
     "font.size": 9,
     "axes.spines.top": False,
@@ -61,14 +61,15 @@ def plots(errors: Mapping[str, Column], records: Sequence[FrameRecord], metric: 
     ]
     drawn = []
     for title, draw in candidates:
-        svg = _draw(draw)
+        svg = svg_of(draw)
         if svg is not None:
             drawn.append((title, svg))
     return drawn
 
 
-def _draw(draw: Callable[[Axes], bool]) -> str | None:
-    with matplotlib.rc_context(_STYLE):
+def svg_of(draw: Callable[[Axes], bool]) -> str | None:
+    """Inline SVG of what ``draw`` draws; None if it says that there was nothing to draw."""
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         if not draw(figure.add_subplot()):
             return None
