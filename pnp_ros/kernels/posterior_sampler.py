@@ -20,6 +20,7 @@ from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.types import Correspondences
 
 _MIN_FORWARD = 0.05  # cosine of the largest angle between a ray and the optical axis
+_LARGE = 1e30  # a cost beyond the precision's range
 _WIDTH = {"cpu": 16}  # points in a chunk; elsewhere one, as threads make the vectors there
 
 
@@ -72,7 +73,8 @@ class PoseCosts:
     @torch.no_grad()
     def __call__(self, offsets: Tensor) -> Tensor:
         """(B, K, S), constants. ``offsets``: (B, K, 12, S) what the poses' ``M`` have more than their centre's."""
-        return self._packed.costs(offsets) if self._packed is not None else self._reference(offsets)
+        costs = self._packed.costs(offsets) if self._packed is not None else self._reference(offsets)
+        return costs.nan_to_num_(nan=_LARGE, posinf=_LARGE)
 
     def differentiable(self, offsets: Tensor, costs: Tensor) -> Tensor:
         """The same costs (B, K, S), with gradients with respect to rows and object points."""
@@ -153,4 +155,6 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.packed.gradients(ctx.offsets, grads[0])[:, : ctx.count]
+        finite = gradients.isfinite().all(-1).all(-1)[:, None, None]
+        gradients = torch.where(finite, gradients, 0.0)  # of a problem out of range
         return gradients[..., :6].unflatten(-1, (2, 3)), gradients[..., 6:], None, None, None

@@ -117,6 +117,7 @@ def _evaluate(features: Tensor, pose: Pose, loss: RobustLoss) -> Modes:
         weighted = jacobian * robust.weight(loss.kind, squared, loss.scale)[..., None, None, :]
     weighted = weighted.flatten(-2)
     hessian = (weighted @ jacobian.flatten(-2).mT).double()
+    hessian = torch.where(hessian.isfinite().all(-1).all(-1)[..., None, None], hessian, 0.0)  # none if out of range
     prior = torch.ones_like(tangents[..., 0])
     prior[..., :3] = (_PRIOR_POSITION * scale).square().reciprocal()[..., None]
     covariance = _inverse(hessian + torch.diag_embed(prior))
