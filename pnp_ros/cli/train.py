@@ -18,6 +18,7 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.optimisation import Progress
+from pnp_ros.training.symmetries import declared_symmetry
 from pnp_ros.training.trainer import train_object
 
 _CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much, so that another one works too
@@ -35,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh")
     parser.add_argument("--keypoints", type=int, default=default.num_keypoints, help="default %(default)s")
+    parser.add_argument(
+        "--symmetries",
+        help="models_info.json:ID as in BOP, or turns about axes of the mesh: z (any), z4 (quarters), z,x2 (cylinder)",
+    )
     parser.add_argument(
         "--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)"
     )
@@ -73,6 +78,7 @@ def _train(arguments: dict[str, Any]) -> None:
     mesh = load_mesh(arguments["mesh"], units=arguments["units"])
     reporter = _ProgressBar()
     reporter.say(f"{arguments['mesh']}: {mesh.describe()}")
+    symmetry = declared_symmetry(arguments["symmetries"], mesh) if arguments["symmetries"] else Symmetry()
     config = TrainingConfig(
         minutes=arguments["minutes"],
         num_keypoints=arguments["keypoints"],
@@ -87,7 +93,7 @@ def _train(arguments: dict[str, Any]) -> None:
         start_from=arguments["start_from"],
         learning_rate=arguments["learning_rate"],
     )
-    trained = train_object(out.resolve().name, mesh, Symmetry(), out, config, reporter)
+    trained = train_object(out.resolve().name, mesh, symmetry, out, config, reporter)
     if trained is not None:
         reporter.say("validation on held-out pictures:\n" + table(trained.validation))
         reporter.say(f"object package: {out}, validation picture: {out / 'validation.jpg'}")
