@@ -11,11 +11,13 @@ Services: ``~/rollback``, ``~/reset``, ``~/pause``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +49,7 @@ _IDLE_S = 0.05  # between two looks for something to do
 _AFTER_FAULT_S = 10.0
 _PROBLEM_SHOWN_S = 5.0  # a picture that could not be used is the reason that is shown for this long
 _REASONS_SHOWN = 5  # kinds of refusals in the diagnostics
-_LOWEST_NICE = 19
+_RECEIVING_NICE, _LOWEST_NICE = 10, 19
 _WORKER, _PATIENCE_S = "adaptation", 1.0
 
 
@@ -61,6 +63,8 @@ class FineTuningNode(Node):
         package = load_object_package(self._needed("object", "folder of an object package"))
         store = VersionStore(self._needed("versions", "folder for the adapted weights"), package)
         self._package, self._device = package, self._checked_device()
+        if self.get_parameter("nice").value:
+            _receive_less_urgently()
         self._reference = make_reference(self, self.get_parameter("reference").value)
         self._own = SelfReference() if self._reference is None else None
         config = read_config(self, "adaptation", AdaptationConfig)
@@ -273,13 +277,18 @@ def _by_stamp(put: Callable[[int, Any], None]) -> Callable[[Any], None]:
     return lambda message: put(conversions.nanoseconds(message.header.stamp), message)
 
 
+def _receive_less_urgently() -> None:
+    """Let the estimator's threads go first; but the services are to answer on a busy machine, too."""
+    with contextlib.suppress(OSError):  # forbidden, or not Linux
+        for thread in Path("/proc/self/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), _RECEIVING_NICE)
+
+
 def _work_only_when_idle() -> None:
     """Give the calling thread, and those that it starts, the lowest priority; what is not allowed is left out."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         os.nice(_LOWEST_NICE)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (OSError, AttributeError):  # forbidden, or not Linux
-        return
 
 
 def main(args: list[str] | None = None) -> None:
