@@ -145,8 +145,8 @@ def write_report(
     write_bop_results(out / bop_name(source, package), done.results)
     write_html(
         out / "report.html",
-        f"{package.name} in {source.path.name}",
-        f"{source.kind} {source.path}, {len(done.records)} pictures, object {package.name} "
+        f"{package.name} in {source.path}",
+        f"{source.kind}, {len(done.records)} pictures, object {package.name} "
         f"({1000 * package.diameter:.1f} mm)",
         headline(summary),
         summary,
