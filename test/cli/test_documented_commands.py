@@ -1,0 +1,66 @@
+"""Every command line and every import in the README and the documentation is one that exists."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pnp_ros.cli.main import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Page and text of each code block of a language."""
+    found = []
+    for page in PAGES:
+        for text in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            found.append((page.name, text))
+    return found
+
+
+def command_lines() -> list[tuple[str, str]]:
+    lines = []
+    for page, text in blocks("sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            if line.startswith("pnp-ros "):
+                plain = re.sub(r"\[[^]]*\]", "", line)  # what may be left out
+                lines.append((page, " ".join(shlex.split(plain, comments=True)[1:])))
+    return sorted(set(lines))
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_a_documented_command_is_understood(page: str, line: str) -> None:
+    command, *words = line.split()
+    assert command in COMMANDS
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(f"pnp_ros.cli.{command.replace('-', '_')}").add_arguments(parser)
+    parser.parse_args(words)
+
+
+def test_the_pages_show_commands() -> None:
+    shown = {line.split()[0] for _, line in command_lines()}
+    assert shown >= {"train", "run", "evaluate", "replay", "bag", "view", "calibrate", "reconstruct"}
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_documented_python_imports_what_exists(page: str, text: str) -> None:
+    compile(text, page, "exec")
+    for line in text.splitlines():
+        if match := re.fullmatch(r"from (pnp_ros[\w.]*) import ([\w, ]+)", line.partition("  #")[0].strip()):
+            module = importlib.import_module(match[1])
+            for name in match[2].split(","):
+                assert hasattr(module, name.strip()), line
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            if not target.endswith("solvers.png"):  # a plot that `make bench-solvers` draws
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
