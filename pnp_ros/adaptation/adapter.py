@@ -26,7 +26,7 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
 
 logger = logging.getLogger(__name__)
-_SHARES = (1.0, 0.6, 0.35)  # of the way from the active weights to the shadow's, tried in this order
+_SHARES = (1.0, 0.7, 0.4)  # of the way from the active weights to the shadow's, tried in this order
 _WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
@@ -212,7 +212,8 @@ class Adapter:
 
     def _restart(self) -> None:
         assert self._learner is not None
-        self._learner.start(*load_networks(self._active_package()), rate=_RATE_AFTER_FAILURE**self._restarts)
+        rate = _RATE_AFTER_FAILURE**self._restarts
+        self._learner.start(*load_networks(self._active_package()), self._buffer.learnt, rate)
         self._tries, self._steps_to_check = 0, self._config.check_steps
 
     def _active_package(self) -> ObjectPackage:
@@ -226,7 +227,7 @@ class Adapter:
         examiner, own = self._examined()
         models = load_models(active_package, self._device)
         if self._active_anchors is None:
-            self._active_anchors = examiner.on_anchors(models)
+            self._active_anchors = examiner.on_anchors(models) if self.status().active_version else own
         active = examiner.measure(models, self._buffer.held_back, self._active_anchors)
         before = CovarianceCalibration(models.network.config.covariance_scale, models.network.config.covariance_growth)
         for share in _SHARES:

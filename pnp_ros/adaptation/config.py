@@ -17,8 +17,8 @@ class AdaptationConfig:
     Args:
         objective: loss beside presence and detection: ``bpnp`` (BPnP's reprojection loss and the correspondence term),
             ``correspondence`` (that term alone), ``epropnp`` (the KL loss and the correspondence term).
-        learning_rate: of AdamW.
-        batch: crops per step; half of them are renders, so that nothing learnt before is forgotten.
+        learning_rate: of AdamW, at most; it falls to zero before each check.
+        batch: crops per step; two thirds of them are renders, so that nothing learnt before is forgotten.
         capacity: most pictures that are kept to learn from.
         held_back: most pictures that are kept to check new weights with; they are never learnt from.
         min_pictures: pictures to learn from before the first step.
@@ -42,15 +42,15 @@ class AdaptationConfig:
     """
 
     objective: Objective = "bpnp"
-    learning_rate: float = 2e-4
+    learning_rate: float = 6e-4
     batch: int = 32
     capacity: int = 192
     held_back: int = 64
     min_pictures: int = 40
     min_held_back: int = 12
-    check_steps: int = 80
+    check_steps: int = 100
     max_tries: int = 4
-    anchors: int = 300
+    anchors: int = 150
     anchor_margin: float = 0.01
     min_gain: float = 0.03
     max_nees: float = 12.0

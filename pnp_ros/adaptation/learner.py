@@ -1,8 +1,9 @@
-"""The shadow network and its steps: half real crops, half renders, so that what was learnt before is not forgotten."""
+"""The shadow network and its steps: real crops to learn from, and renders on which it must answer as before."""
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,23 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.distillation import detector_distillation, keypoint_distillation
 from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example
 from pnp_ros.adaptation.objective import EProPnPLoss, pose_term, real_crops
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.detection.detector import Detector
+from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.models import load_networks
 from pnp_ros.rendering.camera_effects import apply_camera_effects
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
 from pnp_ros.rendering.training_samples import TrainingSampler
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 
 _POOL, _FIRST_RENDERS, _RENDERS_PER_STEP = 256, 96, 1
+_REAL = 3  # one crop in so many is real, the others are renders
+_KEPT_WEIGHT = 5.0  # of the answers to renders; less forgets, more learns slowly
 _DETECTOR_EVERY = 3  # steps; the detector learns faster
-_DETECTOR_SHARE = 2  # pictures of the detector's batch: a half of the crops'
+_DETECTED = 0.97  # share of the pictures from which on the detector is left as it is
 _BESIDE = 8  # one in so many real crops shows the place beside the object
 _AVERAGE = 0.97  # decay of the averaged weights, which are what is checked and used
 _MAX_GRADIENT_NORM = 2.0
-_WARM_UP = 20  # steps
+_WARM_UP = 8  # steps
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,15 @@ def randomisation(package: ObjectPackage) -> RandomisationConfig:
     return with_views(ranges, package.views)
 
 
+def _part(raw: RawPrediction, first: int, last: int) -> RawPrediction:
+    return RawPrediction(raw.heat[first:last], raw.log_factor[first:last], raw.presence[first:last])
+
+
 class Learner:
     """Trains copies of the networks; for one thread, since it renders.
 
-    Batch normalisation keeps its statistics: a robot's pictures are too alike to give new ones.
+    The teacher on renders is the package's own networks, whatever was learnt since: small losses cannot add up. Batch
+    normalisation keeps its statistics: a robot's pictures are too alike to give new ones.
 
     Args:
         package: of the object.
@@ -67,13 +79,26 @@ class Learner:
             package.mesh, package.keypoints, package.symmetry, randomisation(package), config.seed, device
         )
         self._sampler.refresh(_FIRST_RENDERS)
+        self._known = [
+            network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+            for network in load_networks(package)
+        ]
         self._generator = torch.Generator(device).manual_seed(config.seed)
         self._rng = np.random.default_rng(config.seed)
         self._epropnp = EProPnPLoss(config.seed).train()
         self.steps = 0
 
-    def start(self, keypoint_network: KeypointNetwork, detector: DetectorNetwork, rate: float = 1.0) -> None:
-        """Begin from these weights; ``rate`` is a factor on the learning rate."""
+    def start(
+        self, keypoint_network: KeypointNetwork, detector: DetectorNetwork, examples: list[Example], rate: float = 1.0
+    ) -> None:
+        """Begin from these weights.
+
+        Args:
+            keypoint_network: of the object.
+            detector: of the object; it is left as it is where it finds the object in nearly all examples.
+            examples: to learn from.
+            rate: factor on the learning rate.
+        """
         self._keypoints, self._detector = (
             copy.deepcopy(network).to(self._device, memory_format=torch.channels_last).eval().requires_grad_(True)  # type: ignore[call-overload]
             for network in (keypoint_network, detector)
@@ -85,7 +110,20 @@ class Learner:
             torch.optim.AdamW(network.parameters(), lr=self._rate, weight_decay=1e-4)
             for network in (self._keypoints, self._detector)
         ]
+        self._detector_learns = self._detected(examples) < _DETECTED
         self.steps = 0
+
+    def _detected(self, examples: list[Example]) -> float:
+        """Share of the examples whose object the detector finds first."""
+        detector, found = Detector(self._detector, self._device), 0
+        for example in examples:
+            best = detector.detect(example.frame, 1)
+            if best and best[0].score >= EstimatorConfig.detector_threshold:
+                x, y, width, height = best[0].box
+                left, top, box_width, box_height = example.box.tolist()
+                inside_x = left <= x + width / 2 <= left + box_width
+                found += inside_x and top <= y + height / 2 <= top + box_height
+        return found / max(len(examples), 1)
 
     def step(self, examples: list[Example]) -> StepLosses:
         """One step of the keypoint network, now and then one of the detector as well.
@@ -96,7 +134,7 @@ class Learner:
         self._sampler.refresh(_RENDERS_PER_STEP)
         pose, correspondence = self._keypoint_loss(examples)
         self._descend(0, pose + correspondence)
-        if self.steps % _DETECTOR_EVERY == 0:
+        if self._detector_learns and self.steps % _DETECTOR_EVERY == 0:
             self._descend(1, self._detector_loss(examples))
         self.steps += 1
         return StepLosses(float(pose.detach()), float(correspondence.detach()))
@@ -117,21 +155,24 @@ class Learner:
 
     def _keypoint_loss(self, examples: list[Example]) -> tuple[Tensor, Tensor]:
         network = self._keypoints.config
-        count = self._config.batch // 2
+        count = max(1, self._config.batch // _REAL)
         chosen = self._draw(examples, count)
         real = real_crops(
             chosen, self._object_points, network.crop_size, network.crop_margin, WINDOW_MARGIN, self._generator
         )
         renders = self._sampler.crops(self._config.batch - count)
         beside = self._beside(examples, max(1, count // _BESIDE))
-        images = torch.cat([real.images, renders.images, beside])
-        keypoints = torch.cat([real.keypoints, renders.keypoints, real.keypoints[: len(beside)]])
-        present = torch.cat([renders.present.new_ones(count), renders.present, renders.present.new_zeros(len(beside))])
+        images = torch.cat([real.images, beside, renders.images]).contiguous(memory_format=torch.channels_last)
+        keypoints = torch.cat([real.keypoints, real.keypoints[: len(beside)]])
+        present = torch.arange(len(keypoints), device=self._device) < count
         with torch.autocast(self._device.type, torch.bfloat16):
-            raw = self._keypoints(images.contiguous(memory_format=torch.channels_last))
-        correspondence, _ = keypoint_loss(raw, keypoints, present)
-        of_real = RawPrediction(raw.heat[:count], raw.log_factor[:count], raw.presence[:count])
-        return pose_term(self._config.objective, self._epropnp, of_real, real), correspondence
+            raw = self._keypoints(images)
+            with torch.no_grad():
+                known = self._known[0](images[len(keypoints) :])
+        correspondence, _ = keypoint_loss(_part(raw, 0, len(keypoints)), keypoints, present)
+        kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
+        pose = pose_term(self._config.objective, self._epropnp, _part(raw, 0, count), real)
+        return pose, correspondence + _KEPT_WEIGHT * kept
 
     def _beside(self, examples: list[Example], count: int) -> Tensor:
         """(B, 3, S, S) crops of real pictures without the object; B is 0 where there are none."""
@@ -142,17 +183,27 @@ class Learner:
         return torch.from_numpy(np.stack(found)).to(self._device).permute(0, 3, 1, 2).float() / 255.0
 
     def _detector_loss(self, examples: list[Example]) -> Tensor:
-        count = max(2, self._config.batch // (2 * _DETECTOR_SHARE))
+        count = max(1, self._config.batch // 4)
         chosen = self._draw(examples, count)
         frames = torch.from_numpy(np.stack([example.frame for example in chosen])).to(self._device)
         frames = apply_camera_effects(frames.permute(0, 3, 1, 2).float() / 255.0, self._generator, 0.3)
-        renders = self._sampler.frames(count)
-        boxes = torch.cat([torch.stack([example.box for example in chosen]).to(self._device), renders.boxes])
-        boxes[count:, :2] += 0.5  # from pixel coordinates to the distance from the picture's outer edge
-        present = torch.cat([renders.present.new_ones(count), renders.present])
+        images = torch.cat([frames, self._sampler.frames(count).images]).contiguous(memory_format=torch.channels_last)
+        boxes = torch.stack([example.box for example in chosen]).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16):
-            found = self._detector(torch.cat([frames, renders.images]).contiguous(memory_format=torch.channels_last))
-        return detector_loss(found, boxes, present)[0]
+            found = self._detector(images)
+            with torch.no_grad():
+                known = self._known[1](images[count:])
+        real, renders = (
+            DetectorPrediction(*(getattr(found, name)[part] for name in ("heat", "offset", "log_size")))
+            for part in (slice(count), slice(count, None))
+        )
+        present = torch.ones(count, dtype=torch.bool, device=self._device)
+        return detector_loss(real, boxes, present)[0] + _KEPT_WEIGHT * detector_distillation(renders, known)
+
+    def _schedule(self) -> float:
+        """Factor on the learning rate: warm at first, and down to zero before each check."""
+        progress = self.steps % self._config.check_steps / self._config.check_steps
+        return min(1.0, (self.steps + 1) / _WARM_UP) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def _draw(self, examples: list[Example], count: int) -> list[Example]:
         return [examples[i] for i in self._rng.choice(len(examples), count, replace=count > len(examples))]
@@ -161,7 +212,7 @@ class Learner:
         optimizer = self._optimizers[index]
         network = (self._keypoints, self._detector)[index]
         for group in optimizer.param_groups:
-            group["lr"] = self._rate * min(1.0, (self.steps + 1) / _WARM_UP)
+            group["lr"] = self._rate * self._schedule()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT_NORM)

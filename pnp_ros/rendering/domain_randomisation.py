@@ -99,7 +99,7 @@ _VIEW_SETTINGS = ("lowest_elevation", "largest_roll", "shortest_focal", "longest
 
 
 def view_settings(config: RandomisationConfig) -> dict[str, float]:
-    """The views of a training run as plain values for ``object.yaml``: degrees, and multiples of the picture's width."""
+    """The views of a run as plain values for ``object.yaml``: degrees, and multiples of the picture's width."""
     values = (math.degrees(config.elevation[0]), math.degrees(config.roll[1]), *config.focal_range)
     return {name: round(float(value), 4) for name, value in zip(_VIEW_SETTINGS, values)}
 

@@ -1,5 +1,6 @@
 """Steps bring the losses down, touch only the copies, and give the same weights again."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -14,18 +15,19 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_networks
 
-CONFIG = AdaptationConfig(batch=8, learning_rate=3e-4)
+CONFIG = AdaptationConfig(batch=18, learning_rate=6e-4, check_steps=24)
 
 
 @pytest.fixture(scope="module")
 def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
     intake = Intake(demo, CONFIG, own=False)
-    return [intake.examine(observe(index)) for index in range(8)]
+    found = [intake.examine(observe(index)) for index in range(8)]
+    return [dataclasses.replace(example, window=(0.3 * example.window).astype(np.uint8)) for example in found]  # dusk
 
 
 def learnt(package: ObjectPackage, examples: list[Example], steps: int) -> tuple[Learner, list[float]]:
     learner = Learner(package, CONFIG, torch.device("cpu"))
-    learner.start(*load_networks(package))
+    learner.start(*load_networks(package), examples)
     losses = [learner.step(examples) for _ in range(steps)]
     return learner, [loss.reprojection + loss.correspondence for loss in losses]
 
@@ -37,12 +39,13 @@ def error(network: KeypointNetwork, demo: ObjectPackage, examples: list[Example]
     return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).median())
 
 
-def test_keypoints_get_better_and_a_part_of_the_way_a_part_better(demo: ObjectPackage, examples: list[Example]) -> None:
+def test_keypoints_get_better(demo: ObjectPackage, examples: list[Example]) -> None:
     learner, losses = learnt(demo, examples, 24)
     assert all(np.isfinite(losses))
     before = error(load_networks(demo)[0].eval(), demo, examples)
     half, after = (error(learner.candidate(share)[0], demo, examples) for share in (0.5, 1.0))
-    assert after < half < before
+    assert after < 0.9 * before
+    assert half < before
     start = learner.candidate(0.0)[0].state_dict()
     assert all(torch.equal(value, start[name]) for name, value in load_networks(demo)[0].state_dict().items())
 
