@@ -1,0 +1,252 @@
+"""Fine-tuning under a domain shift: recall before and after, losses side by side, and runs that must teach nothing.
+
+Run as ``python test/benchmark/bench_adaptation.py [--seeds 0 1 2] [--objectives bpnp correspondence epropnp]
+[--minutes 5] [--skip-adversarial]``. The demo's object moves before a camera with another exposure, blur, colour cast
+and noise, whose calibration is slightly wrong, and its surface is worn; the reference is the true pose. Everything runs
+on one thread: estimator, examination, training, checks. Recall (valid pose within 10 % of the diameter) is measured on
+another path of the object, with the estimator tracking. Prints tables and writes ``out/bench/adaptation.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pnp_ros.adaptation.anchors import Anchors
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.gates import Examiner
+from pnp_ros.adaptation.offline import AdaptationResult, Budget, adapt
+from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.consistency import nees
+from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.pose_error import add
+from pnp_ros.io.resources import resource
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.models import load_models
+from pnp_ros.rendering.domain_shift import DomainShift, ShiftedScene, strong_shift
+from pnp_ros.rendering.simulation import SimulationConfig
+from pnp_ros.types import Pose
+
+OUT = Path("out/bench")
+CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
+CPU = torch.device("cpu")
+RATE = 2.0  # pictures a second that are learnt from
+TEST_RATE, TEST_PICTURES = 5.0, 300
+VISIBLE = 0.3  # share of the object that must be seen for a miss to count
+
+
+def pictures(
+    package: ObjectPackage, shift: DomainShift, seed: int, rate: float, count: int | None = None
+) -> Iterator[Frame]:
+    """Pictures of one path; ``truths`` is empty while the object is absent, and None while too little is seen."""
+    scene = ShiftedScene(package.mesh, CAMERA, shift, SimulationConfig(seed=seed))
+    for index in itertools.count() if count is None else range(count):
+        made = scene.frame(index, rate)
+        truths = () if made.pose is None else (made.pose,) if made.visible >= VISIBLE else None
+        yield Frame(index, round(1e9 * index / rate), made.rgb, CAMERA, truths=truths)
+
+
+def recall(package: ObjectPackage, shift: DomainShift, seed: int) -> dict[str, float]:
+    """What the estimator does with a package's weights on a path that was not learnt from."""
+    estimator = PoseEstimator(package)
+    points = torch.from_numpy(package.mesh.vertices[::20]).double()
+    errors, valid, values, false = [], [], [], 0
+    for frame in pictures(package, shift, seed, TEST_RATE, TEST_PICTURES):
+        found = estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
+        if frame.truths == ():
+            false += found.state == "valid"
+        elif frame.truths is not None:
+            valid.append(found.state == "valid")
+            errors.append(math.inf)
+            if found.estimate is not None:
+                pose = Pose(found.estimate.pose.rotation.double(), found.estimate.pose.translation.double())
+                errors[-1] = float(add(pose, frame.truths[0], points)) / package.diameter
+                if valid[-1]:
+                    values.append(float(nees(pose, found.estimate.covariance.double(), frame.truths[0])))
+    good = np.array(valid) & (np.array(errors) < 0.1)
+    return {
+        "recall": float(good.mean()),
+        "valid": float(np.mean(valid)),
+        "median_error": float(np.median(errors)),
+        "median_nees": float(np.median(values)) if values else math.nan,
+        "false_poses": false,
+    }
+
+
+def truth(frame: Frame) -> Pose | None:
+    """The reference: the true pose."""
+    return frame.truths[0] if frame.truths else None
+
+
+def shifted(package: ObjectPackage, seed: int, objective: str, minutes: float) -> dict[str, Any]:
+    """One adaptation."""
+    shift = strong_shift(seed)
+    without = recall(package, DomainShift(), 300 + seed)
+    before = recall(package, shift, 300 + seed)
+    with tempfile.TemporaryDirectory() as folder:
+        store = VersionStore(folder, package)
+        begin = time.process_time()
+        config = AdaptationConfig(objective=objective, seed=seed)  # type: ignore[arg-type]
+        frames = partial(pictures, package, shift, 200 + seed, RATE)
+        result = adapt(frames, package, store, config, truth, budget=Budget(minutes=minutes))
+        seconds = time.process_time() - begin
+        newest = store.newest()
+        after = recall(newest.applied_to(package) if newest else package, shift, 300 + seed)
+    lost = without["recall"] - before["recall"]
+    checks = [entry.status.gates for entry in result.history if entry.status.gates]
+    return {
+        "seed": seed,
+        "objective": objective,
+        "without_shift": without,
+        "before": before,
+        "after": after,
+        "regained": (after["recall"] - before["recall"]) / lost if lost > 0 else math.nan,
+        "minutes": minutes,
+        "cpu_seconds": seconds,
+        "steps": result.steps,
+        "pictures": result.pictures,
+        "versions": len(result.promoted),
+        "anchor_recall": [next((g.candidate for g in gates if "anchor recall" in g.name), None) for gates in checks],
+    }
+
+
+def moved(x: float, y: float, z: float) -> Callable[[Frame], Pose | None]:
+    """References that are wrong by so many metres."""
+
+    def reference(frame: Frame) -> Pose | None:
+        pose = truth(frame)
+        if pose is None:
+            return None
+        return Pose(pose.rotation, pose.translation + torch.tensor([x, y, z], dtype=torch.float64))
+
+    return reference
+
+
+def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int) -> list[dict[str, Any]]:
+    """Runs that must teach nothing: what became active, how the anchors fare, and why pictures were refused."""
+    shift = strong_shift(0)
+    stream = list(pictures(package, shift, 200, RATE, count))
+    poses = {frame.stamp_ns: truth(frame) for frame in stream}
+    shown = [pose for pose in poses.values() if pose is not None]
+
+    def of_another_time(frame: Frame) -> Pose | None:
+        return poses.get(frame.stamp_ns + 3_000_000_000)
+
+    def anything(frame: Frame) -> Pose | None:
+        return shown[frame.image_id % len(shown)]
+
+    def not_a_number(frame: Frame) -> Pose | None:
+        pose = anything(frame)
+        return None if pose is None else Pose(pose.rotation, pose.translation * math.nan)
+
+    def replaced(rgb: Callable[[int], np.ndarray]) -> list[Frame]:
+        return [Frame(f.image_id, f.stamp_ns, rgb(f.image_id), CAMERA, truths=f.truths) for f in stream]
+
+    empty = ShiftedScene(package.mesh, CAMERA, shift, SimulationConfig(seed=200))
+    absent = [empty.frame(int(RATE * (15.0 + 20.0 * (i // 4)) + i % 4), RATE).rgb for i in range(count)]
+    grey = np.full((CAMERA.height, CAMERA.width, 3), 120, np.uint8)
+    cases: list[tuple[str, list[Frame], Callable[[Frame], Pose | None], ObjectPackage]] = [
+        ("reference 5 cm to the side", stream, moved(0.05, 0.0, 0.0), package),
+        ("reference 5 cm up and to the side", stream, moved(0.03, -0.04, 0.0), package),
+        ("reference 5 cm too far", stream, moved(0.0, 0.0, 0.05), package),
+        ("reference 3 s late", stream, of_another_time, package),
+        ("pictures without the object", replaced(lambda i: absent[i]), anything, package),
+        ("constant pictures", replaced(lambda i: grey), truth, package),
+        ("one picture again and again", replaced(lambda i: stream[0].rgb), truth, package),
+        ("NaN references", stream, not_a_number, package),
+    ]
+    if other is not None:
+        cases.append((f"package of another object ({other.name})", stream, truth, other))
+    config = AdaptationConfig(min_pictures=12, min_held_back=4, check_steps=20)  # eager, so that harm could be done
+    return [adversarial_run(name, frames, reference, used, config) for name, frames, reference, used in cases]
+
+
+def adversarial_run(
+    name: str,
+    frames: list[Frame],
+    reference: Callable[[Frame], Pose | None],
+    package: ObjectPackage,
+    config: AdaptationConfig,
+) -> dict[str, Any]:
+    """One of them."""
+    examiner = Examiner(package, Anchors(package, config), CPU)
+    with tempfile.TemporaryDirectory() as folder:
+        store = VersionStore(folder, package)
+        result: AdaptationResult = adapt(lambda: iter(frames), package, store, config, reference)
+        newest = store.newest()
+        used = newest.applied_to(package) if newest else package
+        before, after = (examiner.on_anchors(load_models(each, CPU)) for each in (package, used))
+    last = result.history[-1].status if result.history else None
+    return {
+        "run": name,
+        "pictures": result.pictures,
+        "kept": last.buffered if last else 0,
+        "steps": result.steps,
+        "versions": len(result.promoted),
+        "anchor_recall_before": before.recall,
+        "anchor_recall_after": after.recall,
+        "state": last.state.name if last else "",
+        "reason": last.reason if last else "",
+        "refusals": result.refusals,
+    }
+
+
+def main() -> None:
+    """Print the tables and write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--object", type=Path, default=Path(resource("config/objects/demo")))
+    parser.add_argument("--other-object", type=Path, help="package of another object, for one of the adversarial runs")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--objectives", nargs="+", default=["bpnp", "correspondence", "epropnp"])
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--adversarial-pictures", type=int, default=120)
+    parser.add_argument("--skip-adversarial", action="store_true")
+    parser.add_argument("--out", type=Path, default=OUT / "adaptation.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    package = load_object_package(arguments.object)
+    rows: dict[str, list[dict[str, Any]]] = {"shifted": [], "adversarial": []}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.seeds:
+        print(f"{arguments.minutes:g} minutes, one thread; recall in percent of the pictures that show the object")
+        print("seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions")
+    for seed, objective in itertools.product(arguments.seeds, arguments.objectives):
+        row = shifted(package, seed, objective, arguments.minutes)
+        rows["shifted"].append(row)
+        recalls = (100.0 * row[key]["recall"] for key in ("without_shift", "before", "after"))
+        print(
+            f"{seed:4d}  {objective:15s}"
+            + "".join(f"{value:9.1f}" for value in recalls)
+            + f"{100.0 * row['regained']:9.0f}%{row['before']['median_nees']:13.1f}{row['after']['median_nees']:7.1f}"
+            + f"{row['after']['false_poses']:7d}{row['steps']:7d}{row['versions']:10d}",
+            flush=True,
+        )
+        arguments.out.write_text(json.dumps(rows, indent=1))
+    if not arguments.skip_adversarial:
+        other = load_object_package(arguments.other_object) if arguments.other_object else None
+        rows["adversarial"] = adversarial(package, other, arguments.adversarial_pictures)
+        print("\nruns that must teach nothing: pictures, kept, steps, versions; anchor recall before and after")
+        for row in rows["adversarial"]:
+            why = max(row["refusals"].items(), key=lambda item: item[1])[0] if row["refusals"] else row["reason"]
+            print(
+                f"{row['run']:38s}{row['pictures']:5d}{row['kept']:5d}{row['steps']:5d}{row['versions']:4d}"
+                f"{100.0 * row['anchor_recall_before']:8.1f}{100.0 * row['anchor_recall_after']:7.1f}  {why}"
+            )
+    arguments.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
