@@ -56,12 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(bag, image_topic=IMAGE)
     done, figures = evaluate_run(source, IMAGE, package, load_truth(TRUTH, bag))
     with open_bag(bag) as reader:
-        figures = {"pictures_published": reader.counts[TRUTH], **figures}
-    summary = write_report(out, package, source, done, {"run": figures})
+        figures["run"] = {"pictures_published": reader.counts[TRUTH], **figures["run"]}
+    summary = write_report(out, package, source, done, figures)
     write_pictures(source, done.records, package, arguments.rate, out)
     print(f"\n{table(summary)}\n")
     print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json")
-    return 0 if figures["poses_published"] else 1
+    return 0 if figures["run"]["poses_published"] else 1
 
 
 def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:

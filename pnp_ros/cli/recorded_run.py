@@ -26,8 +26,9 @@ _COUNTS = {  # in /diagnostics: here
 
 def evaluate_run(
     source: FrameSource, image: str, package: ObjectPackage, truth_of: TruthOf | None
-) -> tuple[Evaluation, dict[str, Any]]:
-    """The evaluation of the poses that lie in the pictures' own bag, and what became of the pictures.
+) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
+    """The evaluation of the poses that lie in the pictures' own bag, and what became of the pictures: as the bag shows
+    it (``run``), and as the estimator counted it (``in_diagnostics``).
 
     Args:
         source: the bag.
@@ -51,7 +52,7 @@ def evaluate_run(
     accuracy = measure(processed, package)[0]["accuracy"] if truth_of is not None else None
     if accuracy is not None:
         figures["recall_10_percent_of_processed"] = accuracy["recall_10_percent"]
-    return done, figures | {"in_diagnostics": _diagnostics(bag) if DIAGNOSTICS in counts else {}}
+    return done, {"run": figures, "in_diagnostics": _diagnostics(bag) if DIAGNOSTICS in counts else {}}
 
 
 def _diagnostics(bag: Path) -> dict[str, int]:

@@ -81,15 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
     print("evaluating the recording", flush=True)
     source = open_source(recording, image_topic=image, camera_info_topic=info)
     done, figures = evaluate_run(source, image, package, truth_of)
-    figures = {"pictures_played": played, **figures, "pictures_unaccounted_for": _unaccounted(played, figures)}
-    summary = write_report(out, package, source, done, {"run": figures})
+    unaccounted = _unaccounted(played, figures["run"]["pictures_processed"], figures["in_diagnostics"])
+    figures["run"] = {"pictures_played": played, **figures["run"], "pictures_unaccounted_for": unaccounted}
+    summary = write_report(out, package, source, done, figures)
     print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
     print(f"{out}: bag/, report.html, report.json")
-    return 0 if figures["pictures_unaccounted_for"] == 0 else 1
+    return 1 if unaccounted else 0
 
 
-def _unaccounted(played: int, figures: dict[str, Any]) -> int:
+def _unaccounted(played: int, processed: int, told: dict[str, Any]) -> int:
     """Pictures that were played and neither processed nor counted as dropped, unpaired, failed or lost."""
-    told = figures["in_diagnostics"]
     names = ("dropped_for_newer_ones", "without_camera_info", "reported_lost_on_the_way", "errors")
-    return played - figures["pictures_processed"] - sum(told.get(name, 0) for name in names)
+    return played - processed - sum(told.get(name, 0) for name in names)

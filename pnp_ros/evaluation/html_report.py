@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ caption { font-weight: 600; text-align: left; padding-bottom: .2rem } tr { borde
 td, th { padding: .15rem 0 .15rem .9rem; text-align: right; font-variant-numeric: tabular-nums }
 td:first-child { text-align: left; padding-left: 0 } th { font-weight: normal; color: #5b6573 }
 """
+_METRICS = {"adds": "ADD-S"}
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,29 @@ def _card(card: Card) -> str:
 def _group(name: str, figures: Mapping[str, Any]) -> str:
     """A table: single figures first, then those that have several values, under the names of these."""
     rows, header = [], ()
+    columns = max([len(value) for value in figures.values() if isinstance(value, Mapping)], default=1)
     for key, value in sorted(figures.items(), key=lambda item: isinstance(item[1], Mapping)):
-        cells = tuple(map(figure_text, value.values())) if isinstance(value, Mapping) else ("", figure_text(value))
-        if isinstance(value, Mapping) and tuple(value) != header:
-            header = tuple(value)
-            rows.append(_cells("th", ("", *header)))
-        rows.append(_cells("td", (_words(key), *cells)))
-    return f"<table><caption>{html.escape(_words(name).capitalize())}</caption>{''.join(rows)}</table>"
+        if isinstance(value, Mapping):
+            if tuple(value) != header:
+                header = tuple(value)
+                rows.append(_row("th", "", header, columns))
+            rows.append(_row("td", _words(key), tuple(map(figure_text, value.values())), columns))
+        else:
+            rows.append(_row("td", _words(key), (figure_text(value),), columns))
+    title = _words(name)
+    return f"<table><caption>{html.escape(title[:1].upper() + title[1:])}</caption>{''.join(rows)}</table>"
 
 
-def _cells(kind: str, texts: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{kind}>{html.escape(text)}</{kind}>' for text in texts)}</tr>"
+def _row(kind: str, name: str, values: tuple[str, ...], columns: int) -> str:
+    """A row; its first value stretches over the columns that it has no values for."""
+    span = f' colspan="{columns - len(values) + 1}"' if len(values) < columns else ""
+    cells = [f"<{kind}{span if i == 0 else ''}>{html.escape(value)}</{kind}>" for i, value in enumerate(values)]
+    return f"<tr><{kind}>{html.escape(name)}</{kind}>{''.join(cells)}</tr>"
 
 
 def _words(name: str) -> str:
-    return name.replace("_percent", " %").replace("_", " ")
+    words = name.replace("_percent", " %").replace("_", " ")
+    return re.sub(r"\b(add-s|adds|add|mssd|mspd|anees|nees|auc)\b", lambda m: _METRICS.get(m[0], m[0].upper()), words)
 
 
 def _data_url(rgb: NDArray[np.uint8]) -> str:

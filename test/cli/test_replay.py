@@ -27,7 +27,7 @@ def test_every_picture_is_accounted_for(
     words = ["replay", str(recorded_run.path), "--object", str(package.root), "--out", str(tmp_path), "--truth", "tf"]
     assert main([*words, *(["--keep-all"] if keep_all else [])]) == 0
     content = json.loads((tmp_path / "report.json").read_text())
-    run, told = content["run"], content["run"]["in_diagnostics"]
+    run, told = content["run"], content["in_diagnostics"]
     assert run["pictures_played"] == run["pictures_recorded"] == FRAMES
     assert run["pictures_processed"] + told["dropped_for_newer_ones"] == FRAMES
     assert run["pictures_unaccounted_for"] == 0
@@ -51,7 +51,7 @@ def test_of_a_run_without_a_pose_every_picture_is_dropped(
             writer.write_serialized(topic, kind, cdr, stamp_ns)
     done, figures = evaluate_run(open_source(tmp_path / "bag"), "/camera/image_raw", package, None)
     assert [record.state for record in done.records] == ["dropped"] * FRAMES
-    assert figures["pictures_processed"] == figures["poses_published"] == 0
+    assert figures["run"]["pictures_processed"] == figures["run"]["poses_published"] == 0
     assert figures["in_diagnostics"] == {}
 
 
