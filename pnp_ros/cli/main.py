@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "estimate poses in a video, a folder of pictures or a picture",
     "evaluate": "measure accuracy and consistency on a bag, a BOP scene, a video or pictures",
     "replay": "play a bag through the nodes: what became of each picture, and how old the poses were",
+    "adapt": "adapt an object's networks to recorded pictures of the robot's own camera",
     "bag": "record, play, inspect, convert bags",
     "view": "look at a bag's pictures, poses and covariances in rerun",
     "calibrate": "calibrate a camera from pictures of a chessboard",

@@ -1,0 +1,230 @@
+"""``pnp-ros adapt BAG|SCENE|VIDEO|FOLDER --object objects/NAME --reference tf:FRAME|/topic|FILE|board:FILE|self``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from tqdm import tqdm
+
+from pnp_ros.adaptation.board import BoardReference, read_board
+from pnp_ros.adaptation.config import AdaptationConfig, Objective
+from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, Reference, TimeBlocks, adapt
+from pnp_ros.adaptation.status import Gate
+from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.cli.evaluate import write_report
+from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_picture
+from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
+from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
+from pnp_ros.evaluation.report import figure_text
+from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.types import Pose
+
+_SELF, _BOARD, _TOPIC = "self", "board:", "topic:"
+_REASONS_SHOWN = 5
+_FIGURES = (  # of a report's summary: what it is called, and where it stands
+    ("recall at 10 % of the diameter", ("accuracy", "recall_10_percent")),
+    ("recall, 5 cm and 5 deg", ("accuracy", "recall_5cm_5deg")),
+    ("median rotation error, deg", ("accuracy", "rotation_deg", "median")),
+    ("median translation error, mm", ("accuracy", "translation_mm", "median")),
+    ("90 % of the errors below, % of the diameter", ("accuracy", "add_percent", "p90")),
+    ("mean NEES (6 is ideal)", ("consistency", "mean_nees")),
+    ("valid poses off by more than 10 %", ("false_poses", "valid_beyond_10_percent")),
+    ("valid poses without the object", ("false_poses", "valid_while_not_visible")),
+    ("correlation with the re-rendered object, median", ("overlap", "median")),
+    ("all pictures that correlate above 0.6", ("overlap", "share_of_all_frames")),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    config = AdaptationConfig()
+    parser.add_argument("input", type=Path, help="bag, BOP scene folder, video, or folder of pictures")
+    parser.add_argument("--object", type=Path, required=True, help="object package")
+    parser.add_argument(
+        "--reference",
+        help="true poses: tf:FRAME, /topic, a file of poses, board:FILE (YAML of an ArUco or ChArUco board), or self: "
+        "the estimator's own poses where they are confirmed (a BOP scene has its own)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/adapt"), help="default %(default)s")
+    parser.add_argument("--versions", type=Path, help="folder of the adapted weights (default: versions in --out)")
+    parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
+    parser.add_argument("--image-topic", help="of a bag with several image topics")
+    parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects")
+    parser.add_argument("--steps", type=int, help="of the optimiser, at most")
+    parser.add_argument("--minutes", type=float, help="by the clock, at most; not reproducible")
+    parser.add_argument("--epochs", type=int, help="times through the pictures (default: 1, or until the limits)")
+    parser.add_argument("--steps-per-picture", type=int, default=1, help="default %(default)s")
+    parser.add_argument("--blocks", type=int, default=9, help="of time; every third is held out (default %(default)s)")
+    parser.add_argument("--objective", choices=get_args(Objective), default=config.objective, help="(%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=config.learning_rate, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=config.seed)
+    parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, adapt, measure again, say what came of it.
+
+    Raises:
+        ValueError: if an argument is wrong, or the source or the reference cannot be read.
+    """
+    config = AdaptationConfig(objective=arguments.objective, learning_rate=arguments.learning_rate, seed=arguments.seed)
+    budget = Budget(arguments.steps, arguments.minutes, arguments.epochs)
+    package = load_object_package(arguments.object)
+    source = open_source(
+        arguments.input,
+        camera=arguments.camera,
+        image_topic=arguments.image_topic,
+        camera_info_topic=arguments.camera_info_topic,
+        object_id=arguments.object_id,
+    )
+    reference, truth_of = _reference(arguments.reference, source)
+    blocks = TimeBlocks.of((frame.stamp_ns for frame in tqdm(source.frames(), "reading")), arguments.blocks)
+    learnt = partial(_frames, source, lambda frame: not blocks.is_held_out(frame.stamp_ns))
+    held_out = FrameSource(source.path, source.kind, partial(_frames, source, lambda f: blocks.is_held_out(f.stamp_ns)))
+    store = VersionStore(arguments.versions or arguments.out / "versions", package)
+    measured = partial(_measured, package, store, held_out, truth_of, reference == _SELF, arguments.device)
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    before = measured(arguments.out / "before")
+    with (arguments.out / HISTORY_NAME).open("w") as file:
+        result = adapt(
+            lambda: tqdm(learnt(), "adapting", unit=" pictures"),
+            package,
+            store,
+            config,
+            reference,
+            budget=budget,
+            steps_per_picture=arguments.steps_per_picture,
+            device=arguments.device,
+            on_progress=lambda progress: _note(file, progress),
+        )
+    history = load_history(arguments.out)
+    write_adaptation_picture(arguments.out / "adaptation.png", history)
+    after = measured(arguments.out / "after", adaptation_plots(history))
+    print(_table(before, after))
+    print(_outcome(result, store, arguments))
+    return 0
+
+
+def _frames(source: FrameSource, chosen: Callable[[Frame], bool]) -> Iterator[Frame]:
+    return (frame for frame in source.frames() if chosen(frame))
+
+
+def _note(file: Any, progress: Progress) -> None:
+    file.write(json.dumps(progress.to_plain(), allow_nan=False) + "\n")
+    file.flush()
+
+
+def _reference(text: str | None, source: FrameSource) -> tuple[Reference, TruthOf | None]:
+    """What to learn from, and what to measure with: None leaves it to the frames, or there is nothing."""
+    bag = source.path if source.kind == "bag" else None
+    if text is None:
+        if source.kind != "bop":
+            raise ValueError("expected --reference: tf:FRAME, /topic, a file, board:FILE or self")
+        return (lambda frame: frame.truths[0] if frame.truths else None), None
+    if text == _SELF:
+        return "self", None
+    if text.startswith(_BOARD):
+        board = BoardReference(read_board(text.removeprefix(_BOARD)))
+
+        def pose_of(frame: Frame) -> Pose | None:
+            return board.pose(frame.rgb, frame.camera)
+
+        return pose_of, lambda frame: _seen(pose_of(frame))
+    try:
+        truth_of = load_truth(text.removeprefix(_TOPIC), bag)
+    except ValueError as error:
+        raise ValueError(str(error).replace("--truth", "--reference")) from error
+    return (lambda frame: truth_of(frame).pose), truth_of
+
+
+def _seen(pose: Pose | None) -> Truth:
+    """A board that is not found says nothing of the object."""
+    return Truth() if pose is None else Truth(pose, True)
+
+
+def _measured(
+    package: ObjectPackage,
+    store: VersionStore,
+    held_out: FrameSource,
+    truth_of: TruthOf | None,
+    overlap: bool,
+    device: str,
+    out: Path,
+    more_plots: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """Report of the held-out pictures with the newest good weights."""
+    newest = store.newest()
+    adapted = newest.applied_to(package) if newest else package
+    pose_of = running(PoseEstimator(adapted, EstimatorConfig(track=held_out.kind != "bop"), device))
+    meter = OverlapMeter(package) if overlap else None
+    done = evaluate(tqdm(held_out.frames(), out.name, unit=" pictures"), package, pose_of, truth_of, meter)
+    return write_report(out, package, held_out, done, more_plots=more_plots)
+
+
+def _table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The figures that tell, side by side."""
+    rows: list[tuple[str, ...]] = [("on the pictures that were held out", "before", "after")]
+    counts = (f"{r['frames']['valid']} of {r['frames']['total']}" for r in (before, after))
+    rows.append(("pictures with a valid pose", *counts))
+    for name, path in _FIGURES:
+        values = [_figure(summary, path) for summary in (before, after)]
+        if values != [None, None]:
+            rows.append((name, *map(figure_text, values)))
+    return _aligned(rows)
+
+
+def _figure(summary: Mapping[str, Any], path: Sequence[str]) -> Any:
+    value: Any = summary
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _outcome(result: AdaptationResult, store: VersionStore, arguments: argparse.Namespace) -> str:
+    """What was done, why, and how to use it."""
+    lines = [f"\n{result.pictures} pictures shown, {result.steps} steps, {len(result.promoted)} versions promoted"]
+    refused = sorted(result.refusals.items(), key=lambda item: -item[1])
+    lines += [f"  refused {count} times: {reason}" for reason, count in refused[:_REASONS_SHOWN]]
+    checks = [entry.status for entry in result.history if entry.status.gates]
+    accepted = [status for status in checks if all(gate.passed for gate in status.gates)]
+    if checks:
+        shown = (accepted or checks)[-1]
+        lines += ["", _gates(shown.gates)]
+    elif result.history:
+        lines.append(f"no check was made: {result.history[-1].status.reason}")
+    lines.append("")
+    newest = store.newest()
+    if newest is None:
+        lines.append("nothing was promoted: the object package's own weights stay in use")
+    else:
+        lines += [
+            f"version {newest.number}: {newest.path}",
+            f"use it: pnp-ros run ... --object {arguments.object} --versions {store.folder}",
+            f"        pose_estimator_node with the parameter versions:={store.folder.resolve()}",
+        ]
+    lines.append(f"{arguments.out}: {HISTORY_NAME}, adaptation.png, before/report.html, after/report.html")
+    return "\n".join(lines)
+
+
+def _gates(gates: Sequence[Gate]) -> str:
+    rows: list[tuple[str, ...]] = [("gate", "in use", "candidate", "bound", "")]
+    for gate in gates:
+        values = (figure_text(round(value, 2)) for value in (gate.active, gate.candidate, gate.bound))
+        rows.append((gate.name, *values, "passed" if gate.passed else "failed"))
+    return _aligned(rows)
