@@ -68,6 +68,7 @@ class Problem:
     count: int
     centroid: wp.vec3
     used: float  # points with weight
+    different: int  # of these, up to four; only for consensus
     variance: float  # of an image point, px^2
     resolution: float  # rounding of a whitened residual
     finite: bool

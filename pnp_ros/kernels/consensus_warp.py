@@ -226,6 +226,29 @@ def cost_of(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: i
 
 
 @wp.func
+def count_different(packed: wp.array3d(dtype=float), problem: Problem, group: Any, width: int):
+    """How many different points with weight there are, up to four: three have up to four poses."""
+    waited = add_up(group, 1.0)  # for all threads, which have moved their points to the centroid
+    first, second, third = wp.vec3(0.0), wp.vec3(0.0), wp.vec3(0.0)
+    count, i = int(0), int(0)
+    while i < problem.points and count < 4 and waited > 0.0:
+        k, slot = problem.first + i // width, i % width
+        if packed[k, USED, slot] > 0.0:
+            x = wp.vec3(packed[k, 2, slot], packed[k, 3, slot], packed[k, 4, slot])
+            seen = (count > 0 and x == first) or (count > 1 and x == second) or (count > 2 and x == third)
+            if not seen:
+                if count == 0:
+                    first = x
+                elif count == 1:
+                    second = x
+                else:
+                    third = x
+                count += 1
+        i += 1
+    return count
+
+
+@wp.func
 def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: wp.uint32):
     """Three different points with weight (-1 where there are not), and the state of the random numbers."""
     sample = wp.vec3i(-1, -1, -1)
@@ -276,7 +299,7 @@ def consensus(
     needed = int(add_up(group, float(settings.samples)) / float(group.lanes))
     if kind != GEMAN_MCCLURE:
         needed = wp.min(needed, TRUSTING_SAMPLES)
-    if problem.used < 4.0:
+    if problem.different < 4:
         needed = 0
     state = wp.rand_init(1 + group.lane, problem.points)
     drawn = int(0)

@@ -17,7 +17,7 @@ import warp as wp
 from pnp_ros.kernels import lm_problem
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.chunks_warp import EPS, USED, Buffers, Problem, Settings, pack, residuals, start_pose, survey, turn
-from pnp_ros.kernels.consensus_warp import consensus, is_chance
+from pnp_ros.kernels.consensus_warp import consensus, count_different, is_chance
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
     COST,
@@ -236,7 +236,7 @@ def write_pose(
         radius2 = settings.scale * settings.scale * problem.variance
         if settings.samples > 0 and is_chance(inliers, problem.used, radius2, settings.pixels):
             determined = False
-    if settings.samples > 0 and problem.used < 4.0:  # three points have up to four poses
+    if settings.samples > 0 and problem.different < 4:
         determined = False
     if not determined:
         status = DEGENERATE
@@ -303,6 +303,8 @@ def build(width: int, lanes: int) -> wp.Kernel:
         group.lanes = lanes
         pack(packed, data, group, index, width)
         problem = survey(chunks, data, settings, group, index, width)
+        if settings.samples > 0:
+            problem.different = count_different(packed, problem, group, width)
         pose, converged, sums = solve(
             chunks, packed, problem, settings, data, group, width, index, sums_type(0.0), rows_type(0.0)
         )

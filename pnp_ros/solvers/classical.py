@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 # (object points (N, 3), points on the plane z = 1 (N, 2), inlier threshold there) -> rotation and translation
 Method = Callable[[Array, Array, float], "tuple[Array, Array] | None"]
 
-MIN_POINTS = {"sqpnp": 3, "epnp": 4, "iterative": 6, "ransac": 4, "magsac": 4, "poselib": 4}
+MIN_POINTS = {"sqpnp": 4, "epnp": 4, "iterative": 6, "ransac": 4, "magsac": 4, "poselib": 4}
 INLIER_SIGMAS = 3.0
 
 

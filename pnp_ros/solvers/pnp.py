@@ -8,10 +8,12 @@ from typing import Any, Literal
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
 from pnp_ros.solvers import classical, levenberg_marquardt
 from pnp_ros.solvers.robust_loss import Gaussian, GemanMcClure, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
+ON_A_LINE = 1e-5  # how thick a line is, for its length
 MIN_ROBUST_POINTS = 8  # below, outliers cannot be told from inliers and the default loss is Gaussian
 
 Differentiate = Literal["none", "implicit"]
@@ -58,6 +60,7 @@ def solve_pnp(
         from pnp_ros.solvers import pnp_net
 
         estimate = pnp_net.solve(correspondences, camera, loss, **options)
+        estimate = _degenerate_unless(_determined(correspondences), estimate)
     else:
         pose, found = _initial_pose("solver", solver, correspondences, camera)
         estimate = levenberg_marquardt.evaluate(correspondences, camera, pose, loss)
@@ -88,11 +91,33 @@ def _solve_lm(
 def _initial_pose(field: str, name: str, correspondences: Correspondences, camera: Camera) -> tuple[Pose, torch.Tensor]:
     if name not in classical.METHODS:
         raise ValueError(f"{field}: expected one of {', '.join(classical.METHODS)} or a Pose, got {name!r}")
-    return classical.estimate(name, correspondences, camera)
+    pose, found = classical.estimate(name, correspondences, camera)
+    return pose, found & _determined(correspondences)
+
+
+def _determined(correspondences: Correspondences) -> torch.Tensor:
+    """(...) whether four different points have a weight, and not all are on a line; three have up to four poses."""
+    points = correspondences.object_points.nan_to_num(0.0, 0.0, 0.0).double()
+    used = (correspondences.weights != 0).any(-1)
+    batch = torch.broadcast_shapes(points.shape[:-1], used.shape)
+    points, used = points.expand(*batch, 3), used.expand(batch)
+    if batch[-1] < 4:
+        return used.new_zeros(batch[:-1])
+    others = used
+    for _ in range(3):
+        index = others.to(torch.int8).argmax(-1, keepdim=True)[..., None]
+        point = points.gather(-2, index.expand(*index.shape[:-1], 3))
+        others = others & (points != point).any(-1)
+    mean = (points * used[..., None]).sum(-2, keepdim=True) / used.sum(-1)[..., None, None].clamp_min(1)
+    offsets = (points - mean) * used[..., None]
+    squares = torch.linalg.eigvalsh(offsets.mT @ offsets)
+    return others.any(-1) & (squares[..., 1] > ON_A_LINE**2 * squares[..., 2])
 
 
 def _degenerate_unless(found: torch.Tensor, estimate: PoseEstimate) -> PoseEstimate:
-    """The estimate marked degenerate where its initial pose was not found, unless the input says why."""
+    """The estimate marked degenerate where a pose was not ``found``, unless the input says why."""
     bad = ~found & (estimate.status != int(SolveStatus.NOT_FINITE))
     status = torch.where(bad, int(SolveStatus.DEGENERATE), estimate.status).to(torch.int8)
-    return dataclasses.replace(estimate, status=status)
+    unknown = UNKNOWN_VARIANCE * torch.eye(6).to(estimate.covariance)
+    covariance = torch.where(bad[..., None, None], unknown, estimate.covariance)
+    return dataclasses.replace(estimate, covariance=covariance, status=status)

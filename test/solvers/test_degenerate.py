@@ -43,6 +43,30 @@ def _assert_nothing_is_nan(estimate: PoseEstimate) -> None:
         assert tensor.isfinite().all()
 
 
+SOLVERS = ["lm", "pnp_net", "sqpnp", "epnp", "iterative", "ransac", "magsac", "poselib"]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_three_points_have_several_poses_however_often_they_are_given(solver: str, repeats: int) -> None:
+    c, camera, _ = _exact(3, batch=5)
+    three = Correspondences(*(value.repeat(1, repeats, 1) for value in vars(c).values()))
+    estimate = solve_pnp(three, camera, solver=solver)
+    assert (estimate.status == int(SolveStatus.DEGENERATE)).all()
+    assert (estimate.covariance.diagonal(dim1=-2, dim2=-1) == 1e6).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_solver_finds_a_pose_of_a_line(solver: str) -> None:
+    c, camera, truth = _exact(12, batch=20)
+    points = torch.linspace(-1.0, 1.0, 12)[:, None] * c.object_points[:, :1] + c.object_points[:, 1:2]
+    noise = torch.randn(20, 12, 2, generator=torch.Generator().manual_seed(0))
+    line = Correspondences.from_sigma(camera.project(truth.transform(points)) + noise, points)
+    estimate = solve_pnp(line, camera, solver=solver)
+    assert not estimate.usable.any()
+    _assert_nothing_is_nan(estimate)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_three_points_need_an_initial_pose(dtype: torch.dtype) -> None:
     c, camera, truth = _exact(3, dtype=dtype)

@@ -142,21 +142,20 @@ def test_no_finite_input_gives_nan(
         torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=dtype), atol=1e-3, rtol=0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [6, 8, 64, 512])
 def test_covariance_is_consistent_for_gaussian_noise(n: int) -> None:
-    c, camera, truth = random_problems(10_000, n, seed=n)
-    estimate = solve_pnp(c, camera, init=truth, loss=Gaussian())
+    count = 4_000
+    c, camera, truth = random_problems(count, n, seed=n)
+    estimate = solve_pnp(c, camera, loss=Gaussian())
+    assert estimate.usable.all()
     values = _distance(estimate, Pose(truth.rotation.double(), truth.translation.double())).square()
-    mean = values[estimate.usable].mean() / 6.0
-    # The mean of 10,000 chi-square variables of 6 degrees of freedom, to two standard deviations: 1 +- 0.0113
-    assert abs(mean - 1.0) < 0.0113 + (0.02 if n < 64 else 0.0)
+    # The mean of chi-square variables of 6 degrees of freedom, in its 95 % band
+    assert abs(values.mean() / 6.0 - 1.0) < 1.96 * (12.0 / count) ** 0.5 / 6.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("n", "outliers"), [(8, 0.3), (64, 0.3), (64, 0.6), (64, 0.8), (512, 0.6)])
 def test_covariance_covers_with_outliers(n: int, outliers: float) -> None:
-    c, camera, truth = random_problems(2_000, n, outliers=outliers, seed=n)
+    c, camera, truth = random_problems(1_000, n, outliers=outliers, seed=n)
     estimate = solve_pnp(c, camera)
     values = _distance(estimate, Pose(truth.rotation.double(), truth.translation.double())).square()
     covered = (values[estimate.usable] < 10.645).double().mean()
