@@ -12,6 +12,7 @@ the plane z = 1 first, and thresholds in standard deviations are turned into tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,7 @@ def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tup
 
     flat_points = _numpy(correspondences.object_points, 2)
     flat_plane, flat_used, flat_whitening = _numpy(plane, 2), used.cpu().numpy(), _numpy(whitening, 1)
-    flat_used = flat_used.reshape(-1, flat_used.shape[-1])
+    flat_used = flat_used.reshape(batch.numel(), flat_used.shape[-1])
     rotation = np.tile(np.eye(3), (len(flat_points), 1, 1))
     translation = np.zeros((len(flat_points), 3))
     found = np.zeros(len(flat_points), dtype=bool)
@@ -78,7 +79,7 @@ def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tup
 
 def _numpy(tensor: Tensor, tail: int) -> Array:
     array: Array = tensor.detach().double().cpu().numpy()
-    return np.ascontiguousarray(array.reshape(-1, *array.shape[-tail:]))
+    return np.ascontiguousarray(array.reshape(math.prod(array.shape[:-tail]), *array.shape[-tail:]))
 
 
 def _opencv(points: Array, plane: Array, threshold: float, flag: str) -> tuple[Array, Array] | None:

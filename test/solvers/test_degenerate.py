@@ -57,6 +57,13 @@ def test_three_points_have_several_poses_however_often_they_are_given(solver: st
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_fewer_points_have_none(solver: str, n: int) -> None:
+    c, camera, _ = _exact(n, batch=2)
+    assert (solve_pnp(c, camera, solver=solver).status == int(SolveStatus.DEGENERATE)).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_no_solver_finds_a_pose_of_a_line(solver: str) -> None:
     c, camera, truth = _exact(12, batch=20)
     points = torch.linspace(-1.0, 1.0, 12)[:, None] * c.object_points[:, :1] + c.object_points[:, 1:2]
