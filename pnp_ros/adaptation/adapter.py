@@ -13,7 +13,7 @@ import torch
 from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.buffer import ReplayBuffer
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import Examiner, OnAnchors, calibrated, judge
+from pnp_ros.adaptation.gates import Examiner, Measured, OnAnchors, calibrated, judge
 from pnp_ros.adaptation.intake import Intake, Refusal
 from pnp_ros.adaptation.learner import Learner
 from pnp_ros.adaptation.observation import Observation
@@ -26,7 +26,7 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
 
 logger = logging.getLogger(__name__)
-_SHARES = (1.0, 0.7, 0.4)  # of the way from the active weights to the shadow's, tried in this order
+_SHARES = (1.0, 0.6)  # of the way from the active weights to the shadow's, tried in this order
 _WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
@@ -228,30 +228,61 @@ class Adapter:
         models = load_models(active_package, self._device)
         if self._active_anchors is None:
             self._active_anchors = examiner.on_anchors(models) if self.status().active_version else own
-        active = examiner.measure(models, self._buffer.held_back, self._active_anchors)
+        active = examiner.measure(models, self._buffer.held_back)
         before = CovarianceCalibration(models.network.config.covariance_scale, models.network.config.covariance_growth)
         for share in _SHARES:
-            networks = learner.candidate(share)
-            models = prepared(*networks, self._device)
-            candidate = examiner.measure(models, self._buffer.held_back, examiner.on_anchors(models))
-            calibration, nees = calibrated(candidate, before)
-            gates = judge(self._config, own, active, candidate, active.mean_nees(before), nees)
-            failed = [gate for gate in gates if not gate.passed]
-            if not failed:
-                self._promote(networks, calibration, gates, candidate.anchors)
-                return
-            if not gates[0].passed:  # nothing is gained: less of it gains less
-                break
+            for fitted in (True, False):
+                networks = learner.candidate(share)
+                gates, anchors = self._judged(examiner, networks, active, own, before, fitted)
+                failed = [gate for gate in gates if not gate.passed]
+                if not failed:
+                    self._promote(networks, gates, anchors)
+                    return
+                if not gates[0].passed:  # nothing is gained: less of it gains less
+                    self._fail(gates, failed[0])
+                    return
         self._fail(gates, failed[0])
+
+    def _judged(
+        self,
+        examiner: Examiner,
+        networks: tuple[KeypointNetwork, DetectorNetwork],
+        active: Measured,
+        own: OnAnchors,
+        before: CovarianceCalibration,
+        fitted: bool,
+    ) -> tuple[tuple[Gate, ...], OnAnchors]:
+        """The gates of a candidate, whose covariance is calibrated anew or as it was.
+
+        Anew it is right on the robot's pictures, but may be so large that good poses on renders no longer count as
+        certain.
+        """
+        held_back = self._buffer.held_back
+        first = examiner.measure(prepared(*networks, self._device), held_back)
+        calibration, nees = calibrated(first, before) if fitted else (before, first.mean_nees(before))
+        networks[0].config = dataclasses.replace(
+            networks[0].config, covariance_scale=calibration.scale, covariance_growth=calibration.growth
+        )
+        models = prepared(*networks, self._device)
+        candidate, anchors = examiner.measure(models, held_back), examiner.on_anchors(models)
+        assert self._active_anchors is not None
+        gates = judge(
+            self._config,
+            own,
+            (active, self._active_anchors, active.mean_nees(before)),
+            (candidate, anchors, nees),
+        )
+        return gates, anchors
 
     def _promote(
         self,
         networks: tuple[KeypointNetwork, DetectorNetwork],
-        calibration: CovarianceCalibration,
         gates: tuple[Gate, ...],
         anchors: OnAnchors,
     ) -> None:
         """Store new weights, which is what makes them the active ones, and learn on from them."""
+        learnt = networks[0].config
+        calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         record = {"gates": [dataclasses.asdict(gate) for gate in gates], "pictures": len(self._buffer)}
         try:
             version = self._store.write(weights_of(*networks), calibration, record)

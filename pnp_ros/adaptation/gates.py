@@ -54,14 +54,12 @@ class Measured:
         valid: (N,) bool, whether the pose was given out.
         nees: of the valid ones, with the solver's own covariance.
         sigmas: relative sigmas of the valid ones' keypoints.
-        anchors: how the same weights do on the anchors.
     """
 
     errors: NDArray[np.float64]
     valid: NDArray[np.bool_]
     nees: NDArray[np.float64]
     sigmas: NDArray[np.float64]
-    anchors: OnAnchors
 
     @property
     def error(self) -> float:
@@ -95,8 +93,8 @@ class Examiner:
         self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
         self._estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
 
-    def measure(self, models: Models, held_back: Sequence[Example], anchors: OnAnchors) -> Measured:
-        """Look at all held-back pictures with these weights, whose result on the anchors is known."""
+    def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
+        """Look at all held-back pictures with these weights."""
         self._estimator.use(models)
         errors, valid, values, sigmas = [], [], [], []
         calibration = CovarianceCalibration(
@@ -114,7 +112,7 @@ class Examiner:
                 factor = calibration.factor(sigma)
                 values.append(float(nees(pose, found.estimate.covariance, truth)) * factor)
                 sigmas.append(sigma)
-        return Measured(np.array(errors), np.array(valid, bool), np.array(values), np.array(sigmas), anchors)
+        return Measured(np.array(errors), np.array(valid, bool), np.array(values), np.array(sigmas))
 
     def _search(self, models: Models, example: Example) -> ObjectEstimate:
         """Detect in the whole picture, then look where the detector points."""
@@ -164,49 +162,37 @@ def calibrated(measured: Measured, active: CovarianceCalibration) -> tuple[Covar
     return fit_calibration(measured.nees.tolist(), measured.sigmas.tolist()), float(np.mean(means))
 
 
-def judge(
-    config: AdaptationConfig,
-    own: OnAnchors,
-    active: Measured,
-    candidate: Measured,
-    active_nees: float,
-    candidate_nees: float,
-) -> tuple[Gate, ...]:
-    """The gates.
+Result = tuple[Measured, OnAnchors, float]  # on held-back pictures, on anchors, and the held-back poses' mean NEES
+
+
+def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: Result) -> tuple[Gate, ...]:
+    """The gates, the gain first.
 
     Args:
         config: bounds.
         own: the package's own weights, whose anchors must not be forgotten.
         active: the weights in use.
         candidate: the new ones.
-        active_nees, candidate_nees: mean NEES of the held-back poses.
     """
-
-    def at_most(name: str, before: float, after: float, bound: float) -> Gate:
-        return Gate(name, before, after, bound, bool(after <= bound))
-
-    def at_least(name: str, before: float, after: float, bound: float) -> Gate:
-        return Gate(name, before, after, bound, bool(after >= bound))
-
+    (before, anchors_before, nees_before), (after, anchors_after, nees_after) = active, candidate
+    least_recall = 100.0 * (own.recall - config.anchor_margin)
     return (
-        at_most(
+        _at_most(
             "held-back error, % of the diameter",
-            100.0 * active.error,
-            100.0 * candidate.error,
-            100.0 * active.error * (1.0 - config.min_gain),
+            100.0 * before.error,
+            100.0 * after.error,
+            100.0 * before.error * (1.0 - config.min_gain),
         ),
-        at_least("held-back recall, %", 100.0 * active.recall, 100.0 * candidate.recall, 100.0 * active.recall),
-        at_most("held-back mean NEES", active_nees, candidate_nees, max(config.max_nees, active_nees)),
-        at_least(
-            "anchor recall, %",
-            100.0 * active.anchors.recall,
-            100.0 * candidate.anchors.recall,
-            100.0 * (own.recall - config.anchor_margin),
-        ),
-        at_most(
-            "false poses on anchors",
-            float(active.anchors.false_poses),
-            float(candidate.anchors.false_poses),
-            float(own.false_poses),
-        ),
+        _at_least("held-back recall, %", 100.0 * before.recall, 100.0 * after.recall, 100.0 * before.recall),
+        _at_most("held-back mean NEES", nees_before, nees_after, max(config.max_nees, nees_before)),
+        _at_least("anchor recall, %", 100.0 * anchors_before.recall, 100.0 * anchors_after.recall, least_recall),
+        _at_most("false poses on anchors", anchors_before.false_poses, anchors_after.false_poses, own.false_poses),
     )
+
+
+def _at_most(name: str, active: float, candidate: float, bound: float) -> Gate:
+    return Gate(name, active, candidate, bound, bool(candidate <= bound))
+
+
+def _at_least(name: str, active: float, candidate: float, bound: float) -> Gate:
+    return Gate(name, active, candidate, bound, bool(candidate >= bound))

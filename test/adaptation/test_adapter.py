@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,8 +55,8 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Let every check end like this."""
 
     def decided(passed: bool) -> None:
-        def judge(*arguments: object) -> tuple[Gate, ...]:
-            assert isinstance(arguments[3], Measured)
+        def judge(*arguments: Any) -> tuple[Gate, ...]:
+            assert isinstance(arguments[3][0], Measured)
             return (Gate("made up", 1.0, 0.5, 0.6, passed),)
 
         monkeypatch.setattr(module, "judge", judge)
