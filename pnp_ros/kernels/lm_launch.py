@@ -128,11 +128,12 @@ class RecordedLaunch:
             setattr(data, name, self._array(shape, DTYPES.get(name, wp.float32), strides))
         self._fields = [getattr(data.__ctype__(), name) for name in shapes]
         self._settings: LMSettings | None = None
-        self._settings_struct = Settings()
+        settings_struct = Settings()
+        self._settings_fields = settings_struct.__ctype__()
         vector = wp.types.vector(length=width, dtype=wp.float32)
         arguments = [
             data,
-            self._settings_struct,
+            settings_struct,
             self._array((rows, int(NUM_ROWS)), vector),
             self._array((rows, int(NUM_ROWS), width), wp.float32),
         ]
@@ -145,7 +146,7 @@ class RecordedLaunch:
             record_cmd=True,
         )
         self._launch.set_param_at_index_from_ctype(0, data.__ctype__())
-        self._launch.set_param_at_index_from_ctype(1, self._settings_struct.__ctype__())
+        self._launch.set_param_at_index_from_ctype(1, self._settings_fields)
 
     def _array(self, shape: tuple[int, ...], dtype: type, strides: tuple[int, ...] | None = None) -> wp.array:
         """An array on the packed points; its pointer is replaced before a launch where it stands for something else."""
@@ -157,8 +158,7 @@ class RecordedLaunch:
         """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the picture."""
         if settings is not self._settings:
             self._set(settings)
-        struct = self._settings_struct.__ctype__()
-        struct.pixels = pixels
+        self._settings_fields.pixels = pixels
         for field, tensor in zip(self._fields, tensors):
             field.data = tensor.data_ptr()
         stream = None if self._device.is_cpu else wp.stream_from_torch(tensors[0].device)
@@ -166,7 +166,7 @@ class RecordedLaunch:
 
     def _set(self, settings: LMSettings) -> None:
         calibration = robust.calibration(settings.kind, settings.scale)
-        struct = self._settings_struct.__ctype__()
+        struct = self._settings_fields
         struct.model = self._model
         struct.kind = int(settings.kind)
         struct.scale = settings.scale

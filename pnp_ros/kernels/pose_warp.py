@@ -104,7 +104,10 @@ def robust(kind: int, c: float, s: Any):
 
 @wp.func
 def factorise(sums: vec_sums, damping: float):
-    """Cholesky factor of the Hessian scaled to a unit diagonal and damped, the scales, and the smallest pivot."""
+    """Cholesky factor of the Hessian scaled to a unit diagonal and damped, the scales, and the smallest pivot.
+
+    On its diagonal the factor holds the reciprocals: divisions would wait for each other.
+    """
     scale = vec6(1.0)
     for i in range(6):
         diagonal = sums[(i * (11 - i)) // 2 + i]
@@ -121,27 +124,27 @@ def factorise(sums: vec_sums, damping: float):
                 value = value - factor[i, k] * factor[j, k]
             if i == j:
                 smallest = wp.where(value < smallest, value, smallest)
-                factor[j, j] = wp.sqrt(wp.max(value, 1e-12))
+                factor[j, j] = 1.0 / wp.sqrt(wp.max(value, 1e-12))
             else:
-                factor[i, j] = value / factor[j, j]
+                factor[i, j] = value * factor[j, j]
     return factor, scale, smallest
 
 
 @wp.func
 def substitute(factor: mat66, rhs: vec6):
-    """``(factor factor^T)^-1 rhs``."""
+    """``(factor factor^T)^-1 rhs`` for a factor of :func:`factorise`."""
     y = vec6(0.0)
     for i in range(6):
         value = rhs[i]
         for k in range(i):
             value = value - factor[i, k] * y[k]
-        y[i] = value / factor[i, i]
+        y[i] = value * factor[i, i]
     for n in range(6):
         i = 5 - n
         value = y[i]
         for k in range(i + 1, 6):
             value = value - factor[k, i] * y[k]
-        y[i] = value / factor[i, i]
+        y[i] = value * factor[i, i]
     return y
 
 
