@@ -26,7 +26,7 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
 
 logger = logging.getLogger(__name__)
-_SHARES = (1.0, 0.6)  # of the way from the active weights to the shadow's, tried in this order
+_SHARES = (1.0, 0.6, 0.35)  # of the way from the active weights to the shadow's, tried in this order
 _WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
@@ -231,16 +231,18 @@ class Adapter:
         active = examiner.measure(models, self._buffer.held_back)
         before = CovarianceCalibration(models.network.config.covariance_scale, models.network.config.covariance_growth)
         for share in _SHARES:
-            for fitted in (True, False):
-                networks = learner.candidate(share)
-                gates, anchors = self._judged(examiner, networks, active, own, before, fitted)
-                failed = [gate for gate in gates if not gate.passed]
-                if not failed:
-                    self._promote(networks, gates, anchors)
-                    return
-                if not gates[0].passed:  # nothing is gained: less of it gains less
-                    self._fail(gates, failed[0])
-                    return
+            networks = learner.candidate(share)
+            gates, anchors = self._judged(examiner, networks, active, own, before, fitted=False)
+            failed = [gate for gate in gates if not gate.passed]
+            if not failed:
+                better = learner.candidate(share)
+                again, anchors_again = self._judged(examiner, better, active, own, before, fitted=True)
+                if all(gate.passed for gate in again):
+                    networks, gates, anchors = better, again, anchors_again
+                self._promote(networks, gates, anchors)
+                return
+            if not gates[0].passed:  # nothing is gained: less of it gains less
+                break
         self._fail(gates, failed[0])
 
     def _judged(
@@ -252,7 +254,7 @@ class Adapter:
         before: CovarianceCalibration,
         fitted: bool,
     ) -> tuple[tuple[Gate, ...], OnAnchors]:
-        """The gates of a candidate, whose covariance is calibrated anew or as it was.
+        """The gates of a candidate, whose covariance is calibrated as it was, or anew.
 
         Anew it is right on the robot's pictures, but may be so large that good poses on renders no longer count as
         certain.
