@@ -111,14 +111,15 @@ class FineTuningNode(Node):
 
     def _checked_device(self) -> torch.device:
         name = self.get_parameter("device").value
-        if name.startswith("cuda"):
-            if not torch.cuda.is_available():
-                raise ValueError(f"parameter device: {name} asked for, but there is no CUDA device")
-            torch.cuda.set_per_process_memory_fraction(self.get_parameter("gpu_memory_share").value, name)
         try:
-            return torch.device(name)
+            device = torch.device(name)
         except RuntimeError as error:
-            raise ValueError(f"parameter device: expected cpu or cuda, got {name!r}") from error
+            raise ValueError(f"parameter device: expected cpu, cuda, cuda:1, ..., got {name!r}") from error
+        if device.type == "cuda":
+            if (device.index or 0) >= torch.cuda.device_count():
+                raise ValueError(f"parameter device: {name} asked for, there are {torch.cuda.device_count()}")
+            torch.cuda.set_per_process_memory_fraction(self.get_parameter("gpu_memory_share").value, device.index)
+        return device
 
     def _connect(self) -> None:
         compressed = self.get_parameter("image_transport").value == "compressed"

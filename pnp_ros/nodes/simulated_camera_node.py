@@ -26,6 +26,7 @@ from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import declare
 from pnp_ros.nodes.ros_compat import run, transform_broadcaster
 from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, SimulationConfig
 
 _LINGER_S = 1.0  # the last picture lies in this process's memory until its subscribers have read it
@@ -57,11 +58,20 @@ class SimulatedCameraNode(Node):
         self._frame_id = declare(self, "frame_id", "camera_optical_frame", "TF frame of the camera")
         self._truth_frame = declare(self, "truth_frame", "object_truth", "TF frame of the object's true pose")
         seed = declare(self, "seed", 0, "Of the path, the background and the noise", low=0, high=2**31 - 1)
+        shift = declare(
+            self,
+            "shift",
+            -1,
+            "Seed of a camera and an object that differ strongly from what was trained for, as fine-tuning has to make "
+            "up for: exposure, blur, colours, calibration, wear; -1: they do not differ",
+            low=-1,
+            high=2**31 - 1,
+        )
 
         info = read_camera_info(Path(info_path)) if info_path else _DEFAULT_CAMERA
         self._info = conversions.message_from_camera_info(Header(), info)
         self._name = ""  # of the object whose truth is known
-        self._frames = _played(Path(source)) if source else self._rendered(folder, seed)
+        self._frames = _played(Path(source)) if source else self._rendered(folder, seed, shift)
         self._published = 0
         self._make_publishers(QoSProfile(depth=100) if reliable else qos_profile_sensor_data)
         self._timer = self.create_timer(1.0 / self._rate, self._tick)
@@ -76,11 +86,16 @@ class SimulatedCameraNode(Node):
         self._truth_pose = self.create_publisher(PoseStamped, "~/truth_pose", 10)
         self._tf = transform_broadcaster(self)
 
-    def _rendered(self, folder: str, seed: int) -> Iterator[SimulatedFrame]:
+    def _rendered(self, folder: str, seed: int, shift: int) -> Iterator[SimulatedFrame]:
         package = load_object_package(folder)
         self._name = package.name
         camera = conversions.camera_from_message(self._info)
-        scene = SimulatedScene(package.mesh, camera, SimulationConfig(seed=seed))
+        config = SimulationConfig(seed=seed)
+        scene: SimulatedScene | ShiftedScene = (
+            SimulatedScene(package.mesh, camera, config)
+            if shift < 0
+            else ShiftedScene(package.mesh, camera, strong_shift(shift), config)
+        )
         return (scene.frame(index, self._rate) for index in itertools.count())
 
     def _tick(self) -> None:

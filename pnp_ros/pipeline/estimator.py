@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -76,7 +77,7 @@ class PoseEstimator:
         self.package = package
         self.config = config or EstimatorConfig()
         self._device = torch.device(device)
-        self._next: Models | None = None  # taken up by the next picture
+        self._next: deque[Models] = deque(maxlen=1)  # taken up by the next picture
         self._adopt(load_models(package, self._device))
         self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
         self._extent = _extreme_points(package.mesh.vertices)
@@ -112,7 +113,7 @@ class PoseEstimator:
             raise ValueError(
                 f"models: expected {len(self.package.keypoints)} keypoints, got {models.network.config.num_keypoints}"
             )
-        self._next = models
+        self._next.append(models)
 
     def _adopt(self, models: Models) -> None:
         self._network, self._detector = models.network, models.detector
@@ -136,9 +137,8 @@ class PoseEstimator:
             ValueError: if the picture is not (H, W, 3) uint8 or has another size than the camera.
         """
         _check_image(image, camera)
-        waiting, self._next = self._next, None
-        if waiting is not None:
-            self._adopt(waiting)
+        if self._next:
+            self._adopt(self._next.popleft())
         begin = time.perf_counter()
         self._latency = {"detect": 0.0, "crop": 0.0, "network": 0.0, "solve": 0.0}
         best = self._find(image, camera, roi)

@@ -15,7 +15,10 @@ from pnp_ros.io.bags import BagReader, message_types
 from pnp_ros.io.images import write_picture
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import ObjectPose
+from pnp_ros.nodes import conversions
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
+from pnp_ros.rendering.simulation import SimulationConfig
 
 TOPICS = ["/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth", "/tf"]
 PATIENCE_S = 120.0
@@ -59,6 +62,17 @@ def test_every_rendered_picture_comes_with_info_and_truth(package: ObjectPackage
         assert transform.child_frame_id == "object_truth"
         assert transform.transform.translation.z == true.pose.pose.position.z > 0.0
     assert not np.array_equal(images[0].data, images[-1].data)
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_shift_is_that_of_the_library(package: ObjectPackage, tmp_path: Path) -> None:
+    found = _record(tmp_path / "bag", TOPICS[:3], f"object:={package.root}", "frames:=2", "shift:=3", "seed:=5")
+    image, info, truth = (found[topic][1] for topic in TOPICS[:3])
+    camera = conversions.camera_from_message(info)
+    expected = ShiftedScene(package.mesh, camera, strong_shift(3), SimulationConfig(seed=5)).frame(1, 20.0)
+    assert np.array_equal(np.frombuffer(image.data, np.uint8), expected.rgb.ravel())
+    assert expected.pose is not None
+    assert truth.objects[0].pose.pose.position.z == float(expected.pose.translation[2])
 
 
 @pytest.mark.usefixtures("ros")
