@@ -1,0 +1,41 @@
+"""``pnp-ros demo``: the whole path, from a simulated camera to a report, with the nodes as processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pnp_ros.cli.main import main
+from pnp_ros.io.bags import BagReader
+
+pytest.importorskip("rclpy")
+FRAMES = 12
+
+
+@pytest.mark.slow
+def test_a_short_demo(tmp_path: Path) -> None:
+    assert main(["demo", "--frames", str(FRAMES), "--rate", "5", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "report.json").read_text())
+    run, told = content["run"], content["in_diagnostics"]
+    assert run["pictures_published"] == run["pictures_recorded"] == FRAMES
+    assert run["poses_published"] == run["poses_with_the_stamp_of_a_picture"] > 0
+    assert run["pictures_processed"] + told["dropped_for_newer_ones"] == told["received"] == FRAMES
+    assert run["recall_10_percent_of_processed"] > 0.5
+    assert content["frames"]["visible"] == FRAMES
+    assert (
+        content["latency_ms"]["picture_to_pose_across_processes"]["median"] > content["latency_ms"]["total"]["median"]
+    )
+    for name in ("overlay.mp4", "contact_sheet.png", "report.html", "poses.csv"):
+        assert (tmp_path / name).stat().st_size > 0
+    with BagReader(tmp_path / "bag") as reader:
+        assert reader.counts["/camera/image_raw"] == FRAMES
+
+
+def test_wrong_numbers_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--frames", "0", "--out", str(tmp_path / "out")]) == 1
+    assert "--frames, --rate: expected more than 0" in capsys.readouterr().err
+    assert main(["demo", "--object", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "object.yaml" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
