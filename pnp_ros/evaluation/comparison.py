@@ -14,7 +14,13 @@ from scipy.stats import binomtest
 from pnp_ros.evaluation.report import figure_text
 
 _LEFT_OUT = {"per_frame", "warnings", "source", "kind", "object", "diameter_m"}
-_METRICS = (("add", "ADD"), ("rotation", "rotation"), ("translation", "translation"), ("nees", "NEES"))
+_METRICS = (
+    ("add", "ADD"),
+    ("rotation", "rotation"),
+    ("translation", "translation"),
+    ("nees", "NEES"),
+    ("ncc", "overlap"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Row]:
-    """In how many of the frames that both judge each has the smaller error, and whether that may be chance.
+    """In how many of the frames that both judge each has the smaller error (the larger overlap), and whether that may
+    be chance.
 
     The sign test takes frames as independent; those of one video are less than that.
     """
@@ -78,9 +85,12 @@ def _paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Row]:
             continue
         left, right = (np.array(values[key], np.float64) for values in (one, other))
         both = np.isfinite(left) & np.isfinite(right)
-        better_a, better_b = int((left[both] < right[both]).sum()), int((left[both] > right[both]).sum())
+        better = "larger" if key == "ncc" else "smaller"
+        sign = -1.0 if key == "ncc" else 1.0
+        advantage = sign * (right[both] - left[both])
+        better_a, better_b = int((advantage > 0).sum()), int((advantage < 0).sum())
         if better_a + better_b:
-            rows.append(Row(f"paired / {name} / frames with the smaller value", better_a, better_b))
+            rows.append(Row(f"paired / {name} / frames with the {better} value", better_a, better_b))
             chance = binomtest(better_b, better_a + better_b).pvalue
             rows.append(Row(f"paired / {name} / p of the sign test", None, float(chance)))
     return rows

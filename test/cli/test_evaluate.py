@@ -13,6 +13,7 @@ import torch
 from pnp_ros.cli.main import main
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation import consistency
+from pnp_ros.evaluation.comparison import compare
 from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.truth import load_truth
@@ -204,6 +205,14 @@ def test_two_reports_are_compared(
     assert re.search(r"paired / NEES / frames with the smaller value\s+55\s+0\s+-55", printed)
     assert re.search(r"frames / total\s+60\s+60\s+0", printed)
     assert main(["evaluate", "--compare", str(report), str(tmp_path)]) == 1
+
+
+def test_of_two_overlaps_the_larger_is_better(tmp_path: Path) -> None:
+    for name, values in (("a", [0.5, 0.7, 0.9, None]), ("b", [0.6, 0.8, 0.9, 0.1])):
+        content = {"object": "mug", "frames": {"total": 4}, "per_frame": {"ncc": values}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    rows = {row.name: (row.a, row.b) for row in compare(tmp_path / "a.json", tmp_path / "b.json")}
+    assert rows["paired / overlap / frames with the larger value"] == (0, 2)
 
 
 def test_a_bag_without_camera_info_needs_a_camera(
