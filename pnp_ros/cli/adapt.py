@@ -19,7 +19,7 @@ from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.evaluate import write_report
 from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_picture
 from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
-from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
+from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.report import figure_text
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
@@ -27,7 +27,8 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.types import Pose
 
-_SELF, _BOARD, _TOPIC = "self", "board:", "topic:"
+_SELF, _BOARD, _TOPIC, _TF = "self", "board:", "topic:", "tf:"
+_OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _REASONS_SHOWN = 5
 _FIGURES = (  # of a report's summary: what it is called, and where it stands
     ("recall at 10 % of the diameter", ("accuracy", "recall_10_percent")),
@@ -140,11 +141,21 @@ def _reference(text: str | None, source: FrameSource) -> tuple[Reference, TruthO
             return board.pose(frame.rgb, frame.camera)
 
         return pose_of, lambda frame: _seen(pose_of(frame))
+    if bag is not None and text.startswith(_TF) and text.removeprefix(_TF) in _estimated_frames(bag):
+        raise ValueError(f"--reference {text}: an estimator published it; use the reference self")
     try:
         truth_of = load_truth(text.removeprefix(_TOPIC), bag)
     except ValueError as error:
         raise ValueError(str(error).replace("--truth", "--reference")) from error
     return (lambda frame: truth_of(frame).pose), truth_of
+
+
+def _estimated_frames(bag: Path) -> set[str]:
+    """The frames of the objects that an estimator saw when the bag was recorded, and also sent to ``/tf``."""
+    with open_bag(bag) as reader:
+        topics = [topic for topic, kind in reader.topics.items() if kind == _OBJECTS]
+        messages = reader.messages(*topics) if topics else ()
+        return {seen.object_id for _, _, message in messages for seen in message.objects}
 
 
 def _seen(pose: Pose | None) -> Truth:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +165,14 @@ def test_wrong_arguments_are_named(
     arguments = ["adapt", str(bag), "--object", str(boat.root), "--out", str(tmp_path / "out")]
     assert main([*arguments, *changes]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_transform_of_the_estimator_is_no_reference(
+    recorded_run: Any, package: ObjectPackage, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["adapt", str(recorded_run.path), "--object", str(package.root), "--out", str(tmp_path)]
+    assert main([*arguments, "--reference", "tf:tetrahedron"]) == 1
+    assert "tf:tetrahedron: an estimator published it" in capsys.readouterr().err
 
 
 def test_pictures_of_one_moment_cannot_be_divided(
