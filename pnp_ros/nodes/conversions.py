@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -231,11 +230,16 @@ def _floats(tensor: Tensor) -> array.array:
 
 
 def adaptation_status(stamp: Time, object_name: str, status: AdaptationStatus) -> AdaptationStatusMsg:
-    """What the fine-tuning of an object tells about itself."""
-    fields = {field.name: getattr(status, field.name) for field in dataclasses.fields(status)}
-    gates = [AdaptationGate(**dataclasses.asdict(gate)) for gate in status.gates]
-    message = AdaptationStatusMsg(object_name=object_name, **(fields | {"gates": gates, "state": int(status.state)}))
+    """What the fine-tuning of an object tells about itself. Numbers may be of any type: messages take plain ones."""
+    message = AdaptationStatusMsg(object_name=object_name, state=int(status.state), reason=status.reason)
     message.header.stamp = stamp
+    for name in ("active_version", "candidate_version", "buffered", "refused", "steps"):
+        setattr(message, name, int(getattr(status, name)))
+    for name in ("reprojection_loss", "correspondence_loss"):
+        setattr(message, name, float(getattr(status, name)))
+    for gate in status.gates:
+        figures = {name: float(getattr(gate, name)) for name in ("active", "candidate", "bound")}
+        message.gates.append(AdaptationGate(name=gate.name, passed=bool(gate.passed), **figures))
     return message
 
 

@@ -1,12 +1,16 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("rclpy")
 
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Gate
 from pnp_ros.geometry import so3
 from pnp_ros.io.images import ImageError
 from pnp_ros.msg import ObjectPose
@@ -123,6 +127,44 @@ def test_box_marker_has_the_twelve_edges() -> None:
     assert sorted(lengths.max(axis=1)) == [2.0] * 4 + [4.0] * 4 + [6.0] * 4
     gone = conversions.box_marker(HEADER, "mug", bounds, _object(ObjectState.LOST, None))
     assert gone.action == gone.DELETE
+
+
+def test_adaptation_status_takes_numbers_of_any_type() -> None:
+    gate = Gate("error, %", np.float32(3.5), torch.tensor(2.5), 3, np.bool_(True))  # type: ignore[arg-type]
+    status = AdaptationStatus(AdaptationState.CHECKING, "why", 3, np.int64(4), 50, 6, 7, np.float32(0.5), gates=(gate,))  # type: ignore[arg-type]
+    made = conversions.adaptation_status(HEADER.stamp, "mug", status)
+    again = deserialize_message(serialize_message(made), type(made))
+    assert again.header.stamp == HEADER.stamp
+    assert (again.object_name, again.state, again.reason) == ("mug", made.CHECKING, "why")
+    assert (again.active_version, again.candidate_version, again.buffered, again.refused, again.steps) == (
+        3,
+        4,
+        50,
+        6,
+        7,
+    )
+    assert again.reprojection_loss == 0.5
+    assert math.isnan(again.correspondence_loss)
+    (shown,) = again.gates
+    assert (shown.name, shown.active, shown.candidate, shown.bound, shown.passed) == ("error, %", 3.5, 2.5, 3.0, True)
+
+
+def test_estimates_come_back_from_their_message() -> None:
+    for state in (ObjectState.VALID, ObjectState.UNCERTAIN):
+        estimate = _estimate()
+        found, pose = conversions.estimate_from_message(conversions.object_pose(_object(state, estimate), "mug"))
+        assert found is state
+        assert pose is not None
+        torch.testing.assert_close(pose.matrix().float(), estimate.pose.matrix(), atol=1e-6, rtol=0.0)
+    lost = conversions.object_pose(_object(ObjectState.LOST, None), "mug")
+    assert conversions.estimate_from_message(lost) == (ObjectState.LOST, None)
+    lost.state = 77
+    with pytest.raises(ValueError, match=r"objects\.state"):
+        conversions.estimate_from_message(lost)
+    wrong = conversions.object_pose(_object(ObjectState.VALID, _estimate()), "mug")
+    wrong.pose.pose.position.x = math.nan
+    with pytest.raises(ValueError, match=r"objects\.pose"):
+        conversions.estimate_from_message(wrong)
 
 
 def test_detections_have_the_box_in_the_camera_frame() -> None:

@@ -149,6 +149,7 @@ def test_a_real_fine_tuning_node_goes_on_from_the_newest_version(probe: Any, tmp
                 assert said[0].active_version == (newest.number if newest else 0)
                 probe.wait(lambda: said[-1].steps > 0 or store.next_number() > number, START_S, "its work")  # noqa: B023
                 _idle(probe, chance.uniform(0.0, 8.0))
+                assert node.poll() is None
             finally:
                 node.kill()
                 node.wait()
