@@ -1,0 +1,66 @@
+"""Pictures of a camera that is another one: in a few minutes the network gets better at them, and forgets nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.offline import Budget, adapt
+from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.pose_error import add
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
+from pnp_ros.rendering.simulation import SimulationConfig
+from pnp_ros.types import Pose
+
+
+def frames(package: ObjectPackage, camera: Camera, seed: int, count: int) -> list[Frame]:
+    """Two pictures a second."""
+    scene = ShiftedScene(package.mesh, camera, strong_shift(2), SimulationConfig(seed=seed))
+    made = [scene.frame(index, 2.0) for index in range(count)]
+    truths = [() if frame.pose is None else (frame.pose,) for frame in made]
+    return [Frame(i, 500_000_000 * i, frame.rgb, camera, truths=truths[i]) for i, frame in enumerate(made)]
+
+
+def recall(package: ObjectPackage, seen: list[Frame]) -> float:
+    """Share of the pictures of the object with a valid pose within 10 % of the diameter."""
+    estimator, points, good = PoseEstimator(package), torch.from_numpy(package.mesh.vertices[::20]).double(), []
+    for frame in seen:
+        found = estimator.estimate(frame.rgb, frame.camera, 0.0)[0]
+        if frame.truths:
+            good.append(False)
+            if found.state == "valid" and found.estimate is not None:
+                pose = Pose(found.estimate.pose.rotation.double(), found.estimate.pose.translation.double())
+                good[-1] = float(add(pose, frame.truths[0], points)) < 0.1 * package.diameter
+    return float(np.mean(good))
+
+
+@pytest.mark.slow
+def test_lost_recall_is_regained(demo: ObjectPackage, camera: Camera, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    store = VersionStore(tmp_path, demo)
+    learnt, others = frames(demo, camera, 202, 330), frames(demo, camera, 302, 80)
+    result = adapt(
+        lambda: iter(learnt),
+        demo,
+        store,
+        AdaptationConfig(),
+        lambda frame: frame.truths[0] if frame.truths else None,
+        budget=Budget(steps=201, epochs=2),
+    )
+    assert result.promoted
+    newest = store.newest()
+    assert newest is not None
+    before, after = recall(demo, others), recall(newest.applied_to(demo), others)
+    assert after > before + 0.08
+    gates = {gate.name: gate for status in result.history if (gates := status.status.gates) for gate in gates}
+    assert gates["false poses on anchors"].candidate == 0.0
+    for number in result.promoted:
+        stored = {gate["name"]: gate for gate in store.history()[number - 1]["record"]["gates"]}
+        assert all(gate["passed"] for gate in stored.values())
+        assert stored["anchor recall, %"]["candidate"] >= stored["anchor recall, %"]["bound"]
