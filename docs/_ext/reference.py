@@ -1,4 +1,4 @@
-"""Directives that write the reference from the code itself.
+"""Directives that write the reference from the code itself, in reStructuredText: for pages that are written in it.
 
 ``pnp-modules PACKAGE``: every module of a package, by its docstrings. ``pnp-parameters``: every node's parameters, by
 their descriptions, read from the source so that no ROS is needed. ``pnp-commands``: the command line's help.
@@ -33,6 +33,7 @@ class _Written(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Parse it in place."""
+        self.env.note_reread()  # what it is written from is no file of the documentation
         section = nodes.section()
         section.document = self.state.document
         nested_parse_with_titles(self.state, StringList(self.lines(), source="reference"), section)
@@ -136,7 +137,7 @@ class Commands(_Written):
 
 class _Wide(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=110)
+        super().__init__(prog, max_help_position=26, width=92)
 
 
 class Messages(_Written):

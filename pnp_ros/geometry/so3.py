@@ -154,7 +154,7 @@ def random_rotation(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Rotation matrices (*batch, 3, 3), uniform over SO(3): normalised Gaussian quaternions."""
+    """Rotation matrices ``(*batch, 3, 3)``, uniform over SO(3): normalised Gaussian quaternions."""
     return matrix_from_quat_wxyz(torch.randn(*batch, 4, generator=generator, dtype=dtype, device=device))
 
 

@@ -64,3 +64,9 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             if not target.endswith("solvers.png"):  # a plot that `make bench-solvers` draws
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_generated_pages_are_written_in_what_the_directives_write() -> None:
+    """They write reStructuredText, which a Markdown page would show as it stands."""
+    assert not [page.name for page in PAGES if "{pnp-" in page.read_text()]
+    assert len([page for page in (ROOT / "docs/reference").glob("*.rst") if ".. pnp-" in page.read_text()]) == 4
