@@ -139,7 +139,7 @@ def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None
     if dtype is not torch.float32 and dtype is not torch.float64:
         raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
     each = len(tensors) - 2 if shared else len(tensors)
-    if [tensor.shape[:-tail] for tensor, tail in zip(tensors[:each], tails)] != [batch] * each:
+    if not _all_have(batch, tensors[:each], tails):
         try:
             batch = torch.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails)))
         except RuntimeError as error:
@@ -148,6 +148,15 @@ def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None
         for i in range(each):
             tensors[i] = tensors[i].expand(*batch, *tensors[i].shape[-tails[i] :])
     return batch, [tensor.contiguous() for tensor in tensors]
+
+
+def _all_have(batch: torch.Size, tensors: list[Tensor], tails: list[int]) -> bool:
+    """Whether each tensor's shape is the batch's and as many dimensions more as its tail says."""
+    dims = len(batch)
+    for tensor, tail in zip(tensors, tails):
+        if tensor.ndim != dims + tail or (dims > 0 and tensor.shape[:dims] != batch):
+            return False
+    return True
 
 
 def _name(index: int, tensors: list[Tensor]) -> str:
