@@ -130,7 +130,7 @@ def write_adaptation_picture(path: Path, history: Sequence[StatusEntry]) -> None
             if not draw(axes, history):
                 axes.text(0.5, 0.5, "nothing yet", ha="center", va="center", transform=axes.transAxes, color=_GREY)
             axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
-            axes.set_xlim(0, max(1, *(entry.step for entry in history)) if history else 1)
+            axes.set_xlim(0, 1.02 * max([1, *(entry.step for entry in history)]))
         figure.savefig(path, dpi=120)
 
 
@@ -164,17 +164,18 @@ def _held_back(axes: Axes, history: Sequence[StatusEntry]) -> bool:
     checks = _checks(history)
     if not checks:
         return False
-    steps = [check.step for check in checks]
+    steps = np.array([check.step for check in checks])
     first = [check.gates[0] for check in checks]
-    axes.step(steps, [gate.active for gate in first], where="post", color=_GREY, lw=1.5, label="weights in use")
-    for passed, colour, label in ((True, _GREEN, "candidate, all gates passed"), (False, _RED, "candidate, refused")):
-        chosen = [i for i, check in enumerate(checks) if all(g.passed for g in check.gates) is passed]
-        if chosen:
-            values = [first[i].candidate for i in chosen]
-            axes.plot([steps[i] for i in chosen], values, "o", ms=4, color=colour, label=label)
+    active, candidate = (np.array([getattr(g, name) for g in first]) for name in ("active", "candidate"))
+    passed = np.array([all(gate.passed for gate in check.gates) for check in checks])
+    axes.vlines(steps, active, candidate, color=_GREY, lw=1)
+    axes.plot(steps, active, "o", ms=6, mfc="white", mec=_GREY, ls="none", label="in use")
+    for chosen, colour, label in ((passed, _GREEN, "promoted"), (~passed, _RED, "refused")):
+        if chosen.any():
+            axes.plot(steps[chosen], candidate[chosen], "o", ms=5, color=colour, ls="none", label=label)
     _versions(axes, history)
     axes.set(ylabel=first[0].name.replace(", ", ",\n", 1), xlabel="steps")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(1e-6, np.nanmax([*active, *candidate])))
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False, fontsize=8)
     return True
 
