@@ -26,7 +26,7 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
 
 logger = logging.getLogger(__name__)
-_SHARES = (1.0, 0.6, 0.35)  # of the way from the active weights to the shadow's, tried in this order
+_SHARES = (0.8, 0.5, 0.3)  # of the way from the package's own weights to the shadow's, tried in this order
 _WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
@@ -60,6 +60,7 @@ class Adapter:
         self._device = torch.device(device)
         load_networks(package)  # says now what is wrong with them
         self._lock = threading.Lock()
+        self._deciding = threading.Lock()  # which version is active
         self._waiting: deque[Observation] = deque(maxlen=_WAITING)
         self._requests: deque[Callable[[], None]] = deque()
         self._paused = False
@@ -102,24 +103,35 @@ class Adapter:
         self._request(lambda: self._pause(on, "paused by the user"))
 
     def rollback(self) -> str:
-        """Go back to the version before the active one, and pause. Returns what is being done, in words."""
-        active = self.status().active_version
-        if not active:
-            return "nothing to roll back: the object package's own weights are in use"
-        self._request(lambda: self._withdraw(lambda: self._store.withdraw(active, "rolled back by the user")))
-        return f"version {active} is withdrawn, and the fine-tuning pauses"
+        """Go back to the version before the active one, at once, and pause. Returns what was done, in words."""
+        with self._deciding:
+            active = self.status().active_version
+            if not active:
+                return "nothing to roll back: the object package's own weights are in use"
+            try:
+                self._store.withdraw(active, "rolled back by the user")
+            except VersionError as error:
+                return f"not rolled back: {error}"
+            number = self._say_newest()
+            self._request(lambda: self._begin_anew(True, f"rolled back to version {number}; paused"))
+        return f"version {active} is withdrawn for version {number}, and the fine-tuning pauses"
 
     def reset(self) -> str:
-        """Go back to the package's own weights, forget all pictures, and begin anew."""
+        """Go back to the package's own weights, at once, forget all pictures, and begin anew."""
 
         def forget() -> None:
-            self._withdraw(lambda: self._store.withdraw_all("reset by the user"))
             self._buffer.clear()
             self._intake = None
             self._say(buffered=0, refused=0)
-            self._pause(False, "reset: waiting for pictures")
+            self._begin_anew(False, "reset: waiting for pictures")
 
-        self._request(forget)
+        with self._deciding:
+            try:
+                self._store.withdraw_all("reset by the user")
+            except VersionError as error:
+                return f"not reset: {error}"
+            self._say_newest()
+            self._request(forget)
         return "all versions are withdrawn, and all pictures forgotten"
 
     # --- for the working thread ---------------------------------------------------------------------------------------
@@ -241,7 +253,7 @@ class Adapter:
                     networks, gates, anchors = better, again, anchors_again
                 self._promote(networks, gates, anchors)
                 return
-            if not gates[0].passed:  # nothing is gained: less of it gains less
+            if not gates[0].passed:  # nothing is gained; less of it gains less
                 break
         self._fail(gates, failed[0])
 
@@ -282,27 +294,30 @@ class Adapter:
         gates: tuple[Gate, ...],
         anchors: OnAnchors,
     ) -> None:
-        """Store new weights, which is what makes them the active ones, and learn on from them."""
+        """Store new weights, which is what makes them the active ones; the shadow learns on."""
         learnt = networks[0].config
         calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         record = {"gates": [dataclasses.asdict(gate) for gate in gates], "pictures": len(self._buffer)}
-        try:
-            version = self._store.write(weights_of(*networks), calibration, record)
-        except VersionError as error:
-            self._say(AdaptationState.FAULT, reason=str(error), gates=gates)
-            return
+        with self._deciding:
+            if self._requests:
+                self._say(AdaptationState.TRAINING, reason="not used: the user asked for something else meanwhile")
+                return
+            try:
+                version = self._store.write(weights_of(*networks), calibration, record)
+            except VersionError as error:
+                self._say(AdaptationState.FAULT, reason=str(error), gates=gates)
+                return
+            self._say(
+                AdaptationState.TRAINING,
+                reason=f"version {version.number} passed all gates and is in use",
+                active_version=version.number,
+                candidate_version=version.number + 1,
+                steps=0,
+                gates=gates,
+            )
         logger.info("version %d passed all gates", version.number)
         self._active_anchors = anchors
-        self._restarts = 0
-        self._restart()
-        self._say(
-            AdaptationState.TRAINING,
-            reason=f"version {version.number} passed all gates and is in use",
-            active_version=version.number,
-            candidate_version=version.number + 1,
-            steps=0,
-            gates=gates,
-        )
+        self._tries = self._restarts = 0
 
     def _fail(self, gates: tuple[Gate, ...], gate: Gate) -> None:
         """Train on, start again more slowly, or give up until there is something new."""
@@ -323,18 +338,18 @@ class Adapter:
             self._own_anchors = self._examiner.on_anchors(load_models(self._package, self._device))
         return self._examiner, self._own_anchors
 
-    def _withdraw(self, withdraw: Callable[[], None]) -> None:
-        try:
-            withdraw()
-        except VersionError as error:
-            self._say(reason=str(error))
-            return
+    def _say_newest(self) -> int:
+        """Tell which version is active after others were withdrawn, so that the estimator need not wait."""
         newest = self._store.newest()
-        self._learner = self._active_anchors = None
-        self._tries = self._restarts = 0
         number = newest.number if newest else 0
         self._say(active_version=number, candidate_version=self._store.next_number(), steps=0, gates=())
-        self._pause(True, f"rolled back to version {number}; paused")
+        return number
+
+    def _begin_anew(self, pause: bool, reason: str) -> None:
+        self._learner = self._active_anchors = None
+        self._tries = self._restarts = 0
+        self._say(steps=0, gates=())
+        self._pause(pause, reason)
 
     def _pause(self, on: bool, reason: str) -> None:
         self._paused = on

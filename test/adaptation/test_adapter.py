@@ -105,6 +105,30 @@ def test_what_passes_is_stored_and_used(
     work_until(adapter, AdaptationState.TRAINING)
 
 
+@pytest.mark.parametrize("ask", ["rollback", "reset", "pause"])
+def test_what_the_user_asks_for_during_a_check_goes_before_its_outcome(
+    adapter: Adapter, store: VersionStore, decide: Callable, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    decide(True)
+    work_until(adapter, gates=True)
+    during: list[int] = []
+
+    def judge(*_: object) -> tuple[Gate, ...]:
+        adapter.pause(True) if ask == "pause" else getattr(adapter, ask)()
+        during.append(adapter.status().active_version)
+        return (Gate("made up", 1.0, 0.5, 0.6, True),)
+
+    monkeypatch.setattr(module, "judge", judge)
+    while not during:
+        assert adapter.work()
+    expected = 1 if ask == "pause" else 0
+    assert during[0] == expected  # at once
+    adapter.work()
+    newest = store.newest()
+    assert (newest.number if newest else 0) == adapter.status().active_version == expected
+    assert store.next_number() == 2
+
+
 def test_it_gives_up_until_there_is_something_new(adapter: Adapter, decide: Callable, observe: Callable) -> None:
     decide(False)
     for _ in range(40):
