@@ -146,8 +146,7 @@ def write_report(
     write_html(
         out / "report.html",
         f"{package.name} in {source.path}",
-        f"{source.kind}, {len(done.records)} pictures, object {package.name} "
-        f"({1000 * package.diameter:.1f} mm)",
+        f"{source.kind}, {len(done.records)} pictures, object {package.name} ({1000 * package.diameter:.1f} mm)",
         headline(summary),
         summary,
         [*plots(errors, done.records, metric), *more_plots],
