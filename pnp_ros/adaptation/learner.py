@@ -104,7 +104,6 @@ class Learner:
             for network in (keypoint_network, detector)
         )
         self._average = [copy.deepcopy(network).requires_grad_(False) for network in (self._keypoints, self._detector)]
-        self._started = [copy.deepcopy(network).requires_grad_(False) for network in (keypoint_network, detector)]
         self._rate = rate * self._config.learning_rate
         self._optimizers = [
             torch.optim.AdamW(network.parameters(), lr=self._rate, weight_decay=1e-4)
@@ -140,14 +139,15 @@ class Learner:
         return StepLosses(float(pose.detach()), float(correspondence.detach()))
 
     def candidate(self, share: float = 1.0) -> tuple[KeypointNetwork, DetectorNetwork]:
-        """Networks on the CPU that have gone this share of the way from the starting weights to the averaged ones.
+        """Networks on the CPU that lie this share of the way from the package's own weights to the averaged ones.
 
         A part of the way keeps more of what was known and most of what was gained (Wortsman et al., "Robust fine-tuning
         of zero-shot models", 2022).
         """
         networks = [copy.deepcopy(network).cpu() for network in self._average]
-        for network, started in zip(networks, self._started):
-            torch._foreach_lerp_(list(network.parameters()), list(started.parameters()), 1.0 - share)
+        for network, known in zip(networks, self._known):
+            own = [parameter.cpu() for parameter in known.parameters()]
+            torch._foreach_lerp_(list(network.parameters()), own, 1.0 - share)
         keypoints, detector = networks
         assert isinstance(keypoints, KeypointNetwork)
         assert isinstance(detector, DetectorNetwork)

@@ -107,7 +107,7 @@ def shifted(package: ObjectPackage, seed: int, objective: str, minutes: float) -
         newest = store.newest()
         after = recall(newest.applied_to(package) if newest else package, shift, 300 + seed)
     lost = without["recall"] - before["recall"]
-    checks = [entry.status.gates for entry in result.history if entry.status.gates]
+    checks = [gates for gates, _ in itertools.groupby(entry.status.gates for entry in result.history) if gates]
     return {
         "seed": seed,
         "objective": objective,
