@@ -136,7 +136,7 @@ def moved(x: float, y: float, z: float) -> Callable[[Frame], Pose | None]:
     return reference
 
 
-def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int) -> list[dict[str, Any]]:
+def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int) -> Iterator[dict[str, Any]]:
     """Runs that must teach nothing: what became active, how the anchors fare, and why pictures were refused."""
     shift = strong_shift(0)
     stream = list(pictures(package, shift, 200, RATE, count))
@@ -172,7 +172,8 @@ def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int)
     if other is not None:
         cases.append((f"package of another object ({other.name})", stream, truth, other))
     config = AdaptationConfig(min_pictures=12, min_held_back=4, check_steps=20)  # eager, so that harm could be done
-    return [adversarial_run(name, frames, reference, used, config) for name, frames, reference, used in cases]
+    for name, frames, reference, used in cases:
+        yield adversarial_run(name, frames, reference, used, config)
 
 
 def adversarial_run(
@@ -238,13 +239,14 @@ def main() -> None:
         arguments.out.write_text(json.dumps(rows, indent=1))
     if not arguments.skip_adversarial:
         other = load_object_package(arguments.other_object) if arguments.other_object else None
-        rows["adversarial"] = adversarial(package, other, arguments.adversarial_pictures)
         print("\nruns that must teach nothing: pictures, kept, steps, versions; anchor recall before and after")
-        for row in rows["adversarial"]:
+        for row in adversarial(package, other, arguments.adversarial_pictures):
+            rows["adversarial"].append(row)
             why = max(row["refusals"].items(), key=lambda item: item[1])[0] if row["refusals"] else row["reason"]
             print(
                 f"{row['run']:38s}{row['pictures']:5d}{row['kept']:5d}{row['steps']:5d}{row['versions']:4d}"
-                f"{100.0 * row['anchor_recall_before']:8.1f}{100.0 * row['anchor_recall_after']:7.1f}  {why}"
+                f"{100.0 * row['anchor_recall_before']:8.1f}{100.0 * row['anchor_recall_after']:7.1f}  {why}",
+                flush=True,
             )
     arguments.out.write_text(json.dumps(rows, indent=1))
 
