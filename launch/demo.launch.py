@@ -17,9 +17,16 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("rate", default_value="15.0", description="Pictures a second"),
     DeclareLaunchArgument("seed", default_value="0", description="Of the object's path and the background"),
+    DeclareLaunchArgument(
+        "shift", default_value="-1", description="Seed of a camera and object that differ from what was trained for"
+    ),
+    DeclareLaunchArgument("fine_tune", default_value="false", description="Adapt the weights to it; needs versions"),
+    DeclareLaunchArgument("versions", default_value="", description="Folder of the adapted weights"),
+    DeclareLaunchArgument("reference", default_value="tf:object_truth", description="Where true poses come from"),
     DeclareLaunchArgument("device", default_value="cpu", description="Where the networks run: cpu, cuda, cuda:1, ..."),
     DeclareLaunchArgument("rviz", default_value="true", description="Open RViz with our view"),
 ]
+PASSED_ON = ("object", "device", "rviz", "fine_tune", "versions", "reference")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -36,11 +43,12 @@ def generate_launch_description() -> LaunchDescription:
                 "object": value("object"),
                 "rate": ParameterValue(value("rate"), value_type=float),
                 "seed": ParameterValue(value("seed"), value_type=int),
+                "shift": ParameterValue(value("shift"), value_type=int),
             }
         ],
     )
     estimator = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "pose.launch.py"])),
-        launch_arguments={name: value(name) for name in ("object", "device", "rviz")}.items(),
+        launch_arguments={name: value(name) for name in PASSED_ON}.items(),
     )
     return LaunchDescription([*ARGUMENTS, camera, estimator])

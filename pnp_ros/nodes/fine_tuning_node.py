@@ -209,11 +209,10 @@ class FineTuningNode(Node):
     # --- services, status and diagnostics -----------------------------------------------------------------------------
 
     def _answer(self, answer: Trigger.Response, act: Callable[[], str]) -> Trigger.Response:
-        try:
-            answer.success, answer.message = True, act()
-        except (ValueError, OSError) as error:
-            answer.success, answer.message = False, str(error)
+        answer.message = act()
+        answer.success = not answer.message.startswith("not ")
         self.get_logger().info(answer.message)
+        self._publish_status()  # the estimator goes back at once
         return answer
 
     def _on_pause(self, request: SetBool.Request, answer: SetBool.Response) -> SetBool.Response:

@@ -118,7 +118,7 @@ def _another_time(message: PoseStamped) -> None:
 def test_references_that_are_none_are_refused_with_the_reason(
     listener: _Listener, spoil: Callable[[PoseStamped], object], expected: str
 ) -> None:
-    listener.wait_for("the picture", spoil=lambda _: None)  # a good reference reaches the intake
+    listener.wait_for("the picture does not show the object there")  # a good reference reaches the intake
     before = listener.said[-1].refused
     status = listener.wait_for(expected, spoil=spoil)
     assert status.reason.startswith("picture refused: topic:/truth")
