@@ -132,7 +132,8 @@ class _Packed:
     def _vectors(self, values: Tensor) -> Any:
         """The chunks (B, chunks, D, width) as the kernels' array (B chunks, D) of vectors."""
         vector = wp.types.vector(length=self.width, dtype=wp.float32)
-        return wp.from_torch(values.flatten(0, 1), dtype=vector)
+        flat = values.flatten().view(-1, values.shape[2], self.width)  # whose strides Warp accepts for a width of one
+        return wp.from_torch(flat, dtype=vector)
 
     def _launch(self, which: int, dim: torch.Size, offsets: Tensor, *arguments: wp.array) -> None:
         samples = posterior_warp.Samples()

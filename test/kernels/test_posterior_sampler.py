@@ -59,6 +59,11 @@ def test_agrees_with_the_reference(kind, modes, dtype, rtol):
     _assert_agrees(*_problem(2, 21, modes, 7, dtype), kind, rtol)
 
 
+def test_agrees_with_a_point_for_each_thread_as_on_cuda(monkeypatch):
+    monkeypatch.setitem(posterior_sampler._WIDTH, "cpu", 1)
+    _assert_agrees(*_problem(2, 21, 2, 7), RobustKind.HUBER, 1e-4)
+
+
 @pytest.mark.parametrize("points", [0, 1, 16, 17])
 def test_any_number_of_points_fills_the_chunks(points):
     problem, offsets = _problem(2, points, 1, 3)
