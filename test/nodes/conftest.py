@@ -194,7 +194,7 @@ def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> St
 
     @contextlib.contextmanager
     def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
-        values = {"object": str(folder), "max_rate": 100.0, "reference_delay": 0.2, **parameters}
+        values = {"object": str(folder), "max_rate": 100.0, "reference_delay": 0.2, "nice": False, **parameters}
         with _running("fine_tuning", tmp_path_factory.mktemp("node"), values) as process:
             yield process
 

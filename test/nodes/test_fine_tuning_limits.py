@@ -36,7 +36,13 @@ def camera(ros: None) -> Iterator[None]:
 def test_cpu_share_and_priority(start_estimator: Any, start_fine_tuning: Any, probe: Any, tmp_path: Path) -> None:
     demo, said = resource("config/objects/demo"), []
     probe.node.create_subscription(AdaptationStatus, "/fine_tuning/status", said.append, LATCHED)
-    limits = {"cpu_share": SHARE, "threads": 1, "adaptation.min_pictures": 8, "adaptation.min_held_back": 4}
+    limits = {
+        "cpu_share": SHARE,
+        "threads": 1,
+        "nice": True,
+        "adaptation.min_pictures": 8,
+        "adaptation.min_held_back": 4,
+    }
     sources = {"versions": str(tmp_path / "versions"), "reference": "tf:object_truth"}
     with start_estimator(demo, keep_all=False), start_fine_tuning(demo, **sources, **limits) as node:
         probe.wait(lambda: said and said[-1].state == AdaptationStatus.TRAINING, START_S, "the training")
