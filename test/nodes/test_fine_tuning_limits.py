@@ -52,11 +52,13 @@ def test_cpu_share_and_priority(start_estimator: Any, start_fine_tuning: Any, pr
         share = (_cpu_seconds(node.pid) - used) / (time.monotonic() - begin)
         assert said[-1].steps > steps
         assert 0.02 < share < 1.3 * SHARE  # units of work last some seconds
-        policies = {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{node.pid}/task").iterdir()}
-        assert policies == {os.SCHED_OTHER, os.SCHED_IDLE}  # it receives at a normal priority, and works at the lowest
+        threads = [int(task.name) for task in Path(f"/proc/{node.pid}/task").iterdir()]
+        busiest = max(threads, key=lambda thread: _cpu_seconds(f"{node.pid}/task/{thread}"))
+        assert os.sched_getscheduler(busiest) == os.SCHED_IDLE
+        assert os.sched_getscheduler(node.pid) == os.SCHED_OTHER  # the services answer on a busy machine, too
 
 
-def _cpu_seconds(pid: int) -> float:
-    """User and system time, of all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _cpu_seconds(process: int | str) -> float:
+    """User and system time of a process, with all its threads, or of one ``PID/task/THREAD``."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
