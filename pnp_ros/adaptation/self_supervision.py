@@ -11,14 +11,18 @@ from pnp_ros.geometry import se3
 from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.types import Pose
 
+_STRAIGHT_NS = 100_000_000  # at 1 m/s^2 the middle of so long a way is 1 mm off a straight line
+
 
 class SelfReference:
     """Takes what the estimator says, in order of time, and gives back what may be taken for true.
 
     A valid pose is confirmed if it lies where its valid neighbours, one before and one after, say that it should,
-    moving steadily. A flip or a jump does not. Between two confirmed poses, pictures that the estimator was not sure
-    of get the pose interpolated between the two: they show what the network does not know yet. Whether the picture
-    shows the object there remains to be checked.
+    moving steadily. A flip or a jump does not. Where these neighbours are so near in time that motion is straight
+    between them, the pose that they say is the reference, not its own: their mean has less noise, and new weights must
+    not be measured by what those in use made of the very same picture. Between two confirmed poses, pictures that the
+    estimator was not sure of get the pose interpolated between the two: they show what the network does not know yet.
+    Whether the picture shows the object there remains to be checked.
 
     Args:
         max_gap_s: neighbours are at most this far apart in time.
@@ -82,7 +86,9 @@ class SelfReference:
             if agrees and self._before_confirmed:
                 found += [_with_reference(seen, _interpolated(before, middle, seen)) for seen in self._between]
             if agrees:
-                found.append(_with_reference(middle, _pose(middle)))
+                near = after.stamp_ns - before.stamp_ns <= _STRAIGHT_NS
+                told = _interpolated(before, after, middle) if near else _pose(middle)
+                found.append(_with_reference(middle, told))
         self._last_ns = after.stamp_ns
         self._before, self._between = middle, self._missing if middle is not None else []
         self._middle, self._missing = after, []

@@ -46,10 +46,22 @@ def _run(observations: list[Observation], **settings: float) -> dict[int, Observ
     return {_index(f): f for f in found}
 
 
-def test_all_but_the_ends_of_a_steady_path_are_confirmed_with_their_own_pose() -> None:
+def test_all_but_the_ends_of_a_steady_path_are_confirmed() -> None:
     found = _run([_seen(i) for i in range(20)])
     assert list(found) == list(range(1, 19))
-    for f in found.values():
+    for i, f in found.items():
+        assert f.reference is not None
+        assert float((f.reference.translation - _truth(i).translation).norm()) < 0.001
+
+
+def test_neighbours_that_are_near_say_where_it_is_and_far_ones_only_confirm() -> None:
+    """One pose is off by 10 mm: near neighbours are right about it, far ones cannot know."""
+    off = _moved(_truth(4), 0.01, 0, 0, 0, 0, 0)
+    near = _run([_seen(i, pose=off if i == 4 else None) for i in range(9)])[4]
+    assert near.reference is not None
+    assert float((near.reference.translation - _truth(4).translation).norm()) < 0.001
+    slow = [_seen(4 * i, pose=_moved(_truth(0), 0.002 * i, 0, 0, 0, 0, 0)) for i in range(5)]
+    for f in _run(slow).values():
         assert f.reference is f.estimate
 
 
