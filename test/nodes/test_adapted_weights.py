@@ -64,44 +64,49 @@ def test_weights_are_swapped_between_two_pictures(
     with start_estimator(package.root, versions=str(fine_tuning.store.folder)):
         probe.wait_until_connected()
         fine_tuning.wait_for("version 1")  # the newest, without being told
-        second, sent = fine_tuning.write(0.10), 40
-        for index in range(sent):
-            if index == 5:
+        second, sent, told = fine_tuning.write(0.10), 0, 0
+        while not told or sent < told + 5:
+            if sent == 5:
                 fine_tuning.say(second, name="another object")
-            if index == 10:
+            if sent == 10:
                 fine_tuning.say(second)
-            probe.send(probe.image(index), probe.camera_info(index))
-            probe.wait(lambda count=index: len(probe.received["objects"]) > count - 3, what="the pictures before")
+            probe.send(probe.image(sent), probe.camera_info(sent))
+            sent += 1
+            assert sent < 5000, "the weights were not swapped"
+            probe.wait(lambda count=sent: len(probe.received["objects"]) > count - 4, what="the pictures before")
+            if not told and "version 2" in _latest_weights(probe):
+                told = sent
         probe.wait(lambda: len(probe.received["objects"]) == sent, what="every picture")
         status = fine_tuning.wait_for("version 2")
         assert [message.header for message in probe.received["objects"]] == [probe.header(i) for i in range(sent)]
         assert _values(status)["pictures dropped for newer ones"] == "0"
         assert _values(status)["pictures taken up"] == str(sent)
-        swapped = _swap_index(
-            probe, [fine_tuning.store.get(n).applied_to(package) for n in (first, second)], open_gates
-        )
+        packages = [fine_tuning.store.get(number).applied_to(package) for number in (first, second)]
+        swapped = _first_mismatch(probe, packages, open_gates, sent)
         assert 7 <= swapped < sent  # up to three pictures wait when it is said
+        assert _first_mismatch(probe, packages, open_gates, swapped) == sent
         fine_tuning.say(0)
         fine_tuning.wait_for("the object package's own")
         fine_tuning.say(first)
         fine_tuning.wait_for("version 1")
 
 
-def _swap_index(probe: Any, packages: list[ObjectPackage], config: EstimatorConfig) -> int:
-    """The first picture with the second package's weights; fails unless all poses are those of the library."""
-    published = [message.objects[0] for message in probe.received["objects"]]
+def _latest_weights(probe: Any) -> str:
+    received = probe.received["diagnostics"]
+    return _values(received[-1].status[0])["weights"] if received else ""
+
+
+def _first_mismatch(probe: Any, packages: list[ObjectPackage], config: EstimatorConfig, swap: int) -> int:
+    """The first published pose that is not the library's, which swaps the weights before picture ``swap``."""
     camera = conversions.camera_from_message(probe.camera_info(0))
-    for swapped in range(len(published) + 1):
-        library = PoseEstimator(packages[0], config)
-        for index, expected in enumerate(published):
-            if index == swapped:
-                library.use(load_models(packages[1], library.device))
-            found = conversions.object_pose(library.estimate(probe.picture(index), camera, 0.0)[0], packages[0].name)
-            if found != expected:
-                break
-        else:
-            return swapped
-    pytest.fail("the published poses are not those of one swap")
+    library = PoseEstimator(packages[0], config)
+    for index, message in enumerate(probe.received["objects"]):
+        if index == swap:
+            library.use(load_models(packages[1], library.device))
+        found = library.estimate(probe.picture(index), camera, 0.0)[0]
+        if message.objects != [conversions.object_pose(found, packages[0].name)]:
+            return index
+    return len(probe.received["objects"])
 
 
 def test_a_bad_version_is_refused_and_the_old_one_stays(

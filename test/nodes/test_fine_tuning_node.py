@@ -152,13 +152,10 @@ def test_diagnostics_tell_weights_and_counts(listener: _Listener) -> None:
 
 
 def test_wrong_parameters_end_it_with_one_line(ros: None, package: ObjectPackage, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
     good = {"object": str(package.root), "versions": str(tmp_path / "versions"), "reference": "self"}
     cases = [
         ({"object": "/nowhere"}, "/nowhere: no such object package"),
-        ({"versions": str(tmp_path / "file" / "versions")}, "cannot be made"),
         ({"reference": "mocap"}, "parameter reference: expected self"),
-        ({"device": "cuda:99"}, "parameter device: cuda:99 asked for"),
         ({"adaptation.min_pictures": "1"}, "min_pictures: expected 8"),
     ]
     processes = [_start(good | wrong) for wrong, _ in cases]
