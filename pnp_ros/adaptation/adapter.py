@@ -333,7 +333,7 @@ class Adapter:
     def _examined(self) -> tuple[Examiner, OnAnchors]:
         """The examiner, and how the package's own weights do on the anchors."""
         if self._examiner is None:
-            self._examiner = Examiner(self._package, Anchors(self._package, self._config), self._device)
+            self._examiner = Examiner(self._package, Anchors(self._package, self._config), self._device, self._own)
         if self._own_anchors is None:
             self._own_anchors = self._examiner.on_anchors(load_models(self._package, self._device))
         return self._examiner, self._own_anchors

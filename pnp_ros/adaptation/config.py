@@ -54,7 +54,7 @@ class AdaptationConfig:
     anchor_margin: float = 0.01
     min_gain: float = 0.03
     max_nees: float = 12.0
-    min_overlap: float = 0.25
+    min_overlap: float = 0.3
     self_overlap: float = 0.6
     max_offset: float = 0.15
     max_disagreement: float = 0.5

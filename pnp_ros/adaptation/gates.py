@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.intake import Example
+from pnp_ros.adaptation.registration import Registrar
 from pnp_ros.adaptation.status import Gate
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.crop import Box, CropError
 from pnp_ros.evaluation.consistency import nees
+from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.pose_error import add, adds
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
@@ -23,10 +25,12 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
 from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.pipeline.models import Models
+from pnp_ros.rendering.sample_pool import extreme_points
 from pnp_ros.types import Pose
 
-_LOST = 0.5  # error that a picture without a valid pose counts for, in diameters; larger errors count as this
+_LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
 _GOOD = 0.1  # of the diameter
+_ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch of picture and rendering, %"
 _VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
 _SURFACE_POINTS = 500
 _FEWEST_TO_CALIBRATE = 24
@@ -47,29 +51,33 @@ class OnAnchors:
 
 @dataclass(frozen=True)
 class Measured:
-    """How one set of weights does.
+    """How one set of weights does on the held-back pictures.
 
     Args:
-        errors: (N,) of the held-back pictures, ADD (ADD-S of a symmetric object) in diameters, at most 0.5.
-        valid: (N,) bool, whether the pose was given out.
-        nees: of the valid ones, with the solver's own covariance.
-        sigmas: relative sigmas of the valid ones' keypoints.
+        errors: (N,) at most 0.5, which is what a picture without a valid pose counts for. With references: ADD (ADD-S
+            of a symmetric object) in diameters. Without: half of what the correlation with the rendering lacks to 1.
+        good: (N,) bool, whether the pose was given out and right: within 10 % of the diameter, or correlating above
+            0.6.
+        nees: of the poses that were given out, with the solver's own covariance; none without references.
+        sigmas: relative sigmas of their keypoints.
+        what: the errors are, for the user.
     """
 
     errors: NDArray[np.float64]
-    valid: NDArray[np.bool_]
+    good: NDArray[np.bool_]
     nees: NDArray[np.float64]
     sigmas: NDArray[np.float64]
+    what: str = _ERROR
 
     @property
     def error(self) -> float:
-        """Mean error in diameters."""
+        """Mean of the errors."""
         return float(self.errors.mean())
 
     @property
     def recall(self) -> float:
-        """Share of valid poses within 10 % of the diameter."""
-        return float((self.valid & (self.errors < _GOOD)).mean())
+        """Share of good poses."""
+        return float(self.good.mean())
 
     def mean_nees(self, calibration: CovarianceCalibration) -> float:
         """Of the valid poses, gross errors at most 10 times the median; 0 without any."""
@@ -85,34 +93,50 @@ class Examiner:
         package: of the object.
         anchors: to be remembered.
         device: of the networks.
+        own: the references are the estimator's own poses, by which new weights cannot be told from better ones: the
+            object rendered at the pose is compared with the picture instead.
     """
 
-    def __init__(self, package: ObjectPackage, anchors: Anchors, device: torch.device) -> None:
+    def __init__(self, package: ObjectPackage, anchors: Anchors, device: torch.device, own: bool = False) -> None:
         self._package, self._anchors, self._device = package, anchors, device
         vertices = package.mesh.vertices
         self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
         self._estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
+        extent = torch.from_numpy(extreme_points(package.mesh))
+        self._registrar = Registrar(package.mesh, extent) if own else None
 
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
         """Look at all held-back pictures with these weights."""
         self._estimator.use(models)
-        errors, valid, values, sigmas = [], [], [], []
-        calibration = CovarianceCalibration(
-            models.network.config.covariance_scale, models.network.config.covariance_growth
-        )
+        errors, good, values, sigmas = [], [], [], []
+        learnt = models.network.config
+        calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         for example in held_back:
             found = self._search(models, example)
-            good = found.state is ObjectState.VALID and found.estimate is not None
-            valid.append(good)
-            errors.append(min(_LOST, self._error(found, example.pose)) if good else _LOST)
-            if good and found.estimate is not None and found.correspondences is not None:
-                pose = found.estimate.pose
-                sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
-                truth = self._package.symmetry.canonicalise(example.pose, pose)
-                factor = calibration.factor(sigma)
-                values.append(float(nees(pose, found.estimate.covariance, truth)) * factor)
-                sigmas.append(sigma)
-        return Measured(np.array(errors), np.array(valid, bool), np.array(values), np.array(sigmas))
+            errors.append(_LOST)
+            good.append(False)
+            if found.state is not ObjectState.VALID or found.estimate is None or found.correspondences is None:
+                continue
+            if self._registrar is not None:
+                overlap = self._overlap(self._registrar, example, found.estimate.pose)
+                errors[-1], good[-1] = min(_LOST, 0.5 * (1.0 - overlap)), overlap > MATCH
+                continue
+            errors[-1] = min(_LOST, self._error(found, example.pose))
+            good[-1] = errors[-1] < _GOOD
+            pose = found.estimate.pose
+            sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
+            truth = self._package.symmetry.canonicalise(example.pose, pose)
+            values.append(float(nees(pose, found.estimate.covariance, truth)) * calibration.factor(sigma))
+            sigmas.append(sigma)
+        what = _ERROR if self._registrar is None else _MISMATCH
+        return Measured(np.array(errors), np.array(good, bool), np.array(values), np.array(sigmas), what)
+
+    @staticmethod
+    def _overlap(registrar: Registrar, example: Example, pose: Pose) -> float:
+        try:
+            return registrar.register(example.window, example.camera, pose).overlap
+        except CropError:
+            return 0.0
 
     def _search(self, models: Models, example: Example) -> ObjectEstimate:
         """Detect in the whole picture, then look where the detector points."""
@@ -178,7 +202,7 @@ def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: R
     least_recall = 100.0 * (own.recall - config.anchor_margin)
     return (
         _at_most(
-            "held-back error, % of the diameter",
+            before.what,
             100.0 * before.error,
             100.0 * after.error,
             100.0 * before.error * (1.0 - config.min_gain),

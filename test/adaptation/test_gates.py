@@ -19,7 +19,7 @@ def measured(error: float = 0.08, valid: float = 1.0, nees: float = 6.0) -> Meas
     is_valid = np.arange(40) < 40 * valid
     errors = np.where(is_valid, error * rng.uniform(0.5, 1.5, 40), 0.5)
     count = int(is_valid.sum())
-    return Measured(errors, is_valid, nees / 6.0 * rng.chisquare(6, count), np.full(count, 0.01))
+    return Measured(errors, is_valid & (errors < 0.1), nees / 6.0 * rng.chisquare(6, count), np.full(count, 0.01))
 
 
 def failed(
