@@ -50,7 +50,7 @@ class AdaptationConfig:
     min_held_back: int = 12
     check_steps: int = 100
     max_tries: int = 4
-    anchors: int = 150
+    anchors: int = 240
     anchor_margin: float = 0.01
     min_gain: float = 0.03
     max_nees: float = 12.0

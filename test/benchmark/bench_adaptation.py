@@ -92,7 +92,7 @@ def truth(frame: Frame) -> Pose | None:
     return frame.truths[0] if frame.truths else None
 
 
-def shifted(package: ObjectPackage, seed: int, objective: str, minutes: float) -> dict[str, Any]:
+def shifted(package: ObjectPackage, seed: int, objective: str, budget: Budget) -> dict[str, Any]:
     """One adaptation."""
     shift = strong_shift(seed)
     without = recall(package, DomainShift(), 300 + seed)
@@ -102,7 +102,7 @@ def shifted(package: ObjectPackage, seed: int, objective: str, minutes: float) -
         begin = time.process_time()
         config = AdaptationConfig(objective=objective, seed=seed)  # type: ignore[arg-type]
         frames = partial(pictures, package, shift, 200 + seed, RATE)
-        result = adapt(frames, package, store, config, truth, budget=Budget(minutes=minutes))
+        result = adapt(frames, package, store, config, truth, budget=budget)
         seconds = time.process_time() - begin
         newest = store.newest()
         after = recall(newest.applied_to(package) if newest else package, shift, 300 + seed)
@@ -115,7 +115,7 @@ def shifted(package: ObjectPackage, seed: int, objective: str, minutes: float) -
         "before": before,
         "after": after,
         "regained": (after["recall"] - before["recall"]) / lost if lost > 0 else math.nan,
-        "minutes": minutes,
+        "minutes": budget.minutes,
         "cpu_seconds": seconds,
         "steps": result.steps,
         "pictures": result.pictures,
@@ -213,27 +213,32 @@ def main() -> None:
     parser.add_argument("--other-object", type=Path, help="package of another object, for one of the adversarial runs")
     parser.add_argument("--seeds", type=int, nargs="*", default=[2])
     parser.add_argument("--objectives", nargs="+", default=["bpnp"])
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--minutes", type=float, default=5.0, help="by the clock (default %(default)s)")
+    parser.add_argument("--steps", type=int, help="of the optimiser, in place of the minutes: the same on any machine")
     parser.add_argument("--adversarial-pictures", type=int, default=120)
     parser.add_argument("--skip-adversarial", action="store_true")
     parser.add_argument("--out", type=Path, default=OUT / "adaptation.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     package = load_object_package(arguments.object)
+    budget = Budget(steps=arguments.steps) if arguments.steps else Budget(minutes=arguments.minutes)
     rows: dict[str, list[dict[str, Any]]] = {"shifted": [], "adversarial": []}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if arguments.seeds:
-        print(f"{arguments.minutes:g} minutes, one thread; recall in percent of the pictures that show the object")
-        print("seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions")
+        spent = f"{arguments.steps} steps" if arguments.steps else f"{arguments.minutes:g} minutes"
+        print(f"{spent}, one thread; recall in percent of the pictures that show the object")
+        print(
+            "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions  CPU s"
+        )
     for seed, objective in itertools.product(arguments.seeds, arguments.objectives):
-        row = shifted(package, seed, objective, arguments.minutes)
+        row = shifted(package, seed, objective, budget)
         rows["shifted"].append(row)
         recalls = (100.0 * row[key]["recall"] for key in ("without_shift", "before", "after"))
         print(
             f"{seed:4d}  {objective:15s}"
             + "".join(f"{value:9.1f}" for value in recalls)
             + f"{100.0 * row['regained']:9.0f}%{row['before']['median_nees']:13.1f}{row['after']['median_nees']:7.1f}"
-            + f"{row['after']['false_poses']:7d}{row['steps']:7d}{row['versions']:10d}",
+            + f"{row['after']['false_poses']:7d}{row['steps']:7d}{row['versions']:10d}{row['cpu_seconds']:7.0f}",
             flush=True,
         )
         arguments.out.write_text(json.dumps(rows, indent=1))
