@@ -228,8 +228,10 @@ def main() -> None:
         spent = f"{arguments.steps} steps" if arguments.steps else f"{arguments.minutes:g} minutes"
         print(f"{spent}, one thread; recall in percent of the pictures that show the object")
         print(
-            "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions   CPU"
+            "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions",
+            end="",
         )
+        print("  CPU s")
     for seed, objective in itertools.product(arguments.seeds, arguments.objectives):
         row = shifted(package, seed, objective, budget)
         rows["shifted"].append(row)
