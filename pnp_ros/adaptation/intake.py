@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.refinement import Refiner
 from pnp_ros.adaptation.registration import Registrar, Registration, displacement, is_flat
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Crop, CropError, box_from_pose, crop_from_box, crop_from_pose
@@ -29,6 +30,7 @@ WINDOW_MARGIN = 2.0  # window over the object's box: room to shift and turn the 
 _SMALLEST = 20.0  # pixels of the object's size in the picture
 _INSIDE = 0.7  # share of the object's box that must lie in the picture
 _LARGEST_TURN = math.radians(45.0)  # between a valid estimate and the reference
+_OWN_INTERVAL_NS = 200_000_000  # between poses of the estimator's own, whose refinement takes its time
 _RECENT = 40  # references that a bias is told from
 _FEWEST = 10
 _SCALE_BIAS = 0.05  # mean log of the size at which the rendering fits best
@@ -73,7 +75,8 @@ class Intake:
     Args:
         package: of the object.
         config: limits.
-        own: the references are the estimator's own poses, which must fit the picture better.
+        own: the references are the estimator's own poses: they must fit the picture better, and are moved to where they
+            fit it best, or there would be nothing to learn from them.
     """
 
     def __init__(self, package: ObjectPackage, config: AdaptationConfig, own: bool) -> None:
@@ -85,6 +88,8 @@ class Intake:
         detector = DetectorConfig.from_plain(package.detector)
         self._frame_size = detector.width, detector.height
         self._network = KeypointNetworkConfig.from_plain(package.network)
+        self._refiner = Refiner(package.mesh, self._extent) if own else None
+        self._last_own_ns = -_OWN_INTERVAL_NS
         self._last: bytes = b""
         self._scales: deque[float] = deque(maxlen=_RECENT)
         self._offsets: deque[Tensor] = deque(maxlen=_RECENT)
@@ -96,12 +101,17 @@ class Intake:
             Refusal: naming what is wrong.
         """
         pose = _checked(seen.reference)
+        if self._refiner is not None and abs(seen.stamp_ns - self._last_own_ns) < _OWN_INTERVAL_NS:
+            raise Refusal("the picture is too soon after the last one that was kept")
         self._check_picture(seen.rgb)
         self._check_place(seen, pose)
         self._check_estimate(seen, pose)
         self._check_fit(seen, pose)
         if problem := self.bias:
             raise Refusal(problem)
+        if self._refiner is not None:
+            pose = self._refiner.refine(seen.rgb, seen.camera, pose)[0]
+            self._last_own_ns = seen.stamp_ns
         return self._example(seen, pose)
 
     @property
