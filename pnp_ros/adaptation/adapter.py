@@ -220,6 +220,7 @@ class Adapter:
         if self._learner is None:
             self._learner = Learner(self._package, self._config, self._device)
             self._restart()
+            self._say(AdaptationState.TRAINING, reason="learning from the pictures collected so far")
         return self._learner
 
     def _restart(self) -> None:
