@@ -30,7 +30,7 @@ from pnp_ros.types import Pose
 
 _LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
 _GOOD = 0.1  # of the diameter
-_ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch of picture and rendering, %"
+_ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
 _VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
 _SURFACE_POINTS = 500
 _FEWEST_TO_CALIBRATE = 24

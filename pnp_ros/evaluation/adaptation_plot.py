@@ -209,6 +209,6 @@ def _versions(axes: Axes, history: Sequence[StatusEntry]) -> None:
 
 _PANELS: list[tuple[str, Callable[[Axes, Sequence[StatusEntry]], bool]]] = [
     ("Adaptation: losses", _losses),
-    ("Adaptation: held-back pictures", _held_back),
+    ("Adaptation: held back", _held_back),
     ("Adaptation: gates of each check", _gates),
 ]

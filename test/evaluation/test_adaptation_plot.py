@@ -60,7 +60,7 @@ def test_plots_show_checks_gates_and_versions(tmp_path: Path) -> None:
         assert svg.startswith("<svg")
     assert [title for title, _ in plots] == [
         "Adaptation: losses",
-        "Adaptation: held-back pictures",
+        "Adaptation: held back",
         "Adaptation: gates of each check",
     ]
 
