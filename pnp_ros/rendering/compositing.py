@@ -28,9 +28,7 @@ def transform_points(target_from_source: Tensor, points: Tensor) -> Tensor:
     return points @ target_from_source[..., :2].mT + target_from_source[..., None, :, 2]
 
 
-def warp(
-    pictures: Tensor, target_from_source: Tensor, height: int, width: int, outside: str = "zeros"
-) -> Tensor:
+def warp(pictures: Tensor, target_from_source: Tensor, height: int, width: int, outside: str = "zeros") -> Tensor:
     """Pictures as they look in the target: bilinear; made much smaller, they are averaged first.
 
     Args:
