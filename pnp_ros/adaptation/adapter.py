@@ -134,6 +134,11 @@ class Adapter:
             self._request(forget)
         return "all versions are withdrawn, and all pictures forgotten"
 
+    @property
+    def check_is_due(self) -> bool:
+        """Whether the next piece of work is a check."""
+        return self._learner is not None and self._steps_to_check == 0
+
     # --- for the working thread ---------------------------------------------------------------------------------------
 
     def work(self) -> bool:

@@ -186,7 +186,7 @@ def adapt(
         for frame in frames():
             robot.see(frame)
             for _ in range(steps_per_picture):
-                if robot.steps >= most_steps or time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or (robot.steps >= most_steps and not robot.check_is_due):
                     return robot.result()
                 robot.work()
         if robot.pictures == 0:
@@ -238,6 +238,11 @@ class _Robot:
             yield from self._self_reference.confirmed(observation)
         elif self._reference != "self" and (pose := self._reference(frame)) is not None:
             yield dataclasses.replace(observation, reference=pose)
+
+    @property
+    def check_is_due(self) -> bool:
+        """Whether the steps made last are still to be checked."""
+        return self._adapter.check_is_due
 
     def work(self) -> None:
         """One piece of work of the adapter."""
