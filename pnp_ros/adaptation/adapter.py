@@ -250,13 +250,16 @@ class Adapter:
         before = CovarianceCalibration(models.network.config.covariance_scale, models.network.config.covariance_growth)
         for share in _SHARES:
             networks = learner.candidate(share)
-            gates, anchors = self._judged(examiner, networks, active, own, before, fitted=False)
+            measured, gates, anchors = self._judged(examiner, networks, active, own, before, before)
             failed = [gate for gate in gates if not gate.passed]
             if not failed:
-                better = learner.candidate(share)
-                again, anchors_again = self._judged(examiner, better, active, own, before, fitted=True)
-                if all(gate.passed for gate in again):
-                    networks, gates, anchors = better, again, anchors_again
+                calibration, nees = calibrated(measured, before)
+                if calibration != before:
+                    again = self._judged(examiner, networks, active, own, before, calibration, nees)
+                    if all(gate.passed for gate in again[1]):
+                        _, gates, anchors = again
+                    else:
+                        _calibrate(networks[0], before)
                 self._promote(networks, gates, anchors)
                 return
             if not gates[0].passed:  # nothing is gained; less of it gains less
@@ -270,29 +273,32 @@ class Adapter:
         active: Measured,
         own: OnAnchors,
         before: CovarianceCalibration,
-        fitted: bool,
-    ) -> tuple[tuple[Gate, ...], OnAnchors]:
-        """The gates of a candidate, whose covariance is calibrated as it was, or anew.
+        calibration: CovarianceCalibration,
+        nees: float | None = None,
+    ) -> tuple[Measured, tuple[Gate, ...], OnAnchors]:
+        """A candidate on the held-back pictures, its gates, and on the anchors.
 
-        Anew it is right on the robot's pictures, but may be so large that good poses on renders no longer count as
-        certain.
+        Args:
+            examiner: measures.
+            networks: the candidate's; they get the calibration.
+            active: the weights in use.
+            own: the package's own weights.
+            before: calibration of the weights in use.
+            calibration: of the candidate. Fitted anew it is right on the robot's pictures, but may make the covariance
+                so large that good poses on renders no longer count as certain.
+            nees: mean NEES of the held-back poses, where it is known better than from those poses themselves.
         """
-        held_back = self._buffer.held_back
-        first = examiner.measure(prepared(*networks, self._device), held_back)
-        calibration, nees = calibrated(first, before) if fitted else (before, first.mean_nees(before))
-        networks[0].config = dataclasses.replace(
-            networks[0].config, covariance_scale=calibration.scale, covariance_growth=calibration.growth
-        )
+        _calibrate(networks[0], calibration)
         models = prepared(*networks, self._device)
-        candidate, anchors = examiner.measure(models, held_back), examiner.on_anchors(models)
+        candidate, anchors = examiner.measure(models, self._buffer.held_back), examiner.on_anchors(models)
         assert self._active_anchors is not None
         gates = judge(
             self._config,
             own,
             (active, self._active_anchors, active.mean_nees(before)),
-            (candidate, anchors, nees),
+            (candidate, anchors, candidate.mean_nees(calibration) if nees is None else nees),
         )
-        return gates, anchors
+        return candidate, gates, anchors
 
     def _promote(
         self,
@@ -370,3 +376,9 @@ class Adapter:
         with self._lock:
             changed = {**fields, **({"state": state} if state is not None else {})}
             self._status = dataclasses.replace(self._status, **changed)  # type: ignore[arg-type]
+
+
+def _calibrate(network: KeypointNetwork, calibration: CovarianceCalibration) -> None:
+    network.config = dataclasses.replace(
+        network.config, covariance_scale=calibration.scale, covariance_growth=calibration.growth
+    )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.distillation import detector_distillation, keypoint_distillation
 from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example
-from pnp_ros.adaptation.objective import EProPnPLoss, pose_term, real_crops
+from pnp_ros.adaptation.objective import EProPnPLoss, images_of, pose_term, real_crops
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
@@ -180,13 +180,13 @@ class Learner:
         size = self._keypoints.config.crop_size
         if not found:
             return torch.zeros(0, 3, size, size, device=self._device)
-        return torch.from_numpy(np.stack(found)).to(self._device).permute(0, 3, 1, 2).float() / 255.0
+        return images_of(found, self._device)
 
     def _detector_loss(self, examples: list[Example]) -> Tensor:
         count = max(1, self._config.batch // 4)
         chosen = self._draw(examples, count)
-        frames = torch.from_numpy(np.stack([example.frame for example in chosen])).to(self._device)
-        frames = apply_camera_effects(frames.permute(0, 3, 1, 2).float() / 255.0, self._generator, 0.3)
+        frames = images_of([example.frame for example in chosen], self._device)
+        frames = apply_camera_effects(frames, self._generator, 0.3)
         images = torch.cat([frames, self._sampler.frames(count).images]).contiguous(memory_format=torch.channels_last)
         boxes = torch.stack([example.box for example in chosen]).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16):

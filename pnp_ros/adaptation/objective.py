@@ -6,10 +6,12 @@ the correspondence term always stands beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pnp_ros.adaptation.config import Objective
@@ -72,8 +74,7 @@ def real_crops(
         generator: on the device of ``object_points``.
     """
     device, count = object_points.device, len(examples)
-    windows = torch.from_numpy(np.stack([example.window for example in examples])).to(device)
-    windows = windows.permute(0, 3, 1, 2).float() / 255.0
+    windows = images_of([example.window for example in examples], device)
     side = windows.shape[-1]
     like = windows[0, 0, 0]
     factor = torch.exp(uniform(like, generator, count, low=float(np.log(_SCALE[0])), high=float(np.log(_SCALE[1]))))
@@ -94,6 +95,11 @@ def real_crops(
         ),
         object_points,
     )
+
+
+def images_of(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Pictures (H, W, 3) of one size as (B, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 255.0
 
 
 def _cameras(examples: list[Example]) -> Camera:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import crop_from_pose
 from pnp_ros.evaluation.overlap import MIN_PIXELS
+from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
@@ -108,6 +108,5 @@ def is_flat(rgb: NDArray[np.uint8]) -> bool:
 
 def displacement(a: Pose, b: Pose) -> tuple[Tensor, float]:
     """(3,) metres from the position of ``a`` to that of ``b``, and the angle between them in radians."""
-    turn = a.rotation.double().mT @ b.rotation.double()
-    cosine = ((torch.diagonal(turn).sum() - 1.0) / 2.0).clamp(-1.0, 1.0)
-    return b.translation.double() - a.translation.double(), float(torch.acos(cosine))
+    turn = so3.angle_between(a.rotation.double(), b.rotation.double())
+    return b.translation.double() - a.translation.double(), float(turn)
