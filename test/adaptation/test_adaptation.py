@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,13 +9,13 @@ from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.offline import Budget, adapt
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame
-from pnp_ros.evaluation.pose_error import add
+from pnp_ros.evaluation.report import measure
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.simulation import SimulationConfig
-from pnp_ros.types import Pose
 
 
 def frames(package: ObjectPackage, camera: Camera, seed: int, count: int) -> list[Frame]:
@@ -29,15 +28,8 @@ def frames(package: ObjectPackage, camera: Camera, seed: int, count: int) -> lis
 
 def recall(package: ObjectPackage, seen: list[Frame]) -> float:
     """Share of the pictures of the object with a valid pose within 10 % of the diameter."""
-    estimator, points, good = PoseEstimator(package), torch.from_numpy(package.mesh.vertices[::20]).double(), []
-    for frame in seen:
-        found = estimator.estimate(frame.rgb, frame.camera, 0.0)[0]
-        if frame.truths:
-            good.append(False)
-            if found.state == "valid" and found.estimate is not None:
-                pose = Pose(found.estimate.pose.rotation.double(), found.estimate.pose.translation.double())
-                good[-1] = float(add(pose, frame.truths[0], points)) < 0.1 * package.diameter
-    return float(np.mean(good))
+    done = evaluate(seen, package, running(PoseEstimator(package)))
+    return float(measure(done.records, package)[0]["accuracy"]["recall_10_percent"])
 
 
 @pytest.mark.slow

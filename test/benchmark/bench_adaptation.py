@@ -30,9 +30,9 @@ from pnp_ros.adaptation.gates import Examiner
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, adapt
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.evaluation.consistency import nees
+from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame
-from pnp_ros.evaluation.pose_error import add
+from pnp_ros.evaluation.report import measure
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -60,30 +60,17 @@ def pictures(
         yield Frame(index, round(1e9 * index / rate), made.rgb, CAMERA, truths=truths)
 
 
-def recall(package: ObjectPackage, shift: DomainShift, seed: int) -> dict[str, float]:
+def recall(package: ObjectPackage, shift: DomainShift, seed: int) -> dict[str, Any]:
     """What the estimator does with a package's weights on a path that was not learnt from."""
-    estimator = PoseEstimator(package)
-    points = torch.from_numpy(package.mesh.vertices[::20]).double()
-    errors, valid, values, false = [], [], [], 0
-    for frame in pictures(package, shift, seed, TEST_RATE, TEST_PICTURES):
-        found = estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
-        if frame.truths == ():
-            false += found.state == "valid"
-        elif frame.truths is not None:
-            valid.append(found.state == "valid")
-            errors.append(math.inf)
-            if found.estimate is not None:
-                pose = Pose(found.estimate.pose.rotation.double(), found.estimate.pose.translation.double())
-                errors[-1] = float(add(pose, frame.truths[0], points)) / package.diameter
-                if valid[-1]:
-                    values.append(float(nees(pose, found.estimate.covariance.double(), frame.truths[0])))
-    good = np.array(valid) & (np.array(errors) < 0.1)
+    frames = pictures(package, shift, seed, TEST_RATE, TEST_PICTURES)
+    figures, errors = measure(evaluate(frames, package, running(PoseEstimator(package))).records, package)
+    valid, visible = errors["valid"] == 1.0, errors["visible"] == 1.0
     return {
-        "recall": float(good.mean()),
-        "valid": float(np.mean(valid)),
-        "median_error": float(np.median(errors)),
-        "median_nees": float(np.median(values)) if values else math.nan,
-        "false_poses": false,
+        "recall": figures["accuracy"]["recall_10_percent"],
+        "valid": float(valid[visible].mean()),
+        "median_error": float(np.median(np.nan_to_num(errors["add"][visible], nan=math.inf))),
+        "median_nees": float(np.nanmedian(errors["nees"][valid])),
+        "false_poses": int(errors["false"].sum()),
     }
 
 
