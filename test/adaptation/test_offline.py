@@ -7,22 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, TimeBlocks, adapt
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.io.checkpoints import read_tensors
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.gates import ObjectState
-from pnp_ros.pipeline.models import weights_of
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.simulation import SimulatedScene
 
@@ -47,20 +42,9 @@ RATE = 4.0
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
     """The demo's object, with networks that know nothing."""
-    torch.manual_seed(0)
-    mesh = demo_mesh()
-    network, detector = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8)), DetectorConfig(160, 128, 4)
-    return write_object_package(
-        tmp_path_factory.mktemp("objects") / "boat",
-        name="boat",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, DetectorNetwork(detector))),
-    )
+    return untrained_package(tmp_path_factory.mktemp("objects") / "boat", "boat", demo_mesh())
 
 
 @pytest.fixture(scope="module")

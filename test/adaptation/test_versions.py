@@ -9,45 +9,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from pnp_ros.adaptation.versions import Version, VersionError, VersionStore
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import read_tensors
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_networks, weights_of
 
 CALIBRATION = CovarianceCalibration(2.5, 0.5)
 
 
-def _make_package(folder: Path, seed: int) -> ObjectPackage:
-    torch.manual_seed(seed)
-    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=4))
-    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
-    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
-    mesh = TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
-    return write_object_package(
-        folder,
-        name="tetrahedron",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.config.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, detector)),
-    )
-
-
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
-    return _make_package(tmp_path_factory.mktemp("package"), 0)
+def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+    return untrained_package(tmp_path_factory.mktemp("package"), width=4)
 
 
 @pytest.fixture
@@ -200,10 +177,10 @@ def test_a_damaged_version_is_passed_over_with_a_warning(
 
 
 def test_versions_of_another_package_in_the_same_folder_are_left_alone(
-    store: VersionStore, package: ObjectPackage, tmp_path: Path
+    store: VersionStore, package: ObjectPackage, untrained_package: Callable[..., ObjectPackage], tmp_path: Path
 ) -> None:
     mine = store.write(_weights(package, 1.0), CALIBRATION, {})
-    other = _make_package(tmp_path / "other", 1)
+    other = untrained_package(tmp_path / "other", seed=1, width=4)
     theirs = VersionStore(store.folder, other, keep=1)
     assert theirs.newest() is None
     for shift in (1.0, 2.0):

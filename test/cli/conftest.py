@@ -8,19 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bags import BagWriter, message_types
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.resources import resource
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.object_package import ObjectPackage, write_object_package
-from pnp_ros.pipeline.models import weights_of
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
@@ -34,22 +28,9 @@ TOPICS = {"truth": "/camera/truth", "objects": "/estimator/objects", "pose": "/e
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
     """Loads and runs quickly."""
-    torch.manual_seed(0)
-    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
-    mesh = TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
-    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
-    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
-    return write_object_package(
-        tmp_path_factory.mktemp("objects") / "tetrahedron",
-        name="tetrahedron",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.config.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, detector)),
-    )
+    return untrained_package(tmp_path_factory.mktemp("objects") / "tetrahedron")
 
 
 class RecordedRun:

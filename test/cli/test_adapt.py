@@ -1,25 +1,21 @@
 """The command on a short recorded scene, with networks that know nothing: what it says, refuses and leaves behind."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 import yaml
 
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.main import main
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.geometry import so3
 from pnp_ros.io.bags import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
-from pnp_ros.pipeline.models import weights_of
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.simulation import SimulatedScene, SimulationConfig
 
@@ -37,20 +33,9 @@ BOARD = {
 
 
 @pytest.fixture(scope="module")
-def boat(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+def boat(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
     """The demo's object with small, untrained networks."""
-    torch.manual_seed(0)
-    mesh, detector = demo_mesh(), DetectorConfig(160, 128, 4)
-    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
-    return write_object_package(
-        tmp_path_factory.mktemp("objects") / "boat",
-        name="boat",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, DetectorNetwork(detector))),
-    )
+    return untrained_package(tmp_path_factory.mktemp("objects") / "boat", "boat", demo_mesh())
 
 
 @pytest.fixture(scope="module")

@@ -1,40 +1,21 @@
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 
 from pnp_ros.cli.main import main
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_picture
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.object_package import write_object_package
-from pnp_ros.pipeline.models import weights_of
+from pnp_ros.objects.object_package import ObjectPackage
 
 
 @pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
+def arguments(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> list[str]:
     """A command on three pictures with networks that know nothing."""
-    torch.manual_seed(0)
-    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
-    mesh = TriangleMesh(0.05 * corners, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
-    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
-    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
-    write_object_package(
-        tmp_path / "thing",
-        name="thing",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.config.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, detector)),
-    )
+    untrained_package(tmp_path / "thing", "thing")
     (tmp_path / "pictures").mkdir()
     for index in range(3):
         picture = np.random.default_rng(index).integers(0, 255, (240, 320, 3), np.uint8)

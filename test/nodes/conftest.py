@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 rclpy = pytest.importorskip("rclpy")
 
-import safetensors.torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.qos import QoSProfile
@@ -28,16 +26,11 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.msg import Correspondences, ObjectPoseArray
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.ros_compat import use_picture_profile
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.models import weights_of
 
 WIDTH, HEIGHT = 320, 240
 # Gates that let every solvable pose pass: these tests are about the way of the messages, not about accuracy.
@@ -57,22 +50,9 @@ START_S, ANSWER_S = 300.0, 60.0  # the machine may be busy, and the kernel may h
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
     """A package whose networks know nothing, but load and run quickly."""
-    torch.manual_seed(0)
-    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
-    mesh = TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
-    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
-    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
-    return write_object_package(
-        tmp_path_factory.mktemp("objects") / "tetrahedron",
-        name="tetrahedron",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.config.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, detector)),
-    )
+    return untrained_package(tmp_path_factory.mktemp("objects") / "tetrahedron")
 
 
 @pytest.fixture(scope="session")

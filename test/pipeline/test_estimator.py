@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,11 @@ import safetensors.torch
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
-from pnp_ros.objects.keypoints import select_keypoints
-from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, ObjectState, PoseEstimator
-from pnp_ros.pipeline.models import load_models, weights_of
+from pnp_ros.pipeline.models import load_models
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
@@ -22,27 +20,10 @@ CAMERA = Camera.pinhole(500.0, 500.0, 160.0, 120.0, 320, 240)
 EVERYTHING = EstimatorConfig(detector_threshold=0.0, lost_presence=0.0, valid_presence=0.0)
 
 
-def _tetrahedron() -> TriangleMesh:
-    vertices = 0.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.2]], np.float32)
-    return TriangleMesh(vertices, np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
-
-
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
     """A package whose networks know nothing."""
-    torch.manual_seed(0)
-    network = KeypointNetwork(KeypointNetworkConfig(8, crop_size=64, width=8))
-    detector = DetectorNetwork(DetectorConfig(160, 128, 4))
-    mesh = _tetrahedron()
-    return write_object_package(
-        tmp_path_factory.mktemp("objects") / "tetrahedron",
-        name="tetrahedron",
-        mesh=mesh,
-        keypoints=select_keypoints(mesh, 8),
-        network=network.config.to_plain(),
-        detector=detector.config.to_plain(),
-        weights=safetensors.torch.save(weights_of(network, detector)),
-    )
+    return untrained_package(tmp_path_factory.mktemp("objects") / "tetrahedron")
 
 
 def _picture(seed: int) -> np.ndarray:
