@@ -26,7 +26,7 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import load_models, load_networks, prepared, weights_of
 
 logger = logging.getLogger(__name__)
-_SHARES = (0.8, 0.55, 0.35)  # of the way from the package's own weights to the shadow's, tried in this order
+_SHARES = (1.0, 0.7, 0.45)  # of the way from the package's own weights to the shadow's, tried in this order
 _WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped

@@ -44,7 +44,7 @@ class AdaptationConfig:
     objective: Objective = "bpnp"
     learning_rate: float = 6e-4
     batch: int = 32
-    capacity: int = 192
+    capacity: int = 320
     held_back: int = 64
     min_pictures: int = 40
     min_held_back: int = 12

@@ -47,6 +47,7 @@ class Example:
     Args:
         stamp_ns: of the picture.
         window: (S, S, 3) uint8 around the object.
+        coverage: (S, S) uint8, how much of each of its pixels the object covers; what is before it is not known.
         camera: projects to pixels of the window.
         pose: of the reference, float32, the one of a symmetric object's equivalent poses that the network learns.
         keypoints: (K, 2) window pixels.
@@ -60,6 +61,7 @@ class Example:
 
     stamp_ns: int
     window: NDArray[np.uint8]
+    coverage: NDArray[np.uint8]
     camera: Camera
     pose: Pose
     keypoints: Tensor
@@ -184,6 +186,7 @@ class Intake:
         return Example(
             seen.stamp_ns,
             crop.image,
+            self._registrar.coverage(crop.image, crop.camera, pose),
             crop.camera,
             pose,
             crop.camera.project(pose.transform(self._keypoints)),

@@ -13,20 +13,23 @@ from torch import Tensor, nn
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.distillation import detector_distillation, keypoint_distillation
 from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example
-from pnp_ros.adaptation.objective import EProPnPLoss, images_of, pose_term, real_crops
+from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, images_of, pose_term, real_crops
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.models import load_networks
-from pnp_ros.rendering.camera_effects import apply_camera_effects
+from pnp_ros.rendering.camera_effects import apply_camera_effects, uniform
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
 from pnp_ros.rendering.training_samples import TrainingSampler
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 
 _POOL, _FIRST_RENDERS, _RENDERS_PER_STEP = 256, 96, 1
 _REAL = 3  # one crop in so many is real, the others are renders
+_TURN = 0.5  # radians by which a real crop is turned at most; 0 for symmetric objects, whose keypoints might change
+_ELSEWHERE = 0.5  # share of the real crops whose object is put before another background
+_EFFECTS = 0.35  # of the strength in training: the pictures are the camera's own already
 _KEPT_WEIGHT = 5.0  # of the answers to renders; less forgets, more learns slowly
 _DETECTOR_EVERY = 3  # steps; the detector learns faster
 _DETECTED = 0.97  # share of the pictures from which on the detector is left as it is
@@ -83,6 +86,7 @@ class Learner:
             network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
             for network in load_networks(package)
         ]
+        self._turn = _TURN if package.symmetry.is_trivial else 0.0
         self._generator = torch.Generator(device).manual_seed(config.seed)
         self._rng = np.random.default_rng(config.seed)
         self._epropnp = EProPnPLoss(config.seed).train()
@@ -158,11 +162,18 @@ class Learner:
         count = max(1, self._config.batch // _REAL)
         chosen = self._draw(examples, count)
         real = real_crops(
-            chosen, self._object_points, network.crop_size, network.crop_margin, WINDOW_MARGIN, self._generator
+            chosen,
+            self._object_points,
+            network.crop_size,
+            network.crop_margin,
+            WINDOW_MARGIN,
+            self._turn,
+            self._generator,
         )
         renders = self._sampler.crops(self._config.batch - count)
         beside = self._beside(examples, max(1, count // _BESIDE))
-        images = torch.cat([real.images, beside, renders.images]).contiguous(memory_format=torch.channels_last)
+        crops = self._surrounded(real, examples)
+        images = torch.cat([crops, beside, renders.images]).contiguous(memory_format=torch.channels_last)
         keypoints = torch.cat([real.keypoints, real.keypoints[: len(beside)]])
         present = torch.arange(len(keypoints), device=self._device) < count
         with torch.autocast(self._device.type, torch.bfloat16):
@@ -173,6 +184,21 @@ class Learner:
         kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
         pose = pose_term(self._config.objective, self._epropnp, _part(raw, 0, count), real)
         return pose, correspondence + _KEPT_WEIGHT * kept
+
+    def _surrounded(self, real: RealCrops, examples: list[Example]) -> Tensor:
+        """The real crops (B, 3, S, S), some before other backgrounds, with other things behind and before the object.
+
+        A few pictures show few surroundings, and seldom the object half hidden (Dwibedi et al., "Cut, paste and learn",
+        2017); pictures of other places by the same camera are backgrounds, too.
+        """
+        count, coverage = len(real.images), real.coverage
+        elsewhere = self._sampler.backgrounds(count)
+        beside = self._beside(examples, count // 2)
+        elsewhere[: len(beside)] = beside
+        moved = uniform(coverage, self._generator, count, 1, 1, 1) < _ELSEWHERE
+        layer = torch.cat([coverage * real.images, coverage], dim=1)
+        images = self._sampler.surround(layer, real.keypoints.mean(1), torch.where(moved, elsewhere, real.images))
+        return apply_camera_effects(images, self._generator, _EFFECTS)
 
     def _beside(self, examples: list[Example], count: int) -> Tensor:
         """(B, 3, S, S) crops of real pictures without the object; B is 0 where there are none."""

@@ -18,7 +18,7 @@ from pnp_ros.adaptation.config import Objective
 from pnp_ros.adaptation.intake import Example
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.networks.keypoint_network import RawPrediction, decode
-from pnp_ros.rendering.camera_effects import apply_camera_effects, uniform
+from pnp_ros.rendering.camera_effects import uniform
 from pnp_ros.rendering.compositing import placement, transform_points, warp
 from pnp_ros.solvers.bpnp import implicit_pose, reprojection_loss
 from pnp_ros.solvers.epropnp import sample_posterior
@@ -27,8 +27,7 @@ from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose
 
-_SCALE, _SHIFT, _TURN = (0.85, 1.2), 0.1, 0.25  # of the crops that are cut from a window: factor, share, radians
-_EFFECTS = 0.35  # of the strength in training: the pictures are the camera's own already
+_SCALE, _SHIFT = (0.85, 1.2), 0.1  # of the crops that are cut from a window: factor, share
 _ROBUST = Cauchy(2.0)
 _BPNP_WEIGHT, _EPROPNP_WEIGHT = 0.3, 0.05
 _SAMPLES = 128
@@ -40,6 +39,7 @@ class RealCrops:
 
     Args:
         images: (B, 3, S, S) RGB in [0, 1].
+        coverage: (B, 1, S, S) share of each pixel that the object covers.
         keypoints: (B, K, 2) crop pixels.
         placed: (B, 2, 3) maps of window pixels to crop pixels.
         camera: B cameras that project to window pixels.
@@ -48,6 +48,7 @@ class RealCrops:
     """
 
     images: Tensor
+    coverage: Tensor
     keypoints: Tensor
     placed: Tensor
     camera: Camera
@@ -61,9 +62,10 @@ def real_crops(
     size: int,
     margin: float,
     window_margin: float,
+    turn: float,
     generator: torch.Generator,
 ) -> RealCrops:
-    """Crops as a detector or the last pose would cut them: shifted, scaled and turned a little.
+    """Crops as a detector or the last pose would cut them: shifted, scaled and turned.
 
     Args:
         examples: B of one camera model.
@@ -71,21 +73,23 @@ def real_crops(
         size: of the crops in pixels.
         margin: of the crop around the object's box.
         window_margin: of the windows around it.
+        turn: largest, radians.
         generator: on the device of ``object_points``.
     """
     device, count = object_points.device, len(examples)
-    windows = images_of([example.window for example in examples], device)
+    windows = images_of([np.dstack([example.window, example.coverage]) for example in examples], device)
     side = windows.shape[-1]
     like = windows[0, 0, 0]
     factor = torch.exp(uniform(like, generator, count, low=float(np.log(_SCALE[0])), high=float(np.log(_SCALE[1]))))
     scale = size * window_margin / (margin * side * factor)
-    angle = uniform(like, generator, count, low=-_TURN, high=_TURN)
+    angle = uniform(like, generator, count, low=-turn, high=turn)
     centre = (size - 1) / 2 + _SHIFT * size * uniform(like, generator, count, 2, low=-1.0, high=1.0)
     placed = placement(centre, scale, angle, like.new_full((count, 2), (side - 1) / 2))
-    images = warp(windows, placed, size, size, outside="border")
+    crops = warp(windows, placed, size, size, outside="border")
     keypoints = torch.stack([example.keypoints for example in examples]).to(device)
     return RealCrops(
-        apply_camera_effects(images, generator, _EFFECTS),
+        crops[:, :3],
+        crops[:, 3:],
         transform_points(placed, keypoints),
         placed,
         _cameras(examples).to(device),
@@ -98,7 +102,7 @@ def real_crops(
 
 
 def images_of(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """Pictures (H, W, 3) of one size as (B, 3, H, W) in [0, 1]."""
+    """Pictures (H, W, C) of one size as (B, C, H, W) in [0, 1]."""
     return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 255.0
 
 

@@ -24,6 +24,7 @@ from pnp_ros.types import Pose
 _SIDE = 160  # pixels of the window
 _MARGIN = 2.0  # window over the object's box: it is sought half its size to each side
 _SCALES = (0.85, 0.92, 1.0, 1.09, 1.18)
+_NEAR = 6  # pixels of a window that a picture may show the object beside a reference that is right
 _FLAT = 2.0  # standard deviation of 255 below which a picture shows nothing
 
 
@@ -70,13 +71,32 @@ class Registrar:
         rendering = self._renderer.render([(self._mesh, pose)], crop.camera)
         return seek(crop.image, rendering.rgb, rendering.mask > 0)
 
+    def coverage(self, window: NDArray[np.uint8], camera: Camera, pose: Pose) -> NDArray[np.uint8]:
+        """(S, S) how much of each pixel of a window (S, S, 3) the object covers, 255 is all of it.
+
+        It is moved by the few pixels by which a calibration that is slightly wrong puts the rendering beside the object.
+
+        Args:
+            window: of a picture in which the object was found to be at the pose.
+            camera: projects to pixels of the window.
+            pose: float32.
+        """
+        rendering = self._renderer.render([(self._mesh, pose)], camera)
+        left, top, right, bottom = _bounds(rendering.mask > 0)
+        picture = cv2.copyMakeBorder(window, *[_NEAR] * 4, cv2.BORDER_REPLICATE)
+        nearby = picture[top : bottom + 2 * _NEAR, left : right + 2 * _NEAR].astype(np.float32)
+        shown = rendering.mask[top:bottom, left:right] > 0
+        scores = _correlations(nearby, rendering.rgb[top:bottom, left:right].astype(np.float32), shown)
+        y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+        move = np.array([[1.0, 0.0, x - _NEAR], [0.0, 1.0, y - _NEAR]])
+        return np.asarray(cv2.warpAffine(rendering.coverage, move, window.shape[1::-1]), np.uint8)
+
 
 def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Registration:
     """Seek the masked part of ``rendering`` in ``window``, both (S, S, 3), at several sizes."""
     if int(mask.sum()) < MIN_PIXELS:
         return Registration(0.0, 0.0, 0.0, 1.0)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    left, top, right, bottom = _bounds(mask)
     template = rendering[top:bottom, left:right].astype(np.float32)
     shown = mask[top:bottom, left:right].astype(np.float32)
     centre = np.array([(left + right) / 2.0, (top + bottom) / 2.0])
@@ -88,9 +108,8 @@ def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[
         if width >= window.shape[1] or height >= window.shape[0]:
             continue
         scaled = cv2.resize(template, (width, height), interpolation=cv2.INTER_LINEAR)
-        weight = (cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.float32)
-        scores = cv2.matchTemplate(picture, scaled, cv2.TM_CCOEFF_NORMED, mask=np.repeat(weight[..., None], 3, 2))
-        scores = np.where(np.isfinite(scores) & (np.abs(scores) <= 1.001), scores, 0.0)
+        weight = cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+        scores = _correlations(picture, scaled, weight)
         corner = np.round(centre - [width / 2.0, height / 2.0]).astype(int).clip(0, np.array(scores.shape[::-1]) - 1)
         if scale == 1.0:
             overlap = float(scores[corner[1], corner[0]])
@@ -99,6 +118,21 @@ def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[
             offset = float(np.hypot(x - corner[0], y - corner[1])) / size
             found = Registration(0.0, float(scores[y, x]), offset, scale)
     return Registration(overlap, found.best, found.offset, found.scale)
+
+
+def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a mask that is not empty; right and bottom are beyond it."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _correlations(
+    picture: NDArray[np.float32], template: NDArray[np.float32], shown: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Correlation of the template's shown part with each place of the picture, 0 where it is none."""
+    weight = np.repeat(shown[..., None].astype(np.float32), 3, 2)
+    scores = cv2.matchTemplate(picture, template, cv2.TM_CCOEFF_NORMED, mask=weight)
+    return np.where(np.isfinite(scores) & (np.abs(scores) <= 1.001), scores, 0.0)
 
 
 def is_flat(rgb: NDArray[np.uint8]) -> bool:

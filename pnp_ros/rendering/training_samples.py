@@ -107,7 +107,9 @@ class TrainingSampler:
         placed = self._place(stock["outline"], center, size / side, angle)
         present = self._uniform(batch) >= config.negatives
         layer = warp(stock["rgba"], placed, size, size) * present[:, None, None, None]
-        images, visible, seen = self._compose(layer, center, size * self._uniform(batch, low=0.25), present)
+        images, visible, seen = self._compose(
+            self.backgrounds(batch), layer, center, size * self._uniform(batch, low=0.25), present
+        )
         return CropBatch(
             images=apply_camera_effects(images, self._generator, config.effects),
             keypoints=transform_points(placed, stock["keypoints"]),
@@ -127,7 +129,8 @@ class TrainingSampler:
         present = self._uniform(batch) >= config.negatives
         layer = warp(stock["rgba"], placed, height, width) * present[:, None, None, None]
         other_size = length * self._log_uniform((0.4, 2.0), batch)
-        images, _, _ = self._compose(layer, center, other_size, present)
+        backgrounds = self._draw_backgrounds(batch, height, width)
+        images, _, _ = self._compose(backgrounds, layer, center, other_size, present)
         low, high = self._extent(stock["outline"], placed)
         return FrameBatch(
             images=apply_camera_effects(images, self._generator, config.effects),
@@ -135,12 +138,29 @@ class TrainingSampler:
             present=present,
         )
 
+    def backgrounds(self, batch: int) -> Tensor:
+        """(B, 3, S, S) of the size of crops."""
+        return self._draw_backgrounds(batch, self._config.crop_size, self._config.crop_size)
+
+    def surround(self, layer: Tensor, center: Tensor, backgrounds: Tensor) -> Tensor:
+        """Pictures (B, 3, S, S) of an object that was cut out of others, with things behind and in front of it.
+
+        Args:
+            layer: (B, 4, S, S) its colour times coverage, and coverage.
+            center: (B, 2) pixels, its middle.
+            backgrounds: (B, 3, S, S).
+        """
+        other_size = layer.shape[-1] * self._uniform(len(layer), low=0.25)
+        present = torch.ones(len(layer), dtype=torch.bool, device=layer.device)
+        return self._compose(backgrounds, layer, center, other_size, present)[0]
+
     def _compose(
-        self, layer: Tensor, center: Tensor, other_size: Tensor, present: Tensor
+        self, images: Tensor, layer: Tensor, center: Tensor, other_size: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Background, things behind, the object with its shadow, things in front.
 
         Args:
+            images: (B, 3, H, W) backgrounds.
             layer: (B, 4, H, W) the object in place.
             center: (B, 2) pixels, the middle of the object, or where it would be.
             other_size: (B,) about the size in pixels of the other things.
@@ -150,7 +170,6 @@ class TrainingSampler:
             Pictures (B, 3, H, W), the object's visible share (B,), its visible coverage (B, H, W).
         """
         batch, _, height, width = layer.shape
-        images = self._draw_backgrounds(batch, height, width)
         size = self._like.new_tensor([width, height])
         for share in (0.7, 0.35):
             anywhere = self._uniform(batch, 2, low=-0.1, high=1.1) * size

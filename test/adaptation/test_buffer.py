@@ -16,7 +16,7 @@ BLANK = np.zeros((8, 8, 3), np.uint8)
 def example(angle: float, stamp_ns: int = 0) -> Example:
     pose = Pose(so3.exp(torch.tensor([0.0, angle, 0.0])), torch.tensor([0.0, 0.0, 0.5]))
     box = torch.tensor([1.0, 1.0, 2.0, 2.0])
-    return Example(stamp_ns, BLANK, CAMERA, pose, torch.zeros(4, 2), None, BLANK, box, (1.0, 0.0, 0.0))
+    return Example(stamp_ns, BLANK, BLANK[..., 0], CAMERA, pose, torch.zeros(4, 2), None, BLANK, box, (1.0, 0.0, 0.0))
 
 
 def test_times_are_held_back_in_whole_stretches() -> None:

@@ -60,6 +60,19 @@ def test_the_detector_frame_and_the_window_show_the_same_place(intake: Intake, o
     assert max(corners[2:]) == pytest.approx(WINDOW / 2.0, rel=0.03)
 
 
+def test_the_coverage_lies_on_the_object_even_if_the_reference_is_a_little_beside_it(
+    demo: ObjectPackage, observe: Observe
+) -> None:
+    reference = observe(0).reference
+    right, beside = (
+        Intake(demo, AdaptationConfig(), own=False).examine(observe(0, pose))
+        for pose in (reference, moved(reference, x=0.004))
+    )
+    points = [float(example.camera.project(right.pose.translation[None])[0, 0]) for example in (right, beside)]
+    middles = [float(np.argwhere(example.coverage > 127)[:, 1].mean()) for example in (right, beside)]
+    assert middles[1] - middles[0] == pytest.approx(points[1] - points[0], abs=1.1)
+
+
 @pytest.mark.parametrize("offset", [(0.05, 0.0, 0.0), (-0.03, 0.04, 0.0), (0.0, -0.05, 0.0)])
 def test_references_beside_the_object_are_refused(intake: Intake, observe: Observe, offset: tuple[float, ...]) -> None:
     for index in range(6):

@@ -35,7 +35,7 @@ def learnt(package: ObjectPackage, examples: list[Example], steps: int) -> tuple
 def error(network: KeypointNetwork, demo: ObjectPackage, examples: list[Example]) -> float:
     """Median keypoint error in crop pixels."""
     generator = torch.Generator().manual_seed(5)
-    crops = real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, generator)
+    crops = real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, 0.25, generator)
     return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).median())
 
 

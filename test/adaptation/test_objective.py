@@ -24,7 +24,7 @@ def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
 @pytest.fixture
 def crops(demo: ObjectPackage, examples: list[Example]) -> RealCrops:
     generator = torch.Generator().manual_seed(0)
-    return real_crops(examples, torch.from_numpy(demo.keypoints), SIZE, 1.25, WINDOW_MARGIN, generator)
+    return real_crops(examples, torch.from_numpy(demo.keypoints), SIZE, 1.25, WINDOW_MARGIN, 0.25, generator)
 
 
 def raw_of(points: torch.Tensor, logits: float = 12.0) -> RawPrediction:

@@ -142,3 +142,25 @@ def test_symmetric_objects_have_one_set_of_keypoints_per_look():
     spread = torch.atan2((free[:, 0] - free[:, 1])[:, 1], (free[:, 0] - free[:, 1])[:, 0])
     assert float(angle.max() - angle.min()) < math.pi + 0.6  # one half of the circle
     assert float(spread.max() - spread.min()) > 1.7 * math.pi
+
+
+def test_an_object_cut_out_of_a_picture_gets_other_surroundings():
+    source = sampler(occlusion=0.0, **PLAIN)
+    source.refresh(16)
+    batch = source.crops(16)
+    coverage = batch.mask[:, None].float()
+    layer = torch.cat([coverage * batch.images, coverage], dim=1)
+    made = source.surround(layer, batch.keypoints.mean(1), source.backgrounds(16))
+    inside = batch.mask[:, None].expand_as(made)
+    torch.testing.assert_close(made[inside], batch.images[inside])
+    assert float((made[~inside] - batch.images[~inside]).abs().mean()) > 0.1
+
+
+def test_things_in_front_of_an_object_leave_enough_of_it():
+    source = sampler(occlusion=1.0, min_visible=0.35, **PLAIN)
+    layer = torch.zeros(64, 4, 128, 128)
+    layer[:, 3:, 40:90, 40:90] = 1.0  # black, as nothing else is
+    made = source.surround(layer, torch.full((64, 2), 64.5), torch.ones(64, 3, 128, 128))
+    shown = (made[:, :, 40:90, 40:90] < 1e-3).all(1).float().mean((1, 2))
+    assert float(shown.min()) > 0.3
+    assert 0.2 < float((shown < 0.95).float().mean()) < 1.0
