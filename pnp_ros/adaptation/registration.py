@@ -74,7 +74,7 @@ class Registrar:
     def coverage(self, window: NDArray[np.uint8], camera: Camera, pose: Pose) -> NDArray[np.uint8]:
         """(S, S) how much of each pixel of a window (S, S, 3) the object covers, 255 is all of it.
 
-        It is moved by the few pixels by which a calibration that is slightly wrong puts the rendering beside the object.
+        It is moved by the few pixels by which a slightly wrong calibration puts the rendering beside the object.
 
         Args:
             window: of a picture in which the object was found to be at the pose.
@@ -82,8 +82,10 @@ class Registrar:
             pose: float32.
         """
         rendering = self._renderer.render([(self._mesh, pose)], camera)
+        if not rendering.mask.any():
+            return rendering.coverage
         left, top, right, bottom = _bounds(rendering.mask > 0)
-        picture = cv2.copyMakeBorder(window, *[_NEAR] * 4, cv2.BORDER_REPLICATE)
+        picture = np.pad(window, ((_NEAR, _NEAR), (_NEAR, _NEAR), (0, 0)), mode="edge")
         nearby = picture[top : bottom + 2 * _NEAR, left : right + 2 * _NEAR].astype(np.float32)
         shown = rendering.mask[top:bottom, left:right] > 0
         scores = _correlations(nearby, rendering.rgb[top:bottom, left:right].astype(np.float32), shown)
@@ -126,9 +128,7 @@ def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _correlations(
-    picture: NDArray[np.float32], template: NDArray[np.float32], shown: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _correlations(picture: NDArray[np.float32], template: NDArray, shown: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Correlation of the template's shown part with each place of the picture, 0 where it is none."""
     weight = np.repeat(shown[..., None].astype(np.float32), 3, 2)
     scores = cv2.matchTemplate(picture, template, cv2.TM_CCOEFF_NORMED, mask=weight)
