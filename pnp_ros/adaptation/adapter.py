@@ -27,7 +27,6 @@ from pnp_ros.pipeline.models import load_models, load_networks, prepared, weight
 
 logger = logging.getLogger(__name__)
 _SHARES = (1.0, 0.7, 0.45)  # of the way from the package's own weights to the shadow's, tried in this order
-_WAITING = 8  # observations that may wait to be examined
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
 _NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
 
@@ -61,7 +60,7 @@ class Adapter:
         load_networks(package)  # says now what is wrong with them
         self._lock = threading.Lock()
         self._deciding = threading.Lock()  # which version is active
-        self._waiting: deque[Observation] = deque(maxlen=_WAITING)
+        self._waiting: list[Observation] = []
         self._requests: deque[Callable[[], None]] = deque()
         self._paused = False
         self._buffer = ReplayBuffer(config.capacity, config.held_back)
@@ -84,7 +83,7 @@ class Adapter:
     # --- for any thread -----------------------------------------------------------------------------------------------
 
     def observe(self, observation: Observation) -> None:
-        """Show a picture. It is examined later; when too many wait, the oldest is dropped."""
+        """Show a picture. It is examined with the next piece of work; few should wait, they are held in memory."""
         with self._lock:
             self._waiting.append(observation)
 
@@ -172,8 +171,7 @@ class Adapter:
 
     def _examine(self) -> bool:
         with self._lock:
-            waiting = list(self._waiting)
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, []
         if not waiting or self._paused:
             return False
         if self._intake is None:

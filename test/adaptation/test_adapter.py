@@ -182,7 +182,9 @@ def test_a_bias_is_a_fault_that_ends_with_it(demo: ObjectPackage, store: Version
     assert adapter.status().state is not AdaptationState.FAULT
 
 
-def test_too_many_pictures_drop_the_oldest(adapter: Adapter, observe: Callable) -> None:
+def test_all_pictures_that_wait_are_examined(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
+    adapter = Adapter(demo, CONFIG, store)
     for index in range(14):
         adapter.observe(observe(index))
-    assert len(adapter._waiting) == 8
+    adapter.work()
+    assert adapter.status().buffered + adapter.status().refused == 14
