@@ -48,7 +48,7 @@ class AdaptationConfig:
     held_back: int = 64
     min_pictures: int = 40
     min_held_back: int = 12
-    check_steps: int = 100
+    check_steps: int = 200
     max_tries: int = 4
     anchors: int = 240
     anchor_margin: float = 0.01
