@@ -221,7 +221,7 @@ class Adapter:
     def _started(self) -> Learner:
         """The learner, with a shadow of the active weights where it has none."""
         if self._learner is None:
-            self._learner = Learner(self._package, self._config, self._device)
+            self._learner = Learner(self._package, self._config, self._device, self._own)
             self._restart()
             self._say(AdaptationState.TRAINING, reason="learning from the pictures collected so far")
         return self._learner

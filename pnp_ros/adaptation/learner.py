@@ -73,10 +73,14 @@ class Learner:
         package: of the object.
         config: rates and objective.
         device: where it learns.
+        own: the references are the estimator's own poses, which say nothing of an object that is half hidden: their
+            pictures are learnt from as they are, or the network would become too sure of what it cannot see.
     """
 
-    def __init__(self, package: ObjectPackage, config: AdaptationConfig, device: torch.device) -> None:
-        self._config, self._device = config, device
+    def __init__(
+        self, package: ObjectPackage, config: AdaptationConfig, device: torch.device, own: bool = False
+    ) -> None:
+        self._config, self._device, self._own = config, device, own
         self._object_points = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32)).to(device)
         self._sampler = TrainingSampler(
             package.mesh, package.keypoints, package.symmetry, randomisation(package), config.seed, device
@@ -172,7 +176,8 @@ class Learner:
         )
         renders = self._sampler.crops(self._config.batch - count)
         beside = self._beside(examples, max(1, count // _BESIDE))
-        crops = self._surrounded(real, examples)
+        crops = real.images if self._own else self._surrounded(real, examples)
+        crops = apply_camera_effects(crops, self._generator, _EFFECTS)
         images = torch.cat([crops, beside, renders.images]).contiguous(memory_format=torch.channels_last)
         keypoints = torch.cat([real.keypoints, real.keypoints[: len(beside)]])
         present = torch.arange(len(keypoints), device=self._device) < count
@@ -197,8 +202,7 @@ class Learner:
         elsewhere[: len(beside)] = beside
         moved = uniform(coverage, self._generator, count, 1, 1, 1) < _ELSEWHERE
         layer = torch.cat([coverage * real.images, coverage], dim=1)
-        images = self._sampler.surround(layer, real.keypoints.mean(1), torch.where(moved, elsewhere, real.images))
-        return apply_camera_effects(images, self._generator, _EFFECTS)
+        return self._sampler.surround(layer, real.keypoints.mean(1), torch.where(moved, elsewhere, real.images))
 
     def _beside(self, examples: list[Example], count: int) -> Tensor:
         """(B, 3, S, S) crops of real pictures without the object; B is 0 where there are none."""

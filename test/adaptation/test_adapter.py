@@ -16,7 +16,9 @@ from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.types import Pose
 
 # so small that a check comes after seconds; whether its gates pass is decided by the tests
-CONFIG = AdaptationConfig(batch=4, min_pictures=8, min_held_back=4, check_steps=2, anchors=20, max_tries=2)
+CONFIG = AdaptationConfig(
+    batch=4, capacity=192, min_pictures=8, min_held_back=4, check_steps=2, anchors=20, max_tries=2
+)
 
 
 @pytest.fixture(autouse=True)
