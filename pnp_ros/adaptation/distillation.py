@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnp_ros.detection.detector_network import DetectorPrediction
-from pnp_ros.networks.keypoint_network import RawPrediction
+from pnp_ros.networks.keypoint_network import RawPrediction, decode
 
 _FACTOR_WEIGHT, _PRESENCE_WEIGHT, _BOX_WEIGHT = 0.1, 0.3, 1.0
 _SEEN = 0.3  # probability of a centre from which on the teacher's box counts
@@ -24,6 +24,12 @@ def keypoint_distillation(raw: RawPrediction, teacher: RawPrediction) -> Tensor:
     factor = ((raw.log_factor - teacher.log_factor).square() * near).sum() / near.sum().clamp_min(1e-6)
     presence = _divergence(raw.presence, teacher.presence).mean()
     return divergence + _FACTOR_WEIGHT * factor + _PRESENCE_WEIGHT * presence
+
+
+def certainty_distillation(raw: RawPrediction, teacher: RawPrediction) -> Tensor:
+    """Squared distance of the keypoints' log standard deviations from the teacher's on the same crops."""
+    ratio = decode(raw).sigma / decode(teacher).sigma
+    return ratio.log().square().mean()
 
 
 def detector_distillation(found: DetectorPrediction, teacher: DetectorPrediction) -> Tensor:

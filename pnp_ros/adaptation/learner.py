@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.distillation import detector_distillation, keypoint_distillation
+from pnp_ros.adaptation.distillation import certainty_distillation, detector_distillation, keypoint_distillation
 from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example
 from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, images_of, pose_term, real_crops
 from pnp_ros.detection.detector import Detector
@@ -73,8 +73,8 @@ class Learner:
         package: of the object.
         config: rates and objective.
         device: where it learns.
-        own: the references are the estimator's own poses, which say nothing of an object that is half hidden: their
-            pictures are learnt from as they are, or the network would become too sure of what it cannot see.
+        own: the references are the estimator's own poses, from which the network cannot learn how certain it may be: it
+            stays as certain of each crop as the package's own.
     """
 
     def __init__(
@@ -176,8 +176,7 @@ class Learner:
         )
         renders = self._sampler.crops(self._config.batch - count)
         beside = self._beside(examples, max(1, count // _BESIDE))
-        crops = real.images if self._own else self._surrounded(real, examples)
-        crops = apply_camera_effects(crops, self._generator, _EFFECTS)
+        crops = self._surrounded(real, examples)
         images = torch.cat([crops, beside, renders.images]).contiguous(memory_format=torch.channels_last)
         keypoints = torch.cat([real.keypoints, real.keypoints[: len(beside)]])
         present = torch.arange(len(keypoints), device=self._device) < count
@@ -187,6 +186,10 @@ class Learner:
                 known = self._known[0](images[len(keypoints) :])
         correspondence, _ = keypoint_loss(_part(raw, 0, len(keypoints)), keypoints, present)
         kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
+        if self._own:
+            with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
+                certain = self._known[0](images[:count])
+            correspondence = correspondence + certainty_distillation(_part(raw, 0, count), certain)
         pose = pose_term(self._config.objective, self._epropnp, _part(raw, 0, count), real)
         return pose, correspondence + _KEPT_WEIGHT * kept
 
@@ -202,7 +205,8 @@ class Learner:
         elsewhere[: len(beside)] = beside
         moved = uniform(coverage, self._generator, count, 1, 1, 1) < _ELSEWHERE
         layer = torch.cat([coverage * real.images, coverage], dim=1)
-        return self._sampler.surround(layer, real.keypoints.mean(1), torch.where(moved, elsewhere, real.images))
+        images = self._sampler.surround(layer, real.keypoints.mean(1), torch.where(moved, elsewhere, real.images))
+        return apply_camera_effects(images, self._generator, _EFFECTS)
 
     def _beside(self, examples: list[Example], count: int) -> Tensor:
         """(B, 3, S, S) crops of real pictures without the object; B is 0 where there are none."""

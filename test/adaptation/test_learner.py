@@ -63,3 +63,19 @@ def test_the_candidate_differs_and_the_package_does_not(demo: ObjectPackage, exa
 def test_the_same_seed_gives_the_same_weights(demo: ObjectPackage, examples: list[Example]) -> None:
     first, second = (learnt(demo, examples, 3)[0].candidate()[0].state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_its_own_poses_do_not_make_it_more_certain(demo: ObjectPackage, examples: list[Example]) -> None:
+    """The second learner is told that the references are the estimator's own."""
+
+    def change(own: bool) -> float:
+        learner = Learner(demo, CONFIG, torch.device("cpu"), own)
+        learner.start(*load_networks(demo), examples)
+        for _ in range(24):
+            learner.step(examples)
+        generator = torch.Generator().manual_seed(5)
+        crops = real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, 0.25, generator)
+        sigmas = [net.eval().predict(crops.images).sigma for net in (learner.candidate()[0], load_networks(demo)[0])]
+        return abs(float((sigmas[0] / sigmas[1]).log().mean()))
+
+    assert change(own=True) < 0.8 * change(own=False)
