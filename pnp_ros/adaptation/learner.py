@@ -184,11 +184,10 @@ class Learner:
             raw = self._keypoints(images)
             with torch.no_grad():
                 known = self._known[0](images[len(keypoints) :])
+                certain = self._known[0](images[:count]) if self._own else None
         correspondence, _ = keypoint_loss(_part(raw, 0, len(keypoints)), keypoints, present)
         kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
-        if self._own:
-            with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
-                certain = self._known[0](images[:count])
+        if certain is not None:
             correspondence = correspondence + certainty_distillation(_part(raw, 0, count), certain)
         pose = pose_term(self._config.objective, self._epropnp, _part(raw, 0, count), real)
         return pose, correspondence + _KEPT_WEIGHT * kept

@@ -10,7 +10,7 @@ import torch
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example, Intake
 from pnp_ros.adaptation.learner import Learner
-from pnp_ros.adaptation.objective import real_crops
+from pnp_ros.adaptation.objective import RealCrops, real_crops
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_networks
@@ -25,17 +25,23 @@ def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
     return [dataclasses.replace(example, window=(0.3 * example.window).astype(np.uint8)) for example in found]  # dusk
 
 
-def learnt(package: ObjectPackage, examples: list[Example], steps: int) -> tuple[Learner, list[float]]:
-    learner = Learner(package, CONFIG, torch.device("cpu"))
+def learnt(
+    package: ObjectPackage, examples: list[Example], steps: int, own: bool = False
+) -> tuple[Learner, list[float]]:
+    learner = Learner(package, CONFIG, torch.device("cpu"), own)
     learner.start(*load_networks(package), examples)
     losses = [learner.step(examples) for _ in range(steps)]
     return learner, [loss.reprojection + loss.correspondence for loss in losses]
 
 
+def crops_of(examples: list[Example], demo: ObjectPackage) -> RealCrops:
+    generator = torch.Generator().manual_seed(5)
+    return real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, 0.25, generator)
+
+
 def error(network: KeypointNetwork, demo: ObjectPackage, examples: list[Example]) -> float:
     """Median keypoint error in crop pixels."""
-    generator = torch.Generator().manual_seed(5)
-    crops = real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, 0.25, generator)
+    crops = crops_of(examples, demo)
     return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).median())
 
 
@@ -66,16 +72,12 @@ def test_the_same_seed_gives_the_same_weights(demo: ObjectPackage, examples: lis
 
 
 def test_its_own_poses_do_not_make_it_more_certain(demo: ObjectPackage, examples: list[Example]) -> None:
-    """The second learner is told that the references are the estimator's own."""
+    images = crops_of(examples, demo).images
 
     def change(own: bool) -> float:
-        learner = Learner(demo, CONFIG, torch.device("cpu"), own)
-        learner.start(*load_networks(demo), examples)
-        for _ in range(24):
-            learner.step(examples)
-        generator = torch.Generator().manual_seed(5)
-        crops = real_crops(examples, torch.from_numpy(demo.keypoints), 128, 1.25, WINDOW_MARGIN, 0.25, generator)
-        sigmas = [net.eval().predict(crops.images).sigma for net in (learner.candidate()[0], load_networks(demo)[0])]
-        return abs(float((sigmas[0] / sigmas[1]).log().mean()))
+        """Of the mean log sigma."""
+        learner, _ = learnt(demo, examples, 24, own)
+        after, before = (each.eval().predict(images).sigma for each in (learner.candidate()[0], load_networks(demo)[0]))
+        return abs(float((after / before).log().mean()))
 
     assert change(own=True) < 0.8 * change(own=False)
