@@ -25,7 +25,6 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
 from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.pipeline.models import Models
-from pnp_ros.rendering.sample_pool import extreme_points
 from pnp_ros.types import Pose
 
 _LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
@@ -102,8 +101,7 @@ class Examiner:
         vertices = package.mesh.vertices
         self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
         self._estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
-        extent = torch.from_numpy(extreme_points(package.mesh))
-        self._registrar = Registrar(package.mesh, extent) if own else None
+        self._registrar = Registrar(package.mesh) if own else None
 
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
         """Look at all held-back pictures with these weights."""

@@ -22,7 +22,6 @@ from pnp_ros.detection.detector_network import DetectorConfig
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.gates import ObjectState
-from pnp_ros.rendering.sample_pool import extreme_points
 from pnp_ros.types import Pose
 
 WINDOW = 208  # pixels of the stored window's side
@@ -84,13 +83,13 @@ class Intake:
     def __init__(self, package: ObjectPackage, config: AdaptationConfig, own: bool) -> None:
         self._package, self._config = package, config
         self._least = config.self_overlap if own else config.min_overlap
-        self._extent = torch.from_numpy(extreme_points(package.mesh))
-        self._registrar = Registrar(package.mesh, self._extent)
+        self._extent = torch.from_numpy(package.mesh.extreme_points)
+        self._registrar = Registrar(package.mesh)
         self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
         detector = DetectorConfig.from_plain(package.detector)
         self._frame_size = detector.width, detector.height
         self._network = KeypointNetworkConfig.from_plain(package.network)
-        self._refiner = Refiner(package.mesh, self._extent) if own else None
+        self._refiner = Refiner(package.mesh) if own else None
         self._last_own_ns = -_OWN_INTERVAL_NS
         self._last: bytes = b""
         self._scales: deque[float] = deque(maxlen=_RECENT)

@@ -29,13 +29,12 @@ class Refiner:
 
     Args:
         mesh: in metres.
-        extent: (N, 3) points that bound the mesh, metres.
     """
 
-    def __init__(self, mesh: TriangleMesh, extent: Tensor) -> None:
+    def __init__(self, mesh: TriangleMesh) -> None:
         self._renderer = Renderer(supersampling=1)
         self._mesh = self._renderer.add(mesh)
-        self._extent = extent
+        self._extent = torch.from_numpy(mesh.extreme_points)
         self._radius = 0.5 * mesh.diameter
 
     def refine(self, rgb: NDArray[np.uint8], camera: Camera, pose: Pose) -> tuple[Pose, float, float]:

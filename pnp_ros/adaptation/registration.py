@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,13 +51,12 @@ class Registrar:
 
     Args:
         mesh: in metres.
-        extent: (N, 3) points that bound the mesh, metres.
     """
 
-    def __init__(self, mesh: TriangleMesh, extent: Tensor) -> None:
+    def __init__(self, mesh: TriangleMesh) -> None:
         self._renderer = Renderer()
         self._mesh = self._renderer.add(mesh)
-        self._extent = extent
+        self._extent = torch.from_numpy(mesh.extreme_points)
 
     def register(self, rgb: NDArray[np.uint8], camera: Camera, pose: Pose) -> Registration:
         """Seek the object in a picture (H, W, 3) uint8 around ``pose``.

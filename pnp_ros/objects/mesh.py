@@ -16,6 +16,7 @@ METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
 SMALLEST_DIAMETER = 0.002  # m: below this a mesh is taken for one in wrong units
 LARGEST_DIAMETER = 5.0  # m
 PLAIN_GREY = 190  # colour of a mesh that brings none
+_DIRECTIONS = 512  # in which the extreme points are sought
 
 
 class MeshError(ValueError):
@@ -73,6 +74,17 @@ class TriangleMesh:
         """(2, 3) lower and upper corner of the axis-aligned bounding box in metres."""
         used = self.vertices[np.unique(self.faces)]
         return np.stack([used.min(axis=0), used.max(axis=0)])
+
+    @cached_property
+    def extreme_points(self) -> NDArray[np.float32]:
+        """(M, 3) vertices that lie farthest out in directions spread over the sphere: enough for the outline's box."""
+        points = self.vertices[np.unique(self.faces)]
+        step = np.arange(_DIRECTIONS) + 0.5
+        z = 1.0 - 2.0 * step / _DIRECTIONS
+        around = step * np.pi * (3.0 - np.sqrt(5.0))  # the golden angle
+        radius = np.sqrt(1.0 - z * z)
+        sphere = np.stack([radius * np.cos(around), radius * np.sin(around), z], axis=1).astype(np.float32)
+        return points[np.unique([int((points @ direction).argmax()) for direction in sphere])]
 
     @cached_property
     def diameter(self) -> float:

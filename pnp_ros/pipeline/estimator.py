@@ -27,7 +27,6 @@ from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
-_EXTENT_DIRECTIONS = 64
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 
 
@@ -80,7 +79,7 @@ class PoseEstimator:
         self._next: deque[Models] = deque(maxlen=1)  # taken up by the next picture
         self._adopt(load_models(package, self._device))
         self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
-        self._extent = _extreme_points(package.mesh.vertices)
+        self._extent = torch.from_numpy(package.mesh.extreme_points)
         self._track = Track(package.symmetry)
         self._latency: dict[str, float] = {}
 
@@ -277,17 +276,6 @@ def _check_image(image: np.ndarray, camera: Camera) -> None:
             f"image: expected {camera.width}x{camera.height} pixels as the camera has, "
             f"got {image.shape[1]}x{image.shape[0]}"
         )
-
-
-def _extreme_points(vertices: np.ndarray) -> Tensor:
-    """(N, 3) vertices that are farthest in one of many directions: they bound the mesh, also when projected."""
-    index = np.arange(_EXTENT_DIRECTIONS) + 0.5
-    height = 1.0 - 2.0 * index / _EXTENT_DIRECTIONS  # Fibonacci sphere
-    angle = np.pi * (1.0 + 5.0**0.5) * index
-    radius = np.sqrt(1.0 - height**2)
-    directions = np.stack([radius * np.cos(angle), radius * np.sin(angle), height])
-    chosen = np.unique((vertices @ directions).argmax(axis=0))
-    return torch.from_numpy(np.ascontiguousarray(vertices[chosen], np.float32))
 
 
 def _box_or(box: Box | None, camera: Camera, pose: Pose, extent: Tensor) -> Box | None:

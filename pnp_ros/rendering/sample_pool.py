@@ -75,7 +75,7 @@ class SamplePool:
     ) -> None:
         self._mesh, self._symmetry, self._config = mesh, symmetry, config
         self._keypoints = torch.as_tensor(keypoints, dtype=torch.float64)
-        self._outline = torch.as_tensor(extreme_points(mesh), dtype=torch.float64)
+        self._outline = torch.as_tensor(mesh.extreme_points, dtype=torch.float64)
         self._center = mesh.bounds.mean(axis=0).astype(np.float64)
         self._rng: Rng = np.random.default_rng(seed)
         self._sources = BackgroundSource(config.backgrounds)
@@ -153,17 +153,6 @@ class SamplePool:
 
     def _add_background(self) -> None:
         self.backgrounds.add(rgb=self._sources.picture(*self._background_size, self._rng).transpose(2, 0, 1))
-
-
-def extreme_points(mesh: TriangleMesh, directions: int = 512) -> NDArray[np.float32]:
-    """(M, 3) vertices that lie farthest out in ``directions`` spread over the sphere: enough for the outline's box."""
-    points = mesh.vertices[np.unique(mesh.faces)]
-    step = np.arange(directions) + 0.5
-    z = 1.0 - 2.0 * step / directions
-    around = step * np.pi * (3.0 - np.sqrt(5.0))  # the golden angle
-    radius = np.sqrt(1.0 - z * z)
-    sphere = np.stack([radius * np.cos(around), radius * np.sin(around), z], axis=1).astype(np.float32)
-    return points[np.unique([int((points @ direction).argmax()) for direction in sphere])]
 
 
 def outline_of(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,12 +9,11 @@ from pnp_ros.adaptation.refinement import Refiner
 from pnp_ros.adaptation.registration import displacement
 from pnp_ros.geometry import se3
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.rendering.sample_pool import extreme_points
 from pnp_ros.types import Pose
 
 
 def test_wrong_poses_come_nearer(demo: ObjectPackage, observe: Callable) -> None:
-    refiner = Refiner(demo.mesh, torch.from_numpy(extreme_points(demo.mesh)))
+    refiner = Refiner(demo.mesh)
     for index, wrong in ((0, [0.004, -0.003, 0.015, 0.05, 0.0, -0.04]), (5, [0.0, 0.004, -0.012, -0.03, 0.05, 0.02])):
         seen = observe(index)
         truth = Pose(seen.reference.rotation.float(), seen.reference.translation.float())
@@ -28,7 +27,7 @@ def test_wrong_poses_come_nearer(demo: ObjectPackage, observe: Callable) -> None
 
 
 def test_the_best_pose_stays(demo: ObjectPackage, observe: Callable) -> None:
-    refiner = Refiner(demo.mesh, torch.from_numpy(extreme_points(demo.mesh)))
+    refiner = Refiner(demo.mesh)
     seen = observe(3)
     truth = Pose(seen.reference.rotation.float(), seen.reference.translation.float())
     found, before, after = refiner.refine(seen.rgb, seen.camera, truth)

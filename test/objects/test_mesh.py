@@ -123,6 +123,19 @@ def test_the_diameter_is_exact_and_ignores_unused_vertices():
     assert TriangleMesh(points, faces).diameter == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_extreme_points_reach_as_far_as_the_mesh_whatever_the_direction():
+    rng = np.random.default_rng(0)
+    points, directions = rng.normal(size=(5000, 3)), rng.normal(size=(300, 3))
+    points[4900:] *= 10.0  # of no face
+    faces = rng.permutation(4899).reshape(-1, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    extreme = TriangleMesh(points, faces).extreme_points
+    assert len(extreme) <= 512
+    reach, whole = ((p @ directions.T).max(axis=0) for p in (extreme, points[np.unique(faces)]))
+    assert (reach <= whole + 1e-5).all()
+    assert (reach >= 0.98 * whole).all()
+
+
 @pytest.mark.parametrize("flat", [False, True])
 def test_the_diameter_of_many_points_far_out_is_exact_and_quick(flat):
     t = np.linspace(0, 1, 1000)[:, None]
