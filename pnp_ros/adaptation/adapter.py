@@ -13,7 +13,7 @@ import torch
 from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.buffer import ReplayBuffer
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import Examiner, Measured, OnAnchors, calibrated, judge
+from pnp_ros.adaptation.gates import NEES, Examiner, Measured, OnAnchors, calibrated, judge
 from pnp_ros.adaptation.intake import Intake, Refusal
 from pnp_ros.adaptation.learner import Learner
 from pnp_ros.adaptation.observation import Observation
@@ -249,15 +249,15 @@ class Adapter:
         for share in _SHARES:
             networks = learner.candidate(share)
             measured, gates, anchors = self._judged(examiner, networks, active, own, before, before)
+            calibration, nees = calibrated(measured, before)
+            if calibration != before and all(gate.passed or gate.name == NEES for gate in gates):
+                again = self._judged(examiner, networks, active, own, before, calibration, nees)
+                if all(gate.passed for gate in again[1]):
+                    _, gates, anchors = again
+                else:
+                    _calibrate(networks[0], before)
             failed = [gate for gate in gates if not gate.passed]
             if not failed:
-                calibration, nees = calibrated(measured, before)
-                if calibration != before:
-                    again = self._judged(examiner, networks, active, own, before, calibration, nees)
-                    if all(gate.passed for gate in again[1]):
-                        _, gates, anchors = again
-                    else:
-                        _calibrate(networks[0], before)
                 self._promote(networks, gates, anchors)
                 return
             if not gates[0].passed:  # nothing is gained; less of it gains less

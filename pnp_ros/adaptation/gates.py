@@ -30,6 +30,7 @@ from pnp_ros.types import Pose
 _LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
 _GOOD = 0.1  # of the diameter
 _ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
+NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
 _VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
 _SURFACE_POINTS = 500
 _FEWEST_TO_CALIBRATE = 24
@@ -206,7 +207,7 @@ def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: R
             100.0 * before.error * (1.0 - config.min_gain),
         ),
         _at_least("held-back recall, %", 100.0 * before.recall, 100.0 * after.recall, 100.0 * before.recall),
-        _at_most("held-back mean NEES", nees_before, nees_after, max(config.max_nees, nees_before)),
+        _at_most(NEES, nees_before, nees_after, max(config.max_nees, nees_before)),
         _at_least("anchor recall, %", 100.0 * anchors_before.recall, 100.0 * anchors_after.recall, least_recall),
         _at_most("false poses on anchors", anchors_before.false_poses, anchors_after.false_poses, own.false_poses),
     )

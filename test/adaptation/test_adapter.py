@@ -9,11 +9,14 @@ import pytest
 from pnp_ros.adaptation import adapter as module
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import Measured
+from pnp_ros.adaptation.gates import NEES, Measured, OnAnchors
 from pnp_ros.adaptation.status import AdaptationState, Gate
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.types import Pose
+
+Gates = tuple[Gate, ...]
 
 # so small that a check comes after seconds; whether its gates pass is decided by the tests
 CONFIG = AdaptationConfig(
@@ -105,6 +108,23 @@ def test_what_passes_is_stored_and_used(
     assert not adapter.work(), "a rollback pauses"
     adapter.pause(False)
     work_until(adapter, AdaptationState.TRAINING)
+
+
+def test_a_covariance_that_only_needs_calibration_is_no_reason_to_refuse(
+    adapter: Adapter, store: VersionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = CovarianceCalibration(3.0, 0.5)
+
+    def judge(_config: object, _own: object, _active: object, candidate: tuple[Measured, OnAnchors, float]) -> Gates:
+        return (Gate("made up", 1.0, 0.5, 0.6, True), Gate(NEES, 5.0, candidate[2], 12.0, candidate[2] <= 12.0))
+
+    monkeypatch.setattr(Measured, "mean_nees", lambda *_: 30.0)
+    monkeypatch.setattr(module, "calibrated", lambda *_: (fitted, 6.0))
+    monkeypatch.setattr(module, "judge", judge)
+    work_until(adapter, gates=True)
+    version = store.newest()
+    assert version is not None
+    assert version.calibration == fitted
 
 
 @pytest.mark.parametrize("ask", ["rollback", "reset", "pause"])
