@@ -237,7 +237,8 @@ def main() -> None:
             f"{seed:4d}  {objective:15s}"
             + "".join(f"{value:9.1f}" for value in recalls)
             + f"{100.0 * row['regained']:9.0f}%{row['before']['median_nees']:13.1f}{row['after']['median_nees']:7.1f}"
-            + f"{row['after']['false_poses']:7d}{row['steps']:7d}{row['versions']:10d}{row['seconds']:9.0f}{row['cpu_seconds']:7.0f}",
+            + f"{row['after']['false_poses']:7d}{row['steps']:7d}{row['versions']:10d}"
+            + f"{row['seconds']:9.0f}{row['cpu_seconds']:7.0f}",
             flush=True,
         )
         arguments.out.write_text(json.dumps(rows, indent=1))
