@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pnp_ros.adaptation.config import Objective
 from pnp_ros.adaptation.intake import Example
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.pose_error import add
 from pnp_ros.networks.keypoint_network import RawPrediction, decode
 from pnp_ros.rendering.camera_effects import uniform
 from pnp_ros.rendering.compositing import placement, transform_points, warp
@@ -29,6 +30,7 @@ from pnp_ros.types import Correspondences, Pose
 
 _SCALE, _SHIFT = (0.85, 1.2), 0.1  # of the crops that are cut from a window: factor, share
 _ROBUST = Cauchy(2.0)
+_NEAR = 0.05  # of the object's size: distances beyond it, and beyond a crop pixel, count as their logarithms
 _BPNP_WEIGHT, _EPROPNP_WEIGHT = 0.3, 0.05
 _SAMPLES = 128
 
@@ -129,17 +131,21 @@ def correspondences_of(raw: RawPrediction, crops: RealCrops) -> tuple[Correspond
 
 
 def bpnp_loss(raw: RawPrediction, crops: RealCrops) -> Tensor:
-    """How far, in crop pixels, the pose of the predicted keypoints is from the true one, through exact gradients.
+    """How far the keypoints in the pose that was found are from where they are, through exact gradients.
 
-    Poses that the solver cannot find, and the worst ones, count little: their gradients lead nowhere.
+    In the picture, as the authors measure it, and in space, where a wrong depth weighs as much as in the recall that is
+    wanted. The authors' regularisation has no place here: the correspondence term does its work, and hidden points
+    would outweigh all others. Poses that the solver cannot find, and the worst ones, count little: their gradients lead
+    nowhere.
     """
     predicted, scale = correspondences_of(raw, crops)
     found = solve_pnp(_detached(predicted), crops.camera, init=crops.pose, loss=_ROBUST)
     pose = implicit_pose(predicted, crops.camera, found, _ROBUST)
-    squares = reprojection_loss(pose, predicted, crops.camera, crops.pose) * scale.square()
-    usable = found.usable & torch.isfinite(squares)
-    robust = torch.log1p(torch.where(usable, squares, torch.zeros_like(squares)))
-    return robust.sum() / usable.sum().clamp_min(1)
+    pixels = reprojection_loss(pose, predicted, crops.camera, crops.pose, regularisation=0.0) * scale.square()
+    distances = add(pose, crops.pose, crops.object_points) / (_NEAR * torch.pdist(crops.object_points).max())
+    usable = found.usable & torch.isfinite(pixels) & torch.isfinite(distances)
+    measured = torch.stack([pixels, distances.square()])
+    return torch.log1p(torch.where(usable, measured, torch.zeros_like(measured))).sum() / usable.sum().clamp_min(1)
 
 
 class EProPnPLoss(nn.Module):
