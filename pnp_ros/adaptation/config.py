@@ -15,8 +15,9 @@ class AdaptationConfig:
     """Limits and rates.
 
     Args:
-        objective: loss beside presence and detection: ``bpnp`` (BPnP's reprojection loss and the correspondence term),
-            ``correspondence`` (that term alone), ``epropnp`` (the KL loss and the correspondence term).
+        objective: loss beside presence and detection: ``bpnp`` (the correspondence term and, through BPnP, the error of
+            the pose in the picture and in space), ``correspondence`` (that term alone), ``epropnp`` (that term and
+            EPro-PnP's KL loss).
         learning_rate: of AdamW, at most; it falls to zero before each check.
         batch: crops per step; two thirds of them are renders, so that nothing learnt before is forgotten.
         capacity: most pictures that are kept to learn from.

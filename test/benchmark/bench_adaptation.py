@@ -45,7 +45,6 @@ from pnp_ros.types import Pose
 OUT = Path("out/bench")
 CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
 CPU = torch.device("cpu")
-RATE = 2.0  # pictures a second that are learnt from
 TEST_RATE, TEST_PICTURES = 3.0, 600
 VISIBLE = 0.3  # share of the object that must be seen for a miss to count
 
@@ -87,7 +86,7 @@ def unadapted(package: ObjectPackage, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def shifted(
-    package: ObjectPackage, seed: int, objective: str, budget: Budget, own: dict[str, dict[str, Any]]
+    package: ObjectPackage, seed: int, objective: str, rate: float, budget: Budget, own: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """One adaptation, and what it did to what the package's ``own`` weights do."""
     shift = strong_shift(seed)
@@ -95,7 +94,7 @@ def shifted(
         store = VersionStore(folder, package)
         begin, clock = time.process_time(), time.monotonic()
         config = AdaptationConfig(objective=objective, seed=seed)  # type: ignore[arg-type]
-        frames = partial(pictures, package, shift, 200 + seed, RATE)
+        frames = partial(pictures, package, shift, 200 + seed, rate)
         result = adapt(frames, package, store, config, truth, budget=budget)
         spent, seconds = time.process_time() - begin, time.monotonic() - clock
         newest = store.newest()
@@ -114,6 +113,7 @@ def shifted(
         "cpu_seconds": spent,
         "steps": result.steps,
         "pictures": result.pictures,
+        "robot_seconds": result.pictures / rate,
         "versions": len(result.promoted),
         "anchor_recall": [next((g.candidate for g in gates if "anchor recall" in g.name), None) for gates in checks],
     }
@@ -133,8 +133,8 @@ def moved(x: float, y: float, z: float) -> Callable[[Frame], Pose | None]:
 
 def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int) -> Iterator[dict[str, Any]]:
     """Runs that must teach nothing: what became active, how the anchors fare, and why pictures were refused."""
-    shift = strong_shift(0)
-    stream = list(pictures(package, shift, 200, RATE, count))
+    shift, rate = strong_shift(0), 2.0
+    stream = list(pictures(package, shift, 200, rate, count))
     poses = {frame.stamp_ns: truth(frame) for frame in stream}
     shown = [pose for pose in poses.values() if pose is not None]
 
@@ -152,7 +152,7 @@ def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int)
         return [Frame(f.image_id, f.stamp_ns, rgb(f.image_id), CAMERA, truths=f.truths) for f in stream]
 
     empty = ShiftedScene(package.mesh, CAMERA, shift, SimulationConfig(seed=200))
-    absent = [empty.frame(int(RATE * (15.0 + 20.0 * (i // 4)) + i % 4), RATE).rgb for i in range(count)]
+    absent = [empty.frame(int(rate * (15.0 + 20.0 * (i // 4)) + i % 4), rate).rgb for i in range(count)]
     grey = np.full((CAMERA.height, CAMERA.width, 3), 120, np.uint8)
     cases: list[tuple[str, list[Frame], Callable[[Frame], Pose | None], ObjectPackage]] = [
         ("reference 5 cm to the side", stream, moved(0.05, 0.0, 0.0), package),
@@ -210,6 +210,9 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="+", default=["bpnp"])
     parser.add_argument("--minutes", type=float, default=5.0, help="by the clock (default %(default)s)")
     parser.add_argument("--steps", type=int, help="of the optimiser, in place of the minutes: the same on any machine")
+    parser.add_argument(
+        "--rate", type=float, default=3.0, help="pictures a second that are learnt from (default %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
     parser.add_argument("--adversarial-pictures", type=int, default=120)
     parser.add_argument("--skip-adversarial", action="store_true")
@@ -230,7 +233,7 @@ def main() -> None:
         print("  seconds  CPU s")
     own = {seed: unadapted(package, seed) for seed in arguments.seeds}
     for seed, objective in itertools.product(arguments.seeds, arguments.objectives):
-        row = shifted(package, seed, objective, budget, own[seed])
+        row = shifted(package, seed, objective, arguments.rate, budget, own[seed])
         rows["shifted"].append(row)
         recalls = (100.0 * row[key]["recall"] for key in ("without_shift", "before", "after"))
         print(
