@@ -190,7 +190,7 @@ class Adapter:
         return True
 
     def _refuse(self, reason: str) -> None:
-        logger.info("picture refused: %s", reason)
+        logger.debug("picture refused: %s", reason)
         kind = "".join("#" if letter.isdigit() else letter for letter in reason)
         with self._lock:
             self._refusals[kind] += 1
