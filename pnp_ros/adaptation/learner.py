@@ -188,7 +188,7 @@ class Learner:
         correspondence, _ = keypoint_loss(_part(raw, 0, len(keypoints)), keypoints, present)
         kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
         if certain is not None:
-            correspondence = correspondence + certainty_distillation(_part(raw, 0, count), certain)
+            kept = kept + certainty_distillation(_part(raw, 0, count), certain)
         pose = pose_term(self._config.objective, self._epropnp, _part(raw, 0, count), real)
         return pose, correspondence + _KEPT_WEIGHT * kept
 

@@ -40,9 +40,9 @@ def crops_of(examples: list[Example], demo: ObjectPackage) -> RealCrops:
 
 
 def error(network: KeypointNetwork, demo: ObjectPackage, examples: list[Example]) -> float:
-    """Median keypoint error in crop pixels."""
+    """Mean keypoint error in crop pixels."""
     crops = crops_of(examples, demo)
-    return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).median())
+    return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).mean())
 
 
 def test_keypoints_get_better(demo: ObjectPackage, examples: list[Example]) -> None:
@@ -71,13 +71,13 @@ def test_the_same_seed_gives_the_same_weights(demo: ObjectPackage, examples: lis
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_its_own_poses_do_not_make_it_more_certain(demo: ObjectPackage, examples: list[Example]) -> None:
+def test_its_own_poses_hardly_change_how_certain_it_is(demo: ObjectPackage, examples: list[Example]) -> None:
     images = crops_of(examples, demo).images
 
     def change(own: bool) -> float:
-        """Of the mean log sigma."""
+        """Of the log sigmas, root mean square."""
         learner, _ = learnt(demo, examples, 24, own)
         after, before = (each.eval().predict(images).sigma for each in (learner.candidate()[0], load_networks(demo)[0]))
-        return abs(float((after / before).log().mean()))
+        return float((after / before).log().square().mean().sqrt())
 
-    assert change(own=True) < 0.8 * change(own=False)
+    assert change(own=True) < 0.7 * change(own=False)
