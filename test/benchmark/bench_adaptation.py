@@ -4,9 +4,8 @@ Run as ``python test/benchmark/bench_adaptation.py --seeds 0 1 2 --objectives bp
 an hour; without arguments it is one seed with BPnP. ``--skip-adversarial`` leaves out the last table. The demo's object
 moves before a camera with another exposure, blur, colour cast and noise, whose calibration is slightly wrong, and its
 surface is worn; the reference is the true pose. Simulation, estimator, examination, training and check take turns on
-``--threads``.
-Recall (valid pose within 10 % of the diameter) is measured on another path of the object, with the estimator tracking.
-Writes ``out/bench/adaptation.json``.
+``--threads``. Recall (valid pose within 10 % of the diameter) is measured on another path of the object, with the
+estimator tracking. Writes ``out/bench/adaptation.json``.
 """
 
 from __future__ import annotations
