@@ -27,10 +27,10 @@ from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.pipeline.models import Models
 from pnp_ros.types import Pose
 
+NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
 _LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
 _GOOD = 0.1  # of the diameter
 _ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
-NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
 _VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
 _SURFACE_POINTS = 500
 _FEWEST_TO_CALIBRATE = 24

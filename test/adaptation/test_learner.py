@@ -15,7 +15,7 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_networks
 
-CONFIG = AdaptationConfig(batch=18, learning_rate=6e-4, check_steps=24)
+CONFIG = AdaptationConfig(batch=18, learning_rate=6e-4, check_steps=48)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def crops_of(examples: list[Example], demo: ObjectPackage) -> RealCrops:
 
 
 def error(network: KeypointNetwork, demo: ObjectPackage, examples: list[Example]) -> float:
-    """Mean keypoint error in crop pixels."""
+    """Median keypoint error in crop pixels."""
     crops = crops_of(examples, demo)
-    return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).mean())
+    return float((network.predict(crops.images).image_points - crops.keypoints).norm(dim=-1).median())
 
 
 def test_keypoints_get_better(demo: ObjectPackage, examples: list[Example]) -> None:
-    learner, losses = learnt(demo, examples, 24)
+    learner, losses = learnt(demo, examples, 48)
     assert all(np.isfinite(losses))
     before = error(load_networks(demo)[0].eval(), demo, examples)
     half, after = (error(learner.candidate(share)[0], demo, examples) for share in (0.5, 1.0))

@@ -226,10 +226,9 @@ def main() -> None:
         spent = f"{arguments.steps} steps" if arguments.steps else f"{arguments.minutes:g} minutes"
         print(f"{spent}, {arguments.threads} threads; recall in percent of the pictures that show the object")
         print(
-            "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions",
-            end="",
+            "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions"
+            "  seconds  CPU s"
         )
-        print("  seconds  CPU s")
     own = {seed: unadapted(package, seed) for seed in arguments.seeds}
     for seed, objective in itertools.product(arguments.seeds, arguments.objectives):
         row = shifted(package, seed, objective, arguments.rate, budget, own[seed])
