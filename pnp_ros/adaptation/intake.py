@@ -32,7 +32,7 @@ _LARGEST_TURN = math.radians(45.0)  # between a valid estimate and the reference
 _OWN_INTERVAL_NS = 200_000_000  # between poses of the estimator's own, whose refinement takes its time
 _RECENT = 40  # references that a bias is told from
 _FEWEST = 10
-_SCALE_BIAS = 0.05  # mean log of the size at which the rendering fits best
+_SIZE_BIAS = 0.04  # median log of the object's size beside its rendering; a focal length is seldom so wrong
 
 
 class Refusal(ValueError):
@@ -92,7 +92,7 @@ class Intake:
         self._refiner = Refiner(package.mesh) if own else None
         self._last_own_ns = -_OWN_INTERVAL_NS
         self._last: bytes = b""
-        self._scales: deque[float] = deque(maxlen=_RECENT)
+        self._sizes: deque[float] = deque(maxlen=_RECENT)
         self._offsets: deque[Tensor] = deque(maxlen=_RECENT)
 
     def examine(self, seen: Observation) -> Example:
@@ -118,9 +118,9 @@ class Intake:
     @property
     def bias(self) -> str:
         """What all recent references have wrong, in words; empty if nothing."""
-        if len(self._scales) >= _FEWEST and abs(mean := float(np.mean(self._scales))) > _SCALE_BIAS:
-            word = "small" if mean > 0 else "large"
-            return f"references put the object too far or too near: it looks {abs(mean):.0%} too {word} there"
+        if len(self._sizes) >= _FEWEST and abs(median := float(np.median(self._sizes))) > _SIZE_BIAS:
+            word = "small" if median > 0 else "large"
+            return f"references put the object too far or too near: it looks {abs(median):.0%} too {word} there"
         if len(self._offsets) >= _FEWEST:
             offset = torch.stack(list(self._offsets)).median(0).values
             worst = float(offset.abs().max())
@@ -167,7 +167,7 @@ class Intake:
             raise Refusal(f"the picture does not show the object there: correlation {found.best:.2f}")
         if found.offset > self._config.max_offset:
             raise Refusal(f"reference: the picture shows the object {found.offset:.0%} of its size beside it")
-        self._scales.append(math.log(found.scale))
+        self._sizes.append(math.log(found.size))
 
     def _example(self, seen: Observation, pose: Pose) -> Example:
         pose = self._package.symmetry.canonicalise(pose)

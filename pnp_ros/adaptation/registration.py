@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pnp_ros.adaptation.relative_size import relative_size
+from pnp_ros.adaptation.template import Template
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import crop_from_pose
 from pnp_ros.evaluation.overlap import MIN_PIXELS
@@ -37,13 +39,13 @@ class Registration:
         overlap: normalised cross-correlation at the pose, -1 to 1; 0 where the picture is flat.
         best: the highest one nearby.
         offset: from the pose's place to the best one, as a share of the object's size in the picture.
-        scale: size at the best place, relative to that at the pose.
+        size: of the object in the picture, relative to that at the pose.
     """
 
     overlap: float
     best: float
     offset: float
-    scale: float
+    size: float
 
 
 class Registrar:
@@ -84,11 +86,10 @@ class Registrar:
         rendering = self._renderer.render([(self._mesh, pose)], camera)
         if not rendering.mask.any():
             return rendering.coverage
-        left, top, right, bottom = _bounds(rendering.mask > 0)
-        picture = np.pad(window, ((_NEAR, _NEAR), (_NEAR, _NEAR), (0, 0)), mode="edge")
-        nearby = picture[top : bottom + 2 * _NEAR, left : right + 2 * _NEAR].astype(np.float32)
-        shown = rendering.mask[top:bottom, left:right] > 0
-        scores = _correlations(nearby, rendering.rgb[top:bottom, left:right].astype(np.float32), shown)
+        template = Template.cut(rendering.rgb, rendering.mask > 0)
+        picture = np.pad(window, ((_NEAR, _NEAR), (_NEAR, _NEAR), (0, 0)), mode="edge").astype(np.float32)
+        (left, top), (width, height) = template.corner, template.size
+        scores = template.correlations(picture[top : top + height + 2 * _NEAR, left : left + width + 2 * _NEAR])
         y, x = np.unravel_index(int(scores.argmax()), scores.shape)
         move = np.array([[1.0, 0.0, x - _NEAR], [0.0, 1.0, y - _NEAR]])
         return np.asarray(cv2.warpAffine(rendering.coverage, move, window.shape[1::-1]), np.uint8)
@@ -98,41 +99,22 @@ def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[
     """Seek the masked part of ``rendering`` in ``window``, both (S, S, 3), at several sizes."""
     if int(mask.sum()) < MIN_PIXELS:
         return Registration(0.0, 0.0, 0.0, 1.0)
-    left, top, right, bottom = _bounds(mask)
-    template = rendering[top:bottom, left:right].astype(np.float32)
-    shown = mask[top:bottom, left:right].astype(np.float32)
-    centre = np.array([(left + right) / 2.0, (top + bottom) / 2.0])
-    size = max(right - left, bottom - top)
+    template = Template.cut(rendering, mask)
     picture = window.astype(np.float32)
-    overlap, found = 0.0, Registration(0.0, -2.0, 0.0, 1.0)
+    overlap, best, offset = 0.0, -2.0, 0.0
     for scale in _SCALES:
-        width, height = max(4, round((right - left) * scale)), max(4, round((bottom - top) * scale))
-        if width >= window.shape[1] or height >= window.shape[0]:
+        scaled = template.scaled(scale)
+        scores = scaled.correlations(picture)
+        if not scores.size:
             continue
-        scaled = cv2.resize(template, (width, height), interpolation=cv2.INTER_LINEAR)
-        weight = cv2.resize(shown, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
-        scores = _correlations(picture, scaled, weight)
-        corner = np.round(centre - [width / 2.0, height / 2.0]).astype(int).clip(0, np.array(scores.shape[::-1]) - 1)
+        corner = np.array(scaled.corner).clip(0, np.array(scores.shape[::-1]) - 1)
         if scale == 1.0:
             overlap = float(scores[corner[1], corner[0]])
         y, x = np.unravel_index(int(scores.argmax()), scores.shape)
-        if scores[y, x] > found.best:
-            offset = float(np.hypot(x - corner[0], y - corner[1])) / size
-            found = Registration(0.0, float(scores[y, x]), offset, scale)
-    return Registration(overlap, found.best, found.offset, found.scale)
-
-
-def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a mask that is not empty; right and bottom are beyond it."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _correlations(picture: NDArray[np.float32], template: NDArray, shown: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Correlation of the template's shown part with each place of the picture, 0 where it is none."""
-    weight = np.repeat(shown[..., None].astype(np.float32), 3, 2)
-    scores = cv2.matchTemplate(picture, template, cv2.TM_CCOEFF_NORMED, mask=weight)
-    return np.where(np.isfinite(scores) & (np.abs(scores) <= 1.001), scores, 0.0)
+        if scores[y, x] > best:
+            best = float(scores[y, x])
+            offset = float(np.hypot(x - corner[0], y - corner[1])) / max(template.size)
+    return Registration(overlap, best, offset, relative_size(window, rendering, mask))
 
 
 def is_flat(rgb: NDArray[np.uint8]) -> bool:

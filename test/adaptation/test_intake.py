@@ -12,10 +12,13 @@ import torch
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.intake import WINDOW, Example, Intake, Refusal
 from pnp_ros.adaptation.observation import Observation
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.pipeline.models import load_networks
-from pnp_ros.rendering.simulation import SimulatedFrame
+from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
+from pnp_ros.rendering.simulation import SimulatedFrame, SimulationConfig
 from pnp_ros.types import Pose
 
 Observe = Callable[..., Observation]
@@ -93,6 +96,21 @@ class _anything:
 
     def __exit__(self, kind: type | None, *_: object) -> bool:
         return kind is None or issubclass(kind, Refusal)
+
+
+def test_a_camera_slightly_off_calibration_is_no_bias(demo: ObjectPackage, camera: Camera) -> None:
+    """Overexposed, blurred, and its focal length 1.2 % off: true references fit, 5 cm more do not."""
+    scene = ShiftedScene(demo.mesh, camera, strong_shift(3), SimulationConfig(seed=203))
+    made = [scene.frame(index, 3.0) for index in range(14)]
+    true, far = (Intake(demo, AdaptationConfig(), own=False) for _ in range(2))
+    for index, frame in enumerate(made):
+        assert frame.pose is not None
+        seen = Observation(333_000_000 * index, frame.rgb, camera, ObjectState.LOST, None, frame.pose)
+        true.examine(seen)
+        with _anything():
+            far.examine(dataclasses.replace(seen, reference=moved(frame.pose, z=0.05)))
+    assert true.bias == ""
+    assert "too far or too near" in far.bias
 
 
 def test_references_of_another_time_are_refused(intake: Intake, observe: Observe, frames: list[SimulatedFrame]) -> None:
