@@ -28,6 +28,7 @@ from pnp_ros.pipeline.models import Models
 from pnp_ros.types import Pose
 
 NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
+ANCHOR_RECALL = "anchor recall, %"  # the gate that weights fail which have forgotten too much
 _LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
 _GOOD = 0.1  # of the diameter
 _ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
@@ -208,7 +209,7 @@ def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: R
         ),
         _at_least("held-back recall, %", 100.0 * before.recall, 100.0 * after.recall, 100.0 * before.recall),
         _at_most(NEES, nees_before, nees_after, max(config.max_nees, nees_before)),
-        _at_least("anchor recall, %", 100.0 * anchors_before.recall, 100.0 * anchors_after.recall, least_recall),
+        _at_least(ANCHOR_RECALL, 100.0 * anchors_before.recall, 100.0 * anchors_after.recall, least_recall),
         _at_most("false poses on anchors", anchors_before.false_poses, anchors_after.false_poses, own.false_poses),
     )
 

@@ -30,7 +30,7 @@ _REAL = 3  # one crop in so many is real, the others are renders
 _TURN = 0.5  # radians by which a real crop is turned at most; 0 for symmetric objects, whose keypoints might change
 _ELSEWHERE = 0.5  # share of the real crops whose object is put before another background
 _EFFECTS = 0.35  # of the strength in training: the pictures are the camera's own already
-_KEPT_WEIGHT = 5.0  # of the answers to renders; less forgets, more learns slowly
+_KEPT_WEIGHT, _FIRMEST = 5.0, 20.0  # of the answers to renders, and at most; less forgets, more learns slowly
 _DETECTOR_EVERY = 3  # steps; the detector learns faster
 _DETECTED = 0.97  # share of the pictures from which on the detector is left as it is
 _BESIDE = 8  # one in so many real crops shows the place beside the object
@@ -94,6 +94,7 @@ class Learner:
         self._generator = torch.Generator(device).manual_seed(config.seed)
         self._rng = np.random.default_rng(config.seed)
         self._epropnp = EProPnPLoss(config.seed).train()
+        self._kept_weight = _KEPT_WEIGHT
         self.steps = 0
 
     def start(
@@ -146,6 +147,10 @@ class Learner:
         self.steps += 1
         return StepLosses(float(pose.detach()), float(correspondence.detach()))
 
+    def hold_firmer(self) -> None:
+        """Let the answers to renders count twice as much from now on: too much was forgotten."""
+        self._kept_weight = min(2.0 * self._kept_weight, _FIRMEST)
+
     def candidate(self, share: float = 1.0) -> tuple[KeypointNetwork, DetectorNetwork]:
         """Networks on the CPU that lie this share of the way from the package's own weights to the averaged ones.
 
@@ -190,7 +195,7 @@ class Learner:
         if certain is not None:
             kept = kept + certainty_distillation(_part(raw, 0, count), certain)
         pose = pose_term(self._config.objective, self._epropnp, _part(raw, 0, count), real)
-        return pose, correspondence + _KEPT_WEIGHT * kept
+        return pose, correspondence + self._kept_weight * kept
 
     def _surrounded(self, real: RealCrops, examples: list[Example]) -> Tensor:
         """The real crops (B, 3, S, S), some before other backgrounds, with other things behind and before the object.
@@ -231,7 +236,7 @@ class Learner:
             for part in (slice(count), slice(count, None))
         )
         present = torch.ones(count, dtype=torch.bool, device=self._device)
-        return detector_loss(real, boxes, present)[0] + _KEPT_WEIGHT * detector_distillation(renders, known)
+        return detector_loss(real, boxes, present)[0] + self._kept_weight * detector_distillation(renders, known)
 
     def _schedule(self) -> float:
         """Factor on the learning rate: warm at first, and down to zero before each check."""

@@ -81,3 +81,21 @@ def test_its_own_poses_hardly_change_how_certain_it_is(demo: ObjectPackage, exam
         return float((after / before).log().square().mean().sqrt())
 
     assert change(own=True) < 0.7 * change(own=False)
+
+
+def test_held_firmer_it_answers_renders_more_as_before(demo: ObjectPackage, examples: list[Example]) -> None:
+    def change(firmer: int) -> float:
+        """Of the keypoints on renders, median in crop pixels."""
+        learner = Learner(demo, CONFIG, torch.device("cpu"))
+        for _ in range(firmer):
+            learner.hold_firmer()
+        learner.start(*load_networks(demo), examples)
+        for _ in range(24):
+            learner.step(examples)
+        renders = learner._sampler.crops(32).images
+        after, before = (each.eval().predict(renders) for each in (learner.candidate()[0], load_networks(demo)[0]))
+        return float((after.image_points - before.image_points).norm(dim=-1).median())
+
+    once, twice, often = change(0), change(2), change(9)
+    assert twice < 0.8 * once
+    assert often == twice, "it has a limit, or nothing more would be learnt"
