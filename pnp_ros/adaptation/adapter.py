@@ -13,7 +13,7 @@ import torch
 from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.buffer import ReplayBuffer
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import ANCHOR_RECALL, NEES, Examiner, Measured, OnAnchors, calibrated, judge
+from pnp_ros.adaptation.gates import ANCHOR_AUC, NEES, Examiner, Measured, OnAnchors, calibrated, judge
 from pnp_ros.adaptation.intake import Intake, Refusal
 from pnp_ros.adaptation.learner import Learner
 from pnp_ros.adaptation.observation import Observation
@@ -257,7 +257,7 @@ class Adapter:
                 else:
                     _calibrate(networks[0], before)
             failed = [gate for gate in gates if not gate.passed]
-            if share == 1.0 and any(gate.name == ANCHOR_RECALL for gate in failed):
+            if share == 1.0 and any(gate.name == ANCHOR_AUC for gate in failed):
                 learner.hold_firmer()
             if not failed:
                 self._promote(networks, gates, anchors)

@@ -27,7 +27,7 @@ class AdaptationConfig:
         check_steps: steps between two checks of the shadow network.
         max_tries: checks without success after which the shadow network starts again from the active weights.
         anchors: renders that new weights are checked with beside the held-back pictures.
-        anchor_margin: share of the anchors that new weights may lose against the package's own weights.
+        anchor_margin: how much smaller than with the package's own weights the AUC on the anchors may be (all is 1).
         min_gain: how much better the mean error on held-back pictures must be, as a share of the active weights'.
         max_nees: largest mean NEES of the valid held-back poses, 6 is perfect, unless the active weights' is larger.
         min_overlap: smallest correlation of the picture with the object rendered at its reference.

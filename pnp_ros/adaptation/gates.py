@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from pnp_ros.adaptation.status import Gate
 from pnp_ros.detection.crop import Box, CropError
 from pnp_ros.evaluation.consistency import nees
 from pnp_ros.evaluation.overlap import MATCH
-from pnp_ros.evaluation.pose_error import add, adds
+from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -28,9 +29,9 @@ from pnp_ros.pipeline.models import Models
 from pnp_ros.types import Pose
 
 NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
-ANCHOR_RECALL = "anchor recall, %"  # the gate that weights fail which have forgotten too much
+ANCHOR_AUC = "anchor AUC, %"  # the gate that weights fail which have forgotten too much
 _LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
-_GOOD = 0.1  # of the diameter
+_GOOD, _WORST = 0.1, 0.2  # of the diameter: a right pose, and the largest error that counts on anchors
 _ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
 _VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
 _SURFACE_POINTS = 500
@@ -42,10 +43,13 @@ class OnAnchors:
     """How one set of weights does on the anchors.
 
     Args:
-        recall: share of those that show the object with a valid pose within 10 % of the diameter.
+        auc: of those that show the object, area under the recall over the ADD threshold up to 20 % of the diameter.
+            The recall at one threshold changes by chance: a few poses are always near it.
+        recall: share of those with a valid pose within 10 % of the diameter.
         false_poses: valid poses on those without the object.
     """
 
+    auc: float
     recall: float
     false_poses: int
 
@@ -152,17 +156,19 @@ class Examiner:
     def on_anchors(self, models: Models) -> OnAnchors:
         """Look at all anchors with these weights."""
         self._estimator.use(models)
-        good, visible, false = 0, 0, 0
+        errors, false = [], 0
         for frame in self._anchors:
             found = self._estimator.estimate(frame.rgb, frame.camera, 0.0)[0]
             is_valid = found.state is ObjectState.VALID
             if frame.T_camera_object is None:
                 false += is_valid
             elif frame.visible >= _VISIBLE:
-                visible += 1
                 truth = Pose.from_matrix(torch.from_numpy(frame.T_camera_object))
-                good += is_valid and self._error(found, truth) < _GOOD
-        return OnAnchors(good / max(visible, 1), false)
+                errors.append(self._error(found, truth) if is_valid else math.inf)
+        if not errors:
+            return OnAnchors(0.0, 0.0, false)
+        recall = float(np.mean(np.array(errors) < _GOOD))
+        return OnAnchors(auc(torch.tensor(errors, dtype=torch.float64), _WORST), recall, false)
 
     def _error(self, found: ObjectEstimate, truth: Pose) -> float:
         assert found.estimate is not None
@@ -199,7 +205,7 @@ def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: R
         candidate: the new ones.
     """
     (before, anchors_before, nees_before), (after, anchors_after, nees_after) = active, candidate
-    least_recall = 100.0 * (own.recall - config.anchor_margin)
+    least_auc = 100.0 * (own.auc - config.anchor_margin)
     return (
         _at_most(
             before.what,
@@ -209,7 +215,7 @@ def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: R
         ),
         _at_least("held-back recall, %", 100.0 * before.recall, 100.0 * after.recall, 100.0 * before.recall),
         _at_most(NEES, nees_before, nees_after, max(config.max_nees, nees_before)),
-        _at_least(ANCHOR_RECALL, 100.0 * anchors_before.recall, 100.0 * anchors_after.recall, least_recall),
+        _at_least(ANCHOR_AUC, 100.0 * anchors_before.auc, 100.0 * anchors_after.auc, least_auc),
         _at_most("false poses on anchors", anchors_before.false_poses, anchors_after.false_poses, own.false_poses),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from pnp_ros.adaptation import adapter as module
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import ANCHOR_RECALL, NEES, Measured, OnAnchors
+from pnp_ros.adaptation.gates import ANCHOR_AUC, NEES, Measured, OnAnchors
 from pnp_ros.adaptation.learner import Learner
 from pnp_ros.adaptation.status import AdaptationState, Gate
 from pnp_ros.adaptation.versions import VersionStore
@@ -130,7 +130,7 @@ def test_a_covariance_that_only_needs_calibration_is_no_reason_to_refuse(
 
 def test_what_forgets_too_much_is_held_firmer(adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bool] = []
-    gates = (Gate("made up", 1.0, 0.5, 0.6, True), Gate(ANCHOR_RECALL, 80.0, 70.0, 79.0, False))
+    gates = (Gate("made up", 1.0, 0.5, 0.6, True), Gate(ANCHOR_AUC, 80.0, 70.0, 79.0, False))
     monkeypatch.setattr(module, "judge", lambda *_: gates)
     monkeypatch.setattr(Learner, "hold_firmer", lambda _: held.append(True))
     work_until(adapter, gates=True)

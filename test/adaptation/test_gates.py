@@ -10,7 +10,7 @@ from pnp_ros.adaptation.gates import Measured, OnAnchors, calibrated, judge
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 
 CONFIG = AdaptationConfig()
-OWN = OnAnchors(0.80, 0)
+OWN = OnAnchors(0.80, 0.9, 0)
 
 
 def measured(error: float = 0.08, valid: float = 1.0, nees: float = 6.0) -> Measured:
@@ -47,14 +47,14 @@ def test_lost_pictures_count() -> None:
 
 
 def test_what_was_known_must_not_be_forgotten() -> None:
-    assert failed(measured(0.05), OnAnchors(0.795, 0)) == []
-    assert failed(measured(0.05), OnAnchors(0.785, 0)) == ["anchor recall"]
-    assert failed(measured(0.05), OnAnchors(0.80, 1)) == ["false poses on anchors"]
+    assert failed(measured(0.05), OnAnchors(0.795, 0.9, 0)) == []
+    assert failed(measured(0.05), OnAnchors(0.785, 0.9, 0)) == ["anchor AUC"]
+    assert failed(measured(0.05), OnAnchors(0.80, 0.9, 1)) == ["false poses on anchors"]
 
 
 def test_small_losses_do_not_add_up_over_versions() -> None:
     """The bound is the package's own weights', not the active ones'."""
-    assert failed(measured(0.05), OnAnchors(0.785, 0), active_anchors=OnAnchors(0.79, 0)) == ["anchor recall"]
+    assert failed(measured(0.05), OnAnchors(0.785, 0.9, 0), active_anchors=OnAnchors(0.79, 0.9, 0)) == ["anchor AUC"]
 
 
 def test_overconfident_weights_do_not_pass() -> None:

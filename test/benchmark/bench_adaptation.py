@@ -114,7 +114,7 @@ def shifted(
         "pictures": result.pictures,
         "robot_seconds": result.pictures / rate,
         "versions": len(result.promoted),
-        "anchor_recall": [next((g.candidate for g in gates if "anchor recall" in g.name), None) for gates in checks],
+        "gates": [{g.name: (g.active, g.candidate, g.passed) for g in gates} for gates in checks],
     }
 
 

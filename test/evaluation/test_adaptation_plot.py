@@ -18,7 +18,7 @@ from pnp_ros.evaluation.adaptation_plot import (
 from pnp_ros.io.bags import BagWriter, message_types
 from pnp_ros.io.resources import resource
 
-NAMES = ("held-back error, % of the diameter", "anchor recall, %")
+NAMES = ("held-back error, % of the diameter", "anchor AUC, %")
 
 
 def _gates(candidate: float, passed: bool) -> list[dict[str, Any]]:
