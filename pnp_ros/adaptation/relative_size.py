@@ -39,10 +39,10 @@ def relative_size(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask:
         if fits[top] - np.delete(fits, np.s_[max(top - _AWAY + 1, 0) : top + _AWAY]).max() >= _CLEAR:
             return _highest(fits)
     around = cv2.dilate(mask.astype(np.uint8), _square(_RING)) > 0
-    before = (np.where(mask[..., None], rendering, grey).astype(np.uint8) for grey in (0, 255))  # any object is seen
-    picture, edges = _edges(window), np.maximum(*map(_edges, before))
+    # on black and on white: one of them shows the outline of any object
+    picture, on_black, on_white = map(_edges, (window, *(np.where(mask[..., None], rendering, g) for g in (0, 255))))
     clutter = cv2.GaussianBlur(np.where(mask, 0.0, picture[~mask].mean()).astype(np.float32), (0, 0), _AFTER)
-    fits = _fits(Template.cut(np.maximum(edges, clutter), around), picture)
+    fits = _fits(Template.cut(np.maximum.reduce([on_black, on_white, clutter]), around), picture)
     return _highest(fits)
 
 

@@ -38,6 +38,11 @@ def test_beside_it(shift: tuple[int, int]) -> None:
     assert found.offset == pytest.approx(np.hypot(*shift) / 81, abs=0.02)
 
 
+@pytest.mark.parametrize("shift", [(12, 0), (0, -10), (-8, 6)])
+def test_its_size_is_told_a_little_beside_it(shift: tuple[int, int]) -> None:
+    assert seek(*scene(shift)).size == pytest.approx(1.0, abs=0.01)
+
+
 @pytest.mark.parametrize("size", [0.92, 0.96, 0.985, 1.015, 1.045, 1.09, 1.18])
 def test_of_another_size(size: float) -> None:
     assert seek(*scene(size=size)).size == pytest.approx(size, abs=0.01)
