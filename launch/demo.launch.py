@@ -15,7 +15,7 @@ ARGUMENTS = [
         default_value=PathJoinSubstitution([SHARE, "config", "objects", "demo"]),
         description="Folder of the object package to show and to find",
     ),
-    DeclareLaunchArgument("rate", default_value="15.0", description="Pictures a second"),
+    DeclareLaunchArgument("rate", default_value="15.0", description="Images a second"),
     DeclareLaunchArgument("seed", default_value="0", description="Of the object's path and the background"),
     DeclareLaunchArgument(
         "shift", default_value="-1", description="Seed of a camera and object that differ from what was trained for"

@@ -15,15 +15,15 @@ from launch_ros.substitutions import FindPackageShare
 CONFIG = PathJoinSubstitution([FindPackageShare("pnp_ros"), "config"])
 ARGUMENTS = [
     DeclareLaunchArgument("object", description="Folder of the object package"),
-    DeclareLaunchArgument("image", default_value="/camera/image_raw", description="Topic of the pictures"),
+    DeclareLaunchArgument("image", default_value="/camera/image_raw", description="Topic of the images"),
     DeclareLaunchArgument("camera_info", default_value="/camera/camera_info", description="Topic of the CameraInfo"),
     DeclareLaunchArgument(
         "image_transport",
         default_value="raw",
         choices=["raw", "compressed"],
-        description="How the pictures arrive; compressed ones on IMAGE/compressed",
+        description="How the images arrive; compressed ones on IMAGE/compressed",
     ),
-    DeclareLaunchArgument("rectified", default_value="false", description="The pictures are rectified: P holds, not K"),
+    DeclareLaunchArgument("rectified", default_value="false", description="The images are rectified: P holds, not K"),
     DeclareLaunchArgument("object_frame", default_value="", description="TF frame of the object; empty: its name"),
     DeclareLaunchArgument("device", default_value="cpu", description="Where the networks run: cpu, cuda, cuda:1, ..."),
     DeclareLaunchArgument("name", default_value="pose_estimator", description="Name of the node, one for each object"),
@@ -52,7 +52,7 @@ ARGUMENTS = [
         "fine_tuning_name", default_value="fine_tuning", description="Name of that node, one for each object"
     ),
     DeclareLaunchArgument("bag", default_value="", description="Bag to play; use with use_sim_time:=true"),
-    DeclareLaunchArgument("record", default_value="false", description="Record pictures and poses with ros2 bag"),
+    DeclareLaunchArgument("record", default_value="false", description="Record images and poses with ros2 bag"),
     DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with our view"),
 ]
 

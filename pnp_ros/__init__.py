@@ -1,4 +1,4 @@
-"""pnp_ros: the pose of a known object from a camera picture, with an honest covariance.
+"""pnp_ros: the pose of a known object from a camera image, with an honest covariance.
 
 Importing the package is free: it imports nothing heavier than :mod:`pkgutil`. Take what you need from the
 sub-packages, for instance ``from pnp_ros.solvers.pnp import solve_pnp``.

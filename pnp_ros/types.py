@@ -36,7 +36,7 @@ def _check_shape(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class Correspondences:
-    """Matched picture and object points.
+    """Matched image and object points.
 
     Args:
         image_points: (..., N, 2) pixels.

@@ -1,4 +1,4 @@
-"""The fine-tuning itself: examine pictures, train a shadow, check it, and let only what is better be used."""
+"""The fine-tuning itself: examine images, train a shadow, check it, and let only what is better be used."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from pnp_ros.pipeline.models import load_models, load_networks, prepared, weight
 logger = logging.getLogger(__name__)
 _SHARES = (1.0, 0.7, 0.45)  # of the way from the package's own weights to the shadow's, tried in this order
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
-_NEW_SHARE = 0.25  # of the capacity: new pictures that are waited for when no try helped
+_NEW_SHARE = 0.25  # of the capacity: new images that are waited for when no try helped
 
 
 class Adapter:
-    """Adapts one object's networks to the pictures it is shown.
+    """Adapts one object's networks to the images it is shown.
 
     One thread calls :meth:`work` again and again; every other method may be called by any thread.
 
@@ -67,7 +67,7 @@ class Adapter:
         self._refusals: Counter[str] = Counter()
         newest = store.newest()
         self._status = AdaptationStatus(
-            reason="waiting for pictures",
+            reason="waiting for images",
             active_version=newest.number if newest else 0,
             candidate_version=store.next_number(),
         )
@@ -83,7 +83,7 @@ class Adapter:
     # --- for any thread -----------------------------------------------------------------------------------------------
 
     def observe(self, observation: Observation) -> None:
-        """Show a picture. It is examined with the next piece of work; few should wait, they are held in memory."""
+        """Show an image. It is examined with the next piece of work; few should wait, they are held in memory."""
         with self._lock:
             self._waiting.append(observation)
 
@@ -116,13 +116,13 @@ class Adapter:
         return f"version {active} is withdrawn for version {number}, and the fine-tuning pauses"
 
     def reset(self) -> str:
-        """Go back to the package's own weights, at once, forget all pictures, and begin anew."""
+        """Go back to the package's own weights, at once, forget all images, and begin anew."""
 
         def forget() -> None:
             self._buffer.clear()
             self._intake = None
             self._say(buffered=0, refused=0)
-            self._begin_anew(False, "reset: waiting for pictures")
+            self._begin_anew(False, "reset: waiting for images")
 
         with self._deciding:
             try:
@@ -131,7 +131,7 @@ class Adapter:
                 return f"not reset: {error}"
             self._say_newest()
             self._request(forget)
-        return "all versions are withdrawn, and all pictures forgotten"
+        return "all versions are withdrawn, and all images forgotten"
 
     @property
     def check_is_due(self) -> bool:
@@ -190,12 +190,12 @@ class Adapter:
         return True
 
     def _refuse(self, reason: str) -> None:
-        logger.debug("picture refused: %s", reason)
+        logger.debug("image refused: %s", reason)
         kind = "".join("#" if letter.isdigit() else letter for letter in reason)
         with self._lock:
             self._refusals[kind] += 1
             status = self._status
-            reason = f"picture refused: {reason}" if status.state is AdaptationState.COLLECTING else status.reason
+            reason = f"image refused: {reason}" if status.state is AdaptationState.COLLECTING else status.reason
             self._status = dataclasses.replace(status, refused=status.refused + 1, reason=reason)
 
     def _ready(self) -> bool:
@@ -204,16 +204,14 @@ class Adapter:
         if state is AdaptationState.FAULT:
             return False
         learnt, held_back = len(self._buffer.learnt), len(self._buffer.held_back)
-        if learnt < config.min_pictures or held_back < config.min_held_back:
+        if learnt < config.min_images or held_back < config.min_held_back:
             if state is not AdaptationState.COLLECTING:
-                self._say(AdaptationState.COLLECTING, reason="waiting for enough pictures")
+                self._say(AdaptationState.COLLECTING, reason="waiting for enough images")
             return False
         if self._restarts >= config.max_tries:
             wanted = round(_NEW_SHARE * config.capacity)
             if self._buffer.added - self._added_at_failure < wanted:
-                self._say(
-                    AdaptationState.COLLECTING, reason=f"nothing more is gained: waiting for {wanted} new pictures"
-                )
+                self._say(AdaptationState.COLLECTING, reason=f"nothing more is gained: waiting for {wanted} new images")
                 return False
             self._tries = self._restarts = 0
         return True
@@ -223,7 +221,7 @@ class Adapter:
         if self._learner is None:
             self._learner = Learner(self._package, self._config, self._device, self._own)
             self._restart()
-            self._say(AdaptationState.TRAINING, reason="learning from the pictures collected so far")
+            self._say(AdaptationState.TRAINING, reason="learning from the images collected so far")
         return self._learner
 
     def _restart(self) -> None:
@@ -276,7 +274,7 @@ class Adapter:
         calibration: CovarianceCalibration,
         nees: float | None = None,
     ) -> tuple[Measured, tuple[Gate, ...], OnAnchors]:
-        """A candidate on the held-back pictures, its gates, and on the anchors.
+        """A candidate on the held-back images, its gates, and on the anchors.
 
         Args:
             examiner: measures.
@@ -284,7 +282,7 @@ class Adapter:
             active: the weights in use.
             own: the package's own weights.
             before: calibration of the weights in use.
-            calibration: of the candidate. Fitted anew it is right on the robot's pictures, but may make the covariance
+            calibration: of the candidate. Fitted anew it is right on the robot's images, but may make the covariance
                 so large that good poses on renders no longer count as certain.
             nees: mean NEES of the held-back poses, where it is known better than from those poses themselves.
         """
@@ -309,7 +307,7 @@ class Adapter:
         """Store new weights, which is what makes them the active ones; the shadow learns on."""
         learnt = networks[0].config
         calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
-        record = {"gates": [dataclasses.asdict(gate) for gate in gates], "pictures": len(self._buffer)}
+        record = {"gates": [dataclasses.asdict(gate) for gate in gates], "images": len(self._buffer)}
         with self._deciding:
             if self._requests:
                 self._say(AdaptationState.TRAINING, reason="not used: the user asked for something else meanwhile")

@@ -12,11 +12,11 @@ from pnp_ros.adaptation.learner import randomisation
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 
-_SEED = 2_000_003  # held-out pictures of the training have another
+_SEED = 2_000_003  # held-out images of the training have another
 
 
 class Anchors:
-    """Pictures with true poses, kept compressed without loss.
+    """Images with true poses, kept compressed without loss.
 
     Args:
         package: of the object.

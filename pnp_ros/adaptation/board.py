@@ -76,7 +76,7 @@ class BoardSpec:
 
 
 class BoardReference:
-    """Finds the board in pictures and tells where the object is.
+    """Finds the board in images and tells where the object is.
 
     Args:
         spec: of the board.
@@ -148,7 +148,7 @@ class BoardReference:
 def _mirrored(pose: Pose, points: Tensor) -> Pose:
     """The other pose that a flat set of points has if it is seen from far away: tilted the opposite way.
 
-    Half a turn about the board's normal and half a turn about the line of sight cancel out in the picture, but for
+    Half a turn about the board's normal and half a turn about the line of sight cancel out in the image, but for
     perspective (Schweighofer and Pinz, "Robust pose estimation from a planar target", 2006).
     """
     centre = points.mean(dim=0)

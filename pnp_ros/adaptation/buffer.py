@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.adaptation.intake import Example
 
-_BLOCK_NS = 2_000_000_000  # pictures of one such stretch of time look alike: they are kept apart from the others whole
+_BLOCK_NS = 2_000_000_000  # images of one such stretch of time look alike: they are kept apart from the others whole
 _HELD_BACK_EVERY = 4  # of these stretches, one is held back
 
 
@@ -53,7 +53,7 @@ class ReplayBuffer:
 
 
 def is_held_back(stamp_ns: int) -> bool:
-    """Whether a picture of this time is one to check with."""
+    """Whether an image of this time is one to check with."""
     return (stamp_ns // _BLOCK_NS) % _HELD_BACK_EVERY == _HELD_BACK_EVERY - 1
 
 
@@ -79,7 +79,7 @@ class _Side:
 
 
 def view_features(example: Example) -> NDArray[np.float64]:
-    """(9,) what makes two pictures different: the object's orientation, distance and place, and the light on it.
+    """(9,) what makes two images different: the object's orientation, distance and place, and the light on it.
 
     A radian, a factor of e in distance, a third of the frame and a third of the brightness weigh about the same.
     """

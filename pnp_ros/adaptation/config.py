@@ -16,24 +16,24 @@ class AdaptationConfig:
 
     Args:
         objective: loss beside presence and detection: ``bpnp`` (the correspondence term and, through BPnP, the error of
-            the pose in the picture and in space), ``correspondence`` (that term alone), ``epropnp`` (that term and
+            the pose in the image and in space), ``correspondence`` (that term alone), ``epropnp`` (that term and
             EPro-PnP's KL loss).
         learning_rate: of AdamW, at most; it falls to zero before each check.
         batch: crops per step; two thirds of them are renders, so that nothing learnt before is forgotten.
-        capacity: most pictures that are kept to learn from.
-        held_back: most pictures that are kept to check new weights with; they are never learnt from.
-        min_pictures: pictures to learn from before the first step.
-        min_held_back: pictures to check with before the first check.
+        capacity: most images that are kept to learn from.
+        held_back: most images that are kept to check new weights with; they are never learnt from.
+        min_images: images to learn from before the first step.
+        min_held_back: images to check with before the first check.
         check_steps: steps between two checks of the shadow network.
         max_tries: checks without success after which the shadow network starts again from the active weights.
-        anchors: renders that new weights are checked with beside the held-back pictures.
+        anchors: renders that new weights are checked with beside the held-back images.
         anchor_margin: how much smaller than with the package's own weights the AUC on the anchors may be (all is 1).
-        min_gain: how much better the mean error on held-back pictures must be, as a share of the active weights'.
+        min_gain: how much better the mean error on held-back images must be, as a share of the active weights'.
         max_nees: largest mean NEES of the valid held-back poses, 6 is perfect, unless the active weights' is larger.
-        min_overlap: smallest correlation of the picture with the object rendered at its reference.
+        min_overlap: smallest correlation of the image with the object rendered at its reference.
         self_overlap: the same where the reference is the estimator's own pose.
-        max_offset: largest distance between the reference and the place where the picture fits the rendering best, as
-            a share of the object's size in the picture.
+        max_offset: largest distance between the reference and the place where the image fits the rendering best, as
+            a share of the object's size in the image.
         max_disagreement: largest distance from a valid estimate, in diameters.
         max_bias: largest median offset of the references from the valid estimates along one axis, in diameters.
         seed: of everything random.
@@ -47,7 +47,7 @@ class AdaptationConfig:
     batch: int = 32
     capacity: int = 320
     held_back: int = 64
-    min_pictures: int = 40
+    min_images: int = 40
     min_held_back: int = 12
     check_steps: int = 200
     max_tries: int = 4
@@ -78,8 +78,8 @@ class AdaptationConfig:
         for name, least in (("batch", 4), ("check_steps", 1), ("max_tries", 1), ("anchors", 20), ("min_held_back", 4)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not 8 <= self.min_pictures <= self.capacity:
-            raise ValueError(f"min_pictures: expected 8 to capacity ({self.capacity}), got {self.min_pictures}")
+        if not 8 <= self.min_images <= self.capacity:
+            raise ValueError(f"min_images: expected 8 to capacity ({self.capacity}), got {self.min_images}")
         if not self.min_held_back <= self.held_back:
             raise ValueError(f"held_back: expected at least min_held_back, got {self.held_back}")
         if self.seed < 0:

@@ -1,4 +1,4 @@
-"""Losses that keep a network's answers to pictures it knows as they were (Li and Hoiem, "Learning without Forgetting").
+"""Losses that keep a network's answers to images it knows as they were (Li and Hoiem, "Learning without Forgetting").
 
 Unlike labels they have no gradient as long as nothing has changed, so that a network that has converged is not shaken.
 """

@@ -1,4 +1,4 @@
-"""What new weights must prove before they are used: better on held-back pictures, and no worse on anything known."""
+"""What new weights must prove before they are used: better on held-back images, and no worse on anything known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pnp_ros.types import Pose
 
 NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
 ANCHOR_AUC = "anchor AUC, %"  # the gate that weights fail which have forgotten too much
-_LOST = 0.5  # error that a picture without a valid pose counts for; larger errors count as this
+_LOST = 0.5  # error that an image without a valid pose counts for; larger errors count as this
 _GOOD, _WORST = 0.1, 0.2  # of the diameter: a right pose, and the largest error that counts on anchors
 _ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
 _VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
@@ -56,10 +56,10 @@ class OnAnchors:
 
 @dataclass(frozen=True)
 class Measured:
-    """How one set of weights does on the held-back pictures.
+    """How one set of weights does on the held-back images.
 
     Args:
-        errors: (N,) at most 0.5, which is what a picture without a valid pose counts for. With references: ADD (ADD-S
+        errors: (N,) at most 0.5, which is what an image without a valid pose counts for. With references: ADD (ADD-S
             of a symmetric object) in diameters. Without: half of what the correlation with the rendering lacks to 1.
         good: (N,) bool, whether the pose was given out and right: within 10 % of the diameter, or correlating above
             0.6.
@@ -99,7 +99,7 @@ class Examiner:
         anchors: to be remembered.
         device: of the networks.
         own: the references are the estimator's own poses, by which new weights cannot be told from better ones: the
-            object rendered at the pose is compared with the picture instead.
+            object rendered at the pose is compared with the image instead.
     """
 
     def __init__(self, package: ObjectPackage, anchors: Anchors, device: torch.device, own: bool = False) -> None:
@@ -110,7 +110,7 @@ class Examiner:
         self._registrar = Registrar(package.mesh) if own else None
 
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
-        """Look at all held-back pictures with these weights."""
+        """Look at all held-back images with these weights."""
         self._estimator.use(models)
         errors, good, values, sigmas = [], [], [], []
         learnt = models.network.config
@@ -143,7 +143,7 @@ class Examiner:
             return 0.0
 
     def _search(self, models: Models, example: Example) -> ObjectEstimate:
-        """Detect in the whole picture, then look where the detector points."""
+        """Detect in the whole image, then look where the detector points."""
         detections = models.detector.detect(example.frame, 1)
         threshold = self._estimator.config.detector_threshold
         if not detections or detections[0].score < threshold:
@@ -192,7 +192,7 @@ def calibrated(measured: Measured, active: CovarianceCalibration) -> tuple[Covar
     return fit_calibration(measured.nees.tolist(), measured.sigmas.tolist()), float(np.mean(means))
 
 
-Result = tuple[Measured, OnAnchors, float]  # on held-back pictures, on anchors, and the held-back poses' mean NEES
+Result = tuple[Measured, OnAnchors, float]  # on held-back images, on anchors, and the held-back poses' mean NEES
 
 
 def judge(config: AdaptationConfig, own: OnAnchors, active: Result, candidate: Result) -> tuple[Gate, ...]:

@@ -1,4 +1,4 @@
-"""Which pictures may be learnt from: those in which the object really is where the reference says."""
+"""Which images may be learnt from: those in which the object really is where the reference says."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from pnp_ros.types import Pose
 
 WINDOW = 208  # pixels of the stored window's side
 WINDOW_MARGIN = 2.0  # window over the object's box: room to shift and turn the crops that are cut from it
-_SMALLEST = 20.0  # pixels of the object's size in the picture
-_INSIDE = 0.7  # share of the object's box that must lie in the picture
+_SMALLEST = 20.0  # pixels of the object's size in the image
+_INSIDE = 0.7  # share of the object's box that must lie in the image
 _LARGEST_TURN = math.radians(45.0)  # between a valid estimate and the reference
 _OWN_INTERVAL_NS = 200_000_000  # between poses of the estimator's own, whose refinement takes its time
 _RECENT = 40  # references that a bias is told from
@@ -36,23 +36,23 @@ _SIZE_BIAS = 0.04  # median log of the object's size beside its rendering; a foc
 
 
 class Refusal(ValueError):
-    """A picture that is not learnt from; the message says why."""
+    """An image that is not learnt from; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """What is kept of a picture.
+    """What is kept of an image.
 
     Args:
-        stamp_ns: of the picture.
+        stamp_ns: of the image.
         window: (S, S, 3) uint8 around the object.
         coverage: (S, S) uint8, how much of each of its pixels the object covers; what is before it is not known.
         camera: projects to pixels of the window.
         pose: of the reference, float32, the one of a symmetric object's equivalent poses that the network learns.
         keypoints: (K, 2) window pixels.
-        beside: (S', S', 3) uint8, a crop of another place of the picture, without the object; None where there is no
+        beside: (S', S', 3) uint8, a crop of another place of the image, without the object; None where there is no
             room.
-        frame: (H, W, 3) uint8, the whole picture as the detector sees it.
+        frame: (H, W, 3) uint8, the whole image as the detector sees it.
         box: (4,) x, y, width, height of the object in ``frame``, (x, y) the outer corner.
         to_window: (scale, x, y): a pixel of ``frame`` times scale plus (x, y) is one of the window, both counted from
             the outer edge.
@@ -71,12 +71,12 @@ class Example:
 
 
 class Intake:
-    """Examines pictures one by one; for one thread, since it renders.
+    """Examines images one by one; for one thread, since it renders.
 
     Args:
         package: of the object.
         config: limits.
-        own: the references are the estimator's own poses: they must fit the picture better, and are moved to where they
+        own: the references are the estimator's own poses: they must fit the image better, and are moved to where they
             fit it best, or there would be nothing to learn from them.
     """
 
@@ -96,15 +96,15 @@ class Intake:
         self._offsets: deque[Tensor] = deque(maxlen=_RECENT)
 
     def examine(self, seen: Observation) -> Example:
-        """What to keep of a picture.
+        """What to keep of an image.
 
         Raises:
             Refusal: naming what is wrong.
         """
         pose = _checked(seen.reference)
         if self._refiner is not None and abs(seen.stamp_ns - self._last_own_ns) < _OWN_INTERVAL_NS:
-            raise Refusal("the picture is too soon after the last one that was kept")
-        self._check_picture(seen.rgb)
+            raise Refusal("the image is too soon after the last one that was kept")
+        self._check_image(seen.rgb)
         self._check_place(seen, pose)
         self._check_estimate(seen, pose)
         self._check_fit(seen, pose)
@@ -129,12 +129,12 @@ class Intake:
                 return f"references differ from the valid estimates by {metres:.0f} mm, always the same way"
         return ""
 
-    def _check_picture(self, rgb: NDArray[np.uint8]) -> None:
+    def _check_image(self, rgb: NDArray[np.uint8]) -> None:
         if is_flat(rgb):
-            raise Refusal("the picture shows nothing")
+            raise Refusal("the image shows nothing")
         sample = rgb[::8, ::8].tobytes()
         if sample == self._last:
-            raise Refusal("the picture is the same as the one before")
+            raise Refusal("the image is the same as the one before")
         self._last = sample
 
     def _check_place(self, seen: Observation, pose: Pose) -> None:
@@ -147,7 +147,7 @@ class Intake:
         across = min(x + width, seen.camera.width) - max(x, 0.0)
         down = min(y + height, seen.camera.height) - max(y, 0.0)
         if max(across, 0.0) * max(down, 0.0) < _INSIDE * width * height:
-            raise Refusal("reference: the object is not wholly in the picture")
+            raise Refusal("reference: the object is not wholly in the image")
 
     def _check_estimate(self, seen: Observation, pose: Pose) -> None:
         """A valid estimate and the reference may differ a little, and not always the same way."""
@@ -164,9 +164,9 @@ class Intake:
     def _check_fit(self, seen: Observation, pose: Pose) -> None:
         found: Registration = self._registrar.register(seen.rgb, seen.camera, pose)
         if found.best < self._least:
-            raise Refusal(f"the picture does not show the object there: correlation {found.best:.2f}")
+            raise Refusal(f"the image does not show the object there: correlation {found.best:.2f}")
         if found.offset > self._config.max_offset:
-            raise Refusal(f"reference: the picture shows the object {found.offset:.0%} of its size beside it")
+            raise Refusal(f"reference: the image shows the object {found.offset:.0%} of its size beside it")
         self._sizes.append(math.log(found.size))
 
     def _example(self, seen: Observation, pose: Pose) -> Example:
@@ -213,7 +213,7 @@ class Intake:
 def _checked(pose: Pose | None) -> Pose:
     """A reference as float32, if it is one at all."""
     if pose is None:
-        raise Refusal("no reference at the time of the picture")
+        raise Refusal("no reference at the time of the image")
     if not (bool(torch.isfinite(pose.rotation).all()) and bool(torch.isfinite(pose.translation).all())):
         raise Refusal("reference: not finite")
     rotation = pose.rotation.double()

@@ -29,10 +29,10 @@ _POOL, _FIRST_RENDERS, _RENDERS_PER_STEP = 256, 96, 1
 _REAL = 3  # one crop in so many is real, the others are renders
 _TURN = 0.5  # radians by which a real crop is turned at most; 0 for symmetric objects, whose keypoints might change
 _ELSEWHERE = 0.5  # share of the real crops whose object is put before another background
-_EFFECTS = 0.35  # of the strength in training: the pictures are the camera's own already
+_EFFECTS = 0.35  # of the strength in training: the images are the camera's own already
 _KEPT_WEIGHT, _FIRMEST = 5.0, 20.0  # of the answers to renders, and at most; less forgets, more learns slowly
 _DETECTOR_EVERY = 3  # steps; the detector learns faster
-_DETECTED = 0.97  # share of the pictures from which on the detector is left as it is
+_DETECTED = 0.97  # share of the images from which on the detector is left as it is
 _BESIDE = 8  # one in so many real crops shows the place beside the object
 _AVERAGE = 0.97  # decay of the averaged weights, which are what is checked and used
 _MAX_GRADIENT_NORM = 2.0
@@ -48,7 +48,7 @@ class StepLosses:
 
 
 def randomisation(package: ObjectPackage) -> RandomisationConfig:
-    """The ranges of the renders that stand beside the real pictures."""
+    """The ranges of the renders that stand beside the real images."""
     network, detector = KeypointNetworkConfig.from_plain(package.network), DetectorConfig.from_plain(package.detector)
     ranges = RandomisationConfig(
         crop_size=network.crop_size,
@@ -67,7 +67,7 @@ class Learner:
     """Trains copies of the networks; for one thread, since it renders.
 
     The teacher on renders is the package's own networks, whatever was learnt since: small losses cannot add up. Batch
-    normalisation keeps its statistics: a robot's pictures are too alike to give new ones.
+    normalisation keeps its statistics: a robot's images are too alike to give new ones.
 
     Args:
         package: of the object.
@@ -200,8 +200,8 @@ class Learner:
     def _surrounded(self, real: RealCrops, examples: list[Example]) -> Tensor:
         """The real crops (B, 3, S, S), some before other backgrounds, with other things behind and before the object.
 
-        A few pictures show few surroundings, and seldom the object half hidden (Dwibedi et al., "Cut, paste and learn",
-        2017); pictures of other places by the same camera are backgrounds, too.
+        A few images show few surroundings, and seldom the object half hidden (Dwibedi et al., "Cut, paste and learn",
+        2017); images of other places by the same camera are backgrounds, too.
         """
         count, coverage = len(real.images), real.coverage
         elsewhere = self._sampler.backgrounds(count)
@@ -213,7 +213,7 @@ class Learner:
         return apply_camera_effects(images, self._generator, _EFFECTS)
 
     def _beside(self, examples: list[Example], count: int) -> Tensor:
-        """(B, 3, S, S) crops of real pictures without the object; B is 0 where there are none."""
+        """(B, 3, S, S) crops of real images without the object; B is 0 where there are none."""
         found = [example.beside for example in self._draw(examples, count) if example.beside is not None]
         size = self._keypoints.config.crop_size
         if not found:

@@ -1,4 +1,4 @@
-"""The losses of the fine-tuning, in pixels and metres of real pictures: correspondences, BPnP, EPro-PnP.
+"""The losses of the fine-tuning, in pixels and metres of real images: correspondences, BPnP, EPro-PnP.
 
 BPnP's loss alone lets a network diverge, since very different keypoints share one pose (arXiv 1909.06043, section 5.1):
 the correspondence term always stands beside it.
@@ -37,7 +37,7 @@ _SAMPLES = 128
 
 @dataclass(frozen=True)
 class RealCrops:
-    """Crops cut from windows of real pictures.
+    """Crops cut from windows of real images.
 
     Args:
         images: (B, 3, S, S) RGB in [0, 1].
@@ -103,9 +103,9 @@ def real_crops(
     )
 
 
-def images_of(pictures: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """Pictures (H, W, C) of one size as (B, C, H, W) in [0, 1]."""
-    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 255.0
+def images_of(crops: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Images (H, W, C) of one size as (B, C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float() / 255.0
 
 
 def _cameras(examples: list[Example]) -> Camera:
@@ -133,7 +133,7 @@ def correspondences_of(raw: RawPrediction, crops: RealCrops) -> tuple[Correspond
 def bpnp_loss(raw: RawPrediction, crops: RealCrops) -> Tensor:
     """How far the keypoints in the pose that was found are from where they are, through exact gradients.
 
-    In the picture, as the authors measure it, and in space, where a wrong depth weighs as much as in the recall that is
+    In the image, as the authors measure it, and in space, where a wrong depth weighs as much as in the recall that is
     wanted. The authors' regularisation has no place here: the correspondence term does its work, and hidden points
     would outweigh all others. Poses that the solver cannot find, and the worst ones, count little: their gradients lead
     nowhere.

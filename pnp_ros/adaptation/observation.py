@@ -1,4 +1,4 @@
-"""What the fine-tuning sees of one picture."""
+"""What the fine-tuning sees of one image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pnp_ros.types import Pose
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """One picture with what the estimator said of it and what the reference says.
+    """One image with what the estimator said of it and what the reference says.
 
     Args:
-        stamp_ns: of the picture.
+        stamp_ns: of the image.
         rgb: (H, W, 3) uint8.
         camera: that took it.
         state: of the estimate.

@@ -1,4 +1,4 @@
-"""The fine-tuning on recorded pictures: what the two nodes do together, one picture after another, reproducibly."""
+"""The fine-tuning on recorded images: what the two nodes do together, one image after another, reproducibly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Budget:
     Args:
         steps: of the optimiser; None: no limit.
         minutes: by the clock, which makes the result depend on the machine; None: no limit.
-        epochs: times that the pictures are gone through; None: once if there is no other limit, else until nothing is
+        epochs: times that the images are gone through; None: once if there is no other limit, else until nothing is
             learnt any more.
 
     Raises:
@@ -54,7 +54,7 @@ class Budget:
 
     @property
     def most_epochs(self) -> float:
-        """Times that the pictures are gone through at most."""
+        """Times that the images are gone through at most."""
         if self.epochs is not None:
             return self.epochs
         return 1 if self.steps is None and self.minutes is None else math.inf
@@ -65,15 +65,15 @@ class Progress:
     """One entry of the history.
 
     Args:
-        epoch: how often the pictures have been gone through before.
-        picture: shown so far.
-        stamp_ns: of the picture.
+        epoch: how often the images have been gone through before.
+        image: shown so far.
+        stamp_ns: of the image.
         total_steps: of the optimiser so far.
         status: of the adapter.
     """
 
     epoch: int
-    picture: int
+    image: int
     stamp_ns: int
     total_steps: int
     status: AdaptationStatus
@@ -92,15 +92,15 @@ class AdaptationResult:
     Args:
         history: all changes.
         steps: of the optimiser.
-        pictures: that were shown.
+        images: that were shown.
         promoted: numbers of the versions that passed all gates, oldest first.
         active_version: what the estimator used at the end; 0: the package's own weights.
-        refusals: how many pictures were refused, by reason.
+        refusals: how many images were refused, by reason.
     """
 
     history: tuple[Progress, ...]
     steps: int
-    pictures: int
+    images: int
     promoted: tuple[int, ...]
     active_version: int
     refusals: dict[str, int]
@@ -111,7 +111,7 @@ class TimeBlocks:
     """Equal blocks of a recording's time, of which every third is not learnt from: to measure with, before and after.
 
     Args:
-        first_ns: stamp of the first picture.
+        first_ns: stamp of the first image.
         last_ns: of the last one.
         count: of the blocks, at least 2; of two blocks, the second is held out.
 
@@ -127,18 +127,18 @@ class TimeBlocks:
         if self.count < 2:
             raise ValueError(f"blocks: expected at least 2, got {self.count}")
         if not self.last_ns > self.first_ns:
-            raise ValueError("blocks: expected pictures of different times")
+            raise ValueError("blocks: expected images of different times")
 
     @classmethod
     def of(cls, stamps_ns: Iterable[int], count: int = 9) -> TimeBlocks:
         """Of a recording with these stamps."""
         stamps = list(stamps_ns)
         if not stamps:
-            raise ValueError("blocks: expected pictures, the source holds none")
+            raise ValueError("blocks: expected images, the source holds none")
         return cls(min(stamps), max(stamps), count)
 
     def is_held_out(self, stamp_ns: int) -> bool:
-        """Whether a picture is to measure with."""
+        """Whether an image is to measure with."""
         block = (stamp_ns - self.first_ns) * self.count // (self.last_ns - self.first_ns + 1)
         period = min(3, self.count)
         return block % period == period - 1
@@ -152,31 +152,31 @@ def adapt(
     reference: Reference,
     *,
     budget: Budget | None = None,
-    steps_per_picture: int = 1,
+    steps_per_image: int = 1,
     device: torch.device | str = "cpu",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> AdaptationResult:
-    """Show the pictures to estimator and adapter in turn, as if a robot saw them.
+    """Show the images to estimator and adapter in turn, as if a robot saw them.
 
-    On the CPU and without a limit in minutes, the same pictures and seed give the same versions, byte for byte.
+    On the CPU and without a limit in minutes, the same images and seed give the same versions, byte for byte.
 
     Args:
         frames: begins anew at each call; in order of time.
         package: of the object, with weights.
         store: of the versions; its newest good one is where it starts.
         config: of the adaptation.
-        reference: ``T_camera_object`` of a picture, None where it is not known; ``"self"`` for self-supervision.
-        budget: one time through the pictures without it.
-        steps_per_picture: pieces of work, steps and checks, after each picture.
+        reference: ``T_camera_object`` of an image, None where it is not known; ``"self"`` for self-supervision.
+        budget: one time through the images without it.
+        steps_per_image: pieces of work, steps and checks, after each image.
         device: of the networks.
         on_progress: gets each entry of the history as it comes.
 
     Raises:
         ObjectPackageError: if the package has no weights, or they do not fit.
-        ValueError: if ``steps_per_picture`` is below 1, or there is no picture.
+        ValueError: if ``steps_per_image`` is below 1, or there is no image.
     """
-    if steps_per_picture < 1:
-        raise ValueError(f"steps_per_picture: expected at least 1, got {steps_per_picture}")
+    if steps_per_image < 1:
+        raise ValueError(f"steps_per_image: expected at least 1, got {steps_per_image}")
     robot = _Robot(package, store, config, reference, torch.device(device), on_progress)
     budget = budget or Budget()
     deadline = math.inf if budget.minutes is None else time.monotonic() + 60.0 * budget.minutes
@@ -185,20 +185,20 @@ def adapt(
         steps_before = robot.steps
         for frame in frames():
             robot.see(frame)
-            for _ in range(steps_per_picture):
+            for _ in range(steps_per_image):
                 if time.monotonic() >= deadline or (robot.steps >= most_steps and not robot.check_is_due):
                     return robot.result()
                 robot.work()
-        if robot.pictures == 0:
-            raise ValueError("the source holds no picture to learn from")
+        if robot.images == 0:
+            raise ValueError("the source holds no image to learn from")
         robot.epoch += 1
-        if robot.steps == steps_before:  # going on would show the same pictures in vain
+        if robot.steps == steps_before:  # going on would show the same images in vain
             break
     return robot.result()
 
 
 class _Robot:
-    """Estimator and adapter beside each other; promoted versions are used from the next picture on."""
+    """Estimator and adapter beside each other; promoted versions are used from the next image on."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class _Robot:
         self._promoted: list[int] = []
         self._history: list[Progress] = []
         self._stamp_ns: int | None = None
-        self.epoch, self.pictures, self.steps = 0, 0, 0
+        self.epoch, self.images, self.steps = 0, 0, 0
         self._use(self._adapter.status().active_version)
 
     def see(self, frame: Frame) -> None:
@@ -226,7 +226,7 @@ class _Robot:
         if self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns:
             self._estimator.reset()
         self._stamp_ns = frame.stamp_ns
-        self.pictures += 1
+        self.images += 1
         found = self._estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
         estimate = found.estimate.pose if found.estimate else None
         observation = Observation(frame.stamp_ns, frame.rgb, frame.camera, found.state, estimate, None)
@@ -265,7 +265,7 @@ class _Robot:
         last = self._history[-1] if self._history else None
         if last is not None and _decided(status) == _decided(last.status) and self.steps < last.total_steps + every:
             return
-        entry = Progress(self.epoch, self.pictures, self._stamp_ns or 0, self.steps, status)
+        entry = Progress(self.epoch, self.images, self._stamp_ns or 0, self.steps, status)
         self._history.append(entry)
         if self._on_progress is not None:
             self._on_progress(entry)
@@ -276,7 +276,7 @@ class _Robot:
         return AdaptationResult(
             tuple(self._history),
             self.steps,
-            self.pictures,
+            self.images,
             tuple(self._promoted),
             self._version,
             self._adapter.refusals(),

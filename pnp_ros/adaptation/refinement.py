@@ -1,4 +1,4 @@
-"""A pose moved a little so that the object rendered there fits the picture best: pattern search on the correlation.
+"""A pose moved a little so that the object rendered there fits the image best: pattern search on the correlation.
 
 What it finds is better than the keypoints' pose where the texture is rich; where it is not, nothing is gained and the
 pose stays. Hooke and Jeeves, "Direct search solution of numerical and statistical problems" (1961).
@@ -21,7 +21,7 @@ from pnp_ros.types import Pose
 
 _SIDE, _MARGIN = 96, 1.2
 _FIRST_STEP, _LAST_STEP = 0.03, 0.007  # radians; the same share of the object's radius for translations
-_DEPTH = 3.0  # depth changes the picture so many times less than a sideways move
+_DEPTH = 3.0  # depth changes the image so many times less than a sideways move
 
 
 class Refiner:
@@ -42,11 +42,11 @@ class Refiner:
 
         Args:
             rgb: (H, W, 3) uint8.
-            camera: of the picture.
+            camera: of the image.
             pose: float32, near the truth.
 
         Raises:
-            CropError: if the pose does not put the object into the picture.
+            CropError: if the pose does not put the object into the image.
         """
         crop = crop_from_pose(rgb, camera, pose, self._extent, _SIDE, _MARGIN)
 
@@ -70,6 +70,6 @@ class Refiner:
         return pose, before, best
 
     def _directions(self) -> Tensor:
-        """(6, 6) rows [dt, dtheta] that move the picture about equally."""
+        """(6, 6) rows [dt, dtheta] that move the image about equally."""
         scale = torch.tensor([self._radius, self._radius, _DEPTH * self._radius, 1.0, 1.0, 1.0])
         return torch.diag(scale)

@@ -1,4 +1,4 @@
-"""Whether a picture shows the object where a pose says: the rendered object is sought around its place.
+"""Whether an image shows the object where a pose says: the rendered object is sought around its place.
 
 The correlation at the pose alone does not tell a good pose from a bad one where light, blur and wear lower it for all.
 Where in its neighbourhood, and at which size, the rendering fits best does: only a true pose is the best place itself.
@@ -27,19 +27,19 @@ from pnp_ros.types import Pose
 _SIDE = 160  # pixels of the window
 _MARGIN = 2.0  # window over the object's box: it is sought half its size to each side
 _SCALES = (0.85, 0.92, 1.0, 1.09, 1.18)
-_NEAR = 6  # pixels of a window that a picture may show the object beside a reference that is right
-_FLAT = 2.0  # standard deviation of 255 below which a picture shows nothing
+_NEAR = 6  # pixels of a window that an image may show the object beside a reference that is right
+_FLAT = 2.0  # standard deviation of 255 below which an image shows nothing
 
 
 @dataclass(frozen=True)
 class Registration:
-    """How the rendered object fits into the picture.
+    """How the rendered object fits into the image.
 
     Args:
-        overlap: normalised cross-correlation at the pose, -1 to 1; 0 where the picture is flat.
+        overlap: normalised cross-correlation at the pose, -1 to 1; 0 where the image is flat.
         best: the highest one nearby.
-        offset: from the pose's place to the best one, as a share of the object's size in the picture.
-        size: of the object in the picture, relative to that at the pose.
+        offset: from the pose's place to the best one, as a share of the object's size in the image.
+        size: of the object in the image, relative to that at the pose.
     """
 
     overlap: float
@@ -61,10 +61,10 @@ class Registrar:
         self._extent = torch.from_numpy(mesh.extreme_points)
 
     def register(self, rgb: NDArray[np.uint8], camera: Camera, pose: Pose) -> Registration:
-        """Seek the object in a picture (H, W, 3) uint8 around ``pose``.
+        """Seek the object in an image (H, W, 3) uint8 around ``pose``.
 
         Raises:
-            CropError: if the pose does not put the object into the picture.
+            CropError: if the pose does not put the object into the image.
         """
         pose = Pose(pose.rotation.float(), pose.translation.float())
         crop = crop_from_pose(rgb, camera, pose, self._extent, _SIDE, _MARGIN)
@@ -79,7 +79,7 @@ class Registrar:
         It is moved by the few pixels by which a slightly wrong calibration puts the rendering beside the object.
 
         Args:
-            window: of a picture in which the object was found to be at the pose.
+            window: of an image in which the object was found to be at the pose.
             camera: projects to pixels of the window.
             pose: float32.
         """
@@ -87,9 +87,9 @@ class Registrar:
         if not rendering.mask.any():
             return rendering.coverage
         template = Template.cut(rendering.rgb, rendering.mask > 0)
-        picture = np.pad(window, ((_NEAR, _NEAR), (_NEAR, _NEAR), (0, 0)), mode="edge").astype(np.float32)
+        scene = np.pad(window, ((_NEAR, _NEAR), (_NEAR, _NEAR), (0, 0)), mode="edge").astype(np.float32)
         (left, top), (width, height) = template.corner, template.size
-        scores = template.correlations(picture[top : top + height + 2 * _NEAR, left : left + width + 2 * _NEAR])
+        scores = template.correlations(scene[top : top + height + 2 * _NEAR, left : left + width + 2 * _NEAR])
         y, x = np.unravel_index(int(scores.argmax()), scores.shape)
         move = np.array([[1.0, 0.0, x - _NEAR], [0.0, 1.0, y - _NEAR]])
         return np.asarray(cv2.warpAffine(rendering.coverage, move, window.shape[1::-1]), np.uint8)
@@ -100,11 +100,11 @@ def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[
     if int(mask.sum()) < MIN_PIXELS:
         return Registration(0.0, 0.0, 0.0, 1.0)
     template = Template.cut(rendering, mask)
-    picture = window.astype(np.float32)
+    scene = window.astype(np.float32)
     overlap, best, offset = 0.0, -2.0, 0.0
     for scale in _SCALES:
         scaled = template.scaled(scale)
-        scores = scaled.correlations(picture)
+        scores = scaled.correlations(scene)
         if not scores.size:
             continue
         corner = np.array(scaled.corner).clip(0, np.array(scores.shape[::-1]) - 1)
@@ -118,7 +118,7 @@ def seek(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask: NDArray[
 
 
 def is_flat(rgb: NDArray[np.uint8]) -> bool:
-    """Whether a picture shows nothing: a covered lens, a dead sensor."""
+    """Whether an image shows nothing: a covered lens, a dead sensor."""
     return float(rgb[::4, ::4].std()) < _FLAT
 
 

@@ -1,4 +1,4 @@
-"""How large a picture shows an object, beside its rendering: by the texture inside, or else by its outline.
+"""How large an image shows an object, beside its rendering: by the texture inside, or else by its outline.
 
 The rendering is tried at several sizes. Where its inside has a texture, that fits best at the right size. Inside an
 object of one colour a smaller rendering fits as well as the right one; there the edges tell, outline and creases.
@@ -28,7 +28,7 @@ def relative_size(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask:
     The two are at the same place but for a few pixels.
 
     Args:
-        window: (H, W, 3) uint8 of a picture.
+        window: (H, W, 3) uint8 of an image.
         rendering: (H, W, 3) uint8.
         mask: (H, W) of the object, at least 50 pixels.
     """
@@ -40,18 +40,18 @@ def relative_size(window: NDArray[np.uint8], rendering: NDArray[np.uint8], mask:
             return _highest(fits)
     around = cv2.dilate(mask.astype(np.uint8), _square(_RING)) > 0
     # on black and on white: one of them shows the outline of any object
-    picture, on_black, on_white = map(_edges, (window, *(np.where(mask[..., None], rendering, g) for g in (0, 255))))
-    clutter = cv2.GaussianBlur(np.where(mask, 0.0, picture[~mask].mean()).astype(np.float32), (0, 0), _AFTER)
-    fits = _fits(Template.cut(np.maximum.reduce([on_black, on_white, clutter]), around), picture)
+    image, on_black, on_white = map(_edges, (window, *(np.where(mask[..., None], rendering, g) for g in (0, 255))))
+    clutter = cv2.GaussianBlur(np.where(mask, 0.0, image[~mask].mean()).astype(np.float32), (0, 0), _AFTER)
+    fits = _fits(Template.cut(np.maximum.reduce([on_black, on_white, clutter]), around), image)
     return _highest(fits)
 
 
-def _fits(template: Template, picture: NDArray[np.float32]) -> NDArray[np.float64]:
+def _fits(template: Template, image: NDArray[np.float32]) -> NDArray[np.float64]:
     """Best correlation of the template at each of the scales."""
     best = []
     for scale in _SCALES:
         scaled = template.scaled(scale)
-        scores = scaled.correlations(scaled.nearby(picture, _REACH))
+        scores = scaled.correlations(scaled.nearby(image, _REACH))
         best.append(float(scores.max()) if scores.size else -1.0)
     return np.array(best)
 

@@ -20,15 +20,15 @@ class SelfReference:
     A valid pose is confirmed if it lies where its valid neighbours, one before and one after, say that it should,
     moving steadily. A flip or a jump does not. Where these neighbours are so near in time that motion is straight
     between them, the pose that they say is the reference, not its own: their mean has less noise, and new weights must
-    not be measured by what those in use made of the very same picture. Between two confirmed poses, pictures that the
+    not be measured by what those in use made of the very same image. Between two confirmed poses, images that the
     estimator was not sure of get the pose interpolated between the two: they show what the network does not know yet.
-    Whether the picture shows the object there remains to be checked.
+    Whether the image shows the object there remains to be checked.
 
     Args:
         max_gap_s: neighbours are at most this far apart in time.
         max_distance: largest distance from where the neighbours say, as a share of the distance from the camera.
         max_angle: the same of the rotation, radians.
-        max_missing: most pictures in a row between two confirmed ones.
+        max_missing: most images in a row between two confirmed ones.
 
     Raises:
         ValueError: naming the parameter that is not above 0.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class AdaptationState(enum.IntEnum):
     """What it is doing; the values are those of the message."""
 
-    COLLECTING = 0  # waiting for enough usable pictures
+    COLLECTING = 0  # waiting for enough usable images
     TRAINING = 1
     CHECKING = 2
     PAUSED = 3  # by the user

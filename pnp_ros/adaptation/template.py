@@ -1,4 +1,4 @@
-"""A part of a rendering that is sought in a picture, at any size."""
+"""A part of a rendering that is sought in an image, at any size."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ class Template:
         shown = cv2.warpAffine(self.shown.astype(np.float32), resize, size, flags=cv2.INTER_LINEAR) > 0.5
         return Template(np.asarray(image, np.float32), shown, self.centre)
 
-    def correlations(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(H', W') normalised cross-correlation with each place of a picture (H, W, C), 0 where it is none.
+    def correlations(self, scene: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(H', W') normalised cross-correlation with each place of an image (H, W, C), 0 where it is none.
 
         Entry (y, x) is that of the template with its upper left pixel on pixel (x, y). Empty if it does not fit into
-        the picture.
+        the image.
         """
         width, height = self.size
-        if height > picture.shape[0] or width > picture.shape[1]:
+        if height > scene.shape[0] or width > scene.shape[1]:
             return np.zeros((0, 0), np.float32)
         weight = self.shown.astype(np.float32)
         if self.image.ndim == 3:
             weight = np.repeat(weight[..., None], self.image.shape[2], 2)
-        scores = cv2.matchTemplate(picture, self.image, cv2.TM_CCOEFF_NORMED, mask=weight)
+        scores = cv2.matchTemplate(scene, self.image, cv2.TM_CCOEFF_NORMED, mask=weight)
         return np.where(np.isfinite(scores) & (np.abs(scores) <= 1.001), scores, 0.0)
 
-    def nearby(self, picture: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-        """The part of a picture (H, W, C), of the rendering's size, where the template moves up to ``reach`` pixels."""
+    def nearby(self, scene: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+        """The part of an image (H, W, C), of the rendering's size, where the template moves up to ``reach`` pixels."""
         (x, y), (width, height) = self.corner, self.size
-        return picture[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]
+        return scene[max(0, y - reach) : y + height + reach, max(0, x - reach) : x + width + reach]

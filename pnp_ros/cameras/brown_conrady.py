@@ -19,7 +19,7 @@ from pnp_ros.cameras import pinhole
 
 NUM_COEFFICIENTS = 14
 _MAX_ITERATIONS = 60
-_MIN_DIVISOR = 0.01  # no lens comes near; keeps points far outside of the picture finite
+_MIN_DIVISOR = 0.01  # no lens comes near; keeps points far outside of the image finite
 _MIN_DETERMINANT = 1e-9
 
 

@@ -50,15 +50,15 @@ _DISTORTION_MODELS = {
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """One camera, or a batch of cameras of one model and picture size.
+    """One camera, or a batch of cameras of one model and image size.
 
     Args:
         model: the lens model.
         intrinsics: (..., 4) fx, fy, cx, cy in pixels.
         distortion: (..., D); D = 0 (pinhole), 14 (Brown-Conrady, OpenCV's order k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4
             tx ty, zero padded) or 4 (Kannala-Brandt k1 k2 k3 k4).
-        width: of the picture in pixels.
-        height: of the picture in pixels.
+        width: of the image in pixels.
+        height: of the image in pixels.
 
     Raises:
         ValueError: if a field does not fit; the message names it.
@@ -91,7 +91,7 @@ class Camera:
         """Pixels (..., N, 2) of points (..., N, 3) of the camera frame.
 
         Meaningful for points in front of the camera (a fisheye: at any angle its polynomial holds for); all others
-        give finite pixels, those behind a camera that is no fisheye far outside of the picture.
+        give finite pixels, those behind a camera that is no fisheye far outside of the image.
         """
         return self.project_with_jacobian(points)[0]
 
@@ -124,7 +124,7 @@ class Camera:
         out_width: int,
         out_height: int,
     ) -> Camera:
-        """The camera of a window of the picture, resized.
+        """The camera of a window of the image, resized.
 
         Args:
             x: the window's left column: its edge is the outer edge of this pixel, half a pixel before its centre.
@@ -163,9 +163,9 @@ def camera_from_info(
     roi: tuple[int, int, int, int] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Camera:
-    """The camera of the picture that comes with a ``sensor_msgs/CameraInfo``.
+    """The camera of the image that comes with a ``sensor_msgs/CameraInfo``.
 
-    Width, height, K and P describe the full-resolution picture. The ROI cuts a window out of it, and the binning then
+    Width, height, K and P describe the full-resolution image. The ROI cuts a window out of it, and the binning then
     averages blocks of pixels. Pixel centres stay at integer coordinates throughout, so binning by b maps u to
     ``(u + 0.5) / b - 0.5``; ROS's image_geometry leaves the half pixels out.
 
@@ -174,14 +174,14 @@ def camera_from_info(
         height: full resolution, pixels.
         distortion_model: ``plumb_bob`` or ``rational_polynomial`` (0, 4, 5, 8, 12 or 14 coefficients in OpenCV's
             order), ``equidistant`` or its alias ``fisheye`` (4), or empty.
-        d: distortion coefficients of the raw picture.
-        k: (9) row-major K of the raw picture.
-        p: (12) row-major P of the rectified picture; needed if ``rectified``.
-        rectified: the picture is the rectified one: P, no distortion. P's fourth column (a stereo pair's baseline) is
+        d: distortion coefficients of the raw image.
+        k: (9) row-major K of the raw image.
+        p: (12) row-major P of the rectified image; needed if ``rectified``.
+        rectified: the image is the rectified one: P, no distortion. P's fourth column (a stereo pair's baseline) is
             left out: poses are in this camera's own frame.
         binning_x: 0 means 1.
         binning_y: 0 means 1.
-        roi: x_offset, y_offset, width, height in full-resolution pixels; None or all zeros means the full picture.
+        roi: x_offset, y_offset, width, height in full-resolution pixels; None or all zeros means the full image.
         dtype: of the camera's tensors.
 
     Raises:
@@ -216,7 +216,7 @@ def _intrinsics_of_k(k: Sequence[float]) -> list[float]:
 
 def _intrinsics_of_p(p: Sequence[float] | None) -> list[float]:
     if p is None:
-        raise ValueError("camera_info.p: needed for a rectified picture")
+        raise ValueError("camera_info.p: needed for a rectified image")
     _check_numbers("p", p, (12,))
     if p[0] <= 0 or p[5] <= 0:
         raise ValueError(f"camera_info.p: expected focal lengths fx', fy' > 0, got {p[0]}, {p[5]}")
@@ -241,7 +241,7 @@ def _window(camera: Camera, roi: tuple[int, int, int, int] | None, binning_x: in
     x, y, width, height = (0, 0, camera.width, camera.height) if roi is None or not any(roi) else roi
     if min(x, y) < 0 or min(width, height) <= 0 or x + width > camera.width or y + height > camera.height:
         raise ValueError(
-            f"camera_info.roi: expected a window inside the {camera.width}x{camera.height} picture,"
+            f"camera_info.roi: expected a window inside the {camera.width}x{camera.height} image,"
             f" got x_offset {x}, y_offset {y}, width {width}, height {height}"
         )
     binning_x, binning_y = max(binning_x, 1), max(binning_y, 1)

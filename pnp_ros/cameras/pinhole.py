@@ -13,7 +13,7 @@ def project(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
     """Points (..., N, 3) on the plane z = 1 (..., N, 2), and the Jacobian (..., N, 2, 3).
 
     Points behind the camera, or at its side, are projected as if at 88.9 degrees from the axis: far outside of the
-    picture, in the right direction, instead of mirrored into it. (On the axis itself there is no direction: a point
+    image, in the right direction, instead of mirrored into it. (On the axis itself there is no direction: a point
     exactly behind gives the centre.)
     """
     floor = (MIN_SLOPE * points[..., :2].norm(dim=-1)).detach().clamp(min=MIN_DEPTH)

@@ -17,7 +17,7 @@ from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, Refer
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.evaluate import write_report
-from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_picture
+from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_image
 from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.report import figure_text
@@ -40,14 +40,14 @@ _FIGURES = (  # of a report's summary: what it is called, and where it stands
     ("valid poses off by more than 10 %", ("false_poses", "valid_beyond_10_percent")),
     ("valid poses without the object", ("false_poses", "valid_while_not_visible")),
     ("correlation with the re-rendered object, median", ("overlap", "median")),
-    ("all pictures that correlate above 0.6", ("overlap", "share_of_all_frames")),
+    ("all images that correlate above 0.6", ("overlap", "share_of_all_frames")),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     config = AdaptationConfig()
-    parser.add_argument("input", type=Path, help="bag, BOP scene folder, video, or folder of pictures")
+    parser.add_argument("input", type=Path, help="bag, BOP scene folder, video, or folder of images")
     parser.add_argument("--object", type=Path, required=True, help="object package")
     parser.add_argument(
         "--reference",
@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects")
     parser.add_argument("--steps", type=int, help="of the optimiser, at most")
     parser.add_argument("--minutes", type=float, help="by the clock, at most; not reproducible")
-    parser.add_argument("--epochs", type=int, help="times through the pictures (default: 1, or until the limits)")
-    parser.add_argument("--steps-per-picture", type=int, default=1, help="default %(default)s")
+    parser.add_argument("--epochs", type=int, help="times through the images (default: 1, or until the limits)")
+    parser.add_argument("--steps-per-image", type=int, default=1, help="default %(default)s")
     parser.add_argument("--blocks", type=int, default=9, help="of time; every third is held out (default %(default)s)")
     parser.add_argument("--objective", choices=get_args(Objective), default=config.objective, help="(%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=config.learning_rate, help="default %(default)s")
@@ -98,18 +98,18 @@ def run(arguments: argparse.Namespace) -> int:
     before = measured(arguments.out / "before")
     with (arguments.out / HISTORY_NAME).open("w") as file:
         result = adapt(
-            lambda: tqdm(learnt(), "adapting", unit=" pictures"),
+            lambda: tqdm(learnt(), "adapting", unit=" images"),
             package,
             store,
             config,
             reference,
             budget=budget,
-            steps_per_picture=arguments.steps_per_picture,
+            steps_per_image=arguments.steps_per_image,
             device=arguments.device,
             on_progress=lambda progress: _note(file, progress),
         )
     history = load_history(arguments.out)
-    write_adaptation_picture(arguments.out / "adaptation.png", history)
+    write_adaptation_image(arguments.out / "adaptation.png", history)
     after = measured(arguments.out / "after", adaptation_plots(history))
     print(_table(before, after))
     print(_outcome(result, store, arguments))
@@ -173,20 +173,20 @@ def _measured(
     out: Path,
     more_plots: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Report of the held-out pictures with the newest good weights."""
+    """Report of the held-out images with the newest good weights."""
     newest = store.newest()
     adapted = newest.applied_to(package) if newest else package
     pose_of = running(PoseEstimator(adapted, EstimatorConfig(track=held_out.kind != "bop"), device))
     meter = OverlapMeter(package) if overlap else None
-    done = evaluate(tqdm(held_out.frames(), out.name, unit=" pictures"), package, pose_of, truth_of, meter)
+    done = evaluate(tqdm(held_out.frames(), out.name, unit=" images"), package, pose_of, truth_of, meter)
     return write_report(out, package, held_out, done, more_plots=more_plots)
 
 
 def _table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """The figures that tell, side by side."""
-    rows: list[tuple[str, ...]] = [("on the pictures that were held out", "before", "after")]
+    rows: list[tuple[str, ...]] = [("on the images that were held out", "before", "after")]
     counts = (f"{r['frames']['valid']} of {r['frames']['total']}" for r in (before, after))
-    rows.append(("pictures with a valid pose", *counts))
+    rows.append(("images with a valid pose", *counts))
     for name, path in _FIGURES:
         values = [_figure(summary, path) for summary in (before, after)]
         if values != [None, None]:
@@ -209,7 +209,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _outcome(result: AdaptationResult, store: VersionStore, arguments: argparse.Namespace) -> str:
     """What was done, why, and how to use it."""
-    lines = [f"\n{result.pictures} pictures shown, {result.steps} steps, {len(result.promoted)} versions promoted"]
+    lines = [f"\n{result.images} images shown, {result.steps} steps, {len(result.promoted)} versions promoted"]
     refused = sorted(result.refusals.items(), key=lambda item: -item[1])
     lines += [f"  refused {count} times: {reason}" for reason, count in refused[:_REASONS_SHOWN]]
     checks = [entry.status for entry in result.history if entry.status.gates]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pnp_ros.evaluation.frames import is_bag, open_bag
 from pnp_ros.io.bags import COMPRESSED_IMAGE, IMAGE, BagWriter, message_types
 from pnp_ros.io.camera_info import read_camera_info
-from pnp_ros.io.images import Picture, decode_compressed, decode_raw, read_pictures
+from pnp_ros.io.images import RgbImage, decode_compressed, decode_raw, read_images
 
 _FRAME = "camera_optical_frame"
 _IMAGE, _CAMERA_INFO = "/camera/image_raw", "/camera/camera_info"
@@ -48,17 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info = actions.add_parser("info", help="what is in a bag")
     info.add_argument("bag", type=Path)
     info.add_argument("--json", action="store_true", help="for programs")
-    convert = actions.add_parser(
-        "convert", help="a bag (also of ROS 1, also cut short), video or pictures to a new bag"
-    )
+    convert = actions.add_parser("convert", help="a bag (also of ROS 1, also cut short), video or images to a new bag")
     convert.add_argument("input", type=Path)
     convert.add_argument("bag", type=Path, help="folder of the new bag")
     convert.add_argument("--topics", nargs="+", help="keep these alone")
-    convert.add_argument("--camera", type=Path, help="camera_info YAML of a video or pictures")
-    convert.add_argument("--rate", type=float, help="pictures a second of a folder; default: the video's own, or 30")
-    convert.add_argument("--max-frames", type=int, help="of a video or pictures")
-    convert.add_argument("--compress", choices=("jpeg", "png"), help="pictures to sensor_msgs/CompressedImage")
-    convert.add_argument("--raw", action="store_true", help="compressed pictures to sensor_msgs/Image")
+    convert.add_argument("--camera", type=Path, help="camera_info YAML of a video or images")
+    convert.add_argument("--rate", type=float, help="images a second of a folder; default: the video's own, or 30")
+    convert.add_argument("--max-frames", type=int, help="of a video or images")
+    convert.add_argument("--compress", choices=("jpeg", "png"), help="images to sensor_msgs/CompressedImage")
+    convert.add_argument("--raw", action="store_true", help="compressed images to sensor_msgs/Image")
     _add_storage(convert)
 
 
@@ -140,7 +138,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.input}: no such bag, video or folder")
     if arguments.compress and arguments.raw:
         raise ValueError("--compress, --raw: expected at most one")
-    count = _rewrite(arguments) if is_bag(arguments.input) else _record_pictures(arguments)
+    count = _rewrite(arguments) if is_bag(arguments.input) else _record_images(arguments)
     print(f"{arguments.bag}: {count} messages")
     return 0
 
@@ -179,18 +177,18 @@ def _write_recoded(
     writer.write(name, writer.message(IMAGE, header=header, data=rgb.reshape(-1), **raw), stamp_ns)
 
 
-def _encoded(rgb: Picture, suffix: str) -> np.ndarray:
+def _encoded(rgb: RgbImage, suffix: str) -> np.ndarray:
     options = (cv2.IMWRITE_JPEG_QUALITY, 95) if suffix == "jpeg" else ()
     return cv2.imencode(f".{suffix}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)[1].reshape(-1)
 
 
-def _record_pictures(arguments: argparse.Namespace) -> int:
-    """A video or pictures as if a camera had recorded them: pictures and their CameraInfo."""
+def _record_images(arguments: argparse.Namespace) -> int:
+    """A video or images as if a camera had recorded them: images and their CameraInfo."""
     if arguments.camera is None:
-        raise ValueError(f"{arguments.input}: a video or pictures need --camera with their camera_info YAML")
+        raise ValueError(f"{arguments.input}: a video or images need --camera with their camera_info YAML")
     info, count = read_camera_info(arguments.camera), 0
     with BagWriter(arguments.bag, arguments.storage, message_types()) as writer:
-        for stamp, rgb in tqdm(_limited(arguments), unit=" pictures"):
+        for stamp, rgb in tqdm(_limited(arguments), unit=" images"):
             if rgb.shape[:2] != (info.height, info.width):
                 raise ValueError(
                     f"{arguments.camera}: is for {info.width}x{info.height} pixels, got {rgb.shape[1::-1]}"
@@ -204,10 +202,10 @@ def _record_pictures(arguments: argparse.Namespace) -> int:
                 fields = {"header": header, "format": arguments.compress, "data": _encoded(rgb, arguments.compress)}
                 writer.write(f"{_IMAGE}/compressed", writer.message(COMPRESSED_IMAGE, **fields), stamp_ns)
             else:
-                writer.write_picture(_IMAGE, rgb, stamp_ns, _FRAME)
+                writer.write_image(_IMAGE, rgb, stamp_ns, _FRAME)
             count += 2
     return count
 
 
-def _limited(arguments: argparse.Namespace) -> Iterator[tuple[float, Picture]]:
-    return islice(read_pictures(arguments.input, arguments.rate), arguments.max_frames)
+def _limited(arguments: argparse.Namespace) -> Iterator[tuple[float, RgbImage]]:
+    return islice(read_images(arguments.input, arguments.rate), arguments.max_frames)

@@ -1,4 +1,4 @@
-"""``pnp-ros calibrate PICTURES... --board 9x6 --square 0.025``."""
+"""``pnp-ros calibrate IMAGES... --board 9x6 --square 0.025``."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
-from pnp_ros.io.images import read_pictures
+from pnp_ros.io.images import read_images
 from pnp_ros.solvers.calibration import Calibration, board_points, calibrate, detect_board
 
 _MODELS = {"plumb_bob": "plumb_bob", "rational": "rational_polynomial", "equidistant": "equidistant"}
 _SUSPICIOUS = 3.0  # times the median error of a view
-_COVERAGE_CELLS = 6  # a side, to say how much of the picture the corners fill
+_COVERAGE_CELLS = 6  # a side, to say how much of the image the corners fill
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("pictures", type=Path, nargs="+", help="pictures, folders of pictures or videos of the board")
+    parser.add_argument("images", type=Path, nargs="+", help="images, folders of images or videos of the board")
     parser.add_argument("--board", required=True, metavar="9x6", help="inner corners, columns x rows")
     parser.add_argument("--square", type=float, required=True, help="side of a square in metres")
     parser.add_argument("--model", choices=_MODELS, default="plumb_bob", help="lens (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("camera_info.yaml"), help="default %(default)s")
     parser.add_argument("--name", default="camera", help="camera name in the file (default %(default)s)")
-    parser.add_argument("--every", type=int, default=1, help="take only each n-th picture, for videos (default 1)")
+    parser.add_argument("--every", type=int, default=1, help="take only each n-th image, for videos (default 1)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Find the board in the pictures, calibrate, write the file, say how well it is known."""
+    """Find the board in the images, calibrate, write the file, say how well it is known."""
     columns, rows = _board_size(arguments.board)
     if not 0.0 < arguments.square < 10.0:
         raise ValueError(f"--square: expected the side of a square in metres, got {arguments.square}")
     if arguments.every < 1:
         raise ValueError(f"--every: expected at least 1, got {arguments.every}")
-    names, corners, (width, height) = _detect(arguments.pictures, arguments.every, columns, rows)
+    names, corners, (width, height) = _detect(arguments.images, arguments.every, columns, rows)
     points = board_points(columns, rows, arguments.square)
     result = calibrate(torch.stack(corners), points, width, height, _MODELS[arguments.model])
     k = result.camera.matrix().flatten().tolist()
@@ -61,36 +61,34 @@ def _board_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def _pictures(paths: list[Path], every: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _images(paths: list[Path], every: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     for path in paths:
-        for index, (_, picture) in enumerate(read_pictures(path)):
+        for index, (_, image) in enumerate(read_images(path)):
             if index % every == 0:
-                yield (f"{path}, picture {index + 1}" if path.is_dir() or index else str(path)), picture
+                yield (f"{path}, image {index + 1}" if path.is_dir() or index else str(path)), image
 
 
 def _detect(paths: list[Path], every: int, columns: int, rows: int) -> tuple[list[str], list[Tensor], tuple[int, int]]:
-    """Names of the pictures with a board, its corners, and the pictures' width and height."""
+    """Names of the images with a board, its corners, and the images' width and height."""
     names: list[str] = []
     corners: list[Tensor] = []
     missed: list[str] = []
     size: tuple[int, int] | None = None
-    for name, picture in tqdm(_pictures(paths, every), desc="finding the board", unit=" pictures", leave=False):
-        height, width = picture.shape[:2]
+    for name, image in tqdm(_images(paths, every), desc="finding the board", unit=" images", leave=False):
+        height, width = image.shape[:2]
         size = size or (width, height)
         if size != (width, height):
-            raise ValueError(
-                f"{name}: expected {size[0]}x{size[1]} pixels as in the first picture, got {width}x{height}"
-            )
-        found = detect_board(picture, columns, rows)
+            raise ValueError(f"{name}: expected {size[0]}x{size[1]} pixels as in the first image, got {width}x{height}")
+        found = detect_board(image, columns, rows)
         if found is None:
             missed.append(name)
         else:
             names.append(name)
             corners.append(found)
     if missed:
-        print(f"no board of {columns}x{rows} inner corners in {len(missed)} pictures: {', '.join(missed)}")
+        print(f"no board of {columns}x{rows} inner corners in {len(missed)} images: {', '.join(missed)}")
     if size is None or not corners:
-        raise ValueError(f"pictures: no board of {columns}x{rows} inner corners was found in any of them")
+        raise ValueError(f"images: no board of {columns}x{rows} inner corners was found in any of them")
     return names, corners, size
 
 
@@ -107,6 +105,6 @@ def _report(result: Calibration, names: list[str], corners: Tensor) -> None:
     size = torch.tensor([result.camera.width, result.camera.height])
     cells = (corners.reshape(-1, 2) / size * _COVERAGE_CELLS).long().clamp(0, _COVERAGE_CELLS - 1)
     filled = len(torch.unique(cells, dim=0)) / _COVERAGE_CELLS**2
-    print(f"corners fill {100.0 * filled:.0f} % of the picture")
+    print(f"corners fill {100.0 * filled:.0f} % of the image")
     if not result.converged:
         print("warning: the refinement did not converge; the values are the best so far")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pnp_ros.cli.demo_report import write_pictures
+from pnp_ros.cli.demo_report import write_images
 from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.node_processes import need_ros, run_nodes
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--object", type=Path, help="object package (default: the demo's own)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="default %(default)s")
-    parser.add_argument("--frames", type=int, default=300, help="pictures (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=10.0, help="pictures a second (default %(default)s)")
+    parser.add_argument("--frames", type=int, default=300, help="images (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=10.0, help="images a second (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the object's path (default %(default)s)")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
 
@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(bag, image_topic=IMAGE)
     done, figures = evaluate_run(source, IMAGE, package, load_truth(TRUTH, bag))
     with open_bag(bag) as reader:
-        figures["run"] = {"pictures_published": reader.counts[TRUTH], **figures["run"]}
+        figures["run"] = {"images_published": reader.counts[TRUTH], **figures["run"]}
     summary = write_report(out, package, source, done, figures)
-    write_pictures(source, done.records, package, arguments.rate, out)
+    write_images(source, done.records, package, arguments.rate, out)
     print(f"\n{table(summary)}\n")
     print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json")
     return 0 if figures["run"]["poses_published"] else 1

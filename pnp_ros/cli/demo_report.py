@@ -1,4 +1,4 @@
-"""Pictures of a run, to be looked at."""
+"""Images of a run, to be looked at."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tqdm import tqdm
 from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.evaluation.frames import FrameSource
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet, write_caption
-from pnp_ros.io.images import VideoWriter, write_picture
+from pnp_ros.io.images import VideoWriter, write_image
 from pnp_ros.objects.object_package import ObjectPackage
 
 _SHEET_CELLS = 24
 
 
-def write_pictures(
+def write_images(
     source: FrameSource, records: Sequence[FrameRecord], package: ObjectPackage, rate: float, out: Path
 ) -> None:
-    """``overlay.mp4`` with every picture of the source, and ``contact_sheet.png`` with some of them.
+    """``overlay.mp4`` with every image of the source, and ``contact_sheet.png`` with some of them.
 
     Green is a valid pose, orange an uncertain one.
     """
@@ -28,7 +28,7 @@ def write_pictures(
     chosen = set(np.linspace(0, len(records) - 1, _SHEET_CELLS).round().astype(int).tolist())
     cells = []
     with VideoWriter(out / "overlay.mp4", rate) as video:
-        for index, frame in enumerate(tqdm(source.frames(), total=len(records), desc="overlay", unit="picture")):
+        for index, frame in enumerate(tqdm(source.frames(), total=len(records), desc="overlay", unit="image")):
             record, drawn = records[index], frame.rgb
             if record.estimate is not None:
                 drawn = overlay.draw(drawn, record.estimate, frame.camera, GREEN if record.is_valid else ORANGE)
@@ -36,4 +36,4 @@ def write_pictures(
             video.write(drawn)
             if index in chosen:
                 cells.append(drawn)
-    write_picture(out / "contact_sheet.png", contact_sheet(cells))
+    write_image(out / "contact_sheet.png", contact_sheet(cells))

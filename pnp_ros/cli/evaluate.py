@@ -31,7 +31,7 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("input", type=Path, nargs="?", help="bag, BOP scene folder, video, or folder of pictures")
+    parser.add_argument("input", type=Path, nargs="?", help="bag, BOP scene folder, video, or folder of images")
     parser.add_argument("--object", type=Path, help="object package")
     parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf (a BOP scene has its own)")
     parser.add_argument("--poses", help="take these poses, a file or /topic, in place of running the estimator")
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
     parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
-    parser.add_argument("--no-tracking", action="store_true", help="search every picture anew")
-    parser.add_argument("--max-frames", type=int, help="stop after this many pictures")
+    parser.add_argument("--no-tracking", action="store_true", help="search every image anew")
+    parser.add_argument("--max-frames", type=int, help="stop after this many images")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
     parser.add_argument(
@@ -88,7 +88,7 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
         pose_of = running(PoseEstimator(package, config, arguments.device))
     has_truth = truth_of is not None or source.kind == "bop"
     overlap = OverlapMeter(package) if arguments.overlap or (arguments.overlap is None and not has_truth) else None
-    frames = tqdm(source.frames(), unit=" pictures")
+    frames = tqdm(source.frames(), unit=" images")
     limited = (frame for _, frame in zip(range(arguments.max_frames), frames)) if arguments.max_frames else frames
     return evaluate(limited, package, pose_of, truth_of, overlap, arguments.object_id or 1)
 
@@ -146,7 +146,7 @@ def write_report(
     write_html(
         out / "report.html",
         f"{package.name} in {source.path}",
-        f"{source.kind}, {len(done.records)} pictures, object {package.name} ({1000 * package.diameter:.1f} mm)",
+        f"{source.kind}, {len(done.records)} images, object {package.name} ({1000 * package.diameter:.1f} mm)",
         headline(summary),
         summary,
         [*plots(errors, done.records, metric), *more_plots],

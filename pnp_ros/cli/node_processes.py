@@ -18,7 +18,7 @@ import yaml
 
 _ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
 _START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
-_SETTLE_S = 1.5  # for the last picture to become a pose, the pose to reach the bag, and the counts to tell of it
+_SETTLE_S = 1.5  # for the last image to become a pose, the pose to reach the bag, and the counts to tell of it
 _END_S = 10.0
 
 

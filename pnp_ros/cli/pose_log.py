@@ -1,4 +1,4 @@
-"""Poses as CSV (one row per picture) and JSON."""
+"""Poses as CSV (one row per image) and JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PoseLog:
         self._entries: list[dict[str, Any]] = []
 
     def add(self, frame: int, stamp: float, estimate: ObjectEstimate) -> None:
-        """One object in one picture; ``stamp`` in seconds."""
+        """One object in one image; ``stamp`` in seconds."""
         solved = estimate.estimate
         record = FrameRecord(
             str(estimate.state),

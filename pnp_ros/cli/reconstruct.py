@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--distance", nargs=3, metavar=("TRACK", "TRACK", "METRES"), help="two tracks and the metres between them"
     )
     parser.add_argument("--sigma", type=float, help="noise of the tracks in pixels (default: from the residuals)")
-    parser.add_argument("--rectified", action="store_true", help="the tracks are of rectified pictures")
+    parser.add_argument("--rectified", action="store_true", help="the tracks are of rectified images")
 
 
 def run(arguments: argparse.Namespace) -> int:

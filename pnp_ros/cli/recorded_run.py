@@ -1,4 +1,4 @@
-"""What the bag of a run of the nodes says: what became of every picture, and how old the poses were."""
+"""What the bag of a run of the nodes says: what became of every image, and how old the poses were."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pnp_ros.objects.object_package import ObjectPackage
 POSE, OBJECTS, DIAGNOSTICS = "/pose_estimator/pose", "/pose_estimator/objects", "/diagnostics"
 _STATUS = "pose_estimator: pose"
 _COUNTS = {  # in /diagnostics: here
-    "pictures received": "received",
-    "pictures taken up": "taken_up",
-    "pictures dropped for newer ones": "dropped_for_newer_ones",
-    "pictures without CameraInfo": "without_camera_info",
+    "images received": "received",
+    "images taken up": "taken_up",
+    "images dropped for newer ones": "dropped_for_newer_ones",
+    "images without CameraInfo": "without_camera_info",
     "messages lost on the way": "reported_lost_on_the_way",
     "errors": "errors",
 }
@@ -27,12 +27,12 @@ _COUNTS = {  # in /diagnostics: here
 def evaluate_run(
     source: FrameSource, image: str, package: ObjectPackage, truth_of: TruthOf | None
 ) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
-    """The evaluation of the poses that lie in the pictures' own bag, and what became of the pictures: as the bag shows
+    """The evaluation of the poses that lie in the images' own bag, and what became of the images: as the bag shows
     it (``run``), and as the estimator counted it (``in_diagnostics``).
 
     Args:
         source: the bag.
-        image: topic of the pictures.
+        image: topic of the images.
         package: of the object.
         truth_of: the true poses, where they are known.
     """
@@ -43,10 +43,10 @@ def evaluate_run(
     done = evaluate(source.frames(), package, recorded(found), truth_of)
     published = load_recorded(POSE, bag) if POSE in counts else {}
     figures: dict[str, Any] = {
-        "pictures_recorded": len(done.records),
-        "pictures_processed": len(found),
+        "images_recorded": len(done.records),
+        "images_processed": len(found),
         "poses_published": counts.get(POSE, 0),
-        "poses_with_the_stamp_of_a_picture": len(published.keys() & set(done.stamps_ns)),
+        "poses_with_the_stamp_of_a_image": len(published.keys() & set(done.stamps_ns)),
     }
     processed = [record for record in done.records if record.state != DROPPED]
     accuracy = measure(processed, package)[0]["accuracy"] if truth_of is not None else None

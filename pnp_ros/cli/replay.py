@@ -1,4 +1,4 @@
-"""``pnp-ros replay BAG --object objects/NAME``: a bag's pictures through the nodes, and what became of each of them."""
+"""``pnp-ros replay BAG --object objects/NAME``: a bag's images through the nodes, and what became of each of them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CLOCK_HZ = 100.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("bag", type=Path, help="bag of ROS 2 or ROS 1, with pictures and their CameraInfo")
+    parser.add_argument("bag", type=Path, help="bag of ROS 2 or ROS 1, with images and their CameraInfo")
     parser.add_argument("--object", type=Path, required=True, help="object package")
     parser.add_argument("--out", type=Path, default=Path("out/replay"), help="default %(default)s")
     parser.add_argument("--rate", type=float, default=1.0, help="speed (default %(default)s: as recorded)")
-    parser.add_argument("--keep-all", action="store_true", help="process every picture in order, however late")
+    parser.add_argument("--keep-all", action="store_true", help="process every image in order, however late")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Play, estimate and record as three processes; then say what was recorded.
 
     Returns:
-        0; 1 if pictures are in none of the counts.
+        0; 1 if images are in none of the counts.
 
     Raises:
         ValueError: if ROS is absent, the bag cannot be read or has no CameraInfo, or a node failed.
@@ -81,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     print("evaluating the recording", flush=True)
     source = open_source(recording, image_topic=image, camera_info_topic=info)
     done, figures = evaluate_run(source, image, package, truth_of)
-    unaccounted = _unaccounted(played, figures["run"]["pictures_processed"], figures["in_diagnostics"])
-    figures["run"] = {"pictures_played": played, **figures["run"], "pictures_unaccounted_for": unaccounted}
+    unaccounted = _unaccounted(played, figures["run"]["images_processed"], figures["in_diagnostics"])
+    figures["run"] = {"images_played": played, **figures["run"], "images_unaccounted_for": unaccounted}
     summary = write_report(out, package, source, done, figures)
     print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
     print(f"{out}: bag/, report.html, report.json")
@@ -90,6 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _unaccounted(played: int, processed: int, told: dict[str, Any]) -> int:
-    """Pictures that were played and neither processed nor counted as dropped, unpaired, failed or lost."""
+    """Images that were played and neither processed nor counted as dropped, unpaired, failed or lost."""
     names = ("dropped_for_newer_ones", "without_camera_info", "reported_lost_on_the_way", "errors")
     return played - processed - sum(told.get(name, 0) for name in names)

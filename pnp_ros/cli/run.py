@@ -1,4 +1,4 @@
-"""``pnp-ros run VIDEO|FOLDER|PICTURE --object objects/NAME --camera camera_info.yaml``."""
+"""``pnp-ros run VIDEO|FOLDER|IMAGE --object objects/NAME --camera camera_info.yaml``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, write_caption
 from pnp_ros.evaluation.report import FrameRecord, summarise, table
 from pnp_ros.io.camera_info import read_camera_info
-from pnp_ros.io.images import VideoWriter, read_pictures
+from pnp_ros.io.images import VideoWriter, read_images
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
@@ -27,15 +27,15 @@ from pnp_ros.rendering.renderer import Renderer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("input", type=Path, help="video file, folder of pictures, or picture")
+    parser.add_argument("input", type=Path, help="video file, folder of images, or image")
     parser.add_argument("--object", type=Path, required=True, help="object package")
-    parser.add_argument("--camera", type=Path, required=True, help="camera_info YAML of the pictures")
+    parser.add_argument("--camera", type=Path, required=True, help="camera_info YAML of the images")
     parser.add_argument("--out", type=Path, default=Path("out/run"), help="default %(default)s")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
-    parser.add_argument("--no-tracking", action="store_true", help="search every picture anew")
+    parser.add_argument("--no-tracking", action="store_true", help="search every image anew")
     parser.add_argument("--no-video", action="store_true", help="poses and figures alone")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
-    parser.add_argument("--max-frames", type=int, help="stop after this many pictures")
+    parser.add_argument("--max-frames", type=int, help="stop after this many images")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     log, records = PoseLog(), []
     video = None if arguments.no_video else VideoWriter(arguments.out / "overlay.mp4")
     try:
-        for frame, (stamp, image) in enumerate(tqdm(read_pictures(arguments.input), unit=" pictures")):
+        for frame, (stamp, image) in enumerate(tqdm(read_images(arguments.input), unit=" images")):
             if arguments.max_frames is not None and frame >= arguments.max_frames:
                 break
             found = estimator.estimate(image, camera, stamp)[0]
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Check:
-    """Renders the object at its estimated poses: for the correlation with the picture, and to look at."""
+    """Renders the object at its estimated poses: for the correlation with the image, and to look at."""
 
     def __init__(self, package: ObjectPackage, camera: Camera) -> None:
         self._camera = camera
@@ -91,7 +91,7 @@ class _Check:
         )
 
     def draw(self, image: np.ndarray, frame: int, found: ObjectEstimate, ncc: float | None) -> np.ndarray:
-        """The picture with the mesh at the pose and a caption."""
+        """The image with the mesh at the pose and a caption."""
         drawn = image
         if found.estimate is not None:
             colour = GREEN if found.state is ObjectState.VALID else ORANGE

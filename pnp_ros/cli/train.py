@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)"
     )
     parser.add_argument("--max-roll", type=float, default=180.0, help="camera's turn in degrees (default 180)")
-    parser.add_argument("--backgrounds", type=Path, help="folder of pictures to render in front of")
+    parser.add_argument("--backgrounds", type=Path, help="folder of images to render in front of")
     parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--devices", type=int, default=1, help="processes (GPUs) that train together (default 1)")
@@ -95,8 +95,8 @@ def _train(arguments: dict[str, Any]) -> None:
     )
     trained = train_object(out.resolve().name, mesh, symmetry, out, config, reporter)
     if trained is not None:
-        reporter.say("validation on held-out pictures:\n" + table(trained.validation))
-        reporter.say(f"object package: {out}, validation picture: {out / 'validation.jpg'}")
+        reporter.say("validation on held-out images:\n" + table(trained.validation))
+        reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
 
 
 def _focal_range(camera_path: Path | None) -> tuple[float, float]:
@@ -135,7 +135,7 @@ class _ProgressBar:
             rate = (progress.samples - self._samples) / max(now - self._began, 1e-6)
         figures = " ".join(f"{name} {value:.2f}" for name, value in progress.figures.items())
         self._bar.n = min(progress.seconds, self._bar.total)
-        self._bar.set_postfix_str(f"{progress.samples} pictures, {rate:.0f}/s, {figures}", refresh=False)
+        self._bar.set_postfix_str(f"{progress.samples} images, {rate:.0f}/s, {figures}", refresh=False)
         self._bar.update(0)
 
     def end(self) -> None:

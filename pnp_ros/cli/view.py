@@ -1,4 +1,4 @@
-"""``pnp-ros view BAG|SCENE|VIDEO|FOLDER --object objects/NAME``: pictures, poses and covariances in rerun."""
+"""``pnp-ros view BAG|SCENE|VIDEO|FOLDER --object objects/NAME``: images, poses and covariances in rerun."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CONFIDENCE_95 = 2.796  # radius in standard deviations of the ellipsoid that ho
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("input", type=Path, help="bag, BOP scene folder, video, or folder of pictures")
+    parser.add_argument("input", type=Path, help="bag, BOP scene folder, video, or folder of images")
     parser.add_argument("--object", type=Path, required=True, help="object package")
     parser.add_argument("--poses", help="file or /topic; default: the bag's own, else the estimator is run")
     parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf")
@@ -44,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects")
     parser.add_argument("--save", type=Path, help="write an .rrd file for the viewer in place of opening it")
-    parser.add_argument("--max-frames", type=int, help="stop after this many pictures")
+    parser.add_argument("--max-frames", type=int, help="stop after this many images")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Log every picture to the viewer.
+    """Log every image to the viewer.
 
     Raises:
         ValueError: if rerun is not installed, or the source cannot be read.
@@ -97,12 +97,12 @@ def _log(
     rerun.log("/", rerun.ViewCoordinates.RDF, static=True)  # the camera's optical frame
     rerun.log("camera/object/mesh", _mesh(rerun, mesh), static=True)
     first_ns: int | None = None
-    for frame in tqdm(islice(source.frames(), limit), unit=" pictures"):
+    for frame in tqdm(islice(source.frames(), limit), unit=" images"):
         first_ns = frame.stamp_ns if first_ns is None else first_ns
         rerun.set_time("time", duration=1e-9 * (frame.stamp_ns - first_ns))
-        rerun.set_time("picture", sequence=frame.image_id)
+        rerun.set_time("image", sequence=frame.image_id)
         found = pose_of(frame)
-        _log_picture(rerun, frame, found, overlay)
+        _log_image(rerun, frame, found, overlay)
         _log_pose(rerun, found)
         if truth_of is not None and (truth := truth_of(frame).pose) is not None:
             rerun.log("camera/truth", _transform(rerun, truth))
@@ -110,24 +110,24 @@ def _log(
 
 
 def _blueprint(rerun: Any, diameter: float) -> Any:
-    """Picture beside the scene, and below them what the numbers are."""
+    """Image beside the scene, and below them what the numbers are."""
     views = rerun.blueprint
     plots = [views.TimeSeriesView(origin=origin, name=name) for origin, name in _PLOTS.items()]
     eye = views.EyeControls3D(  # beside and above the camera, looking where the object is likely to be
         position=[3.0 * diameter, -2.5 * diameter, -diameter], look_target=[0, 0, 4.0 * diameter], eye_up=[0, -1, 0]
     )
     top = views.Horizontal(
-        views.Spatial2DView(origin="camera/picture", name="Picture"),
+        views.Spatial2DView(origin="camera/image", name="Image"),
         views.Spatial3DView(origin="/", name="Scene", eye_controls=eye),
     )
     return views.Blueprint(views.Vertical(top, views.Horizontal(*plots), row_shares=[3, 1]), collapse_panels=True)
 
 
-def _log_picture(rerun: Any, frame: Frame, found: RecordedPose, overlay: MeshOverlay) -> None:
+def _log_image(rerun: Any, frame: Frame, found: RecordedPose, overlay: MeshOverlay) -> None:
     drawn = frame.rgb
     if found.pose is not None:
         drawn = overlay.draw(drawn, found.pose, frame.camera, _COLOURS.get(found.state, ORANGE))
-    rerun.log("camera/picture", _pinhole(rerun, frame.camera), rerun.Image(drawn).compress(jpeg_quality=85))
+    rerun.log("camera/image", _pinhole(rerun, frame.camera), rerun.Image(drawn).compress(jpeg_quality=85))
 
 
 def _log_pose(rerun: Any, found: RecordedPose) -> None:
@@ -152,7 +152,7 @@ def _log_pose(rerun: Any, found: RecordedPose) -> None:
 
 
 def _pinhole(rerun: Any, camera: Camera) -> Any:
-    """The lens's distortion has no place in rerun: lines in the picture are drawn by us, with it."""
+    """The lens's distortion has no place in rerun: lines in the image are drawn by us, with it."""
     matrix = camera.matrix().numpy()
     return rerun.Pinhole(image_from_camera=matrix, resolution=[camera.width, camera.height], image_plane_distance=0.15)
 

@@ -1,1 +1,1 @@
-"""Where in the picture the object is: a detector on the letter-boxed full picture, and crops with their cameras."""
+"""Where in the image the object is: a detector on the letter-boxed full image, and crops with their cameras."""

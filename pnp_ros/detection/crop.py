@@ -1,8 +1,8 @@
-"""Square crops of a picture together with the camera that took them.
+"""Square crops of an image together with the camera that took them.
 
-The window has whole-pixel edges, so cutting and resizing is exact: crop pixel ``u'`` shows picture pixel
+The window has whole-pixel edges, so cutting and resizing is exact: crop pixel ``u'`` shows image pixel
 ``u = (u' + 0.5) side / size - 0.5 + x``, which is the map of :meth:`pnp_ros.cameras.camera.Camera.crop`. Distortion
-stays in the cropped camera: the solver undistorts points, nobody undistorts the picture.
+stays in the cropped camera: the solver undistorts points, nobody undistorts the image.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.types import Pose
 
 Box = tuple[float, float, float, float]
-_LARGEST_WINDOW = 8  # times the picture's longer side; beyond it a crop shows nothing but padding
+_LARGEST_WINDOW = 8  # times the image's longer side; beyond it a crop shows nothing but padding
 
 
 class CropError(ValueError):
-    """The window cannot be cut: not finite, without area, or outside the picture."""
+    """The window cannot be cut: not finite, without area, or outside the image."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square part of a picture.
+    """A square part of an image.
 
     Args:
-        image: (S, S, 3) uint8 RGB; what lies outside the picture repeats its edge.
+        image: (S, S, 3) uint8 RGB; what lies outside the image repeats its edge.
         camera: projects camera-frame points to crop pixels.
-        window: (x, y, side) in picture pixels; (x, y) is the pixel whose outer corner is the window's corner.
+        window: (x, y, side) in image pixels; (x, y) is the pixel whose outer corner is the window's corner.
     """
 
     image: np.ndarray
@@ -42,11 +42,11 @@ class Crop:
 
     @property
     def scale(self) -> float:
-        """Picture pixels per crop pixel."""
+        """Image pixels per crop pixel."""
         return self.window[2] / self.image.shape[0]
 
-    def to_picture(self, points: Tensor) -> Tensor:
-        """Crop pixels (..., 2) to picture pixels."""
+    def to_image(self, points: Tensor) -> Tensor:
+        """Crop pixels (..., 2) to image pixels."""
         corner = points.new_tensor([self.window[0], self.window[1]])
         return (points + 0.5) * self.scale - 0.5 + corner
 
@@ -69,20 +69,20 @@ def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin
 
     Args:
         image: (H, W, 3) uint8.
-        camera: of the whole picture.
-        box: (x, y, width, height) in picture pixels, (x, y) the outer corner.
+        camera: of the whole image.
+        box: (x, y, width, height) in image pixels, (x, y) the outer corner.
         size: side of the crop in pixels.
         margin: side of the window as a multiple of the box's longer side.
 
     Raises:
-        CropError: if the box is not finite, has no area, or does not touch the picture.
+        CropError: if the box is not finite, has no area, or does not touch the image.
     """
     x, y, side = square_window(box, margin)
     height, width = image.shape[:2]
     if x + side <= 0 or y + side <= 0 or x >= width or y >= height:
-        raise CropError(f"box: expected to overlap the {width}x{height} picture, got {box}")
+        raise CropError(f"box: expected to overlap the {width}x{height} image, got {box}")
     if side > _LARGEST_WINDOW * max(width, height):
-        raise CropError(f"box: {side} px is too large for the {width}x{height} picture")
+        raise CropError(f"box: {side} px is too large for the {width}x{height} image")
     inside = image[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
     if inside.shape[:2] != (side, side):
         before_y, before_x = max(-y, 0), max(-x, 0)

@@ -1,4 +1,4 @@
-"""Full picture to candidate boxes."""
+"""Full image to candidate boxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pnp_ros.detection.detector_network import DETECTOR_STRIDE, DetectorNetwork,
 
 @dataclass(frozen=True)
 class Detection:
-    """A candidate: ``box`` (x, y, width, height) in full-picture pixels, (x, y) the outer corner; ``score`` 0 to 1."""
+    """A candidate: ``box`` (x, y, width, height) in full-image pixels, (x, y) the outer corner; ``score`` 0 to 1."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -22,7 +22,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class LetterBox:
-    """How a picture was fitted into the detector's input: ``input = scale * picture + offset`` (outer-edge pixels)."""
+    """How an image was fitted into the detector's input: ``input = scale * image + offset`` (outer-edge pixels)."""
 
     scale: float
     offset_x: float
@@ -30,7 +30,7 @@ class LetterBox:
 
 
 def letter_box(image: np.ndarray, width: int, height: int) -> tuple[np.ndarray, LetterBox]:
-    """Scale a picture (H, W, 3) to fit (height, width, 3), keeping its proportions; the rest is grey."""
+    """Scale an image (H, W, 3) to fit (height, width, 3), keeping its proportions; the rest is grey."""
     scale = min(width / image.shape[1], height / image.shape[0])
     inner_width = min(width, max(1, round(image.shape[1] * scale)))
     inner_height = min(height, max(1, round(image.shape[0] * scale)))
@@ -43,7 +43,7 @@ def letter_box(image: np.ndarray, width: int, height: int) -> tuple[np.ndarray, 
 
 
 def decode_detections(prediction: DetectorPrediction, count: int) -> list[list[Detection]]:
-    """The ``count`` highest local maxima (3x3) of each picture of a batch, best first, in input pixels."""
+    """The ``count`` highest local maxima (3x3) of each image of a batch, best first, in input pixels."""
     probability = prediction.heat.sigmoid()
     maximum = torch.nn.functional.max_pool2d(probability[:, None], 3, 1, 1)[:, 0]
     peaks = torch.where(probability >= maximum, probability, torch.zeros_like(probability)).flatten(1)
@@ -55,13 +55,11 @@ def decode_detections(prediction: DetectorPrediction, count: int) -> list[list[D
     centre_y = (torch.div(cells, width, rounding_mode="floor") + values[:, 1]) * DETECTOR_STRIDE
     size = values[:, 2:].exp()
     rows = torch.stack([centre_x - size[:, 0] / 2, centre_y - size[:, 1] / 2, size[:, 0], size[:, 1], scores], dim=-1)
-    return [
-        [Detection((x, y, w, h), score) for x, y, w, h, score in picture if score > 0.0] for picture in rows.tolist()
-    ]
+    return [[Detection((x, y, w, h), score) for x, y, w, h, score in found if score > 0.0] for found in rows.tolist()]
 
 
 class Detector:
-    """Runs a :class:`DetectorNetwork` on full pictures.
+    """Runs a :class:`DetectorNetwork` on full images.
 
     Args:
         network: trained, in ``eval()`` mode.
@@ -74,7 +72,7 @@ class Detector:
 
     @torch.inference_mode()
     def detect(self, image: np.ndarray, count: int = 3) -> list[Detection]:
-        """Candidates of a picture (H, W, 3) uint8 RGB, best first, in its pixels."""
+        """Candidates of an image (H, W, 3) uint8 RGB, best first, in its pixels."""
         config = self._network.config
         boxed, fit = letter_box(image, config.width, config.height)
         found = decode_detections(self._network(image_tensor(boxed, self._device)), count)[0]
@@ -93,5 +91,5 @@ class Detector:
 
 
 def image_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """A picture (H, W, 3) uint8 as (1, 3, H, W) float32 in [0, 1], channels last in memory."""
+    """An image (H, W, 3) uint8 as (1, 3, H, W) float32 in [0, 1], channels last in memory."""
     return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float().div_(255.0)

@@ -1,4 +1,4 @@
-"""A small centre-point detector (Zhou et al., "Objects as Points", 2019) on a letter-boxed full picture.
+"""A small centre-point detector (Zhou et al., "Objects as Points", 2019) on a letter-boxed full image.
 
 Its heat map at 1/8 of the resolution is high at the object's box centre; beside it stand the centre's offset inside the
 cell and the logarithm of the box's size.
@@ -96,7 +96,7 @@ class DetectorNetwork(nn.Module):
         self.merge_eighth = _convolution(eighth, eighth)
         self.output = nn.Conv2d(eighth, 5, 1)
         nn.init.normal_(self.output.weight, std=0.01)
-        # rare centres at the start; boxes of about a fifth of the picture
+        # rare centres at the start; boxes of about a fifth of the image
         self.output.bias = nn.Parameter(torch.tensor([-4.0, 0.5, 0.5, 4.0, 4.0]))
 
     def forward(self, images: Tensor) -> DetectorPrediction:

@@ -1,1 +1,1 @@
-"""How good poses and their covariances are: against the truth where it is known, against the picture where not."""
+"""How good poses and their covariances are: against the truth where it is known, against the image where not."""

@@ -1,4 +1,4 @@
-"""What an online fine-tuning did, from its recorded status: losses, checks on held-back pictures, gates, versions."""
+"""What an online fine-tuning did, from its recorded status: losses, checks on held-back images, gates, versions."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def adaptation_plots(history: Sequence[StatusEntry]) -> list[tuple[str, str]]:
     return drawn
 
 
-def write_adaptation_picture(path: Path, history: Sequence[StatusEntry]) -> None:
+def write_adaptation_image(path: Path, history: Sequence[StatusEntry]) -> None:
     """All plots below each other, in a file of any format that matplotlib writes."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
@@ -160,7 +160,7 @@ def _losses(axes: Axes, history: Sequence[StatusEntry]) -> bool:
 
 
 def _held_back(axes: Axes, history: Sequence[StatusEntry]) -> bool:
-    """The first gate is the error on held-back pictures."""
+    """The first gate is the error on held-back images."""
     checks = _checks(history)
     if not checks:
         return False

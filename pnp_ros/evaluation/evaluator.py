@@ -1,4 +1,4 @@
-"""Goes through a source picture by picture: runs the estimator, or takes recorded poses, and sets the truth beside."""
+"""Goes through a source image by image: runs the estimator, or takes recorded poses, and sets the truth beside."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
 logger = logging.getLogger(__name__)
-DROPPED = "dropped"  # a picture that the recorded estimator did not process
+DROPPED = "dropped"  # an image that the recorded estimator did not process
 _GAP = 10.0  # times the median interval: a jump of time
 PoseOf = Callable[[Frame], RecordedPose]
 
 
 @dataclass
 class Evaluation:
-    """What came of all pictures, in their order.
+    """What came of all images, in their order.
 
     Args:
-        records: one a picture.
-        results: rows of BOP's CSV, of every picture with an estimate.
-        stamps_ns: of the pictures.
+        records: one an image.
+        results: rows of BOP's CSV, of every image with an estimate.
+        stamps_ns: of the images.
         scores: of the estimates, 0 to 1.
         warnings: about the source, in words.
     """
@@ -45,7 +45,7 @@ class Evaluation:
 
 
 def running(estimator: PoseEstimator) -> PoseOf:
-    """Poses from the estimator; it begins anew where the time of the pictures jumps back."""
+    """Poses from the estimator; it begins anew where the time of the images jumps back."""
     last_ns: int | None = None
 
     def pose_of(frame: Frame) -> RecordedPose:
@@ -62,13 +62,13 @@ def running(estimator: PoseEstimator) -> PoseOf:
 
 
 def recorded(poses: Mapping[int, RecordedPose], tolerance_ns: int = 1_000_000) -> PoseOf:
-    """Poses by stamp; a picture without one counts as dropped."""
+    """Poses by stamp; an image without one counts as dropped."""
     stamps = np.array(sorted(poses), dtype=np.int64)
 
     def pose_of(frame: Frame) -> RecordedPose:
         nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()]) if len(stamps) else None
         if nearest is None or abs(nearest - frame.stamp_ns) > tolerance_ns:
-            return RecordedPose(DROPPED, score=0.0, reason="no pose was recorded for this picture")
+            return RecordedPose(DROPPED, score=0.0, reason="no pose was recorded for this image")
         return poses[nearest]
 
     return pose_of
@@ -82,7 +82,7 @@ def evaluate(
     overlap: OverlapMeter | None = None,
     object_id: int = 1,
 ) -> Evaluation:
-    """Go through the pictures.
+    """Go through the images.
 
     Args:
         frames: in order of time.
@@ -93,7 +93,7 @@ def evaluate(
         object_id: for BOP's CSV.
 
     Raises:
-        ValueError: if there is no picture.
+        ValueError: if there is no image.
     """
     done = Evaluation()
     for frame in frames:
@@ -106,7 +106,7 @@ def evaluate(
             seconds = found.latency.get("total", -1.0)
             done.results.append(BopResult(frame.scene_id, frame.image_id, object_id, found.score, found.pose, seconds))
     if not done.records:
-        raise ValueError("the source holds no picture")
+        raise ValueError("the source holds no image")
     done.warnings += time_warnings(done.stamps_ns)
     for warning in done.warnings:
         logger.warning(warning)
@@ -146,7 +146,7 @@ def _record(
 
 
 class OverlapMeter:
-    """Correlation of picture and object re-rendered at a pose; owns a renderer, to be used by one thread."""
+    """Correlation of image and object re-rendered at a pose; owns a renderer, to be used by one thread."""
 
     def __init__(self, package: ObjectPackage) -> None:
         self._renderer = Renderer()
@@ -159,7 +159,7 @@ class OverlapMeter:
 
 
 def time_warnings(stamps_ns: list[int]) -> list[str]:
-    """What is wrong with the stamps of successive pictures, in words: jumps back, repeats, gaps."""
+    """What is wrong with the stamps of successive images, in words: jumps back, repeats, gaps."""
     stamps: NDArray[np.int64] = np.array(stamps_ns, dtype=np.int64)
     steps = np.diff(stamps)
     if not len(steps):
@@ -167,15 +167,15 @@ def time_warnings(stamps_ns: list[int]) -> list[str]:
     found = []
     if (back := np.flatnonzero(steps < 0)).size:
         found.append(
-            f"time jumps back {len(back)} times, first by {-1e-9 * steps[back[0]]:.3f} s at picture {back[0] + 1}"
+            f"time jumps back {len(back)} times, first by {-1e-9 * steps[back[0]]:.3f} s at image {back[0] + 1}"
         )
     if (same := np.flatnonzero(steps == 0)).size:
-        found.append(f"{len(same)} pictures have the stamp of the one before, first picture {same[0] + 1}")
+        found.append(f"{len(same)} images have the stamp of the one before, first image {same[0] + 1}")
     if (forward := steps[steps > 0]).size:
         median = float(np.median(forward))
         if (gaps := np.flatnonzero(steps > _GAP * median)).size:
             found.append(
-                f"{len(gaps)} times more than {_GAP:.0f} intervals pass between pictures, "
-                f"first {1e-9 * steps[gaps[0]]:.3f} s at picture {gaps[0] + 1}"
+                f"{len(gaps)} times more than {_GAP:.0f} intervals pass between images, "
+                f"first {1e-9 * steps[gaps[0]]:.3f} s at image {gaps[0] + 1}"
             )
     return found

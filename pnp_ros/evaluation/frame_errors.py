@@ -21,7 +21,7 @@ Column = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """What is known of one object in one picture.
+    """What is known of one object in one image.
 
     Args:
         state: ``valid``, ``uncertain`` or ``lost``.
@@ -30,9 +30,9 @@ class FrameRecord:
         truth: the true pose; None if not known.
         visible: whether the object is to be seen; None if not known. A true pose alone means: yes.
         latency: seconds by stage.
-        ncc: correlation of the re-rendered object with the picture, None if not computed.
-        stamp: of the picture, seconds; None if not known.
-        camera: that took the picture; None if not known.
+        ncc: correlation of the re-rendered object with the image, None if not computed.
+        stamp: of the image, seconds; None if not known.
+        camera: that took the image; None if not known.
         reason: why the state is not valid, in words.
     """
 
@@ -75,7 +75,7 @@ def frame_errors(
     ``visible``, ``false`` (0 or 1), ``ncc``.
 
     Args:
-        records: one a picture.
+        records: one an image.
         points: (V, 3) of the object's surface in metres.
         diameter: of the object in metres.
         symmetries: (S, 4, 4) where the object has some.

@@ -10,7 +10,7 @@ import numpy as np
 
 from pnp_ros.evaluation.frame_errors import Column, FrameRecord, worst_first
 from pnp_ros.evaluation.frames import Frame, FrameSource
-from pnp_ros.evaluation.overlay import GREEN, ORANGE, Colour, MeshOverlay, Picture, contact_sheet
+from pnp_ros.evaluation.overlay import GREEN, ORANGE, Colour, MeshOverlay, RgbImage, contact_sheet
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.types import Pose
 
@@ -26,13 +26,13 @@ def frame_sheet(
     records: Sequence[FrameRecord],
     errors: Mapping[str, Column],
     metric: str,
-) -> tuple[str, Picture]:
+) -> tuple[str, RgbImage]:
     """Caption and sheet: the worst frames, or some of them all where nothing tells which are.
 
     Args:
-        source: of the pictures; gone through once more.
+        source: of the images; gone through once more.
         mesh: of the object.
-        records: one a picture.
+        records: one an image.
         errors: of :func:`~pnp_ros.evaluation.frame_errors.frame_errors`.
         metric: ``add`` or ``adds``.
     """
@@ -42,7 +42,7 @@ def frame_sheet(
         chosen = np.unique(np.linspace(0, len(records) - 1, _CELLS).round().astype(int)).tolist()
         caption = "Some frames"
     overlay = MeshOverlay(mesh)
-    cells: dict[int, Picture] = {}
+    cells: dict[int, RgbImage] = {}
     for index, frame in enumerate(source.frames()):
         if index > max(chosen):
             break
@@ -67,7 +67,7 @@ def _apart(ranked: list[int], count: int) -> list[int]:
     return chosen
 
 
-def _cell(overlay: MeshOverlay, frame: Frame, record: FrameRecord) -> Picture:
+def _cell(overlay: MeshOverlay, frame: Frame, record: FrameRecord) -> RgbImage:
     poses = [pose for pose in (record.truth, record.estimate) if pose is not None]
     x, y, width, height = _window(overlay, frame, poses)
     cut = frame.rgb[y : y + height, x : x + width]
@@ -81,7 +81,7 @@ def _cell(overlay: MeshOverlay, frame: Frame, record: FrameRecord) -> Picture:
 
 
 def _window(overlay: MeshOverlay, frame: Frame, poses: Sequence[Pose]) -> tuple[int, int, int, int]:
-    """Corner and size of what is shown, within the picture and in the cell's shape; all of it without a pose."""
+    """Corner and size of what is shown, within the image and in the cell's shape; all of it without a pose."""
     rows, columns = frame.rgb.shape[:2]
     boxes = [box for pose in poses if (box := overlay.box(pose, frame.camera)) is not None]
     largest = min(columns, rows * _WIDTH / _HEIGHT)

@@ -1,4 +1,4 @@
-"""Where the pictures of an evaluation come from: a bag, a BOP scene, a video or a folder of pictures."""
+"""Where the images of an evaluation come from: a bag, a BOP scene, a video or a folder of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.io.bags import BagError, BagReader, message_types
 from pnp_ros.io.bop import BopScene
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
-from pnp_ros.io.images import read_pictures
+from pnp_ros.io.images import read_images
 from pnp_ros.io.resources import resource
 from pnp_ros.types import Pose
 
@@ -26,10 +26,10 @@ _VISIBLE = 0.1  # share of the object that must be seen for a miss to count, as 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture to be evaluated.
+    """One image to be evaluated.
 
     Args:
-        image_id: of the picture; its place in a source that has no ids.
+        image_id: of the image; its place in a source that has no ids.
         stamp_ns: nanoseconds.
         rgb: (H, W, 3) uint8.
         camera: that took it.
@@ -49,11 +49,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Pictures that can be gone through more than once.
+    """Images that can be gone through more than once.
 
     Args:
         path: of the bag, scene, video or folder.
-        kind: ``bag``, ``bop`` or ``pictures``.
+        kind: ``bag``, ``bop`` or ``images``.
         frames: begins anew at each call.
     """
 
@@ -73,7 +73,7 @@ def open_source(
     """The source that lies at ``path``.
 
     Args:
-        path: bag (folder or file), BOP scene folder, video, folder of pictures, or picture.
+        path: bag (folder or file), BOP scene folder, video, folder of images, or image.
         camera: camera_info YAML; needed for videos and folders, and for bags without CameraInfo.
         image_topic: of a bag with several.
         camera_info_topic: of a bag, where it is not beside the image topic.
@@ -91,8 +91,8 @@ def open_source(
     if is_bag(path):
         return FrameSource(path, "bag", partial(_bag_frames, path, image_topic, camera_info_topic, info))
     if info is None:
-        raise ValueError(f"{path}: a video or folder of pictures needs --camera with its camera_info YAML")
-    return FrameSource(path, "pictures", partial(_picture_frames, path, info))
+        raise ValueError(f"{path}: a video or folder of images needs --camera with its camera_info YAML")
+    return FrameSource(path, "images", partial(_image_frames, path, info))
 
 
 def is_bag(path: Path) -> bool:
@@ -112,18 +112,18 @@ def _bag_frames(
 ) -> Iterator[Frame]:
     cameras: dict[CameraInfo, Camera] = {}
     with open_bag(path) as reader:
-        for index, picture in enumerate(reader.pictures(image_topic, camera_info_topic, skip_broken=True)):
-            calibration = info or picture.camera_info
+        for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, skip_broken=True)):
+            calibration = info or recorded.camera_info
             if calibration is None:
-                raise BagError(f"{path}: no CameraInfo beside the pictures; give the calibration with --camera")
+                raise BagError(f"{path}: no CameraInfo beside the images; give the calibration with --camera")
             if calibration not in cameras:
                 cameras[calibration] = calibration.camera()
-            yield Frame(index, picture.stamp_ns, picture.rgb, cameras[calibration], picture.frame_id)
+            yield Frame(index, recorded.stamp_ns, recorded.rgb, cameras[calibration], recorded.frame_id)
 
 
-def _picture_frames(path: Path, info: CameraInfo) -> Iterator[Frame]:
+def _image_frames(path: Path, info: CameraInfo) -> Iterator[Frame]:
     camera = info.camera()
-    for index, (stamp, rgb) in enumerate(read_pictures(path)):
+    for index, (stamp, rgb) in enumerate(read_images(path)):
         yield Frame(index, round(1e9 * stamp), rgb, camera)
 
 

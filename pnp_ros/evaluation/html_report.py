@@ -1,4 +1,4 @@
-"""The report as one HTML file: figures, plots and pictures inside it, nothing to be loaded from elsewhere."""
+"""The report as one HTML file: figures, plots and images inside it, nothing to be loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_html(
         cards: shown first.
         summary: all figures, as :func:`~pnp_ros.evaluation.report.summarise` gives them.
         plots: titles and inline SVG.
-        sheet: caption and picture (H, W, 3) RGB at the end.
+        sheet: caption and image (H, W, 3) RGB at the end.
         warnings: shown below the headline.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="from">{html.escape(origin)}</p>']

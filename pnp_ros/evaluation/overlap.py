@@ -1,4 +1,4 @@
-"""How well an estimated pose explains the picture, where no truth is known: the object is rendered at that pose."""
+"""How well an estimated pose explains the image, where no truth is known: the object is rendered at that pose."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float64)  # ITU-R BT.601
 
 
 def normalised_cross_correlation(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     rendering: NDArray[np.uint8],
     mask: NDArray[np.uint8],
     item: int | None = None,
     per_channel: bool = True,
 ) -> float:
-    """Zero-mean normalised cross-correlation, -1 to 1, of picture and re-rendered object over the object's pixels.
+    """Zero-mean normalised cross-correlation, -1 to 1, of image and re-rendered object over the object's pixels.
 
     It does not change with brightness and contrast; it does fall with shading that the rendering does not have.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
         rendering: (H, W, 3) uint8 RGB, the object at the estimated pose.
         mask: (H, W) uint8, index of the item + 1, as the renderer gives it.
         item: whose pixels count; all items by default.
@@ -30,25 +30,25 @@ def normalised_cross_correlation(
             one side changes most.
 
     Returns:
-        The correlation; 0 where fewer than 50 pixels are left, or picture or rendering is flat: nothing is explained.
+        The correlation; 0 where fewer than 50 pixels are left, or image or rendering is flat: nothing is explained.
 
     Raises:
         ValueError: if the shapes differ.
     """
-    if picture.shape != rendering.shape or mask.shape != picture.shape[:2]:
+    if image.shape != rendering.shape or mask.shape != image.shape[:2]:
         raise ValueError(
-            f"picture, rendering, mask: expected (H, W, 3), (H, W, 3), (H, W),"
-            f" got {picture.shape}, {rendering.shape}, {mask.shape}"
+            f"image, rendering, mask: expected (H, W, 3), (H, W, 3), (H, W),"
+            f" got {image.shape}, {rendering.shape}, {mask.shape}"
         )
     inside = mask > 0 if item is None else mask == item + 1
     if int(inside.sum()) < MIN_PIXELS:
         return 0.0
-    seen, expected = (pixels[inside].astype(np.float64) for pixels in (picture, rendering))
+    seen, expected = (pixels[inside].astype(np.float64) for pixels in (image, rendering))
     if not per_channel:
         seen, expected = (values @ _LUMINANCE[:, None] for values in (seen, expected))
     seen, expected = (values - values.mean(axis=0) for values in (seen, expected))
     power = np.sqrt((seen**2).sum() * (expected**2).sum())
-    # a picture that is flat but for rounding has no contrast to correlate
+    # an image that is flat but for rounding has no contrast to correlate
     if power <= 0.25 * seen.size:
         return 0.0
     return float(np.clip((seen * expected).sum() / power, -1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Drawings to be looked at: the mesh at an estimated pose on its picture, axes, and sheets of many pictures."""
+"""Drawings to be looked at: the mesh at an estimated pose on its image, axes, and sheets of many images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.types import Pose
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 GREEN: Colour = (60, 230, 90)
@@ -48,9 +48,9 @@ class MeshOverlay:
         self._edges, self._beside, self._sharp = _edges_of(faces, self._normals.numpy())
         self._axis_length = 0.5 * mesh.diameter
 
-    def draw(self, picture: Picture, pose: Pose, camera: Camera, colour: Colour = GREEN, axes: bool = True) -> Picture:
-        """A copy of the picture (H, W, 3) with the mesh drawn at ``pose`` (no batch dimensions), seen by ``camera``."""
-        drawn = picture.copy()
+    def draw(self, image: RgbImage, pose: Pose, camera: Camera, colour: Colour = GREEN, axes: bool = True) -> RgbImage:
+        """A copy of the image (H, W, 3) with the mesh drawn at ``pose`` (no batch dimensions), seen by ``camera``."""
+        drawn = image.copy()
         pose, camera = _on_cpu(pose, camera)
         eye = -(pose.rotation.mT @ pose.translation)
         facing = ((eye - self._centres) * self._normals).sum(-1).numpy() > 0
@@ -62,7 +62,7 @@ class MeshOverlay:
         return draw_axes(drawn, pose, camera, self._axis_length) if axes else drawn
 
     def box(self, pose: Pose, camera: Camera) -> tuple[float, float, float, float] | None:
-        """Left, top, right and bottom (px) of the mesh at ``pose`` in the picture; None where none of it is seen."""
+        """Left, top, right and bottom (px) of the mesh at ``pose`` in the image; None where none of it is seen."""
         pixels = _project(self._vertices, *_on_cpu(pose, camera))
         pixels = pixels[np.isfinite(pixels).all(axis=1)]
         if not len(pixels):
@@ -86,42 +86,42 @@ def _edges_of(
     return edges, beside, (fold < _SHARP) | (beside[:, 0] == beside[:, 1])
 
 
-def draw_axes(picture: Picture, pose: Pose, camera: Camera, length: float) -> Picture:
-    """A copy of the picture (H, W, 3) with the object frame: x red, y green, z blue, each ``length`` metres long."""
-    drawn = picture.copy()
+def draw_axes(image: RgbImage, pose: Pose, camera: Camera, length: float) -> RgbImage:
+    """A copy of the image (H, W, 3) with the object frame: x red, y green, z blue, each ``length`` metres long."""
+    drawn = image.copy()
     ends = torch.zeros(6, 3, dtype=torch.float64)
     ends[[1, 3, 5], [0, 1, 2]] = length
     _draw_segments(drawn, _project(ends, *_on_cpu(pose, camera)), _AXES, thicker=1)
     return drawn
 
 
-def tint(picture: Picture, mask: NDArray[np.uint8], colour: Colour = GREEN, strength: float = 0.35) -> Picture:
-    """A copy of the picture (H, W, 3) with the pixels of ``mask`` (H, W) coloured, ``strength`` from 0 to 1."""
-    drawn = picture.copy()
+def tint(image: RgbImage, mask: NDArray[np.uint8], colour: Colour = GREEN, strength: float = 0.35) -> RgbImage:
+    """A copy of the image (H, W, 3) with the pixels of ``mask`` (H, W) coloured, ``strength`` from 0 to 1."""
+    drawn = image.copy()
     inside = mask > 0
-    drawn[inside] = ((1.0 - strength) * picture[inside] + strength * np.array(colour)).astype(np.uint8)
+    drawn[inside] = ((1.0 - strength) * image[inside] + strength * np.array(colour)).astype(np.uint8)
     return drawn
 
 
 def contact_sheet(
-    pictures: Sequence[Picture], columns: int = 6, cell_width: int = 320, captions: Sequence[str] | None = None
-) -> Picture:
-    """Pictures side by side, row by row, each (H, W, 3) uint8 and shrunk to ``cell_width`` pixels.
+    images: Sequence[RgbImage], columns: int = 6, cell_width: int = 320, captions: Sequence[str] | None = None
+) -> RgbImage:
+    """Images side by side, row by row, each (H, W, 3) uint8 and shrunk to ``cell_width`` pixels.
 
     Raises:
-        ValueError: if there is no picture, or not one caption a picture.
+        ValueError: if there is no image, or not one caption an image.
     """
-    if not pictures:
-        raise ValueError("pictures: expected at least one")
-    if captions is not None and len(captions) != len(pictures):
-        raise ValueError(f"captions: expected {len(pictures)}, got {len(captions)}")
-    cell_height = max(round(cell_width * p.shape[0] / p.shape[1]) for p in pictures)
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    if not images:
+        raise ValueError("images: expected at least one")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"captions: expected {len(images)}, got {len(captions)}")
+    cell_height = max(round(cell_width * p.shape[0] / p.shape[1]) for p in images)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     sheet = np.zeros((rows * cell_height, columns * cell_width, 3), np.uint8)
-    for i, picture in enumerate(pictures):
-        height = round(cell_width * picture.shape[0] / picture.shape[1])
-        cell = np.asarray(cv2.resize(picture, (cell_width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    for i, image in enumerate(images):
+        height = round(cell_width * image.shape[0] / image.shape[1])
+        cell = np.asarray(cv2.resize(image, (cell_width, height), interpolation=cv2.INTER_AREA), np.uint8)
         if captions is not None:
             cell = write_caption(cell, captions[i])
         top, left = i // columns * cell_height, i % columns * cell_width
@@ -129,10 +129,10 @@ def contact_sheet(
     return sheet
 
 
-def write_caption(picture: Picture, text: str, colour: Colour = (255, 255, 255)) -> Picture:
-    """A copy of the picture with a line of text in a darkened strip along its upper edge."""
-    drawn = picture.copy()
-    scale = max(0.45, picture.shape[1] / 1200)
+def write_caption(image: RgbImage, text: str, colour: Colour = (255, 255, 255)) -> RgbImage:
+    """A copy of the image with a line of text in a darkened strip along its upper edge."""
+    drawn = image.copy()
+    scale = max(0.45, image.shape[1] / 1200)
     (_, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     drawn[: height + 2 * below] //= 3
     cv2.putText(drawn, text, (below, height + below), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
@@ -145,19 +145,19 @@ def _on_cpu(pose: Pose, camera: Camera) -> tuple[Pose, Camera]:
 
 
 def _project(points: torch.Tensor, pose: Pose, camera: Camera) -> NDArray[np.float64]:
-    """Pixels (N, 2) of object points (N, 3); NaN behind the camera and far outside of the picture."""
+    """Pixels (N, 2) of object points (N, 3); NaN behind the camera and far outside of the image."""
     seen = pose.transform(points)
     pixels = camera.project(seen)
     drawable = (seen[:, 2] > 1e-6) & (pixels.abs() < _FARTHEST_PIXEL).all(-1)
     return torch.where(drawable[:, None], pixels, torch.nan).numpy()
 
 
-def _draw_segments(picture: Picture, ends: NDArray[np.float64], colours: Sequence[Colour], thicker: int = 0) -> None:
+def _draw_segments(image: RgbImage, ends: NDArray[np.float64], colours: Sequence[Colour], thicker: int = 0) -> None:
     """Draw segments given by successive pairs of end points (2 S, 2)."""
-    thickness = max(1, round(picture.shape[1] / 500)) + thicker
+    thickness = max(1, round(image.shape[1] / 500)) + thicker
     segments = ends.reshape(-1, 2, 2)
     drawable = np.isfinite(segments).all(axis=(1, 2))
     fixed = np.round(np.nan_to_num(segments) * 2**_SUBPIXEL_BITS).astype(np.int32)
     for i in np.flatnonzero(drawable).tolist():
         start, end = fixed[i]
-        cv2.line(picture, start, end, colours[i], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.line(image, start, end, colours[i], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -21,7 +21,7 @@ from pnp_ros.evaluation.smoothness import second_differences
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#2a6fbb", "#e08a1e", "#c93030", "#2f9e54", "#8a8f98"
 _STATE_COLOURS = {"valid": _GREEN, "uncertain": _ORANGE, "lost": _GREY, "dropped": _RED}
 _IN_SPACE = {"add": "ADD", "adds": "ADD-S", "mssd": "MSSD"}
-_IN_PICTURE = {"reprojection": "mean of the points", "mspd": "MSPD, the farthest point"}
+_IN_IMAGE = {"reprojection": "mean of the points", "mspd": "MSPD, the farthest point"}
 _SPACE, _PX = ("threshold, % of the diameter", 20.0), ("threshold, px", 10.0)  # label and end of the axis
 _WINDOW = 25  # poses that the running mean of NEES is over
 _MANY = 1500  # points above which they are drawn as pixels within the SVG
@@ -51,7 +51,7 @@ def plots(errors: Mapping[str, Column], records: Sequence[FrameRecord], metric: 
         ("Recall over time", lambda axes: _recall(axes, errors, "time", metric, "time, s")),
         ("Recall over distance", lambda axes: _recall(axes, errors, "distance", metric, "distance, m")),
         ("Recall over the threshold, in space", lambda axes: _recall_curves(axes, errors, _IN_SPACE, 100.0, _SPACE)),
-        ("Recall over the threshold, in the picture", lambda axes: _recall_curves(axes, errors, _IN_PICTURE, 1.0, _PX)),
+        ("Recall over the threshold, in the image", lambda axes: _recall_curves(axes, errors, _IN_IMAGE, 1.0, _PX)),
         ("Reprojection error over time", lambda axes: _over_time(axes, errors, errors["reprojection"], "px")),
         ("NEES over time", lambda axes: _nees(axes, errors)),
         ("Coverage", lambda axes: _coverage(axes, errors)),

@@ -43,7 +43,7 @@ def mssd(estimate: Pose, truth: Pose, points: Tensor, symmetries: Tensor | None 
 
 
 def mspd(estimate: Pose, truth: Pose, points: Tensor, camera: Camera, symmetries: Tensor | None = None) -> Tensor:
-    """Maximum symmetry-aware projection distance (...) in pixels, as :func:`mssd` in the picture."""
+    """Maximum symmetry-aware projection distance (...) in pixels, as :func:`mssd` in the image."""
     points = points.to(estimate.translation)
     camera = camera.to(points.device, points.dtype)
     return _largest_distance(estimate, truth, symmetries, lambda pose: camera.project(pose.transform(points)))
@@ -103,7 +103,7 @@ def average_recall(errors: Tensor, thresholds: Tensor) -> float:
     """Mean over ``thresholds`` (T) of the share of ``errors`` (N) below each: BOP's AR of one error function.
 
     A missed object is infinite or NaN. BOP takes 0.05, 0.10, ... 0.50 diameters for MSSD, and 5, 10, ... 50 px for
-    MSPD in a picture 640 px wide (Hodan et al. 2020, section 2.3).
+    MSPD in an image 640 px wide (Hodan et al. 2020, section 2.3).
     """
     values = torch.nan_to_num(errors.double(), nan=torch.inf)
     if values.numel() == 0:

@@ -21,7 +21,7 @@ __all__ = ["VALID", "FrameRecord", "measure", "summarise", "table"]
 _METRIC_POINTS = 2000  # of the surface are enough for a mean or a maximum distance
 _LEVELS = (0.5, 0.9, 0.95)
 _MSSD_STEPS = torch.arange(1, 11) * 0.05  # shares of the diameter
-_MSPD_STEPS = torch.arange(1, 11) * 5.0  # pixels of a picture 640 px wide
+_MSPD_STEPS = torch.arange(1, 11) * 5.0  # pixels of an image 640 px wide
 
 
 def measure(records: Sequence[FrameRecord], package: ObjectPackage) -> tuple[dict[str, Any], dict[str, Column]]:
@@ -45,7 +45,7 @@ def summarise(
     Only poses in the state ``valid`` count as found: an uncertain one is a miss, as a user must not act on it.
 
     Args:
-        records: one a picture.
+        records: one an image.
         points: (V, 3) of the object's surface in metres; a few thousand are enough.
         diameter: of the object in metres.
         symmetries: (S, 4, 4) where the object has some; then ADD-S takes the place of ADD.
@@ -65,7 +65,7 @@ def summarise(
             **{state: states[state] for state in (VALID, "uncertain", "lost")},
             **{state: count for state, count in states.items() if state not in (VALID, "uncertain", "lost")},
         },
-        "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _picture_width(records)),
+        "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _image_width(records)),
         "consistency": _consistency(errors["nees"][scored & _has_covariance(records)]),
         "false_poses": _false_poses(errors, scored, metric) if told else None,
         "smoothness": smoothness(records),
@@ -78,7 +78,7 @@ def _has_covariance(records: Sequence[FrameRecord]) -> np.ndarray:
     return np.array([r.covariance is not None for r in records], bool)
 
 
-def _picture_width(records: Sequence[FrameRecord]) -> int:
+def _image_width(records: Sequence[FrameRecord]) -> int:
     return next((r.camera.width for r in records if r.camera is not None), 640)
 
 

@@ -29,7 +29,7 @@ _FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
 
 @dataclass(frozen=True)
 class Truth:
-    """The true pose in one picture: None and not visible where the object is absent; None and None if not known."""
+    """The true pose in one image: None and not visible where the object is absent; None and None if not known."""
 
     pose: Pose | None = None
     visible: bool | None = None
@@ -37,7 +37,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class RecordedPose:
-    """What an estimator said of one picture: state, pose, (6, 6) covariance, seconds by stage, score, reason."""
+    """What an estimator said of one image: state, pose, (6, 6) covariance, seconds by stage, score, reason."""
 
     state: str
     pose: Pose | None = None
@@ -51,7 +51,7 @@ TruthOf = Callable[[Frame], Truth]
 
 
 def load_truth(source: str, bag: Path | None) -> TruthOf:
-    """The true pose by picture.
+    """The true pose by image.
 
     Args:
         source: a file (JSON or CSV as ``pnp-ros run`` writes), a topic of the bag (``/...``: ObjectPoseArray,
@@ -154,8 +154,8 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
         source: a file (JSON or CSV as ``pnp-ros run`` writes), or a topic of the bag: ObjectPoseArray, or
             PoseWithCovarianceStamped, whose poses all count as valid.
         bag: that the topic is in.
-        since: a topic of the same bag with the same stamps, such as the pictures: how much later than it the poses were
-            received becomes a latency, ``picture_to_pose_across_processes``.
+        since: a topic of the same bag with the same stamps, such as the images: how much later than it the poses were
+            received becomes a latency, ``image_to_pose_across_processes``.
 
     Raises:
         ValueError: if the source is absent, empty, or of another kind.
@@ -175,7 +175,7 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
             pose, stamp_ns = _recorded(message, source), _stamp_ns(message.header)
             if stamp_ns in begin_ns:
                 seconds = 1e-9 * (received_ns - begin_ns[stamp_ns])
-                pose = replace(pose, latency={**pose.latency, "picture_to_pose_across_processes": seconds})
+                pose = replace(pose, latency={**pose.latency, "image_to_pose_across_processes": seconds})
             found[stamp_ns] = pose
         return found
 

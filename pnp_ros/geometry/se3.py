@@ -42,7 +42,7 @@ def adjoint(pose: Pose) -> Tensor:
 
 
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Pose:
-    """``T_camera_object`` of a camera at ``eye`` (..., 3) that looks at ``target`` with ``up`` upward in the picture.
+    """``T_camera_object`` of a camera at ``eye`` (..., 3) that looks at ``target`` with ``up`` upward in the image.
 
     All three are in the object frame; ``eye`` must differ from ``target``. Where ``up`` is parallel to the view, an
     arbitrary upright direction is taken.

@@ -1,1 +1,1 @@
-"""Files in and out: pictures and videos, camera calibrations, bags, weights. No ROS installation is needed."""
+"""Files in and out: images and videos, camera calibrations, bags, weights. No ROS installation is needed."""

@@ -33,7 +33,7 @@ from rosbags.typesys.store import Typestore
 
 from pnp_ros.io.bag_files import bag_files
 from pnp_ros.io.camera_info import CameraInfo
-from pnp_ros.io.images import ImageError, Picture, decode_compressed, decode_raw
+from pnp_ros.io.images import ImageError, RgbImage, decode_compressed, decode_raw
 
 logger = logging.getLogger(__name__)
 IMAGE = "sensor_msgs/msg/Image"
@@ -148,8 +148,8 @@ class BagWriter:
         with _explained(self.path):
             return self.types.types[message_type](**fields)
 
-    def write_picture(self, topic: str, rgb: Picture, stamp_ns: int, frame_id: str) -> None:
-        """Append a picture (H, W, 3) uint8 as ``sensor_msgs/Image``."""
+    def write_image(self, topic: str, rgb: RgbImage, stamp_ns: int, frame_id: str) -> None:
+        """Append an image (H, W, 3) uint8 as ``sensor_msgs/Image``."""
         height, width = rgb.shape[:2]
         header = self._header(stamp_ns, frame_id)
         fields = {"height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0, "step": 3 * width}
@@ -194,8 +194,8 @@ class BagWriter:
 
 
 @dataclass(frozen=True)
-class BagPicture:
-    """One picture of a bag.
+class BagImage:
+    """One image of a bag.
 
     Args:
         stamp_ns: of acquisition, from the message's header, nanoseconds.
@@ -206,7 +206,7 @@ class BagPicture:
 
     stamp_ns: int
     frame_id: str
-    rgb: Picture
+    rgb: RgbImage
     camera_info: CameraInfo | None
 
 
@@ -319,18 +319,18 @@ class BagReader:
         types.register({**jazzy.fielddefs, **self._reader.typestore.fielddefs})
         return types
 
-    def pictures(
+    def images(
         self, image_topic: str | None = None, camera_info_topic: str | None = None, skip_broken: bool = False
-    ) -> Iterator[BagPicture]:
-        """The decoded pictures of a topic, with their camera.
+    ) -> Iterator[BagImage]:
+        """The decoded images of a topic, with their camera.
 
         Args:
             image_topic: of Image or CompressedImage; may be left out where there is only one.
             camera_info_topic: by default ``camera_info`` beside the image topic, where there is one.
-            skip_broken: leave out, with a warning, a picture that cannot be decoded.
+            skip_broken: leave out, with a warning, an image that cannot be decoded.
 
         Raises:
-            BagError: if a topic is absent or ambiguous, or a picture cannot be decoded.
+            BagError: if a topic is absent or ambiguous, or an image cannot be decoded.
         """
         image_topic, camera_info_topic = self.camera_topics(image_topic, camera_info_topic)
         infos = self._camera_infos(camera_info_topic) if camera_info_topic else {}
@@ -347,12 +347,12 @@ class BagReader:
                     raise
                 logger.warning("left out: %s", error)
                 continue
-            yield BagPicture(stamp_ns, message.header.frame_id, rgb, info)
+            yield BagImage(stamp_ns, message.header.frame_id, rgb, info)
 
     def camera_topics(
         self, image_topic: str | None = None, camera_info_topic: str | None = None
     ) -> tuple[str, str | None]:
-        """The topics of the pictures and of their CameraInfo; arguments as of :meth:`pictures`.
+        """The topics of the images and of their CameraInfo; arguments as of :meth:`images`.
 
         Raises:
             BagError: if a topic is absent or ambiguous.
@@ -375,7 +375,7 @@ class BagReader:
     def _camera_infos(self, topic: str) -> dict[int, CameraInfo]:
         return {_stamp_ns(message): CameraInfo.from_message(message) for _, _, message in self.messages(topic)}
 
-    def _decode(self, topic: str, message: Any) -> Picture:
+    def _decode(self, topic: str, message: Any) -> RgbImage:
         try:
             if self.topics[topic] == COMPRESSED_IMAGE:
                 return decode_compressed(message.data)

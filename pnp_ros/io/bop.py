@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.io.images import Picture, read_picture
+from pnp_ros.io.images import RgbImage, read_image
 from pnp_ros.types import Pose
 
 _MILLIMETRE = 1e-3
 _COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t", "time")
-_PICTURES = ("rgb", "gray")
+_IMAGES = ("rgb", "gray")
 
 
 class BopError(ValueError):
@@ -34,11 +34,11 @@ class BopResult:
 
     Args:
         scene_id: of the scene.
-        image_id: of the picture.
+        image_id: of the image.
         object_id: of the model.
         score: confidence, any scale.
         pose: ``T_camera_object``, metres.
-        seconds: that the whole picture took; -1 if not measured.
+        seconds: that the whole image took; -1 if not measured.
     """
 
     scene_id: int
@@ -87,7 +87,7 @@ def _result(path: Path, line: int, row: dict[str, str]) -> BopResult:
 
 @dataclass(frozen=True)
 class BopInstance:
-    """One object in one picture: its model, true pose, and visible share (1 where the scene does not say)."""
+    """One object in one image: its model, true pose, and visible share (1 where the scene does not say)."""
 
     object_id: int
     pose: Pose
@@ -96,11 +96,11 @@ class BopInstance:
 
 @dataclass(frozen=True)
 class BopImage:
-    """One picture of a scene: ids, RGB, camera, and the objects in it."""
+    """One image of a scene: ids, RGB, camera, and the objects in it."""
 
     scene_id: int
     image_id: int
-    rgb: Picture
+    rgb: RgbImage
     camera: Camera
     instances: tuple[BopInstance, ...]
 
@@ -119,7 +119,7 @@ class BopScene:
         self._truths = _read_json(self.folder / "scene_gt.json")
         info = self.folder / "scene_gt_info.json"
         self._infos = _read_json(info) if info.is_file() else {}
-        self._pictures = self._find_pictures()
+        self._images = self._find_images()
 
     @staticmethod
     def is_scene(folder: Path | str) -> bool:
@@ -135,22 +135,22 @@ class BopScene:
         return len(self._cameras)
 
     def images(self) -> Iterator[BopImage]:
-        """The pictures in the order of their ids."""
+        """The images in the order of their ids."""
         for key in sorted(self._cameras, key=int):
             image_id = int(key)
-            if image_id not in self._pictures:
-                raise BopError(f"{self.folder}: no picture {image_id:06d} in {' or '.join(_PICTURES)}")
-            rgb = read_picture(self._pictures[image_id])
+            if image_id not in self._images:
+                raise BopError(f"{self.folder}: no image {image_id:06d} in {' or '.join(_IMAGES)}")
+            rgb = read_image(self._images[image_id])
             yield BopImage(self.scene_id, image_id, rgb, self._camera(key, rgb), self._instances(key))
 
-    def _find_pictures(self) -> dict[int, Path]:
-        for name in _PICTURES:
+    def _find_images(self) -> dict[int, Path]:
+        for name in _IMAGES:
             found = {int(f.stem): f for f in (self.folder / name).glob("*.*") if f.stem.isdigit()}
             if found:
                 return found
-        raise BopError(f"{self.folder}: no pictures in {' or '.join(_PICTURES)}")
+        raise BopError(f"{self.folder}: no images in {' or '.join(_IMAGES)}")
 
-    def _camera(self, key: str, rgb: Picture) -> Camera:
+    def _camera(self, key: str, rgb: RgbImage) -> Camera:
         file = self.folder / "scene_camera.json"
         k = _matrix(_entry(file, self._cameras[key], "cam_K"), f"{file}: cam_K of {key}")
         fx, fy, cx, cy = (float(k[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))

@@ -19,7 +19,7 @@ class CameraInfoError(ValueError):
 
 @dataclass(frozen=True)
 class RegionOfInterest:
-    """``sensor_msgs/RegionOfInterest``: a window in full-resolution pixels; all zeros means the full picture."""
+    """``sensor_msgs/RegionOfInterest``: a window in full-resolution pixels; all zeros means the full image."""
 
     x_offset: int = 0
     y_offset: int = 0
@@ -36,13 +36,13 @@ class CameraInfo:
         height: full resolution, pixels.
         width: full resolution, pixels.
         distortion_model: as in :func:`pnp_ros.cameras.camera.camera_from_info`.
-        d: distortion coefficients of the raw picture.
-        k: (9) row-major K of the raw picture.
+        d: distortion coefficients of the raw image.
+        k: (9) row-major K of the raw image.
         r: (9) row-major rectifying rotation.
-        p: (12) row-major P of the rectified picture; K if left out.
+        p: (12) row-major P of the rectified image; K if left out.
         binning_x: 0 means 1.
         binning_y: 0 means 1.
-        roi: the window of the picture.
+        roi: the window of the image.
         camera_name: of the calibration file; the message does not carry it.
     """
 
@@ -85,7 +85,7 @@ class CameraInfo:
         )
 
     def camera(self, rectified: bool = False, dtype: torch.dtype = torch.float32) -> Camera:
-        """The camera that took the raw picture, or the rectified one.
+        """The camera that took the raw image, or the rectified one.
 
         Raises:
             ValueError: if a field is not usable; the message names it.

@@ -18,7 +18,7 @@ class Encoding(NamedTuple):
     dtype: str
     channels: int  # values a pixel, as they lie in a row
     to_rgb: Callable[[Pixels], Pixels]  # (H, W, channels), or (rows, W) for 1 channel, to a new (H, W, 3)
-    rows: float = 1.0  # rows of data a row of the picture: more than 1 for planar formats
+    rows: float = 1.0  # rows of data a row of the image: more than 1 for planar formats
     even: tuple[int, int] = (1, 1)  # what width and height must be multiples of
 
 

@@ -1,6 +1,6 @@
-"""Pictures: a message's bytes, a file, a folder or a video to RGB arrays, and back to files.
+"""Images: a message's bytes, a file, a folder or a video to RGB arrays, and back to files.
 
-Everywhere a picture is (H, W, 3) uint8 RGB, row-major, owned by the caller.
+Everywhere an image is (H, W, 3) uint8 RGB, row-major, owned by the caller.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from pnp_ros.io.encodings import ENCODINGS, Encoding
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview | NDArray[Any]  # anything with the buffer protocol, array.array as well
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-DEFAULT_RATE = 30.0  # pictures a second, where the source does not say
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+DEFAULT_RATE = 30.0  # images a second, where the source does not say
 
 
 class ImageError(ValueError):
-    """A picture cannot be decoded, read or written; the message names the field or file."""
+    """An image cannot be decoded, read or written; the message names the field or file."""
 
 
-def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, is_bigendian: bool = False) -> Picture:
+def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, is_bigendian: bool = False) -> RgbImage:
     """Decode the fields of a ``sensor_msgs/Image``.
 
     Args:
@@ -69,7 +69,7 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
 def _rows(
     data: NDArray[np.uint8], width: int, height: int, encoding: str, layout: Encoding, step: int
 ) -> NDArray[np.uint8]:
-    """The picture's bytes without the rows' padding: (rows, bytes a row)."""
+    """The image's bytes without the rows' padding: (rows, bytes a row)."""
     row_bytes = width * layout.channels * np.dtype(layout.dtype).itemsize
     if step < row_bytes:
         raise ImageError(f"image.step: {width} pixels of {encoding} need {row_bytes} bytes a row, got {step}")
@@ -81,7 +81,7 @@ def _rows(
     return np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :row_bytes])
 
 
-def decode_compressed(data: Buffer) -> Picture:
+def decode_compressed(data: Buffer) -> RgbImage:
     """Decode the data of a ``sensor_msgs/CompressedImage``: JPEG, PNG and what else OpenCV reads.
 
     An EXIF orientation is ignored: the camera's calibration is for the pixels as they lie in the file.
@@ -97,27 +97,27 @@ def decode_compressed(data: Buffer) -> Picture:
         raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
     bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
-        raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG picture")
+        raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def read_picture(path: Path | str) -> Picture:
-    """Read one picture file.
+def read_image(path: Path | str) -> RgbImage:
+    """Read one image file.
 
     Raises:
         ImageError: if it is absent or cannot be decoded; the message names it.
     """
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"{path}: no such picture")
+        raise ImageError(f"{path}: no such image")
     try:
         return decode_compressed(path.read_bytes())
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
-def write_picture(path: Path | str, rgb: Picture) -> None:
-    """Write a picture; the suffix says the format (.png, .jpg).
+def write_image(path: Path | str, rgb: RgbImage) -> None:
+    """Write an image; the suffix says the format (.png, .jpg).
 
     Raises:
         ImageError: if the format is unknown or the file cannot be written.
@@ -132,26 +132,26 @@ def write_picture(path: Path | str, rgb: Picture) -> None:
         raise ImageError(f"{path}: cannot be written ({error})") from error
 
 
-def read_pictures(path: Path | str, rate: float | None = None) -> Iterator[tuple[float, Picture]]:
-    """Stamp (s, from 0) and (H, W, 3) uint8 RGB of each picture of a video file, a folder of pictures or one picture.
+def read_images(path: Path | str, rate: float | None = None) -> Iterator[tuple[float, RgbImage]]:
+    """Stamp (s, from 0) and (H, W, 3) uint8 RGB of each image of a video file, a folder of images or one image.
 
-    Stamps are the picture's index over the frame rate: ``rate`` if given, else the video's own, else 30 a second. A
+    Stamps are the image's index over the frame rate: ``rate`` if given, else the video's own, else 30 a second. A
     folder is read in natural order of its names (2 before 10).
 
     Raises:
-        ImageError: if the path is absent, holds no picture, or a picture cannot be decoded; the message names it.
+        ImageError: if the path is absent, holds no image, or an image cannot be decoded; the message names it.
     """
     path = Path(path)
     if rate is not None and not 0 < rate < float("inf"):
-        raise ImageError(f"rate: expected more than 0 pictures a second, got {rate}")
+        raise ImageError(f"rate: expected more than 0 images a second, got {rate}")
     if path.is_dir():
-        files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=_natural)
+        files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
         if not files:
-            raise ImageError(f"{path}: no picture in this folder")
+            raise ImageError(f"{path}: no image in this folder")
         for index, file in enumerate(files):
-            yield index / (rate or DEFAULT_RATE), read_picture(file)
-    elif path.suffix.lower() in PICTURE_SUFFIXES:
-        yield 0.0, read_picture(path)
+            yield index / (rate or DEFAULT_RATE), read_image(file)
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        yield 0.0, read_image(path)
     else:
         yield from _read_video(path, rate)
 
@@ -160,9 +160,9 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, Picture]]:
+def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, RgbImage]]:
     if not path.is_file():
-        raise ImageError(f"{path}: no such video, picture or folder")
+        raise ImageError(f"{path}: no such video, image or folder")
     capture = cv2.VideoCapture(str(path))
     try:
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # the calibration is for the pixels as they lie in the file
@@ -181,17 +181,17 @@ def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, Picture
 
 
 class VideoWriter:
-    """Writes RGB pictures as an H.264 MP4 that browsers, players and Foxglove show; a context manager.
+    """Writes RGB images as an H.264 MP4 that browsers, players and Foxglove show; a context manager.
 
     PyAV encodes: OpenCV's wheels read H.264 but cannot write it.
 
     Args:
         path: the ``.mp4`` file.
-        rate: pictures a second.
+        rate: images a second.
         quality: x264's constant rate factor; lower is better and larger, 18 looks lossless.
 
     Raises:
-        ImageError: if PyAV is absent, the file cannot be written, or a picture has another size than the first.
+        ImageError: if PyAV is absent, the file cannot be written, or an image has another size than the first.
     """
 
     def __init__(self, path: Path | str, rate: float = DEFAULT_RATE, quality: int = 20) -> None:
@@ -204,14 +204,14 @@ class VideoWriter:
         self._stream: Any = None
         self._shape: tuple[int, ...] = ()
 
-    def write(self, rgb: Picture) -> None:
-        """Append a picture (H, W, 3); an odd last row or column is left out, as H.264 needs even sizes."""
+    def write(self, rgb: RgbImage) -> None:
+        """Append an image (H, W, 3); an odd last row or column is left out, as H.264 needs even sizes."""
         even = np.ascontiguousarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2])
         if self._container is None:
             self._open(*even.shape[:2])
             self._shape = rgb.shape
         if rgb.shape != self._shape:
-            raise ImageError(f"{self.path}: expected pictures of shape {self._shape}, got {rgb.shape}")
+            raise ImageError(f"{self.path}: expected images of shape {self._shape}, got {rgb.shape}")
         self._encode(even)
 
     def _open(self, height: int, width: int) -> None:
@@ -224,8 +224,8 @@ class VideoWriter:
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
 
-    def _encode(self, even: Picture | None) -> None:
-        """One picture, or with None the rest that the encoder still holds."""
+    def _encode(self, even: RgbImage | None) -> None:
+        """One image, or with None the rest that the encoder still holds."""
         import av
 
         frame = None if even is None else av.VideoFrame.from_ndarray(even, format="rgb24")

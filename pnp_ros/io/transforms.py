@@ -1,4 +1,4 @@
-"""The transforms of a recorded ``/tf``: from any frame to any other, at the time of a picture."""
+"""The transforms of a recorded ``/tf``: from any frame to any other, at the time of an image."""
 
 from __future__ import annotations
 

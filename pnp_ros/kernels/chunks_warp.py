@@ -55,7 +55,7 @@ class Settings:
     max_iterations: int
     tolerance2: float
     samples: int  # at most, of three points each; 0: start from the given pose
-    pixels: float  # of the picture
+    pixels: float  # of the image
 
 
 @wp.struct

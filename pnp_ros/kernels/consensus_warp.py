@@ -341,7 +341,7 @@ def is_chance(inliers: float, points: float, radius2: float, pixels: float):
 
     The number of false alarms of Moisan and Stival, "A probabilistic criterion to detect rigid point matches" (IJCV
     2004), ``(n - 3) C(n, k) C(k, 3) p^(k - 3)`` for k inliers, each of which is one by chance with probability p: the
-    share of a disc of squared radius ``radius2`` (px^2) in the picture.
+    share of a disc of squared radius ``radius2`` (px^2) in the image.
     """
     k = wp.min(inliers, points)
     if k <= 3.0:

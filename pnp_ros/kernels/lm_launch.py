@@ -155,7 +155,7 @@ class RecordedLaunch:
         )
 
     def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int) -> None:
-        """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the picture."""
+        """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the image."""
         if settings is not self._settings:
             self._set(settings)
         self._settings_fields.pixels = pixels

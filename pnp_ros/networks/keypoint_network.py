@@ -33,8 +33,8 @@ class KeypointNetworkConfig:
         crop_size: side of the square input in pixels, a multiple of 32.
         width: channels at 1/2 of the input; 2, 3, 4 and 5 times that at 1/4, 1/8, 1/16 and 1/32.
         crop_margin: side of the crop's window as a multiple of the longer side of the object's box.
-        covariance_scale: factor from the solver's covariance to one that is consistent on held-out pictures, where the
-            keypoints' sigma is 1 % of the object's size. Keypoint errors of one picture are correlated, which the
+        covariance_scale: factor from the solver's covariance to one that is consistent on held-out images, where the
+            keypoints' sigma is 1 % of the object's size. Keypoint errors of one image are correlated, which the
             solver cannot know.
         covariance_growth: power of the sigma with which that factor grows: the more is hidden, the more correlated.
 

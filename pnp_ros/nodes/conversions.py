@@ -58,14 +58,14 @@ def nanoseconds(stamp: Time) -> int:
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-# --- pictures and cameras ---------------------------------------------------------------------------------------------
+# --- images and cameras ---------------------------------------------------------------------------------------------
 
 
 def rgb_from_image(message: Image | CompressedImage) -> np.ndarray:
-    """The picture (H, W, 3) uint8 RGB.
+    """The image (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: an unknown encoding, no pixels, or data that does not hold the picture.
+        ImageError: an unknown encoding, no pixels, or data that does not hold the image.
     """
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data)
@@ -74,7 +74,7 @@ def rgb_from_image(message: Image | CompressedImage) -> np.ndarray:
 
 
 def image_from_rgb(header: Header, rgb: np.ndarray) -> Image:
-    """An rgb8 message of a picture (H, W, 3) uint8."""
+    """An rgb8 message of an image (H, W, 3) uint8."""
     height, width = rgb.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
     message.data = array.array("B", rgb.tobytes())  # rclpy checks any other type byte by byte
@@ -82,13 +82,13 @@ def image_from_rgb(header: Header, rgb: np.ndarray) -> Image:
 
 
 def jpeg_from_rgb(header: Header, rgb: np.ndarray) -> CompressedImage:
-    """A JPEG message of a picture (H, W, 3) uint8."""
+    """A JPEG message of an image (H, W, 3) uint8."""
     _, encoded = cv2.imencode(".jpg", rgb[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
     return CompressedImage(header=header, format="jpeg", data=array.array("B", encoded.tobytes()))
 
 
 def camera_from_message(message: CameraInfoMsg, rectified: bool = False) -> Camera:
-    """The camera that took the raw picture (K, D), or the rectified one (P).
+    """The camera that took the raw image (K, D), or the rectified one (P).
 
     Raises:
         ValueError: naming the field: an uncalibrated camera, numbers that are not finite, an unknown model.
@@ -177,7 +177,7 @@ def estimate_from_message(message: ObjectPose) -> tuple[ObjectState, Pose | None
 
 
 def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping[str, float]) -> ObjectPoseArray:
-    """All objects of one picture and the seconds by stage that it took."""
+    """All objects of one image and the seconds by stage that it took."""
     stages = [StageLatency(stage=stage, seconds=float(value)) for stage, value in latency.items()]
     return ObjectPoseArray(header=header, objects=list(objects), latency=stages)
 

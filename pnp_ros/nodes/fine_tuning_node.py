@@ -1,6 +1,6 @@
 """The node that adapts an object's networks to the robot's own camera. All of it is :mod:`pnp_ros.adaptation`'s work.
 
-It learns from pictures and a reference for the object's true pose, checks the outcome, and only what passes every gate
+It learns from images and a reference for the object's true pose, checks the outcome, and only what passes every gate
 becomes a version of the weights that the estimator then uses. It may be ended at any moment: it goes on from the newest
 good version.
 
@@ -47,7 +47,7 @@ from pnp_ros.objects.object_package import load_object_package
 
 _IDLE_S = 0.05  # between two looks for something to do
 _AFTER_FAULT_S = 10.0
-_PROBLEM_SHOWN_S = 5.0  # a picture that could not be used is the reason that is shown for this long
+_PROBLEM_SHOWN_S = 5.0  # an image that could not be used is the reason that is shown for this long
 _REASONS_SHOWN = 5  # kinds of refusals in the diagnostics
 _RECEIVING_NICE, _LOWEST_NICE = 10, 19
 _WORKER, _PATIENCE_S = "adaptation", 1.0
@@ -92,15 +92,15 @@ class FineTuningNode(Node):
         declare(
             self, "reference", "self", "Where true poses come from: self, tf:FRAME, topic:/NAME or board:FILE (YAML)"
         )
-        declare(self, "reference_delay", 0.5, "Seconds a picture waits for its reference", low=0.0, high=60.0)
-        declare(self, "image_transport", "raw", "How pictures arrive", choices=("raw", "compressed"))
-        declare(self, "rectified", False, "The pictures are rectified: P of the CameraInfo holds, not K and D")
+        declare(self, "reference_delay", 0.5, "Seconds an image waits for its reference", low=0.0, high=60.0)
+        declare(self, "image_transport", "raw", "How images arrive", choices=("raw", "compressed"))
+        declare(self, "rectified", False, "The images are rectified: P of the CameraInfo holds, not K and D")
         declare(self, "device", "cpu", "Where it learns: cpu, cuda, cuda:1, ...")
         declare(self, "threads", 1, "CPU threads that it computes with", low=1, high=256)
         declare(self, "cpu_share", 0.8, "Share of one CPU core that it takes at most, on average", low=0.01, high=256.0)
         declare(self, "nice", True, "Work at the lowest priority: only with time that nobody else wants")
         declare(self, "gpu_memory_share", 0.25, "Share of the GPU's memory that it takes at most", low=0.01, high=1.0)
-        declare(self, "max_rate", 4.0, "Pictures a second that are looked at, at most", low=0.01, high=200.0)
+        declare(self, "max_rate", 4.0, "Images a second that are looked at, at most", low=0.01, high=200.0)
         declare_config(self, "adaptation", AdaptationConfig)
 
     def _needed(self, name: str, what: str) -> str:
@@ -169,17 +169,17 @@ class FineTuningNode(Node):
             self._stopped.wait(max(rest, 0.0 if busy else _IDLE_S))
 
     def _take_up(self) -> None:
-        """Look at the pictures that wait, as far as their references have arrived."""
+        """Look at the images that wait, as far as their references have arrived."""
         while (sample := self._queue.first()) is not None and not self._stopped.is_set():
             try:
                 if not self._look(sample):
                     return
-            except ValueError as error:  # the picture or the CameraInfo: it names the field
+            except ValueError as error:  # the image or the CameraInfo: it names the field
                 self._refuse(str(error))
             self._queue.remove(sample)
 
     def _look(self, sample: Sample) -> bool:
-        """Show one picture to the adapter. False: its reference may still come."""
+        """Show one image to the adapter. False: its reference may still come."""
         begin = time.perf_counter()
         seen = None if self._reference is None else self._reference.find(sample)
         if self._reference is not None and seen is None:
@@ -204,7 +204,7 @@ class FineTuningNode(Node):
     def _refuse(self, problem: str) -> None:
         self._unknown += 1
         self._problem, self._problem_time = problem, time.monotonic()
-        self.get_logger().warning(f"picture refused: {problem}", throttle_duration_sec=10.0)
+        self.get_logger().warning(f"image refused: {problem}", throttle_duration_sec=10.0)
 
     # --- services, status and diagnostics -----------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class FineTuningNode(Node):
         return answer
 
     def _current(self) -> AdaptationStatus:
-        """The adapter's status, with what keeps pictures from reaching it."""
+        """The adapter's status, with what keeps images from reaching it."""
         status = self._adapter.status()
         status = dataclasses.replace(status, refused=status.refused + self._unknown)
         if self._fault:
@@ -234,10 +234,10 @@ class FineTuningNode(Node):
     def _input_problem(self) -> str:
         counts = self._queue.counts
         if time.monotonic() - self._problem_time < _PROBLEM_SHOWN_S:
-            return f"picture refused: {self._problem}"
+            return f"image refused: {self._problem}"
         if not counts.received:
-            return "no picture has arrived"
-        return "" if counts.estimated else "no picture has arrived together with its CameraInfo and its estimate"
+            return "no image has arrived"
+        return "" if counts.estimated else "no image has arrived together with its CameraInfo and its estimate"
 
     def _publish_status(self, only_changes: bool = False) -> None:
         status = self._current()
@@ -257,14 +257,14 @@ class FineTuningNode(Node):
             "weights": describe(status.active_version),
             "reason": status.reason,
             "steps": status.steps,
-            "pictures received": counts.received,
-            "pictures with an estimate": counts.estimated,
-            "pictures above the highest rate": counts.skipped,
-            "pictures without an estimate": counts.unmatched,
-            "pictures dropped for newer ones": counts.dropped,
-            "pictures without a reference": self._unknown,
+            "images received": counts.received,
+            "images with an estimate": counts.estimated,
+            "images above the highest rate": counts.skipped,
+            "images without an estimate": counts.unmatched,
+            "images dropped for newer ones": counts.dropped,
+            "images without a reference": self._unknown,
             "references that are none": self._reference.refused if self._reference is not None else 0,
-            "pictures kept": status.buffered,
+            "images kept": status.buffered,
             **{f"refused: {reason}": count for reason, count in refusals},
         }
         fault = status.reason if status.state is AdaptationState.FAULT else ""

@@ -1,4 +1,4 @@
-"""Pictures paired with their CameraInfo, waiting to be processed: newest first, or all of them."""
+"""Images paired with their CameraInfo, waiting to be processed: newest first, or all of them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
-_UNPAIRED = 10  # pictures and infos that wait for their partner; older ones are given up
+_UNPAIRED = 10  # images and infos that wait for their partner; older ones are given up
 
 
 @dataclass
 class FrameCounts:
-    """What became of the pictures.
+    """What became of the images.
 
     Args:
-        received: pictures that arrived.
+        received: images that arrived.
         paired: of those, the ones whose CameraInfo arrived too.
-        dropped: paired, but overtaken by a newer picture before their turn.
+        dropped: paired, but overtaken by a newer image before their turn.
         unpaired: given up without a CameraInfo of the same stamp.
         taken: handed out to be processed; what was received and is in no other count still waits.
-        lost: pictures and CameraInfos that the middleware says did not arrive.
+        lost: images and CameraInfos that the middleware says did not arrive.
     """
 
     received: int = 0
@@ -46,7 +46,7 @@ class FrameQueue:
         self._closed = False
 
     def put_image(self, stamp: int, image: Any) -> None:
-        """Add a picture; ``stamp`` in nanoseconds."""
+        """Add an image; ``stamp`` in nanoseconds."""
         with self._changed:
             self.counts.received += 1
             if stamp in self._infos:
@@ -65,7 +65,7 @@ class FrameQueue:
                 _give_up_oldest(self._infos)
 
     def get(self) -> tuple[Any, Any] | None:
-        """Wait for the next (picture, info); None once the queue is closed."""
+        """Wait for the next (image, info); None once the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._closed)
             if self._closed:

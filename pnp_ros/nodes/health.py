@@ -34,7 +34,7 @@ class Health:
         self.errors = 0
 
     def processed(self, latency: dict[str, float], age: float) -> None:
-        """One picture went through: seconds by stage, and the picture's age when its result was published."""
+        """One image went through: seconds by stage, and the image's age when its result was published."""
         with self._lock:
             self._processed += 1
             self._samples["message age"].append(age)
@@ -42,7 +42,7 @@ class Health:
                 self._samples[f"latency {stage}"].append(value)
 
     def failed(self, error: str) -> None:
-        """One picture could not be used."""
+        """One image could not be used."""
         with self._lock:
             self._error, self._error_time = error, time.monotonic()
             self.errors += 1
@@ -68,5 +68,5 @@ class Health:
             if fault or now - self._error_time < _ERROR_SHOWN_S:
                 return diagnostic_status(DiagnosticStatus.ERROR, self._name, fault or self._error, values)
             if frequency == 0.0:
-                return diagnostic_status(DiagnosticStatus.WARN, self._name, f"{state}: no pictures processed", values)
+                return diagnostic_status(DiagnosticStatus.WARN, self._name, f"{state}: no images processed", values)
             return diagnostic_status(DiagnosticStatus.OK, self._name, state, values)

@@ -1,4 +1,4 @@
-"""Pictures with their CameraInfo and what the estimator said of them, waiting to be looked at."""
+"""Images with their CameraInfo and what the estimator said of them, waiting to be looked at."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy as np
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.nodes import conversions
 
-_UNMATCHED = 15  # stamps that wait for the rest of their messages; a picture is the estimate's for about so long
-_ESTIMATES_A_PICTURE = 8  # those between the pictures that are looked at
-_RATE_SLACK = 0.9  # of the interval: a camera's pictures do not come to the nanosecond
+_UNMATCHED = 15  # stamps that wait for the rest of their messages; an image is the estimate's for about so long
+_ESTIMATES_A_IMAGE = 8  # those between the images that are looked at
+_RATE_SLACK = 0.9  # of the interval: a camera's images do not come to the nanosecond
 
 
 class Sample:
-    """The three messages of one stamp; the picture is decoded when it is looked at.
+    """The three messages of one stamp; the image is decoded when it is looked at.
 
     Args:
-        stamp_ns: of the picture.
+        stamp_ns: of the image.
         image: the message, raw or compressed; None where only the estimate is wanted.
         info: CameraInfo.
         objects: ObjectPoseArray.
@@ -51,7 +51,7 @@ class Sample:
 
     @functools.cached_property
     def camera(self) -> Camera:
-        """That took the picture.
+        """That took the image.
 
         Raises:
             ValueError: naming the field.
@@ -61,10 +61,10 @@ class Sample:
 
 @dataclass
 class ObservationCounts:
-    """What became of the pictures.
+    """What became of the images.
 
     Args:
-        received: pictures that arrived.
+        received: images that arrived.
         estimated: of those, the ones whose CameraInfo and estimate arrived too.
         skipped: estimated, but sooner after the last than the highest rate allows.
         unmatched: given up without a CameraInfo or an estimate of the same stamp.
@@ -82,10 +82,10 @@ class ObservationQueue:
     """Matches by exact stamp; written to by the thread that receives, read from by the one that works.
 
     Args:
-        max_rate: pictures a second that are handed out at most.
+        max_rate: images a second that are handed out at most.
         rectified: as :class:`Sample`'s.
-        estimates_between: hand out the estimates between those pictures too, without their picture.
-        capacity: pictures that may wait, about; the oldest gives way.
+        estimates_between: hand out the estimates between those images too, without their image.
+        capacity: images that may wait, about; the oldest gives way.
     """
 
     def __init__(self, max_rate: float, rectified: bool, estimates_between: bool, capacity: int = 16) -> None:
@@ -93,12 +93,12 @@ class ObservationQueue:
         self._interval_ns = _RATE_SLACK * 1e9 / max_rate
         self._rectified, self._between = rectified, estimates_between
         self._partial: OrderedDict[int, dict[str, Any]] = OrderedDict()
-        self._waiting: deque[Sample] = deque(maxlen=capacity * (_ESTIMATES_A_PICTURE if estimates_between else 1))
+        self._waiting: deque[Sample] = deque(maxlen=capacity * (_ESTIMATES_A_IMAGE if estimates_between else 1))
         self._last_ns: int | None = None
         self._lock = threading.Lock()
 
     def put_image(self, stamp_ns: int, image: Any) -> None:
-        """Add a picture."""
+        """Add an image."""
         self.counts.received += 1
         self._put(stamp_ns, "image", image)
 

@@ -1,8 +1,8 @@
-"""The lifecycle node that turns pictures into poses. All of the work is done by :mod:`pnp_ros.pipeline.estimator`.
+"""The lifecycle node that turns images into poses. All of the work is done by :mod:`pnp_ros.pipeline.estimator`.
 
 Subscribes (sensor-data quality of service): ``image`` (or ``image/compressed``), ``camera_info``; with ``versions``
 also ``fine_tuning/status``, which says which adapted weights to use.
-Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed picture, also when the
+Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed image, also when the
 object is lost), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while somebody listens), ``/diagnostics``, and
 ``~/detections`` where vision_msgs is installed.
 Services: ``~/reset``, ``~/enable``, ``~/detect_once``.
@@ -74,11 +74,9 @@ class PoseEstimatorNode(LifecycleNode):
         declare(
             self, "versions", "", "Folder of the weights that fine_tuning_node adapts; empty: the package's own always"
         )
-        declare(self, "image_transport", "raw", "How pictures arrive", choices=("raw", "compressed"))
-        declare(self, "rectified", False, "The pictures are rectified: P of the CameraInfo holds, not K and D")
-        declare(
-            self, "keep_all", False, "Process every picture in order, for replays; off: newest first, counted drops"
-        )
+        declare(self, "image_transport", "raw", "How images arrive", choices=("raw", "compressed"))
+        declare(self, "rectified", False, "The images are rectified: P of the CameraInfo holds, not K and D")
+        declare(self, "keep_all", False, "Process every image in order, for replays; off: newest first, counted drops")
         declare(self, "autostart", True, "Configure and activate at once, without a lifecycle manager")
         declare(self, "device", "cpu", "Where the networks run: cpu, cuda, cuda:1, ...")
         declare(self, "threads", 0, "CPU threads of the networks; 0: as many as there are cores", low=0, high=256)
@@ -157,7 +155,7 @@ class PoseEstimatorNode(LifecycleNode):
             self._weights.follow(message.active_version)
 
     def _warm_up(self) -> None:
-        """The first solve compiles the solver's kernels, once a machine: half a minute that no picture shall wait."""
+        """The first solve compiles the solver's kernels, once a machine: half a minute that no image shall wait."""
         assert self._estimator is not None
         width, height = 640, 480
         camera = Camera.pinhole(width, width, width / 2, height / 2, width, height)
@@ -194,7 +192,7 @@ class PoseEstimatorNode(LifecycleNode):
             )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and finish the picture in hand."""
+        """Unsubscribe and finish the image in hand."""
         self._stop()
         self._state = "inactive"
         return super().on_deactivate(state)
@@ -233,7 +231,7 @@ class PoseEstimatorNode(LifecycleNode):
         self._forget()
         super().destroy_node()
 
-    # --- pictures -----------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------------------------
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         if self._enabled or self._once_requested:
@@ -250,9 +248,9 @@ class PoseEstimatorNode(LifecycleNode):
         while (frame := self._frames.get()) is not None:
             try:
                 self._process(*frame)
-            except ValueError as error:  # the picture or the CameraInfo: it names the field
+            except ValueError as error:  # the image or the CameraInfo: it names the field
                 self._fail(str(error))
-            except Exception as error:  # whatever a picture triggers, the next one gets its chance
+            except Exception as error:  # whatever an image triggers, the next one gets its chance
                 if self.context.ok():  # else the node is being ended, and nothing can be published
                     self._fail(f"{type(error).__name__}: {error}")
 
@@ -310,7 +308,7 @@ class PoseEstimatorNode(LifecycleNode):
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._reset_requested = True
-        response.success, response.message = True, "the next picture is searched anew"
+        response.success, response.message = True, "the next image is searched anew"
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -320,7 +318,7 @@ class PoseEstimatorNode(LifecycleNode):
 
     def _on_detect_once(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._state == "active"
-        response.message = "the next picture is searched anew" if response.success else f"not active: {self._state}"
+        response.message = "the next image is searched anew" if response.success else f"not active: {self._state}"
         self._reset_requested = self._once_requested = response.success
         return response
 
@@ -333,15 +331,15 @@ class PoseEstimatorNode(LifecycleNode):
         figures = {
             "weights": self._weights.description if self._weights else describe(0),
             "weights refused": self._weights.reason if self._weights else "",
-            "pictures received": counts.received,
-            "pictures taken up": counts.taken,
-            "pictures dropped for newer ones": counts.dropped,
-            "pictures without CameraInfo": counts.unpaired,
+            "images received": counts.received,
+            "images taken up": counts.taken,
+            "images dropped for newer ones": counts.dropped,
+            "images without CameraInfo": counts.unpaired,
             "messages lost on the way": counts.lost,
         }
         state = self._state if self._enabled or self._state != "active" else "disabled"
         if counts.received and not counts.paired:
-            state += ", but no CameraInfo has the stamp of a picture"
+            state += ", but no CameraInfo has the stamp of an image"
         message = DiagnosticArray(status=[self._health.status(state, figures, self._fault)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

@@ -1,4 +1,4 @@
-"""Where the fine-tuning gets true poses from: TF, a topic, a board in the picture, or the estimator itself."""
+"""Where the fine-tuning gets true poses from: TF, a topic, a board in the image, or the estimator itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pnp_ros.nodes.observation_queue import Sample
 from pnp_ros.nodes.ros_compat import message_class
 from pnp_ros.types import Pose
 
-_KEPT_NS = 10_000_000_000  # transforms older than this say nothing about a picture that still waits
+_KEPT_NS = 10_000_000_000  # transforms older than this say nothing about an image that still waits
 _QUATERNION_TOLERANCE = 1e-2  # of the squared norm, as in tf2
 _SEARCH_S = 1.0  # between two looks for the reference's publisher
 _DEPTH = 200
@@ -34,11 +34,11 @@ _VALUES: dict[str, Callable[[Any], tuple[Any, Any]]] = {  # position and orienta
 
 
 class Reference(Protocol):
-    """Tells the true pose of the object in a picture."""
+    """Tells the true pose of the object in an image."""
 
     @property
     def late(self) -> bool:
-        """Whether the answer may come some time after the picture."""
+        """Whether the answer may come some time after the image."""
 
     @property
     def refused(self) -> int:
@@ -66,7 +66,7 @@ def make_reference(node: Node, text: str) -> Reference | None:
     if kind == "topic" and name:
         return TopicReference(node, name)
     if kind == "board" and name:
-        return BoardInPicture(Path(name))
+        return BoardInImage(Path(name))
     raise ValueError(f"parameter reference: expected self, tf:FRAME, topic:/NAME or board:FILE, got {text!r}")
 
 
@@ -127,7 +127,7 @@ class TransformHistory:
             if frame.lstrip("/") not in tree.frames:
                 return f"nothing of {frame} was received"
         found = tree.lookup(target, source, stamp_ns)
-        return f"no pose of {source} in {target} at the time of the picture" if found is None else found
+        return f"no pose of {source} in {target} at the time of the image" if found is None else found
 
 
 class TransformReference:
@@ -208,8 +208,8 @@ class TopicReference(TransformReference):
         self._history.add(transform)
 
 
-class BoardInPicture:
-    """A board that is seen in the picture itself.
+class BoardInImage:
+    """A board that is seen in the image itself.
 
     Args:
         path: of its description.

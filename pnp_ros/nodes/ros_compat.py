@@ -1,7 +1,7 @@
 """The one place that knows whether a full ROS installation is there, and starts and ends the nodes.
 
-Where ROS comes from wheels, tf2_ros is missing: a plain publisher on ``/tf`` stands in. Pictures are always decoded by
-:mod:`pnp_ros.io.images`, not by cv_bridge, so that a picture gives the same pose with and without ROS.
+Where ROS comes from wheels, tf2_ros is missing: a plain publisher on ``/tf`` stands in. Images are always decoded by
+:mod:`pnp_ros.io.images`, not by cv_bridge, so that an image gives the same pose with and without ROS.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def transform_broadcaster(node: Node) -> Any:
     return TransformBroadcaster(node)
 
 
-def use_picture_profile() -> None:
+def use_image_profile() -> None:
     """Point Fast DDS at ``config/fastdds.xml`` (why: see there), unless the user has chosen a profile.
 
     Fast DDS reads it when the first participant is made: call before ``rclpy.init``.
@@ -83,7 +83,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
     Raises:
         SystemExit: 1 if the node cannot be made; the log says why.
     """
-    use_picture_profile()
+    use_image_profile()
     rclpy.init(args=args)
     node = None
     try:

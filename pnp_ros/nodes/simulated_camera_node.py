@@ -1,7 +1,7 @@
-"""A camera that is not there: renders a moving object with its true pose, or plays a video or a folder of pictures.
+"""A camera that is not there: renders a moving object with its true pose, or plays a video or a folder of images.
 
 Publishes ``image_raw`` (or ``image_raw/compressed``) and ``camera_info`` with the same stamps; while it renders also
-the truth: ``~/truth`` (every picture; the score is the visible share of the object), ``~/truth_pose`` and ``/tf``.
+the truth: ``~/truth`` (every image; the score is the visible share of the object), ``~/truth_pose`` and ``/tf``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
-from pnp_ros.io.images import read_pictures
+from pnp_ros.io.images import read_images
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import declare
@@ -29,7 +29,7 @@ from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, SimulationConfig
 
-_LINGER_S = 1.0  # the last picture lies in this process's memory until its subscribers have read it
+_LINGER_S = 1.0  # the last image lies in this process's memory until its subscribers have read it
 _REPORT_S = 2.0
 _FOCAL, _CENTRE = 600.0, (319.5, 239.5)
 _DEFAULT_CAMERA = CameraInfo(
@@ -43,17 +43,17 @@ _DEFAULT_CAMERA = CameraInfo(
 
 
 class SimulatedCameraNode(Node):
-    """Publishes one picture a timer tick, and ends the process after the last one."""
+    """Publishes one image a timer tick, and ends the process after the last one."""
 
     def __init__(self) -> None:
         super().__init__("simulated_camera")
-        source = declare(self, "source", "", "Video file, picture or folder to play; empty: render the object")
+        source = declare(self, "source", "", "Video file, image or folder to play; empty: render the object")
         folder = declare(self, "object", "", "Folder of the object package to render")
         info_path = declare(self, "camera_info", "", "camera_info YAML of the camera; empty: a 640x480 pinhole")
-        self._rate = declare(self, "rate", 15.0, "Pictures a second", low=0.1, high=200.0)
-        self._limit = declare(self, "frames", 0, "End after this many pictures; 0: never, or at the end of the source")
-        self._wait_for = declare(self, "wait_for_subscribers", 0, "Hold the first picture until so many listen")
-        self._compressed = declare(self, "compressed", False, "Publish JPEG on image_raw/compressed, not raw pictures")
+        self._rate = declare(self, "rate", 15.0, "Images a second", low=0.1, high=200.0)
+        self._limit = declare(self, "frames", 0, "End after this many images; 0: never, or at the end of the source")
+        self._wait_for = declare(self, "wait_for_subscribers", 0, "Hold the first image until so many listen")
+        self._compressed = declare(self, "compressed", False, "Publish JPEG on image_raw/compressed, not raw images")
         reliable = declare(self, "reliable", False, "Resend what a reliable subscriber misses, for lossless tests")
         self._frame_id = declare(self, "frame_id", "camera_optical_frame", "TF frame of the camera")
         self._truth_frame = declare(self, "truth_frame", "object_truth", "TF frame of the object's true pose")
@@ -113,7 +113,7 @@ class SimulatedCameraNode(Node):
         self._publish(header, frame)
         self._published += 1
         if self._published % self._report_every == 0 or self._published == self._limit:
-            self.get_logger().info(f"picture {self._published} of {self._limit or 'many'}")
+            self.get_logger().info(f"image {self._published} of {self._limit or 'many'}")
 
     def _publish(self, header: Header, frame: SimulatedFrame) -> None:
         convert = conversions.jpeg_from_rgb if self._compressed else conversions.image_from_rgb
@@ -133,7 +133,7 @@ class SimulatedCameraNode(Node):
         self._truth.publish(ObjectPoseArray(header=header, objects=[truth]))
 
     def _end(self) -> None:
-        self.get_logger().info(f"done: {self._published} pictures")
+        self.get_logger().info(f"done: {self._published} images")
         self._timer.cancel()
         self.create_timer(_LINGER_S, self._exit)
 
@@ -142,10 +142,10 @@ class SimulatedCameraNode(Node):
 
 
 def _played(source: Path) -> Iterator[SimulatedFrame]:
-    """The pictures of a video, a folder or a file, without truth."""
+    """The images of a video, a folder or a file, without truth."""
     if not source.exists():
         raise FileNotFoundError(f"parameter source: no such file or folder: {source}")
-    return (SimulatedFrame(rgb, None, 0.0, None) for _, rgb in read_pictures(source))
+    return (SimulatedFrame(rgb, None, 0.0, None) for _, rgb in read_images(source))
 
 
 def main(args: list[str] | None = None) -> None:

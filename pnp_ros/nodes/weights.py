@@ -12,7 +12,7 @@ from pnp_ros.pipeline.models import Models, load_models
 
 
 class WeightsFollower:
-    """Loads versions on a thread of its own, so that no picture waits for it, and hands them to the estimator.
+    """Loads versions on a thread of its own, so that no image waits for it, and hands them to the estimator.
 
     A version that fails a check is refused, and the weights in use stay; it is tried again when it is asked for after
     another one.
@@ -44,7 +44,7 @@ class WeightsFollower:
 
     @property
     def description(self) -> str:
-        """Which weights the next picture is estimated with."""
+        """Which weights the next image is estimated with."""
         return describe(self.active)
 
     def follow(self, number: int) -> None:
@@ -83,7 +83,7 @@ class WeightsFollower:
         changed, self.active = self.active != number, number
         self._refused, self.reason = None, ""
         if changed:
-            self._log.info(f"weights: {self.description} from the next picture on")
+            self._log.info(f"weights: {self.description} from the next image on")
 
     def _models(self, number: int) -> Models:
         if not number:

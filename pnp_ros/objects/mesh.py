@@ -173,7 +173,7 @@ def check_units(mesh: TriangleMesh, units: str, source: str) -> None:
 
 
 def load_mesh(path: str | Path, units: str = "auto", max_texture_size: int = 2048) -> TriangleMesh:
-    """Load an OBJ (with its MTL and pictures), PLY or GLB file; scenes and materials are merged into one mesh.
+    """Load an OBJ (with its MTL and images), PLY or GLB file; scenes and materials are merged into one mesh.
 
     The size found is logged as one sentence (:meth:`TriangleMesh.describe` returns it).
 
@@ -212,10 +212,10 @@ def save_mesh(mesh: TriangleMesh, path: str | Path) -> list[Path]:
     if mesh.texture is not None and mesh.uv is not None:
         from PIL import Image
 
-        picture = path.with_name("texture.png")
-        Image.fromarray(mesh.texture).save(picture)
-        written.append(picture)
-        header.append(f"comment TextureFile {picture.name}")
+        image = path.with_name("texture.png")
+        Image.fromarray(mesh.texture).save(image)
+        written.append(image)
+        header.append(f"comment TextureFile {image.name}")
         columns += [(name, "<f4", mesh.uv[:, i]) for i, name in enumerate(("texture_u", "texture_v"))]
     elif mesh.vertex_colors is not None:
         columns += [(name, "u1", mesh.vertex_colors[:, i]) for i, name in enumerate(("red", "green", "blue"))]

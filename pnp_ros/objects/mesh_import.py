@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import trimesh
     from PIL.Image import Image
 
-LARGEST_TILING = 16  # tiles of a repeating texture that are laid out when it has to share a picture with others
-TILE_BORDER = 4  # texels around each packed picture, so that mip maps do not bleed
+LARGEST_TILING = 16  # tiles of a repeating texture that are laid out when it has to share an image with others
+TILE_BORDER = 4  # texels around each packed image, so that mip maps do not bleed
 
 
 @dataclass
@@ -83,12 +83,12 @@ def _part(geometry: trimesh.Trimesh, transform: NDArray[np.float64], max_texture
 
 
 def _material(material: object) -> tuple[Image | None, NDArray[np.uint8]]:
-    """Picture and colour of a trimesh material; the colour of a picture is its factor (glTF), white for MTL."""
+    """Image and colour of a trimesh material; the colour of an image is its factor (glTF), white for MTL."""
     image = getattr(material, "baseColorTexture", None)  # glTF
     if image is not None:
         factor = getattr(material, "baseColorFactor", None)
         return image, np.array(factor[:3] if factor is not None else [255] * 3, dtype=np.uint8)
-    image = getattr(material, "image", None)  # MTL; its Kd is often left at a default that darkens the picture
+    image = getattr(material, "image", None)  # MTL; its Kd is often left at a default that darkens the image
     color = np.array([255] * 3 if image is not None else getattr(material, "main_color", [PLAIN_GREY] * 3)[:3])
     return image, color.astype(np.uint8)
 
@@ -96,12 +96,12 @@ def _material(material: object) -> tuple[Image | None, NDArray[np.uint8]]:
 def _limit_size(image: Image, max_size: int, factor: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image as pil
 
-    picture = image.convert("RGB")
-    scale = max_size / max(picture.size)
+    resized = image.convert("RGB")
+    scale = max_size / max(resized.size)
     if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), pil.Resampling.LANCZOS)
-    return (np.asarray(picture).astype(np.uint16) * factor // 255).astype(np.uint8)
+        width, height = (max(1, round(side * scale)) for side in resized.size)
+        resized = resized.resize((width, height), pil.Resampling.LANCZOS)
+    return (np.asarray(resized).astype(np.uint16) * factor // 255).astype(np.uint8)
 
 
 def _merge(parts: list[_Part], max_texture_size: int) -> TriangleMesh:
@@ -148,9 +148,9 @@ def _paint(part: _Part) -> _Part:
 
 
 def _pack(parts: list[_Part], max_texture_size: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """One picture of all the parts' textures, and the texture coordinates in it.
+    """One image of all the parts' textures, and the texture coordinates in it.
 
-    Pictures are laid in rows, the tallest first; a part that repeats its picture gets it laid out that many times.
+    Images are laid in rows, the tallest first; a part that repeats its image gets it laid out that many times.
     """
     from PIL import Image as pil
 
@@ -171,8 +171,8 @@ def _pack(parts: list[_Part], max_texture_size: int) -> tuple[NDArray[np.uint8],
     atlas = np.zeros((height, width, 3), np.uint8)
     uvs = []
     for tile, uv, size, corner in zip(tiles, local_uv, sizes, corners):
-        picture = np.asarray(pil.fromarray(tile).resize((int(size[1]), int(size[0])), pil.Resampling.LANCZOS))
-        bordered = np.pad(picture, ((TILE_BORDER,) * 2, (TILE_BORDER,) * 2, (0, 0)), mode="edge")
+        resized = np.asarray(pil.fromarray(tile).resize((int(size[1]), int(size[0])), pil.Resampling.LANCZOS))
+        bordered = np.pad(resized, ((TILE_BORDER,) * 2, (TILE_BORDER,) * 2, (0, 0)), mode="edge")
         top, left = corner - TILE_BORDER
         atlas[top : top + bordered.shape[0], left : left + bordered.shape[1]] = bordered
         column = corner[1] + uv[:, 0] * size[1]
@@ -188,5 +188,5 @@ def _lay_out_repeats(part: _Part) -> tuple[NDArray[np.uint8], NDArray[np.float64
     first = np.floor(part.uv.min(axis=0) + 1e-6)
     count = np.maximum(np.ceil(part.uv.max(axis=0) - 1e-6) - first, 1).astype(int)
     if count.prod() > LARGEST_TILING:
-        raise MeshError(f"texture: one of several materials repeats its picture {count.prod()} times; bake it first")
+        raise MeshError(f"texture: one of several materials repeats its image {count.prod()} times; bake it first")
     return np.tile(part.texture, (count[1], count[0], 1)), (part.uv - first) / count

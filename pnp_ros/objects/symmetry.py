@@ -71,10 +71,10 @@ class Symmetry:
     def canonicalise(self, pose: Pose, reference: Pose | None = None) -> Pose:
         """Among the poses that look the same, the one whose rotation is nearest to a reference's.
 
-        Makes the network's target a function of the picture: poses ``T S`` for symmetries ``S`` show the same picture,
+        Makes the network's target a function of the image: poses ``T S`` for symmetries ``S`` show the same image,
         and the one that minimises the angle to the reference is chosen (Pitteri et al. 2019, "On Object Symmetries and
         6D Pose Estimation from Images", section 3). Without a reference the identity is meant, turned onto the ray to
-        the object, so that the choice depends on the crop and not on where in the picture the object is. The optimum
+        the object, so that the choice depends on the crop and not on where in the image the object is. The optimum
         over a continuous symmetry is exact, not sampled.
 
         Args:

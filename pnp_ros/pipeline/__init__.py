@@ -1,1 +1,1 @@
-"""The one path from a picture to poses, used by nodes, evaluation, demo and scripts alike."""
+"""The one path from an image to poses, used by nodes, evaluation, demo and scripts alike."""

@@ -1,12 +1,12 @@
 """From the solver's covariance to a consistent one.
 
-The solver takes the errors of the keypoints of one picture for independent. They are not: a shadow, a hidden half, a
+The solver takes the errors of the keypoints of one image for independent. They are not: a shadow, a hidden half, a
 light make the network err in one direction with all of them. How much that matters can only be measured, on held-out
-pictures with truth. It grows with the keypoints' own sigma, so the factor is a power law of it:
+images with truth. It grows with the keypoints' own sigma, so the factor is a power law of it:
 
     factor = scale (sigma / 1 %)^growth
 
-with sigma the median standard deviation of the keypoints as a share of the object's size in the picture.
+with sigma the median standard deviation of the keypoints as a share of the object's size in the image.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class CovarianceCalibration:
 
 
 def relative_sigma(pose: Pose, correspondences: Correspondences, camera: Camera, diameter: float) -> Tensor:
-    """(...) median standard deviation of the keypoints, as a share of the object's size in the picture.
+    """(...) median standard deviation of the keypoints, as a share of the object's size in the image.
 
     It grows when most of the object is hidden, also where the keypoints still agree with each other on a wrong pose.
 
     Args:
         pose: (...) where the object is.
         correspondences: pixels of ``camera``.
-        camera: of the whole picture.
+        camera: of the whole image.
         diameter: of the object, metres.
     """
     pixels = camera.intrinsics[..., :2].mean(-1) * diameter / pose.translation[..., 2].clamp_min(1e-6)

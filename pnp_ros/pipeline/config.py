@@ -13,7 +13,7 @@ class EstimatorConfig:
 
     Args:
         detector_threshold: lowest detector score that is looked at, 0 to 1.
-        max_candidates: detections tried per picture, best first.
+        max_candidates: detections tried per image, best first.
         lost_presence: presence probability below which the object is absent.
         valid_presence: presence probability below which a pose is uncertain.
         min_inliers: fewer inlier keypoints: lost.
@@ -27,7 +27,7 @@ class EstimatorConfig:
         settled: a crop whose window differs from the one its pose asks for by at most this share is the right one.
         max_passes: crops per candidate until the pose settles.
         robust_scale: scale of the robust loss, in standard deviations.
-        track: follow the last pose; off, every picture is searched anew.
+        track: follow the last pose; off, every image is searched anew.
 
     Raises:
         ValueError: naming the field and what it expects.

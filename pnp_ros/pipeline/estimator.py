@@ -1,4 +1,4 @@
-"""Picture to pose: detect or follow, crop, find keypoints, solve, crop again, judge."""
+"""Image to pose: detect or follow, crop, find keypoints, solve, crop again, judge."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 
 @dataclass(frozen=True)
 class ObjectEstimate:
-    """What is known of one object in one picture.
+    """What is known of one object in one image.
 
     Args:
         name: of the object.
         state: valid, uncertain or lost.
         estimate: pose and calibrated covariance; None when lost.
-        correspondences: keypoints in picture pixels with their weights; None when nothing was looked at.
-        box: (x, y, width, height) of the projected object, or of the place looked at, in picture pixels; None when no
+        correspondences: keypoints in image pixels with their weights; None when nothing was looked at.
+        box: (x, y, width, height) of the projected object, or of the place looked at, in image pixels; None when no
             place was found.
         score: probability that the object is there, 0 to 1.
         reason: why the state is not valid; empty when it is.
@@ -57,14 +57,14 @@ class ObjectEstimate:
 
 
 class PoseEstimator:
-    """Estimates the pose of one object, picture after picture.
+    """Estimates the pose of one object, image after image.
 
-    The same pictures in the same order give the same bytes.
+    The same images in the same order give the same bytes.
 
     Args:
         package: with weights.
         config: thresholds.
-        device: of the networks; the solver runs on the CPU for a single picture.
+        device: of the networks; the solver runs on the CPU for a single image.
 
     Raises:
         ObjectPackageError: if the package has no weights, or they do not fit.
@@ -76,7 +76,7 @@ class PoseEstimator:
         self.package = package
         self.config = config or EstimatorConfig()
         self._device = torch.device(device)
-        self._next: deque[Models] = deque(maxlen=1)  # taken up by the next picture
+        self._next: deque[Models] = deque(maxlen=1)  # taken up by the next image
         self._adopt(load_models(package, self._device))
         self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
         self._extent = torch.from_numpy(package.mesh.extreme_points)
@@ -84,7 +84,7 @@ class PoseEstimator:
         self._latency: dict[str, float] = {}
 
     def reset(self) -> None:
-        """Forget the last pose: the next picture is searched."""
+        """Forget the last pose: the next image is searched."""
         self._track.lose()
 
     @property
@@ -94,11 +94,11 @@ class PoseEstimator:
 
     @property
     def models(self) -> Models:
-        """The weights of the last picture."""
+        """The weights of the last image."""
         return Models(self._network, self._detector)
 
     def use(self, models: Models) -> None:
-        """Go on with other weights of the same object from the next picture on; the track is kept.
+        """Go on with other weights of the same object from the next image on; the track is kept.
 
         Takes no time, and may be called by any thread, also during :meth:`estimate`.
 
@@ -120,20 +120,20 @@ class PoseEstimator:
         self._calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
 
     def estimate(self, image: np.ndarray, camera: Camera, stamp: float, roi: Box | None = None) -> list[ObjectEstimate]:
-        """Estimate the object's pose in one picture.
+        """Estimate the object's pose in one image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            camera: of the picture, with its width and height.
+            camera: of the image, with its width and height.
             stamp: seconds; kept for the caller, the estimate does not depend on it.
-            roi: (x, y, width, height) in picture pixels where an external detector saw the object: looked at instead
+            roi: (x, y, width, height) in image pixels where an external detector saw the object: looked at instead
                 of searching or following.
 
         Returns:
             One estimate, in the state lost if the object was not found.
 
         Raises:
-            ValueError: if the picture is not (H, W, 3) uint8 or has another size than the camera.
+            ValueError: if the image is not (H, W, 3) uint8 or has another size than the camera.
         """
         _check_image(image, camera)
         if self._next:
@@ -254,7 +254,7 @@ class PoseEstimator:
         )
 
     def _correspondences(self, crop: Crop, prediction: KeypointPrediction) -> Correspondences:
-        points = crop.to_picture(prediction.image_points[0].cpu())
+        points = crop.to_image(prediction.image_points[0].cpu())
         weights = 1.0 / (prediction.sigma[0].cpu() * crop.scale)
         return Correspondences(points, self._keypoints, weights)
 

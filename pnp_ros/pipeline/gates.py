@@ -56,7 +56,7 @@ def judge(
     Args:
         estimate: with its calibrated covariance.
         correspondences: it was solved from, pixels of ``camera``.
-        camera: of the whole picture.
+        camera: of the whole image.
         presence: probability that the object is in the crop.
         diameter: of the object, metres.
         config: thresholds.

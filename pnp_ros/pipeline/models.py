@@ -23,7 +23,7 @@ class Models:
 
     Args:
         network: in ``eval()`` mode; its config carries the covariance's calibration.
-        detector: that finds the object in a full picture.
+        detector: that finds the object in a full image.
     """
 
     network: KeypointNetwork

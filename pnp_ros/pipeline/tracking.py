@@ -1,4 +1,4 @@
-"""What is remembered of one object from picture to picture."""
+"""What is remembered of one object from image to image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Track:
     """The last trusted pose of one object.
 
     Of a symmetric object's equivalent poses it keeps choosing the one nearest to the last, so that the pose does not
-    flip between pictures.
+    flip between images.
     """
 
     def __init__(self, symmetry: Symmetry) -> None:
@@ -31,5 +31,5 @@ class Track:
         self._pose = pose
 
     def lose(self) -> None:
-        """Forget the pose: the next picture is searched."""
+        """Forget the pose: the next image is searched."""
         self._pose = None

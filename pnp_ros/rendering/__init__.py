@@ -1,1 +1,1 @@
-"""Pictures of meshes: a headless renderer, and training samples made from it by domain randomisation."""
+"""Images of meshes: a headless renderer, and training samples made from it by domain randomisation."""

@@ -1,7 +1,7 @@
-"""What a cheap camera does to a picture, in batches on any device: exposure, colour, blur, noise, compression.
+"""What a cheap camera does to an image, in batches on any device: exposure, colour, blur, noise, compression.
 
-All functions take and give (B, 3, H, W) float pictures and draw what is random for each picture from a generator on
-the pictures' device. Costly effects are applied to a random part of the batch.
+All functions take and give (B, 3, H, W) float images and draw what is random for each image from a generator on
+the images' device. Costly effects are applied to a random part of the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Effect = Callable[[Tensor, Generator, float], Tensor]
 
 
 def apply_camera_effects(images: Tensor, generator: Generator, strength: float = 1.0) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] as a real camera could have taken them, in [0, 1].
+    """Images (B, 3, H, W) in [0, 1] as a real camera could have taken them, in [0, 1].
 
     Args:
         images: what a perfect camera sees.
@@ -65,7 +65,7 @@ def uneven_light(images: Tensor, generator: Generator, strength: float) -> Tenso
 def color_response(images: Tensor, generator: Generator, strength: float) -> Tensor:
     """White balance, saturation, contrast, exposure (often too bright), gamma-like curve and washed-out blacks.
 
-    The linear part of all is one 3x4 matrix a picture. Over-exposed pictures clip, as sensors do.
+    The linear part of all is one 3x4 matrix an image. Over-exposed images clip, as sensors do.
     """
     count = len(images)
     grey = images.new_tensor([0.299, 0.587, 0.114])
@@ -84,7 +84,7 @@ def color_response(images: Tensor, generator: Generator, strength: float) -> Ten
 
 
 def blur(images: Tensor, generator: Generator, strength: float) -> Tensor:
-    """Defocus (a Gaussian) or motion (a line) of up to ``_KERNEL`` pixels, its own for each picture."""
+    """Defocus (a Gaussian) or motion (a line) of up to ``_KERNEL`` pixels, its own for each image."""
     count, channels, height, width = images.shape
     axis = torch.arange(_KERNEL, device=images.device, dtype=images.dtype) - _KERNEL // 2
     angle = uniform(images, generator, count, 1, 1, high=math.pi)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.rendering.backgrounds import BackgroundSource, Picture, Rng, noise, random_color
+from pnp_ros.rendering.backgrounds import BackgroundSource, RgbImage, Rng, noise, random_color
 
 _SEGMENTS = 24
 
@@ -27,7 +27,7 @@ def random_solid(diameter: float, backgrounds: BackgroundSource, rng: Rng) -> Tr
     else:
         corners, uv = _revolution(_random_profile(rng), rng)
     extent = corners.reshape(-1, 3).max(axis=0) - corners.reshape(-1, 3).min(axis=0)
-    texture = backgrounds.picture(128, 128, rng)
+    texture = backgrounds.image(128, 128, rng)
     return TriangleMesh(
         vertices=(corners.reshape(-1, 3) * (diameter / np.linalg.norm(extent))).astype(np.float32),
         faces=np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3),
@@ -44,7 +44,7 @@ def recolored(mesh: TriangleMesh, backgrounds: BackgroundSource, rng: Rng) -> Tr
         return TriangleMesh(mesh.vertices, mesh.faces, vertex_colors=colors)
     size = (min(mesh.texture.shape[1], 512), min(mesh.texture.shape[0], 512))
     if style == 1:
-        return replace(mesh, texture=backgrounds.picture(*size, rng))
+        return replace(mesh, texture=backgrounds.image(*size, rng))
     small = cv2.cvtColor(np.asarray(cv2.resize(mesh.texture, size), dtype=np.uint8), cv2.COLOR_RGB2HSV)
     small[..., 0] = (small[..., 0].astype(int) + rng.integers(40, 140)) % 180
     return replace(mesh, texture=np.asarray(cv2.cvtColor(small, cv2.COLOR_HSV2RGB), dtype=np.uint8))
@@ -112,12 +112,12 @@ def _grid(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([np.stack([a, b, c], axis=2), np.stack([a, c, d], axis=2)]).reshape(-1, 3, channels)
 
 
-def painted_sprite(size: int, backgrounds: BackgroundSource, rng: Rng) -> Picture:
+def painted_sprite(size: int, backgrounds: BackgroundSource, rng: Rng) -> RgbImage:
     """(size, size, 4) uint8, colour times coverage and coverage: a hand, a bar or a shape that may hide the object."""
     return _hand(size, rng) if rng.random() < 0.5 else _shape(size, backgrounds, rng)
 
 
-def _hand(size: int, rng: Rng) -> Picture:
+def _hand(size: int, rng: Rng) -> RgbImage:
     """Fingers, a palm and a forearm of one skin colour, shaded across each finger."""
     skin = np.array([[235, 188, 160], [205, 150, 118], [150, 100, 72], [85, 55, 42]])[rng.integers(4)]
     skin = np.clip(skin * rng.uniform(0.75, 1.15) + rng.normal(0, 8, 3), 0, 255)
@@ -155,7 +155,7 @@ def _hand(size: int, rng: Rng) -> Picture:
     return _premultiplied(color, alpha)
 
 
-def _shape(size: int, backgrounds: BackgroundSource, rng: Rng) -> Picture:
+def _shape(size: int, backgrounds: BackgroundSource, rng: Rng) -> RgbImage:
     """A polygon, an ellipse or a bar cut out of a background."""
     alpha = np.zeros((size, size), np.uint8)
     middle = size // 2
@@ -170,9 +170,9 @@ def _shape(size: int, backgrounds: BackgroundSource, rng: Rng) -> Picture:
         cv2.ellipse(alpha, (middle, middle), axes, float(rng.uniform(0, 180)), 0, 360, 255, -1, cv2.LINE_AA)
     else:
         cv2.line(alpha, (0, middle), (size, middle), 255, int(size * rng.uniform(0.03, 0.3)), cv2.LINE_AA)
-    return _premultiplied(backgrounds.picture(size, size, rng), alpha)
+    return _premultiplied(backgrounds.image(size, size, rng), alpha)
 
 
-def _premultiplied(color: Picture, alpha: NDArray[np.uint8]) -> Picture:
+def _premultiplied(color: RgbImage, alpha: NDArray[np.uint8]) -> RgbImage:
     weighted = color.astype(np.uint16) * alpha[..., None] // 255
     return np.concatenate([weighted.astype(np.uint8), alpha[..., None]], axis=-1)

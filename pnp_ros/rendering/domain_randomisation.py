@@ -1,4 +1,4 @@
-"""What varies between training pictures: viewpoint, camera, light. The ranges, and how they are drawn."""
+"""What varies between training images: viewpoint, camera, light. The ranges, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class RandomisationConfig:
 
     Args:
         elevation: angle in radians at which the camera looks down on the object's x-y plane; pi/2 is from above.
-        roll: turn of the picture about the line of sight in radians.
+        roll: turn of the image about the line of sight in radians.
         distance: from camera to object in diameters of the object.
-        picture_size: (width, height) in pixels of the whole pictures that crops are cut from.
-        focal_range: focal length as a multiple of ``picture_size``'s width.
+        image_size: (width, height) in pixels of the whole images that crops are cut from.
+        focal_range: focal length as a multiple of ``image_size``'s width.
         crop_size: side of a crop in pixels.
         crop_margin: side of a crop's window as a multiple of the longer side of the object's box.
         crop_scale: factor on the window's side, log-uniform.
         crop_shift: largest shift of the window as a share of its side.
-        frame_size: (width, height) in pixels of the detector's pictures.
+        frame_size: (width, height) in pixels of the detector's images.
         frame_object_size: longer side of the object's box in them, pixels, log-uniform.
-        negatives: share of pictures without the object.
-        occlusion: share of pictures in which something lies in front of the object.
+        negatives: share of images without the object.
+        occlusion: share of images in which something lies in front of the object.
         min_visible: an occluder that leaves less of the object than this is left out.
         effects: strength of colour, blur and noise effects; 1 is made for real cameras, 0 turns them off.
-        cache_size: side in pixels of the rendered pictures that the samples are cut from, a multiple of 16.
-        pool: rendered pictures kept; the oldest are replaced.
-        backgrounds: folder with pictures to mix in, or None.
+        cache_size: side in pixels of the rendered images that the samples are cut from, a multiple of 16.
+        pool: rendered images kept; the oldest are replaced.
+        backgrounds: folder with images to mix in, or None.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -49,7 +49,7 @@ class RandomisationConfig:
     elevation: Range = (-math.pi / 2, math.pi / 2)
     roll: Range = (-math.pi, math.pi)
     distance: Range = (2.0, 9.0)
-    picture_size: tuple[int, int] = (640, 480)
+    image_size: tuple[int, int] = (640, 480)
     focal_range: Range = (0.7, 1.6)
     crop_size: int = 128
     crop_margin: float = 1.25
@@ -91,7 +91,7 @@ class RandomisationConfig:
 
     @property
     def roll_jitter(self) -> float:
-        """Largest turn of an already rendered picture in radians, which makes many views out of few renders."""
+        """Largest turn of an already rendered image in radians, which makes many views out of few renders."""
         return math.pi if self.roll[1] - self.roll[0] >= 2 * math.pi - 1e-6 else 0.15
 
 
@@ -99,7 +99,7 @@ _VIEW_SETTINGS = ("lowest_elevation", "largest_roll", "shortest_focal", "longest
 
 
 def view_settings(config: RandomisationConfig) -> dict[str, float]:
-    """The views of a run as plain values for ``object.yaml``: degrees, and multiples of the picture's width."""
+    """The views of a run as plain values for ``object.yaml``: degrees, and multiples of the image's width."""
     values = (math.degrees(config.elevation[0]), math.degrees(config.roll[1]), *config.focal_range)
     return {name: round(float(value), 4) for name, value in zip(_VIEW_SETTINGS, values)}
 
@@ -121,8 +121,8 @@ def with_views(config: RandomisationConfig, settings: Mapping[str, Any]) -> Rand
 
 
 def random_camera(config: RandomisationConfig, rng: Rng) -> Camera:
-    """A pinhole camera of ``picture_size`` with a random focal length."""
-    width, height = config.picture_size
+    """A pinhole camera of ``image_size`` with a random focal length."""
+    width, height = config.image_size
     focal = width * log_uniform(config.focal_range, rng)
     return Camera.pinhole(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
 
@@ -130,7 +130,7 @@ def random_camera(config: RandomisationConfig, rng: Rng) -> Camera:
 def random_pose(
     config: RandomisationConfig, camera: Camera, center: NDArray[np.float64], diameter: float, rng: Rng
 ) -> NDArray[np.float64]:
-    """(4, 4) ``T_camera_object`` with the object's ``center`` somewhere in the camera's picture.
+    """(4, 4) ``T_camera_object`` with the object's ``center`` somewhere in the camera's image.
 
     Args:
         config: the ranges.

@@ -60,7 +60,7 @@ class DomainShift:
             raise ValueError(f"focal_error: expected less than 0.5, got {self.focal_error}")
 
     def true_camera(self, believed: Camera) -> Camera:
-        """The camera that takes the pictures when the robot believes in ``believed``."""
+        """The camera that takes the images when the robot believes in ``believed``."""
         factor = 1.0 / (1.0 + self.focal_error)
         fx, fy, cx, cy = believed.intrinsics.tolist()
         actual = [fx * factor, fy * factor, cx - self.centre_error[0], cy - self.centre_error[1]]
@@ -89,8 +89,8 @@ class DomainShift:
         worn = np.where(stained, 0.4 * faded + 0.6 * dirt, faded)
         return np.asarray(worn.round().clip(0, 255), np.uint8)
 
-    def picture(self, rgb: NDArray[np.uint8], index: int = 0) -> NDArray[np.uint8]:
-        """What the camera makes of (H, W, 3) uint8 RGB; ``index`` numbers the pictures, each with noise of its own."""
+    def image(self, rgb: NDArray[np.uint8], index: int = 0) -> NDArray[np.uint8]:
+        """What the camera makes of (H, W, 3) uint8 RGB; ``index`` numbers the images, each with noise of its own."""
         values: NDArray = rgb.astype(np.float32) / 255.0
         if self.blur > 0.0:
             values = cv2.GaussianBlur(values, (0, 0), self.blur)
@@ -133,9 +133,9 @@ class ShiftedScene:
         self._scene = SimulatedScene(shift.worn(mesh, wear_seed), shift.true_camera(camera), config)
 
     def frame(self, index: int, rate: float) -> SimulatedFrame:
-        """Picture number ``index`` of a camera that takes ``rate`` pictures a second; the pose is the true one."""
+        """Image number ``index`` of a camera that takes ``rate`` images a second; the pose is the true one."""
         made = self._scene.frame(index, rate)
-        return replace(made, rgb=self._shift.picture(made.rgb, index))
+        return replace(made, rgb=self._shift.image(made.rgb, index))
 
 
 def strong_shift(seed: int) -> DomainShift:

@@ -1,4 +1,4 @@
-"""Pictures of distorted cameras: render a pinhole picture that sees as much, then warp it through the lens."""
+"""Images of distorted cameras: render a pinhole image that sees as much, then warp it through the lens."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
 
-WIDEST_ANGLE = math.radians(75.0)  # half the field of view that a pinhole picture can serve; beyond, black
+WIDEST_ANGLE = math.radians(75.0)  # half the field of view that a pinhole image can serve; beyond, black
 LARGEST_SIDE = 4096
 
 
 class LensWarp:
-    """The pinhole camera that covers a distorted camera's view, and the warp from its pictures.
+    """The pinhole camera that covers a distorted camera's view, and the warp from its images.
 
     Args:
         camera: one camera of any lens model.
@@ -41,17 +41,17 @@ class LensWarp:
         source = np.nan_to_num(plane.numpy() * focal + centre, nan=-10.0).astype(np.float32)
         self._columns, self._rows = np.ascontiguousarray(source.T).reshape(2, camera.height, camera.width)
 
-    def warp(self, picture: NDArray) -> NDArray:
-        """A pinhole picture (h, w) or (h, w, C) as the distorted camera sees it, interpolated linearly."""
-        return self._remap(picture, nearest=False)
+    def warp(self, image: NDArray) -> NDArray:
+        """A pinhole image (h, w) or (h, w, C) as the distorted camera sees it, interpolated linearly."""
+        return self._remap(image, nearest=False)
 
-    def warp_nearest(self, picture: NDArray) -> NDArray:
+    def warp_nearest(self, image: NDArray) -> NDArray:
         """The same with each pixel's nearest source: for masks and coordinates, which must not be mixed."""
-        return self._remap(picture, nearest=True)
+        return self._remap(image, nearest=True)
 
-    def _remap(self, picture: NDArray, nearest: bool) -> NDArray:
+    def _remap(self, image: NDArray, nearest: bool) -> NDArray:
         import cv2
 
         interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-        warped = cv2.remap(picture, self._columns, self._rows, interpolation, borderMode=cv2.BORDER_CONSTANT)
+        warped = cv2.remap(image, self._columns, self._rows, interpolation, borderMode=cv2.BORDER_CONSTANT)
         return np.asarray(warped)

@@ -25,7 +25,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Lighting:
-    """The light of one picture. The default is a bright room seen by a camera with a lamp over its left shoulder.
+    """The light of one image. The default is a bright room seen by a camera with a lamp over its left shoulder.
 
     Args:
         sky: linear RGB light on a surface that faces ``up``.

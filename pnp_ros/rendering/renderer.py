@@ -46,7 +46,7 @@ void main() {
 # colours are squared and rooted for the camera's response curve: nearly sRGB, and much cheaper than pow()
 _COLOR_SHADER = """
 #version 330
-uniform sampler2D picture;
+uniform sampler2D image;
 uniform vec3 sky; uniform vec3 ground; uniform vec3 up;
 uniform int num_lights; uniform vec4 light_vector[MAX_LIGHTS]; uniform vec3 light_color[MAX_LIGHTS];
 uniform float specular; uniform float shininess; uniform float exposure;
@@ -55,7 +55,7 @@ out vec4 rgba;
 void main() {
     vec3 n = normalize(camera_normal), view = -normalize(camera_point);
     if (dot(n, view) < 0.0) n = -n;
-    vec3 albedo = texture(picture, texture_uv).rgb * vertex_color;
+    vec3 albedo = texture(image, texture_uv).rgb * vertex_color;
     vec3 diffuse = mix(ground, sky, 0.5 + 0.5 * dot(n, up)), highlight = vec3(0.0);
     for (int i = 0; i < num_lights; ++i) {
         vec3 l = normalize(light_vector[i].xyz - light_vector[i].w * camera_point);
@@ -78,12 +78,12 @@ void main() { point_and_depth = vec4(object_point, camera_point.z); item_index =
 
 
 class RendererError(RuntimeError):
-    """No picture can be rendered on this machine; the message says what to install."""
+    """No image can be rendered on this machine; the message says what to install."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """One picture and what is where in it.
+    """One image and what is where in it.
 
     Args:
         rgb: (H, W, 3) uint8, edges smoothed.
@@ -174,7 +174,7 @@ class Renderer:
 
         Args:
             items: pairs of a handle and ``T_camera_object`` (a :class:`Pose` or a 4x4 matrix, metres).
-            camera: one camera of any lens model. A distorted picture is warped from a pinhole one; its mask,
+            camera: one camera of any lens model. A distorted image is warped from a pinhole one; its mask,
                 coordinates and depth are then those of the nearest pinhole pixel.
             lighting: default :class:`Lighting`.
             background: (H, W, 3) uint8, or one RGB colour; default black.
@@ -200,7 +200,7 @@ class Renderer:
         )
 
     def render_rgba(self, items: Sequence[Item], camera: Camera, lighting: Lighting | None = None) -> NDArray[np.uint8]:
-        """(H, W, 4) uint8 colour times coverage, and coverage: the quick way to training pictures; pinhole only.
+        """(H, W, 4) uint8 colour times coverage, and coverage: the quick way to training images; pinhole only.
 
         Raises:
             ValueError: as :meth:`render`, and if the camera is no pinhole.
@@ -232,8 +232,8 @@ class Renderer:
             vertices[:, 8:] = PLAIN_GREY / 255
         vertex_buffer = context.buffer(vertices)
         index_buffer = context.buffer(index.astype(np.int32))
-        picture = context.texture(texture.shape[1::-1], 3, np.ascontiguousarray(texture[::-1]), alignment=1)
-        picture.build_mipmaps()  # no anisotropic filter: Mesa 22.3 software GL can loop without end in it
+        image = context.texture(texture.shape[1::-1], 3, np.ascontiguousarray(texture[::-1]), alignment=1)
+        image.build_mipmaps()  # no anisotropic filter: Mesa 22.3 software GL can loop without end in it
         color = context.vertex_array(
             self._color_program, [(vertex_buffer, "3f 3f 2f 3f", "position", "normal", "uv", "color")], index_buffer
         )
@@ -242,8 +242,8 @@ class Renderer:
         return _MeshBuffers(
             color=color,
             geometry=geometry,
-            texture=picture,
-            resources=[color, geometry, picture, vertex_buffer, index_buffer],
+            texture=image,
+            resources=[color, geometry, image, vertex_buffer, index_buffer],
             center=(low + high) / 2,
             radius=float(np.linalg.norm(high - low) / 2),
         )
@@ -316,7 +316,7 @@ class Renderer:
     def _lens(self, camera: Camera) -> LensWarp:
         key = (camera.model, *camera.intrinsics.tolist(), *camera.distortion.tolist(), camera.width, camera.height)
         if key not in self._lenses:
-            self._lenses.clear()  # one camera at a time; its maps are as large as pictures
+            self._lenses.clear()  # one camera at a time; its maps are as large as images
             self._lenses[key] = LensWarp(camera)
         return self._lenses[key]
 
@@ -332,7 +332,7 @@ class _View:
 
 
 def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint8]:
-    """Lay a picture over a background.
+    """Lay an image over a background.
 
     Args:
         rgba: (H, W, 4) uint8, colour already multiplied by coverage, as :meth:`Renderer.render_rgba` gives it.
@@ -349,7 +349,7 @@ def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint
 
 
 def _create_context() -> moderngl.Context:
-    # llvmpipe's threads cost more than they give on pictures this small, and several renderers share the cores
+    # llvmpipe's threads cost more than they give on images this small, and several renderers share the cores
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         import moderngl
@@ -375,7 +375,7 @@ def _matrix(pose: Pose | Tensor | NDArray) -> NDArray[np.float32]:
 
 
 def _projection(camera: Camera, near: float, far: float) -> NDArray[np.float32]:
-    """Clip coordinates of camera points. The first row of the picture is OpenGL's lowest, so reading needs no flip."""
+    """Clip coordinates of camera points. The first row of the image is OpenGL's lowest, so reading needs no flip."""
     fx, fy, cx, cy = camera.intrinsics.reshape(4).tolist()
     matrix = np.zeros((4, 4))
     matrix[0, 0], matrix[0, 2] = 2 * fx / camera.width, 2 * (cx + 0.5) / camera.width - 1

@@ -61,7 +61,7 @@ class SamplePool:
         symmetry: of the object; keypoints are those of the canonical pose.
         config: the ranges.
         seed: of everything rendered and painted.
-        device: where the pictures are kept.
+        device: where the images are kept.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SamplePool:
             self._add_background()
 
     def refresh(self, count: int) -> None:
-        """Render ``count`` more pictures of the object, and proportionally of the rest."""
+        """Render ``count`` more images of the object, and proportionally of the rest."""
         for _ in range(count):
             self._add_object()
             if self._rng.random() < 0.15:
@@ -152,7 +152,7 @@ class SamplePool:
         return random_solid(self._mesh.diameter, self._sources, self._rng)
 
     def _add_background(self) -> None:
-        self.backgrounds.add(rgb=self._sources.picture(*self._background_size, self._rng).transpose(2, 0, 1))
+        self.backgrounds.add(rgb=self._sources.image(*self._background_size, self._rng).transpose(2, 0, 1))
 
 
 def outline_of(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from pnp_ros.types import Pose
 CYCLE_S = 20.0
 OCCLUSION_S = (8.0, 11.0)  # of each cycle: an obstacle crosses the object
 ABSENCE_S = (15.0, 17.0)  # of each cycle: the object is not there
-_NOISE_SHIFTS = 64  # each picture takes its noise from another window of one field: much cheaper than drawing it anew
+_NOISE_SHIFTS = 64  # each image takes its noise from another window of one field: much cheaper than drawing it anew
 _OBSTACLE_DEPTH = 0.75  # of the object's distance
 
 
@@ -61,7 +61,7 @@ class SimulationConfig:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedFrame:
-    """One picture and its truth.
+    """One image and its truth.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -99,7 +99,7 @@ class SimulatedScene:
         self._obstacle = self._renderer.add(_box_mesh(self._diameter, rng))
 
     def frame(self, index: int, rate: float) -> SimulatedFrame:
-        """Picture number ``index`` of a camera that takes ``rate`` pictures a second."""
+        """Image number ``index`` of a camera that takes ``rate`` images a second."""
         time = index / rate
         in_cycle = time % CYCLE_S
         absent = ABSENCE_S[0] <= in_cycle < ABSENCE_S[1]
@@ -130,7 +130,7 @@ class SimulatedScene:
         return Pose(rotation, self._ray(time) * distance - rotation @ self._centre)
 
     def _ray(self, time: float) -> torch.Tensor:
-        """Unit direction to the object's centre: it wanders over the middle of the picture."""
+        """Unit direction to the object's centre: it wanders over the middle of the image."""
         u = (0.5 + 0.2 * self._wave(4, 0.13, time)) * self._camera.width
         v = (0.5 + 0.15 * self._wave(5, 0.17, time)) * self._camera.height
         return self._camera.to(dtype=torch.float64).unproject(torch.tensor([[u, v]], dtype=torch.float64))[0]
@@ -192,13 +192,13 @@ def _cluttered_background(width: int, height: int, rng: np.random.Generator) -> 
     """(height, width, 3) RGB: blotches of several sizes, and flat shapes with sharp edges on them."""
     import cv2
 
-    picture = np.full((height, width, 3), rng.uniform(90.0, 160.0, 3), np.float32)
+    image = np.full((height, width, 3), rng.uniform(90.0, 160.0, 3), np.float32)
     for cells in (3, 8, 24, 80):
         coarse = rng.normal(0.0, 60.0 / math.sqrt(cells), (cells * height // width, cells, 3)).astype(np.float32)
-        picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(40):
         centre = rng.uniform((0, 0), (width, height)).tolist()
         size = rng.uniform(0.02, 0.15, 2) * width
         corners = cv2.boxPoints((centre, size.tolist(), float(rng.uniform(0.0, 180.0))))
-        cv2.fillConvexPoly(picture, corners.astype(np.int32), rng.uniform(20.0, 235.0, 3).tolist())
-    return np.clip(cv2.GaussianBlur(picture, (0, 0), 1.0), 0.0, 255.0).astype(np.uint8)
+        cv2.fillConvexPoly(image, corners.astype(np.int32), rng.uniform(20.0, 235.0, 3).tolist())
+    return np.clip(cv2.GaussianBlur(image, (0, 0), 1.0), 0.0, 255.0).astype(np.uint8)

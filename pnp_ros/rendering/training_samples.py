@@ -1,4 +1,4 @@
-"""Endless training samples of one object: crops with keypoints, whole pictures with boxes.
+"""Endless training samples of one object: crops with keypoints, whole images with boxes.
 
 Few renders make many samples: each is turned, scaled and shifted, laid on another background, partly hidden by other
 things and taken by another bad camera (after "cut, paste and learn", Dwibedi et al. 2017, and domain randomisation,
@@ -44,13 +44,13 @@ class CropBatch:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Whole pictures for a detector.
+    """Whole images for a detector.
 
     Args:
         images: (B, 3, H, W) float32 RGB in [0, 1].
-        boxes: (B, 4) x, y, width, height in pixels around the whole object, hidden parts and parts outside the picture
-            included; (x, y) is the outer corner, so a box that fills the picture starts at (-0.5, -0.5). Its centre is
-            inside the picture. Zero without the object.
+        boxes: (B, 4) x, y, width, height in pixels around the whole object, hidden parts and parts outside the image
+            included; (x, y) is the outer corner, so a box that fills the image starts at (-0.5, -0.5). Its centre is
+            inside the image. Zero without the object.
         present: (B,) bool, whether the object is there at all.
     """
 
@@ -72,7 +72,7 @@ class TrainingSampler:
 
     Raises:
         RendererError: if there is no OpenGL.
-        BackgroundError: if the folder of backgrounds holds no pictures.
+        BackgroundError: if the folder of backgrounds holds no images.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class TrainingSampler:
         self._config = config or RandomisationConfig()
         device = torch.device(device)
         symmetry = symmetry or Symmetry()
-        # a turned picture of a symmetric object may have another canonical pose than the one its keypoints are of
+        # a turned image of a symmetric object may have another canonical pose than the one its keypoints are of
         self._roll_jitter = self._config.roll_jitter if symmetry.is_trivial else 0.0
         self._pool = SamplePool(mesh, keypoints, symmetry, self._config, seed, device)
         self._generator = torch.Generator(device).manual_seed(seed)
         self._like = torch.zeros((), device=device)
 
     def refresh(self, count: int) -> None:
-        """Render ``count`` more pictures of the object into the pool."""
+        """Render ``count`` more images of the object into the pool."""
         self._pool.refresh(count)
 
     def crops(self, batch: int) -> CropBatch:
@@ -119,7 +119,7 @@ class TrainingSampler:
         )
 
     def frames(self, batch: int) -> FrameBatch:
-        """A batch of whole pictures."""
+        """A batch of whole images."""
         config, (width, height) = self._config, self._config.frame_size
         stock = self._draw_objects(batch)
         angle = self._uniform(batch, low=-self._roll_jitter, high=self._roll_jitter)
@@ -143,7 +143,7 @@ class TrainingSampler:
         return self._draw_backgrounds(batch, self._config.crop_size, self._config.crop_size)
 
     def surround(self, layer: Tensor, center: Tensor, backgrounds: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) of an object that was cut out of others, with things behind and in front of it.
+        """Images (B, 3, S, S) of an object that was cut out of others, with things behind and in front of it.
 
         Args:
             layer: (B, 4, S, S) its colour times coverage, and coverage.
@@ -167,7 +167,7 @@ class TrainingSampler:
             present: (B,) bool.
 
         Returns:
-            Pictures (B, 3, H, W), the object's visible share (B,), its visible coverage (B, H, W).
+            Images (B, 3, H, W), the object's visible share (B,), its visible coverage (B, H, W).
         """
         batch, _, height, width = layer.shape
         size = self._like.new_tensor([width, height])
@@ -188,7 +188,7 @@ class TrainingSampler:
     def _lay_sprites(
         self, images: Tensor, share: float, center: Tensor, size: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Lay one other thing over about ``share`` of the pictures.
+        """Lay one other thing over about ``share`` of the images.
 
         Args:
             images: (B, 3, H, W).
@@ -198,7 +198,7 @@ class TrainingSampler:
             target: (B, H, W) coverage of the object, of which ``min_visible`` stays.
 
         Returns:
-            The pictures, and the coverage (B, H, W) by what was laid.
+            The images, and the coverage (B, H, W) by what was laid.
         """
         batch, _, height, width = images.shape
         coverage = images.new_zeros(batch, height, width)
@@ -224,11 +224,11 @@ class TrainingSampler:
 
     def _draw_backgrounds(self, batch: int, height: int, width: int) -> Tensor:
         """(B, 3, height, width) windows of the pool's backgrounds, half of them mirrored."""
-        pictures = self._pool.backgrounds.draw(batch, self._generator)["rgb"]
-        space = pictures.shape[-2] - height + 1, pictures.shape[-1] - width + 1
+        drawn = self._pool.backgrounds.draw(batch, self._generator)["rgb"]
+        space = drawn.shape[-2] - height + 1, drawn.shape[-1] - width + 1
         corner = (self._uniform(batch, 2) * self._like.new_tensor(space)).long().tolist()
         mirrored = (self._uniform(batch) < 0.5).tolist()
-        windows = [picture[:, y : y + height, x : x + width] for picture, (y, x) in zip(pictures, corner)]
+        windows = [image[:, y : y + height, x : x + width] for image, (y, x) in zip(drawn, corner)]
         windows = [window.flip(-1) if mirror else window for window, mirror in zip(windows, mirrored)]
         return torch.stack(windows).float() / 255.0
 

@@ -1,4 +1,4 @@
-"""Held-out pictures with exact poses: whole scenes rendered in true perspective, then a camera's effects."""
+"""Held-out images with exact poses: whole scenes rendered in true perspective, then a camera's effects."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pnp_ros.rendering.domain_randomisation import (
 )
 from pnp_ros.rendering.renderer import Item, Renderer, composite
 
-_EFFECTS = 0.6  # of the strength in training: pictures of a common camera, not of the worst
+_EFFECTS = 0.6  # of the strength in training: images of a common camera, not of the worst
 _SOLIDS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class ValidationFrame:
-    """One picture and its truth.
+    """One image and its truth.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -47,10 +47,10 @@ class ValidationFrame:
 def validation_frames(
     mesh: TriangleMesh, config: RandomisationConfig, count: int, seed: int = 1_000_003
 ) -> Iterator[ValidationFrame]:
-    """``count`` pictures of ``config.picture_size``, the same for the same seed.
+    """``count`` images of ``config.image_size``, the same for the same seed.
 
-    Other solids stand around and, in ``config.occlusion`` of the pictures, before the object; all share one light.
-    The object keeps ``config.min_visible`` of its pixels visible; ``config.negatives`` of the pictures lack it.
+    Other solids stand around and, in ``config.occlusion`` of the images, before the object; all share one light.
+    The object keeps ``config.min_visible`` of its pixels visible; ``config.negatives`` of the images lack it.
 
     Raises:
         RendererError: if there is no OpenGL.
@@ -79,13 +79,13 @@ def _scene(
     rng: Rng,
 ) -> ValidationFrame:
     camera, lighting = random_camera(config, rng), random_lighting(rng)
-    background = backgrounds.picture(camera.width, camera.height, rng)
+    background = backgrounds.image(camera.width, camera.height, rng)
     center = mesh.bounds.mean(axis=0).astype(np.float64)
     pose = random_pose(config, camera, center, mesh.diameter, rng)
     around = [_random_item(solids, camera, config, mesh.diameter, rng) for _ in range(rng.integers(0, 6))]
     if rng.random() < config.negatives:
-        picture = renderer.render(around, camera, lighting, background).rgb
-        return ValidationFrame(picture, camera, None, 0.0)
+        rgb = renderer.render(around, camera, lighting, background).rgb
+        return ValidationFrame(rgb, camera, None, 0.0)
     alone = renderer.render([(target, pose)], camera, lighting)
     whole = max(int(alone.mask.astype(bool).sum()), 1)
     hand = _hand(camera, alone.mask > 0, rng) if rng.random() < 0.5 * config.occlusion else None
@@ -93,18 +93,18 @@ def _scene(
     for items, cover in (([*before, *around], hand), (around, None), ([], None)):
         seen = renderer.render([(target, pose), *items], camera, lighting, background)
         mine = seen.mask == 1
-        picture = seen.rgb
+        rgb = seen.rgb
         if cover is not None:
-            picture = composite(cover, picture)
+            rgb = composite(cover, rgb)
             mine &= cover[..., 3] < 128
         visible = float(mine.sum()) / whole
         if visible >= config.min_visible:  # else again with less in front
             break
-    return ValidationFrame(picture, camera, pose, visible)
+    return ValidationFrame(rgb, camera, pose, visible)
 
 
 def _random_item(solids: list[int], camera: Camera, config: RandomisationConfig, diameter: float, rng: Rng) -> Item:
-    """Some solid somewhere in the picture."""
+    """Some solid somewhere in the image."""
     return solids[rng.integers(len(solids))], random_pose(config, camera, np.zeros(3), diameter, rng)
 
 

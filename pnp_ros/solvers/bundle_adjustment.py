@@ -1,7 +1,7 @@
 """Bundle adjustment: points and the poses of the views that saw them, refined together, and the points' covariance.
 
 Triggs, McLauchlan, Hartley, Fitzgibbon, "Bundle adjustment - a modern synthesis" (2000). Robust Levenberg-Marquardt
-with the Schur complement. Pictures leave seven degrees of freedom open (the gauge): where the object's frame lies, and
+with the Schur complement. Images leave seven degrees of freedom open (the gauge): where the object's frame lies, and
 its size. Covariances are given for the frame that the points themselves define (inner constraints, section 9), with
 the size fixed by the points as a whole or by one known distance.
 """
@@ -126,7 +126,7 @@ def points_covariance(
 
 
 def gauge_freedom(points: Tensor) -> Tensor:
-    """Orthonormal basis (3 M, 7) of the motions of points (M, 3) that no picture shows; the last one is the size."""
+    """Orthonormal basis (3 M, 7) of the motions of points (M, 3) that no image shows; the last one is the size."""
     centred = points - points.mean(0)
     shifts = torch.eye(3).to(points).repeat(len(points), 1, 1)
     motions = torch.cat([shifts, so3.hat(centred), centred[..., None]], dim=-1).flatten(0, 1)

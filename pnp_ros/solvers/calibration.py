@@ -1,4 +1,4 @@
-"""Camera calibration from pictures of a known flat board: intrinsics, distortion and their uncertainties.
+"""Camera calibration from images of a known flat board: intrinsics, distortion and their uncertainties.
 
 Zhang, "A flexible new technique for camera calibration" (PAMI 2000), with another start: instead of homographies,
 which a strong lens bends, a sweep over focal lengths, each with the poses that :func:`solve_pnp` finds. Then all
@@ -30,12 +30,12 @@ LENSES: dict[str, tuple[CameraModel, tuple[str, ...]]] = {
     "rational_polynomial": (CameraModel.BROWN_CONRADY, ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")),
     "equidistant": (CameraModel.KANNALA_BRANDT, ("k1", "k2", "k3", "k4")),
 }
-_FOCAL_LENGTHS = 0.25 * 1.35 ** torch.arange(12, dtype=torch.float64)  # 0.25 to 6.8 picture widths
+_FOCAL_LENGTHS = 0.25 * 1.35 ** torch.arange(12, dtype=torch.float64)  # 0.25 to 6.8 image widths
 _MIN_PIVOT = 1e-7
 
 
 class CalibrationError(ValueError):
-    """The pictures do not determine the camera; the message says why."""
+    """The images do not determine the camera; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ def board_points(columns: int, rows: int, square: float) -> Tensor:
     return square * torch.stack([x, y, torch.zeros_like(x)], dim=-1).reshape(-1, 3).double()
 
 
-def detect_board(picture: NDArray[np.uint8], columns: int, rows: int) -> Tensor | None:
-    """Inner corners (rows * columns, 2) px of the chessboard in a grey or RGB picture; None if it is not seen whole.
+def detect_board(image: NDArray[np.uint8], columns: int, rows: int) -> Tensor | None:
+    """Inner corners (rows * columns, 2) px of the chessboard in a grey or RGB image; None if it is not seen whole.
 
     Board detector of Duda and Frese, "Accurate detection and localization of checkerboard corners" (BMVC 2018); where
     it finds nothing, OpenCV's older one with its sub-pixel refinement.
     """
     import cv2
 
-    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     size = (columns, rows)
     found, corners = cv2.findChessboardCornersSB(grey, size, flags=cv2.CALIB_CB_EXHAUSTIVE | cv2.CALIB_CB_ACCURACY)
     if not found:
@@ -112,8 +112,8 @@ def calibrate(
     Args:
         image_points: (V, N, 2) px.
         object_points: (N, 3) m, points of the board; need not be flat.
-        width: of the pictures, pixels.
-        height: of the pictures, pixels.
+        width: of the images, pixels.
+        height: of the images, pixels.
         distortion_model: ``plumb_bob`` (5 coefficients), ``rational_polynomial`` (8) or ``equidistant`` (4).
 
     Raises:
@@ -146,7 +146,7 @@ def calibrate(
 
 @dataclass(frozen=True)
 class _Lens:
-    """A lens model with the names of its free coefficients, and the picture's size."""
+    """A lens model with the names of its free coefficients, and the image's size."""
 
     model: CameraModel
     coefficients: tuple[str, ...]
@@ -217,6 +217,6 @@ def _inverse(information: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(scale[:, None] * information * scale)
     if int(info) != 0 or float(factor.diagonal().min()) < _MIN_PIVOT:
         raise CalibrationError(
-            "image_points: the views do not determine the camera; tilt the board about both axes, and fill the picture"
+            "image_points: the views do not determine the camera; tilt the board about both axes, and fill the image"
         )
     return scale[:, None] * torch.cholesky_inverse(factor) * scale

@@ -7,7 +7,7 @@ regressed but solved for, by weighted scaled orthography with iterations (POSIT:
 object pose in 25 lines of code", 1995) in every stage; the residuals at a stage's pose are the next stage's input.
 
 The network is invariant to the order of the points and takes any number of them. Its input does not depend on the
-camera, the object's scale or where in the picture the object is (:func:`canonicalise`).
+camera, the object's scale or where in the image the object is (:func:`canonicalise`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CanonicalProblem:
     """A PnP problem as the network sees it.
 
     Args:
-        image: (..., N, 2) picture points on the plane z = 1 of a camera that looks at their mean bearing.
+        image: (..., N, 2) image points on the plane z = 1 of a camera that looks at their mean bearing.
         object: (..., N, 3) object points about their centroid, in units of their rms distance to it.
         precision: (..., N) inverse standard deviation of ``image``; 0 where a point is to be ignored.
     """
@@ -167,7 +167,7 @@ def scaled_orthographic_pose(problem: CanonicalProblem, weights: Tensor, depth_r
 def _slopes_of_flat(affine: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     """What the rows (..., 3, 2) of a scaled rotation lack along the normal (..., 3, 1) of a flat object.
 
-    The two rows are orthogonal and of equal length, which leaves two solutions (..., 1, 2), mirrored at the picture
+    The two rows are orthogonal and of equal length, which leaves two solutions (..., 1, 2), mirrored at the image
     plane (Oberkampf, DeMenthon and Davis, "Iterative pose estimation using coplanar feature points", 1996).
     """
     along = normal.mT @ affine
@@ -183,7 +183,7 @@ def _slopes_of_flat(affine: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pose_of_affine(affine: Tensor, offset: Tensor) -> Pose:
-    """The pose whose scaled orthographic picture is nearest to an affine one: (..., 3, 2) and (..., 2)."""
+    """The pose whose scaled orthographic image is nearest to an affine one: (..., 3, 2) and (..., 2)."""
     length = affine.square().sum(-2).clamp_min(1e-12).sqrt()
     first, second = (affine / length[..., None, :]).unbind(-1)
     # Two unit vectors, made orthogonal without preferring one.

@@ -26,7 +26,7 @@ def random_problems(
         batch: number of problems B.
         n: points in each.
         sigma: standard deviation of the noise in pixels; also what the weights say (but at least 0.001).
-        outliers: share of the points whose image point lies anywhere in the picture.
+        outliers: share of the points whose image point lies anywhere in the image.
         planar: points in the plane z = 0 of the object.
         camera: None is a pinhole with f = 800 px and 640x480 pixels.
         seed: of all random numbers; the same problems come in every dtype.

@@ -33,7 +33,7 @@ def random_blind_problem(
 
     Args:
         n: number of object points and of image points.
-        share: of the object points that have an image point; the other image points lie anywhere in the picture.
+        share: of the object points that have an image point; the other image points lie anywhere in the image.
         sigma: noise of the image points in px.
         camera: None is a pinhole with f = 800 px and 640x480 pixels.
         seed: of all random numbers.

@@ -1,1 +1,1 @@
-"""From a mesh to an object package: pictures rendered on the fly, a keypoint network and a detector, validation."""
+"""From a mesh to an object package: images rendered on the fly, a keypoint network and a detector, validation."""

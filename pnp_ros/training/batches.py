@@ -1,7 +1,7 @@
 """Batches from processes that render while the networks train.
 
-Each worker owns a renderer and a pool of rendered pictures. It makes a batch whenever the trainer has room for one and
-renders fresh pictures into the pool the rest of the time, so neither side waits for the other: the slower the training,
+Each worker owns a renderer and a pool of rendered images. It makes a batch whenever the trainer has room for one and
+renders fresh images into the pool the rest of the time, so neither side waits for the other: the slower the training,
 the fresher the pool.
 """
 
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 Kind = Literal["crops", "frames"]
 _WAITING_BATCHES = 3  # per worker
-_REFRESH_AT_ONCE = 8  # pictures rendered between two looks at the queue
-_REUSE = 6  # a rendered picture serves at most about this many augmented samples
+_REFRESH_AT_ONCE = 8  # images rendered between two looks at the queue
+_REUSE = 6  # a rendered image serves at most about this many augmented samples
 _START_SECONDS, _BATCH_SECONDS, _END_SECONDS = 600.0, 120.0, 5.0
 _STALL_SECONDS = 60.0  # after which a worker says where it is stuck
 _MOST_STARTS = 10
@@ -148,7 +148,7 @@ def _serve(
     batches: multiprocessing.Queue,
     stop: Event,
 ) -> None:
-    """The worker: batches as long as there is room, fresh pictures otherwise."""
+    """The worker: batches as long as there is room, fresh images otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint
     parent = os.getppid()
     torch.set_num_threads(1)

@@ -18,16 +18,16 @@ class TrainingConfig:
         num_keypoints: on the object's surface.
         views: ``all`` orientations, or those that show the ``upper`` side (+z) of the object.
         max_roll: largest turn of the camera about its line of sight, degrees; less than 180 where up stays up.
-        backgrounds: folder of pictures to render in front of, beside the procedural ones; None for those alone.
-        focal_range: smallest and largest focal length of the rendered pictures, as a multiple of their width.
+        backgrounds: folder of images to render in front of, beside the procedural ones; None for those alone.
+        focal_range: smallest and largest focal length of the rendered images, as a multiple of their width.
         device: ``cpu`` or ``cuda``.
         workers: processes that render; 0 chooses by the number of cores.
         seed: of everything random.
-        crop_batch, frame_batch: pictures per step of the keypoint network and of the detector, per process.
+        crop_batch, frame_batch: images per step of the keypoint network and of the detector, per process.
         width: of the keypoint network, see :class:`~pnp_ros.networks.keypoint_network.KeypointNetworkConfig`.
         detector_share: share of the minutes that trains the detector.
         validation_share: share of the minutes kept for validation.
-        validation_frames: held-out pictures, fewer if they do not fit into the time.
+        validation_frames: held-out images, fewer if they do not fit into the time.
         learning_rate: the largest one.
         start_from: object package of the same object whose weights the training starts with; None starts anew.
 

@@ -76,9 +76,9 @@ def detector_loss(prediction: DetectorPrediction, boxes: Tensor, present: Tensor
     """Focal loss of the centre heat map, L1 of offset and log size at the centre.
 
     Args:
-        prediction: of a batch of pictures.
+        prediction: of a batch of images.
         boxes: (B, 4) true (x, y, width, height) in input pixels, (x, y) the outer corner.
-        present: (B,) bool; pictures without the object train the heat map alone.
+        present: (B,) bool; images without the object train the heat map alone.
 
     Returns:
         The scalar loss and figures to show (scalars, detached).

@@ -127,7 +127,7 @@ def synthetic_problems(
     rate = _uniform(0.0, 0.8, batch, 1, generator=generator) if outliers is None else torch.full((batch, 1), outliers)
     count = (rate * points).round().clamp(max=max(points - _MIN_INLIERS, 0))
     inlier = torch.arange(points) >= count
-    # Outliers: anywhere in the picture, anywhere about the object, or at another point of the object.
+    # Outliers: anywhere in the image, anywhere about the object, or at another point of the object.
     anywhere = torch.rand(batch, points, 2, generator=generator) * size
     nearby = centre[:, None] + radius[:, None, None] * 1.5 * torch.randn(batch, points, 2, generator=generator)
     kind = torch.randint(0, 4, (batch, 1, 1), generator=generator)

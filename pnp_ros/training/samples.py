@@ -1,4 +1,4 @@
-"""Training pictures of one object, as the rendering workers make them."""
+"""Training images of one object, as the rendering workers make them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ObjectSampler:
         self.refresh(_START_RENDERS)
 
     def refresh(self, count: int) -> None:
-        """Render more pictures into the pool."""
+        """Render more images into the pool."""
         self._sampler.refresh(count)
 
     def batch(self, kind: Kind, size: int) -> Batch:
@@ -84,7 +84,7 @@ class ObjectSampler:
             return _on_cpu(images=_bytes(crops.images), keypoints=crops.keypoints, present=crops.present)
         frames = self._sampler.frames(size)
         boxes = frames.boxes.clone()
-        boxes[:, :2] += 0.5  # from pixel coordinates to the distance from the picture's outer edge
+        boxes[:, :2] += 0.5  # from pixel coordinates to the distance from the image's outer edge
         return _on_cpu(images=_bytes(frames.images), boxes=boxes, present=frames.present)
 
 

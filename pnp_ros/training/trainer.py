@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import write_bytes_atomically
-from pnp_ros.io.images import write_picture
+from pnp_ros.io.images import write_image
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
@@ -34,7 +34,7 @@ from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
-from pnp_ros.training.validation import calibrate, evaluate, summary, validation_picture
+from pnp_ros.training.validation import calibrate, evaluate, summary, validation_image
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
@@ -51,7 +51,7 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class TrainedObject:
-    """The package and how it did on held-out pictures."""
+    """The package and how it did on held-out images."""
 
     package: ObjectPackage
     validation: dict[str, Any]
@@ -186,7 +186,7 @@ def _detector_step(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, 
 
 
 def _training_threads(group: Group) -> int:
-    """One core in two trains, the others render: their work per picture is about the same."""
+    """One core in two trains, the others render: their work per image is about the same."""
     return max(1, (os.cpu_count() or 1) // (2 * group.size))
 
 
@@ -248,23 +248,23 @@ def _finish(
     network_config = keypoint_network.config
     package = write(network_config)
     reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
-    pictures = _held_out(mesh, factory.randomisation, config)
-    learnt = calibrate(evaluate(package, pictures[::2]))
+    held_out = _held_out(mesh, factory.randomisation, config)
+    learnt = calibrate(evaluate(package, held_out[::2]))
     package = write(dataclasses.replace(network_config, covariance_scale=learnt.scale, covariance_growth=learnt.growth))
-    records = [judged.record for judged in evaluate(package, pictures[1::2])]
+    records = [judged.record for judged in evaluate(package, held_out[1::2])]
     reporter.end()
     figures = summary(package, records)
-    write_picture(out / "validation.jpg", validation_picture(package, pictures[1::2], records))
+    write_image(out / "validation.jpg", validation_image(package, held_out[1::2], records))
     write_bytes_atomically(out / "validation.json", json.dumps(figures, indent=1).encode())
     return TrainedObject(package, figures)
 
 
 def _held_out(mesh: TriangleMesh, ranges: RandomisationConfig, config: TrainingConfig) -> list[ValidationFrame]:
-    """As many held-out pictures as are wanted and fit into half of the time for validation, yet enough to tell."""
+    """As many held-out images as are wanted and fit into half of the time for validation, yet enough to tell."""
     deadline = time.monotonic() + 30.0 * config.minutes * config.validation_share
-    pictures: list[ValidationFrame] = []
-    for picture in validation_frames(mesh, ranges, config.validation_frames):
-        pictures.append(picture)
-        if time.monotonic() > deadline and len(pictures) >= _FEWEST_HELD_OUT:
+    held_out: list[ValidationFrame] = []
+    for image in validation_frames(mesh, ranges, config.validation_frames):
+        held_out.append(image)
+        if time.monotonic() > deadline and len(held_out) >= _FEWEST_HELD_OUT:
             break
-    return pictures
+    return held_out

@@ -1,6 +1,6 @@
-"""How well a package does on held-out pictures, through the very estimator that users run.
+"""How well a package does on held-out images, through the very estimator that users run.
 
-Half of the pictures calibrates the covariance (:mod:`pnp_ros.pipeline.calibration`), the other half gives the figures.
+Half of the images calibrates the covariance (:mod:`pnp_ros.pipeline.calibration`), the other half gives the figures.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _VISIBLE = 0.3  # share of the object that must be seen for it to count as there
 
 @dataclass(frozen=True)
 class Judged:
-    """What the estimator said of a picture beside the truth.
+    """What the estimator said of an image beside the truth.
 
     Args:
         record: estimate and truth.
-        sigma: of the keypoints, as a share of the object's size in the picture; None without a pose.
+        sigma: of the keypoints, as a share of the object's size in the image; None without a pose.
     """
 
     record: FrameRecord
@@ -40,30 +40,30 @@ class Judged:
 
 
 def evaluate(
-    package: ObjectPackage, pictures: Iterable[ValidationFrame], device: torch.device | str = "cpu"
+    package: ObjectPackage, images: Iterable[ValidationFrame], device: torch.device | str = "cpu"
 ) -> list[Judged]:
-    """What the estimator says of each picture, each searched anew."""
+    """What the estimator says of each image, each searched anew."""
     estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
-    return [_judged(estimator, picture) for picture in pictures]
+    return [_judged(estimator, image) for image in images]
 
 
-def _judged(estimator: PoseEstimator, picture: ValidationFrame) -> Judged:
-    found = estimator.estimate(picture.rgb, picture.camera, 0.0)[0]
+def _judged(estimator: PoseEstimator, image: ValidationFrame) -> Judged:
+    found = estimator.estimate(image.rgb, image.camera, 0.0)[0]
     solved, package = found.estimate, estimator.package
     truth = None
-    if picture.T_camera_object is not None:
-        truth = Pose.from_matrix(torch.from_numpy(picture.T_camera_object).float())
+    if image.T_camera_object is not None:
+        truth = Pose.from_matrix(torch.from_numpy(image.T_camera_object).float())
         if solved is not None and not package.symmetry.is_trivial:
             truth = package.symmetry.canonicalise(truth, solved.pose)
     sigma = None
     if solved is not None and found.correspondences is not None:
-        sigma = float(relative_sigma(solved.pose, found.correspondences, picture.camera, package.diameter))
+        sigma = float(relative_sigma(solved.pose, found.correspondences, image.camera, package.diameter))
     record = FrameRecord(
         state=str(found.state),
         estimate=solved.pose if solved else None,
         covariance=solved.covariance if solved else None,
         truth=truth,
-        visible=picture.visible >= _VISIBLE,
+        visible=image.visible >= _VISIBLE,
         latency=found.latency,
     )
     return Judged(record, sigma)
@@ -89,17 +89,17 @@ def summary(package: ObjectPackage, records: Sequence[FrameRecord]) -> dict[str,
     }
 
 
-def validation_picture(
-    package: ObjectPackage, pictures: Sequence[ValidationFrame], records: Sequence[FrameRecord], count: int = 30
+def validation_image(
+    package: ObjectPackage, images: Sequence[ValidationFrame], records: Sequence[FrameRecord], count: int = 30
 ) -> np.ndarray:
-    """A sheet of pictures with the mesh drawn at the estimated pose: green if valid, orange if uncertain."""
+    """A sheet of images with the mesh drawn at the estimated pose: green if valid, orange if uncertain."""
     overlay = MeshOverlay(package.mesh)
     cells = []
-    for picture, record in list(zip(pictures, records, strict=True))[:count]:
+    for image, record in list(zip(images, records, strict=True))[:count]:
         colour = GREEN if record.is_valid else ORANGE
-        drawn = picture.rgb
+        drawn = image.rgb
         if record.estimate is not None:
-            drawn = overlay.draw(drawn, record.estimate, picture.camera, colour)
+            drawn = overlay.draw(drawn, record.estimate, image.camera, colour)
         cells.append(drawn)
     captions = [record.state if record.truth is not None else f"{record.state} (absent)" for record in records[:count]]
     return contact_sheet(cells, captions=captions)

@@ -1,4 +1,4 @@
-"""One object and one stream of pictures with truth, that all tests of the adaptation look at."""
+"""One object and one stream of images with truth, that all tests of the adaptation look at."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def camera() -> Camera:
 
 @pytest.fixture(scope="session")
 def frames(demo: ObjectPackage, camera: Camera) -> list[SimulatedFrame]:
-    """Fourteen pictures, half a second apart, all of which show the object, by a camera of another colour."""
+    """Fourteen images, half a second apart, all of which show the object, by a camera of another colour."""
     torch.set_num_threads(1)
     shift = DomainShift(exposure=1.3, blur=0.8, colour_cast=(1.1, 0.9, 0.9), wear=0.5)
     scene = ShiftedScene(demo.mesh, camera, shift, SimulationConfig(seed=3))
@@ -43,7 +43,7 @@ def frames(demo: ObjectPackage, camera: Camera) -> list[SimulatedFrame]:
 
 @pytest.fixture(scope="session")
 def observe(camera: Camera, frames: list[SimulatedFrame]) -> Observe:
-    """An observation of picture ``index``; its true pose is the reference unless another is given."""
+    """An observation of image ``index``; its true pose is the reference unless another is given."""
 
     def observed(index: int, reference: Pose | None = None, estimate: Pose | None = None) -> Observation:
         frame = frames[index]

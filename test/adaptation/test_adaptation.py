@@ -1,4 +1,4 @@
-"""Pictures of a camera that is another one: in a few minutes the network gets better at them, and forgets nothing."""
+"""Images of a camera that is another one: in a few minutes the network gets better at them, and forgets nothing."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pnp_ros.rendering.simulation import SimulationConfig
 
 
 def frames(package: ObjectPackage, camera: Camera, seed: int, count: int) -> list[Frame]:
-    """Two pictures a second."""
+    """Two images a second."""
     scene = ShiftedScene(package.mesh, camera, strong_shift(2), SimulationConfig(seed=seed))
     made = [scene.frame(index, 2.0) for index in range(count)]
     truths = [() if frame.pose is None else (frame.pose,) for frame in made]
@@ -27,7 +27,7 @@ def frames(package: ObjectPackage, camera: Camera, seed: int, count: int) -> lis
 
 
 def recall(package: ObjectPackage, seen: list[Frame]) -> float:
-    """Share of the pictures of the object with a valid pose within 10 % of the diameter."""
+    """Share of the images of the object with a valid pose within 10 % of the diameter."""
     done = evaluate(seen, package, running(PoseEstimator(package)))
     return float(measure(done.records, package)[0]["accuracy"]["recall_10_percent"])
 

@@ -1,4 +1,4 @@
-"""The whole way: pictures in, weights that passed every gate out; and nothing else ever becomes active."""
+"""The whole way: images in, weights that passed every gate out; and nothing else ever becomes active."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +20,7 @@ from pnp_ros.types import Pose
 Gates = tuple[Gate, ...]
 
 # so small that a check comes after seconds; whether its gates pass is decided by the tests
-CONFIG = AdaptationConfig(
-    batch=4, capacity=192, min_pictures=8, min_held_back=4, check_steps=2, anchors=20, max_tries=2
-)
+CONFIG = AdaptationConfig(batch=4, capacity=192, min_images=8, min_held_back=4, check_steps=2, anchors=20, max_tries=2)
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +212,7 @@ def test_a_bias_is_a_fault_that_ends_with_it(demo: ObjectPackage, store: Version
     assert adapter.status().state is not AdaptationState.FAULT
 
 
-def test_all_pictures_that_wait_are_examined(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
+def test_all_images_that_wait_are_examined(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
     adapter = Adapter(demo, CONFIG, store)
     for index in range(14):
         adapter.observe(observe(index))

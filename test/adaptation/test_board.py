@@ -60,7 +60,7 @@ def _view(tilt: tuple[float, float, float], distance: float, centre: tuple[float
 def _seen(
     board: np.ndarray, origin: tuple[float, float], pixel: tuple[float, float], view: Pose, camera: Camera
 ) -> Any:
-    """(480, 640, 3) picture of a drawn board whose outer top left corner lies at ``origin`` (m), on grey.
+    """(480, 640, 3) image of a drawn board whose outer top left corner lies at ``origin`` (m), on grey.
 
     ``pixel``: size of a pixel of the drawing along the board's x and y, in metres, with its sign.
     """
@@ -78,13 +78,13 @@ def _seen(
     return np.repeat(noisy.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _charuco_picture(view: Pose, camera: Camera, dictionary: str = "DICT_5X5_100") -> Any:
+def _charuco_image(view: Pose, camera: Camera, dictionary: str = "DICT_5X5_100") -> Any:
     chosen = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary))
     board = cv2.aruco.CharucoBoard((7, 5), 0.03, 0.022, chosen).generateImage((1400, 1000), marginSize=0)
     return _seen(board, (0.0, 0.0), (0.03 / 200, 0.03 / 200), view, camera)
 
 
-def _aruco_picture(view: Pose, camera: Camera, ids: tuple[int, int] = (3, 17)) -> Any:
+def _aruco_image(view: Pose, camera: Camera, ids: tuple[int, int] = (3, 17)) -> Any:
     """Two markers on white paper of 240 x 120 mm, the right one turned by a quarter to the left."""
     dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50)
     paper = np.full((1200, 2400), 255, np.uint8)
@@ -105,13 +105,13 @@ def _assert_close(found: Pose | None, view: Pose, spec: BoardSpec) -> None:
 @pytest.mark.parametrize(("tilt", "distance"), [((30.0, 10.0, 20.0), 0.4), ((-20.0, -35.0, 100.0), 0.6)])
 def test_charuco_board(tmp_path: Path, camera: Camera, tilt: tuple[float, float, float], distance: float) -> None:
     spec, view = _spec(tmp_path, CHARUCO), _view(tilt, distance, (0.105, 0.075), False)
-    _assert_close(BoardReference(spec).pose(_charuco_picture(view, camera), camera), view, spec)
+    _assert_close(BoardReference(spec).pose(_charuco_image(view, camera), camera), view, spec)
 
 
 @pytest.mark.parametrize("camera", [PINHOLE, WIDE, FISHEYE], ids=["pinhole", "wide", "fisheye"])
 def test_two_markers_one_of_them_turned(tmp_path: Path, camera: Camera) -> None:
     spec, view = _spec(tmp_path, ARUCO), _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
-    _assert_close(BoardReference(spec).pose(_aruco_picture(view, camera), camera), view, spec)
+    _assert_close(BoardReference(spec).pose(_aruco_image(view, camera), camera), view, spec)
 
 
 def test_covariance_covers_the_error(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_covariance_covers_the_error(tmp_path: Path) -> None:
     values = []
     for i in range(5):
         view = _view((20.0 + 5 * i, 10.0 - 8 * i, 30.0 * i), 0.4 + 0.05 * i, (0.105, 0.075), False)
-        found = BoardReference(spec).estimate(_charuco_picture(view, WIDE), WIDE)
+        found = BoardReference(spec).estimate(_charuco_image(view, WIDE), WIDE)
         assert found is not None
         truth = se3.compose(view, spec.T_board_object)
         delta = se3.local(found.pose, Pose(truth.rotation.float(), truth.translation.float()))
@@ -129,21 +129,21 @@ def test_covariance_covers_the_error(tmp_path: Path) -> None:
 
 def test_board_that_is_half_hidden(tmp_path: Path) -> None:
     spec, view = _spec(tmp_path, CHARUCO), _view((25.0, 20.0, 0.0), 0.4, (0.105, 0.075), False)
-    picture = _charuco_picture(view, PINHOLE)
-    picture[:, : WIDTH // 2] = 90
-    _assert_close(BoardReference(spec).pose(picture, PINHOLE), view, spec)
+    image = _charuco_image(view, PINHOLE)
+    image[:, : WIDTH // 2] = 90
+    _assert_close(BoardReference(spec).pose(image, PINHOLE), view, spec)
 
 
 def test_one_of_two_markers_is_enough_if_it_is_near(tmp_path: Path) -> None:
     spec, view = _spec(tmp_path, ARUCO), _view((35.0, -30.0, 15.0), 0.2, (-0.05, 0.0), True)
-    found = BoardReference(spec).pose(_aruco_picture(view, PINHOLE, ids=(3, 40)), PINHOLE)
+    found = BoardReference(spec).pose(_aruco_image(view, PINHOLE, ids=(3, 40)), PINHOLE)
     _assert_close(found, view, spec)
 
 
 def test_small_marker_seen_head_on_is_not_trusted(tmp_path: Path) -> None:
     document = ARUCO | {"markers": [{"id": 3, "side": 0.06, "translation": [-0.05, 0.0, 0.0]}]}
     view = _view((3.0, -2.0, 15.0), 1.5, (0.0, 0.0), True)
-    assert BoardReference(_spec(tmp_path, document)).pose(_aruco_picture(view, PINHOLE), PINHOLE) is None
+    assert BoardReference(_spec(tmp_path, document)).pose(_aruco_image(view, PINHOLE), PINHOLE) is None
 
 
 def test_marker_in_the_wrong_place_is_not_believed(tmp_path: Path) -> None:
@@ -151,23 +151,23 @@ def test_marker_in_the_wrong_place_is_not_believed(tmp_path: Path) -> None:
     markers = [marker | {"translation": [0.5 * x for x in marker["translation"]]} for marker in ARUCO["markers"]]  # type: ignore[index,union-attr]
     view = _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
     reference = BoardReference(_spec(tmp_path, ARUCO | {"markers": markers}))
-    assert reference.pose(_aruco_picture(view, PINHOLE), PINHOLE) is None
+    assert reference.pose(_aruco_image(view, PINHOLE), PINHOLE) is None
 
 
 def test_other_dictionary_other_ids_and_no_board(tmp_path: Path) -> None:
     charuco, aruco = BoardReference(_spec(tmp_path, CHARUCO)), BoardReference(_spec(tmp_path, ARUCO))
     view = _view((25.0, 20.0, 0.0), 0.4, (0.105, 0.075), False)
-    assert charuco.pose(_charuco_picture(view, PINHOLE, "DICT_6X6_100"), PINHOLE) is None
+    assert charuco.pose(_charuco_image(view, PINHOLE, "DICT_6X6_100"), PINHOLE) is None
     flipped = _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
-    assert aruco.pose(_aruco_picture(flipped, PINHOLE, ids=(4, 5)), PINHOLE) is None
-    for picture in (np.full((HEIGHT, WIDTH, 3), 128, np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.uint8)):
-        assert charuco.pose(picture, PINHOLE) is None
-        assert aruco.pose(picture, PINHOLE) is None
+    assert aruco.pose(_aruco_image(flipped, PINHOLE, ids=(4, 5)), PINHOLE) is None
+    for image in (np.full((HEIGHT, WIDTH, 3), 128, np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.uint8)):
+        assert charuco.pose(image, PINHOLE) is None
+        assert aruco.pose(image, PINHOLE) is None
 
 
 def test_same_marker_twice_tells_nothing(tmp_path: Path) -> None:
     spec, view = _spec(tmp_path, ARUCO), _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
-    assert BoardReference(spec).pose(_aruco_picture(view, PINHOLE, ids=(3, 3)), PINHOLE) is None
+    assert BoardReference(spec).pose(_aruco_image(view, PINHOLE, ids=(3, 3)), PINHOLE) is None
 
 
 def test_corners_by_hand_are_the_same_as_a_side(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ OWN = OnAnchors(0.80, 0.9, 0)
 
 
 def measured(error: float = 0.08, valid: float = 1.0, nees: float = 6.0) -> Measured:
-    """40 pictures with errors around ``error``; those that are not valid count as lost."""
+    """40 images with errors around ``error``; those that are not valid count as lost."""
     rng = np.random.default_rng(0)
     is_valid = np.arange(40) < 40 * valid
     errors = np.where(is_valid, error * rng.uniform(0.5, 1.5, 40), 0.5)
@@ -42,7 +42,7 @@ def test_the_same_weights_gain_nothing() -> None:
     assert failed(measured()) == ["held-back error"]
 
 
-def test_lost_pictures_count() -> None:
+def test_lost_images_count() -> None:
     assert set(failed(measured(0.05, valid=0.7))) == {"held-back error", "held-back recall"}
 
 

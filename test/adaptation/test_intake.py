@@ -1,4 +1,4 @@
-"""True references are learnt from; wrong ones, and pictures that show nothing, are refused with the reason."""
+"""True references are learnt from; wrong ones, and images that show nothing, are refused with the reason."""
 
 import dataclasses
 import math
@@ -46,10 +46,10 @@ def test_true_references_pass_and_say_where_the_keypoints_are(
         seen = observe(index)
         example = intake.examine(seen)
         assert example.window.shape == (WINDOW, WINDOW, 3)
-        in_picture = seen.camera.project(example.pose.transform(torch.from_numpy(demo.keypoints)))
+        in_image = seen.camera.project(example.pose.transform(torch.from_numpy(demo.keypoints)))
         fx, fy, cx, cy = example.camera.intrinsics.tolist()
         back = (example.keypoints - torch.tensor([cx, cy])) / torch.tensor([fx, fy]) * 600.0
-        torch.testing.assert_close(back + torch.tensor([320.0, 240.0]), in_picture, atol=1e-2, rtol=0.0)
+        torch.testing.assert_close(back + torch.tensor([320.0, 240.0]), in_image, atol=1e-2, rtol=0.0)
 
 
 def test_the_detector_frame_and_the_window_show_the_same_place(intake: Intake, observe: Observe) -> None:
@@ -80,7 +80,7 @@ def test_the_coverage_lies_on_the_object_even_if_the_reference_is_a_little_besid
 def test_references_beside_the_object_are_refused(intake: Intake, observe: Observe, offset: tuple[float, ...]) -> None:
     for index in range(6):
         reason = refused(intake, observe(index, moved(observe(index).reference, *offset)))
-        assert "the picture shows the object" in reason or "does not show" in reason
+        assert "the image shows the object" in reason or "does not show" in reason
 
 
 def test_references_too_far_are_refused_for_good(intake: Intake, observe: Observe) -> None:
@@ -118,12 +118,12 @@ def test_references_of_another_time_are_refused(intake: Intake, observe: Observe
         refused(intake, observe(index, frames[index + 7].pose))
 
 
-def test_pictures_without_the_object_are_refused(intake: Intake, observe: Observe) -> None:
+def test_images_without_the_object_are_refused(intake: Intake, observe: Observe) -> None:
     blank = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     assert "does not show the object" in refused(intake, dataclasses.replace(observe(0), rgb=blank))
 
 
-def test_constant_and_repeated_pictures_are_refused(intake: Intake, observe: Observe) -> None:
+def test_constant_and_repeated_images_are_refused(intake: Intake, observe: Observe) -> None:
     flat = np.full((480, 640, 3), 90, np.uint8)
     assert "shows nothing" in refused(intake, dataclasses.replace(observe(0), rgb=flat))
     intake.examine(observe(0))
@@ -138,7 +138,7 @@ def test_references_that_are_no_poses_are_refused(intake: Intake, observe: Obser
     assert "no reference" in refused(intake, dataclasses.replace(observe(0), reference=None))
     behind = Pose(pose.rotation, -pose.translation)
     assert "in front of the camera" in refused(intake, observe(0, behind))
-    assert "wholly in the picture" in refused(intake, observe(1, moved(pose, x=2.0)))
+    assert "wholly in the image" in refused(intake, observe(1, moved(pose, x=2.0)))
 
 
 def test_references_far_from_a_valid_estimate_are_refused(intake: Intake, observe: Observe) -> None:

@@ -71,7 +71,7 @@ def test_the_bpnp_loss_falls_as_its_gradient_says(crops: RealCrops) -> None:
     assert float((before - after).detach()) == pytest.approx(float(slope.square().sum()), rel=0.1)
 
 
-def test_the_bpnp_loss_sees_a_wrong_depth_that_the_picture_hardly_shows(crops: RealCrops) -> None:
+def test_the_bpnp_loss_sees_a_wrong_depth_that_the_image_hardly_shows(crops: RealCrops) -> None:
     centre = crops.keypoints.mean(1, keepdim=True)
     raw = raw_of(centre + 0.97 * (crops.keypoints - centre))  # 1 px of the crop, 3 % of the depth
     assert float(bpnp_loss(raw, crops).detach()) > 3.0 * math.log(2.0)  # which is what the pixel alone counts

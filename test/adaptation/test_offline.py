@@ -27,7 +27,7 @@ CAMERA = Camera.pinhole(300.0, 300.0, 160.0, 120.0, 320, 240)
 CONFIG = AdaptationConfig(
     batch=4,
     capacity=16,
-    min_pictures=8,
+    min_images=8,
     held_back=8,
     min_held_back=4,
     check_steps=3,
@@ -86,7 +86,7 @@ def once(adapted: Adapt) -> tuple[AdaptationResult, VersionStore]:
     return adapted(budget=Budget(steps=7))
 
 
-def test_same_pictures_and_seed_give_the_same_weights_byte_for_byte(
+def test_same_images_and_seed_give_the_same_weights_byte_for_byte(
     adapted: Adapt, once: tuple[AdaptationResult, VersionStore]
 ) -> None:
     (one, store), (two, other) = once, adapted(budget=Budget(steps=7))
@@ -142,26 +142,26 @@ def test_it_goes_on_from_the_newest_version_which_the_estimator_uses(
         assert sum(estimator is robot for estimator, _ in used) == 2  # at the start, and after the promotion
 
 
-def test_epochs_repeat_the_pictures_until_nothing_is_learnt(adapted: Adapt, frames: list[Frame]) -> None:
+def test_epochs_repeat_the_images_until_nothing_is_learnt(adapted: Adapt, frames: list[Frame]) -> None:
     result, _ = adapted(frames=lambda: frames[:6], budget=Budget(steps=100))
-    assert (result.steps, result.pictures, result.promoted) == (0, 6, ())
+    assert (result.steps, result.images, result.promoted) == (0, 6, ())
     result, _ = adapted(frames=lambda: frames[20:36], budget=Budget(steps=3))
     assert result.steps == 3
-    assert 16 < result.pictures < 32
+    assert 16 < result.images < 32
     assert result.history[-1].epoch == 1
     result, _ = adapted(frames=lambda: frames[20:36])
-    assert result.pictures == 16
+    assert result.images == 16
 
 
-def test_pictures_without_a_reference_are_not_shown(adapted: Adapt, frames: list[Frame]) -> None:
+def test_images_without_a_reference_are_not_shown(adapted: Adapt, frames: list[Frame]) -> None:
     result, _ = adapted(reference=lambda frame: None)
-    assert (result.steps, result.refusals, result.pictures) == (0, {}, len(frames))
+    assert (result.steps, result.refusals, result.images) == (0, {}, len(frames))
 
 
 def test_refusals_are_counted_by_reason(adapted: Adapt, frames: list[Frame]) -> None:
     flat = [dataclasses.replace(frame, rgb=np.full_like(frame.rgb, 90)) for frame in frames[:5]]
     result, _ = adapted(frames=lambda: flat)
-    assert result.refusals == {"the picture shows nothing": 5}
+    assert result.refusals == {"the image shows nothing": 5}
 
 
 def test_self_supervision_learns_from_confirmed_poses(
@@ -193,11 +193,11 @@ def _solved(found: Any, estimator: PoseEstimator) -> Any:
     return PoseEstimate(pose, torch.eye(6), torch.ones(number), torch.zeros(()), torch.zeros((), dtype=torch.int8))
 
 
-def test_no_picture_is_said(adapted: Adapt) -> None:
+def test_no_image_is_said(adapted: Adapt) -> None:
     def nothing() -> Iterator[Frame]:
         yield from ()
 
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         adapted(frames=nothing)
 
 

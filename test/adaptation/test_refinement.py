@@ -1,4 +1,4 @@
-"""A pose that is a little wrong is moved to where the rendered object fits the picture."""
+"""A pose that is a little wrong is moved to where the rendered object fits the image."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The rendered object is found where the picture shows it, at the size it has there."""
+"""The rendered object is found where the image shows it, at the size it has there."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The size of an object in a picture is told beside its rendering, whether it has a texture or only an outline."""
+"""The size of an object in an image is told beside its rendering, whether it has a texture or only an outline."""
 
 import cv2
 import numpy as np

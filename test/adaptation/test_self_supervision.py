@@ -19,7 +19,7 @@ V, U, L = ObjectState.VALID, ObjectState.UNCERTAIN, ObjectState.LOST
 
 
 def _truth(i: float) -> Pose:
-    """Of picture ``i``: a steady turn of 60 deg/s and a wavy way of 0.3 m/s, 0.8 m away."""
+    """Of image ``i``: a steady turn of 60 deg/s and a wavy way of 0.3 m/s, 0.8 m away."""
     time = i * STEP_NS * 1e-9
     turn = torch.tensor([0.3, 1.0 * time, 0.2 * math.sin(2.0 * time)], dtype=torch.float64)
     place = torch.tensor([0.1 * math.sin(3.0 * time), 0.05 * math.cos(2.0 * time), 0.8 + 0.1 * time])
@@ -83,7 +83,7 @@ def test_flip_or_jump_is_refused_with_its_neighbours(delta: tuple[float, ...]) -
 
 
 @pytest.mark.parametrize("states", [[U], [L], [U, L, U]])
-def test_pictures_between_confirmed_poses_get_the_interpolated_pose(states: list[ObjectState]) -> None:
+def test_images_between_confirmed_poses_get_the_interpolated_pose(states: list[ObjectState]) -> None:
     wrong = _moved(_truth(0), 0.3, 0, 0, 0, 0, 2.0)
     middle = [_seen(6 + k, state, wrong) for k, state in enumerate(states)]
     after = 6 + len(states)
@@ -97,14 +97,14 @@ def test_pictures_between_confirmed_poses_get_the_interpolated_pose(states: list
         assert found[i].state is middle[i - 6].state
 
 
-def test_too_many_missing_pictures_are_not_bridged() -> None:
+def test_too_many_missing_images_are_not_bridged() -> None:
     states = {i: L for i in range(6, 10)}
     found = _run([_seen(i, states.get(i, V)) for i in range(16)])
     assert set(found) == {1, 2, 3, 4, 11, 12, 13, 14}
     assert set(_run([_seen(i, states.get(i, V)) for i in range(16)], max_missing=4)) == set(range(1, 15))
 
 
-def test_missing_pictures_beside_an_unconfirmed_pose_are_not_bridged() -> None:
+def test_missing_images_beside_an_unconfirmed_pose_are_not_bridged() -> None:
     flip = _moved(_truth(7), 0, 0, 0, 0, 0, math.pi)
     path = [_seen(i, U if i == 6 else V, flip if i == 7 else None) for i in range(14)]
     assert not {5, 6, 7, 8} & set(_run(path))
@@ -124,7 +124,7 @@ def test_time_that_jumps_back_begins_anew() -> None:
     assert [_index(c) for c in again] == [3, 4]
 
 
-def test_lost_and_uncertain_pictures_alone_confirm_nothing() -> None:
+def test_lost_and_uncertain_images_alone_confirm_nothing() -> None:
     assert not _run([_seen(i, U if i % 2 else L) for i in range(12)])
 
 

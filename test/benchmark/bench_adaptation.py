@@ -44,14 +44,14 @@ from pnp_ros.types import Pose
 OUT = Path("out/bench")
 CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
 CPU = torch.device("cpu")
-TEST_RATE, TEST_PICTURES = 3.0, 600
+TEST_RATE, TEST_IMAGES = 3.0, 600
 VISIBLE = 0.3  # share of the object that must be seen for a miss to count
 
 
-def pictures(
+def images(
     package: ObjectPackage, shift: DomainShift, seed: int, rate: float, count: int | None = None
 ) -> Iterator[Frame]:
-    """Pictures of one path; ``truths`` is empty while the object is absent, and None while too little is seen."""
+    """Images of one path; ``truths`` is empty while the object is absent, and None while too little is seen."""
     scene = ShiftedScene(package.mesh, CAMERA, shift, SimulationConfig(seed=seed))
     for index in itertools.count() if count is None else range(count):
         made = scene.frame(index, rate)
@@ -61,7 +61,7 @@ def pictures(
 
 def recall(package: ObjectPackage, shift: DomainShift, seed: int) -> dict[str, Any]:
     """What the estimator does with a package's weights on a path that was not learnt from."""
-    frames = pictures(package, shift, seed, TEST_RATE, TEST_PICTURES)
+    frames = images(package, shift, seed, TEST_RATE, TEST_IMAGES)
     figures, errors = measure(evaluate(frames, package, running(PoseEstimator(package))).records, package)
     valid, visible = errors["valid"] == 1.0, errors["visible"] == 1.0
     return {
@@ -93,7 +93,7 @@ def shifted(
         store = VersionStore(folder, package)
         begin, clock = time.process_time(), time.monotonic()
         config = AdaptationConfig(objective=objective, seed=seed)  # type: ignore[arg-type]
-        frames = partial(pictures, package, shift, 200 + seed, rate)
+        frames = partial(images, package, shift, 200 + seed, rate)
         result = adapt(frames, package, store, config, truth, budget=budget)
         spent, seconds = time.process_time() - begin, time.monotonic() - clock
         newest = store.newest()
@@ -111,8 +111,8 @@ def shifted(
         "seconds": seconds,
         "cpu_seconds": spent,
         "steps": result.steps,
-        "pictures": result.pictures,
-        "robot_seconds": result.pictures / rate,
+        "images": result.images,
+        "robot_seconds": result.images / rate,
         "versions": len(result.promoted),
         "gates": [{g.name: (g.active, g.candidate, g.passed) for g in gates} for gates in checks],
     }
@@ -131,9 +131,9 @@ def moved(x: float, y: float, z: float) -> Callable[[Frame], Pose | None]:
 
 
 def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int) -> Iterator[dict[str, Any]]:
-    """Runs that must teach nothing: what became active, how the anchors fare, and why pictures were refused."""
+    """Runs that must teach nothing: what became active, how the anchors fare, and why images were refused."""
     shift, rate = strong_shift(0), 2.0
-    stream = list(pictures(package, shift, 200, rate, count))
+    stream = list(images(package, shift, 200, rate, count))
     poses = {frame.stamp_ns: truth(frame) for frame in stream}
     shown = [pose for pose in poses.values() if pose is not None]
 
@@ -158,14 +158,14 @@ def adversarial(package: ObjectPackage, other: ObjectPackage | None, count: int)
         ("reference 5 cm up and to the side", stream, moved(0.03, -0.04, 0.0), package),
         ("reference 5 cm too far", stream, moved(0.0, 0.0, 0.05), package),
         ("reference 3 s late", stream, of_another_time, package),
-        ("pictures without the object", replaced(lambda i: absent[i]), anything, package),
-        ("constant pictures", replaced(lambda i: grey), truth, package),
-        ("one picture again and again", replaced(lambda i: stream[0].rgb), truth, package),
+        ("images without the object", replaced(lambda i: absent[i]), anything, package),
+        ("constant images", replaced(lambda i: grey), truth, package),
+        ("one image again and again", replaced(lambda i: stream[0].rgb), truth, package),
         ("NaN references", stream, not_a_number, package),
     ]
     if other is not None:
         cases.append((f"package of another object ({other.name})", stream, truth, other))
-    config = AdaptationConfig(min_pictures=12, min_held_back=4, check_steps=20)  # eager, so that harm could be done
+    config = AdaptationConfig(min_images=12, min_held_back=4, check_steps=20)  # eager, so that harm could be done
     for name, frames, reference, used in cases:
         yield adversarial_run(name, frames, reference, used, config)
 
@@ -188,7 +188,7 @@ def adversarial_run(
     last = result.history[-1].status if result.history else None
     return {
         "run": name,
-        "pictures": result.pictures,
+        "images": result.images,
         "kept": last.buffered if last else 0,
         "steps": result.steps,
         "versions": len(result.promoted),
@@ -210,10 +210,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="by the clock (default %(default)s)")
     parser.add_argument("--steps", type=int, help="of the optimiser, in place of the minutes: the same on any machine")
     parser.add_argument(
-        "--rate", type=float, default=3.0, help="pictures a second that are learnt from (default %(default)s)"
+        "--rate", type=float, default=3.0, help="images a second that are learnt from (default %(default)s)"
     )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
-    parser.add_argument("--adversarial-pictures", type=int, default=120)
+    parser.add_argument("--adversarial-images", type=int, default=120)
     parser.add_argument("--skip-adversarial", action="store_true")
     parser.add_argument("--out", type=Path, default=OUT / "adaptation.json")
     arguments = parser.parse_args()
@@ -224,7 +224,7 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if arguments.seeds:
         spent = f"{arguments.steps} steps" if arguments.steps else f"{arguments.minutes:g} minutes"
-        print(f"{spent}, {arguments.threads} threads; recall in percent of the pictures that show the object")
+        print(f"{spent}, {arguments.threads} threads; recall in percent of the images that show the object")
         print(
             "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions"
             "  seconds  CPU s"
@@ -245,12 +245,12 @@ def main() -> None:
         arguments.out.write_text(json.dumps(rows, indent=1))
     if not arguments.skip_adversarial:
         other = load_object_package(arguments.other_object) if arguments.other_object else None
-        print("\nruns that must teach nothing: pictures, kept, steps, versions; anchor recall before and after")
-        for row in adversarial(package, other, arguments.adversarial_pictures):
+        print("\nruns that must teach nothing: images, kept, steps, versions; anchor recall before and after")
+        for row in adversarial(package, other, arguments.adversarial_images):
             rows["adversarial"].append(row)
             why = max(row["refusals"].items(), key=lambda item: item[1])[0] if row["refusals"] else row["reason"]
             print(
-                f"{row['run']:38s}{row['pictures']:5d}{row['kept']:5d}{row['steps']:5d}{row['versions']:4d}"
+                f"{row['run']:38s}{row['images']:5d}{row['kept']:5d}{row['steps']:5d}{row['versions']:4d}"
                 f"{100.0 * row['anchor_recall_before']:8.1f}{100.0 * row['anchor_recall_after']:7.1f}  {why}",
                 flush=True,
             )

@@ -1,6 +1,6 @@
 """What the fine-tuning node costs the estimator: its latency with that node off and on, in real processes.
 
-Run as ``python test/benchmark/bench_fine_tuning_latency.py [--seconds 40] [--rounds 3] [--rate 15]``. Pictures of the
+Run as ``python test/benchmark/bench_fine_tuning_latency.py [--seconds 40] [--rounds 3] [--rate 15]``. Images of the
 simulated camera are rendered beforehand and played; the reference is the truth on a topic; both nodes have their
 default limits, the estimator one thread. "On" is measured while the node trains and checks. Rounds alternate, since
 whatever else the machine does changes meanwhile; how much that was is in the table.
@@ -34,20 +34,20 @@ from std_msgs.msg import Header
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import AdaptationStatus, ObjectPoseArray
 from pnp_ros.nodes import conversions
-from pnp_ros.nodes.ros_compat import LATCHED, use_picture_profile
+from pnp_ros.nodes.ros_compat import LATCHED, use_image_profile
 from pnp_ros.nodes.simulated_camera_node import _DEFAULT_CAMERA
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.rendering.simulation import SimulatedScene
 
 OUT = Path("out/bench")
-PICTURES = 150  # played forth and back
+IMAGES = 150  # played forth and back
 SETTLE_S = 3.0
 PATIENCE_S = 300.0
 REMAPS = ("image:=/camera/image_raw", "camera_info:=/camera/camera_info")
 
 
 class Bench:
-    """Plays pictures at a steady rate and notes when their estimates come."""
+    """Plays images at a steady rate and notes when their estimates come."""
 
     def __init__(self, rate: float) -> None:
         self.node = rclpy.create_node("bench")
@@ -73,7 +73,7 @@ class Bench:
     def _rendered(self) -> Iterator[tuple[Image, PoseStamped | None]]:
         package = load_object_package(resource("config/objects/demo"))
         scene = SimulatedScene(package.mesh, conversions.camera_from_message(self._info_message))
-        for index in range(PICTURES):
+        for index in range(IMAGES):
             frame = scene.frame(index, self._rate)
             pose = None if frame.pose is None else PoseStamped(pose=conversions.message_from_pose(frame.pose))
             yield conversions.image_from_rgb(Header(), frame.rgb), pose
@@ -85,8 +85,8 @@ class Bench:
     def _play(self) -> None:
         index, due = 0, time.monotonic()
         while not self._stopped.is_set():
-            place = index % (2 * PICTURES - 2)
-            image, pose = self._frames[min(place, 2 * PICTURES - 2 - place)]
+            place = index % (2 * IMAGES - 2)
+            image, pose = self._frames[min(place, 2 * IMAGES - 2 - place)]
             header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="camera_optical_frame")
             image.header = self._info_message.header = header
             self.sent[conversions.nanoseconds(header.stamp)] = time.monotonic()
@@ -129,7 +129,7 @@ class Bench:
         came = [stamp for stamp in stamps if stamp in self.across]
         said = self.statuses[first_status:]
         return {
-            "pictures": len(stamps),
+            "images": len(stamps),
             "estimated": len(came),
             "inside_ms": [1e3 * self.inside[stamp] for stamp in came],
             "across_ms": [1e3 * self.across[stamp] for stamp in came],
@@ -183,13 +183,13 @@ def _percentiles(values: list[float]) -> tuple[float, float]:
 def _print(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The table; the ratios of what all rounds have in common."""
     print(
-        "fine-tuning  round  pictures  estimated  in the node p50, p99   across processes p50, p99   cores: its, others"
+        "fine-tuning  round  images  estimated  in the node p50, p99   across processes p50, p99   cores: its, others"
     )
     pooled: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         shown = [number for key in ("inside_ms", "across_ms") for number in _percentiles(row[key])]
         print(
-            f"{row['fine_tuning']:>11}  {row['round']:5d}  {row['pictures']:8d}  {row['estimated']:9d}"
+            f"{row['fine_tuning']:>11}  {row['round']:5d}  {row['images']:8d}  {row['estimated']:9d}"
             f"  {shown[0]:8.1f} ms {shown[1]:6.1f} ms     {shown[2]:8.1f} ms {shown[3]:6.1f} ms"
             f"        {row['fine_tuning_cores']:6.2f} {row['other_cores']:6.2f}"
         )
@@ -209,10 +209,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=40.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=15.0, help="pictures a second")
+    parser.add_argument("--rate", type=float, default=15.0, help="images a second")
     arguments = parser.parse_args()
     os.environ |= {"ROS_DOMAIN_ID": str(os.getpid() % 100 + 1), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    use_picture_profile()
+    use_image_profile()
     rclpy.init()
     bench = Bench(arguments.rate)
     versions = tempfile.mkdtemp()

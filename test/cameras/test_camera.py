@@ -151,9 +151,9 @@ def test_crop_cuts_and_scales_pixels(model: str, d: list[float]) -> None:
 
 def test_crop_agrees_with_opencv_resize() -> None:
     camera = Camera.pinhole(100, 100, 31.5, 31.5, 64, 64)
-    picture = np.zeros((64, 64), np.float32)
-    picture[20:24, 36:40] = 1.0  # a square whose centre is at (37.5, 21.5)
-    small = cv2.resize(picture[8:56, 16:64], (12, 12), interpolation=cv2.INTER_AREA)
+    image = np.zeros((64, 64), np.float32)
+    image[20:24, 36:40] = 1.0  # a square whose centre is at (37.5, 21.5)
+    small = cv2.resize(image[8:56, 16:64], (12, 12), interpolation=cv2.INTER_AREA)
     rows, columns = np.nonzero(small)
     centre = (columns.mean(), rows.mean())
     ray = camera.unproject(torch.tensor([[37.5, 21.5]]))

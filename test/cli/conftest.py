@@ -19,7 +19,7 @@ from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
 WIDTH, HEIGHT, FRAMES, RATE = 160, 120, 60, 30
-ABSENT = range(40, 45)  # pictures without the object; in the first of them a pose is claimed
+ABSENT = range(40, 45)  # images without the object; in the first of them a pose is claimed
 K = (150.0, 0.0, 80.0, 0.0, 150.0, 60.0, 0.0, 0.0, 1.0)
 INFO = CameraInfo(HEIGHT, WIDTH, "plumb_bob", (0.0,) * 5, K)
 SIGMA = torch.tensor([0.001, 0.001, 0.004, 0.02, 0.02, 0.01], dtype=torch.float64)  # m, rad
@@ -34,7 +34,7 @@ def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: p
 
 
 class RecordedRun:
-    """Writes a bag: noise pictures, their CameraInfo, the truth in three forms, and poses with Gaussian errors.
+    """Writes a bag: noise images, their CameraInfo, the truth in three forms, and poses with Gaussian errors.
 
     Args:
         claimed: what the poses' covariance claims, over the true one.
@@ -55,12 +55,12 @@ class RecordedRun:
 
     @staticmethod
     def stamp_ns(i: int) -> int:
-        """Of picture ``i``."""
+        """Of image ``i``."""
         return 1_700_000_000_000_000_000 + i * 1_000_000_000 // RATE
 
     @staticmethod
     def truth(i: int) -> Pose:
-        """Of picture ``i``: a slow turn and approach."""
+        """Of image ``i``: a slow turn and approach."""
         time = torch.tensor(i / RATE, dtype=torch.float64)
         turn = torch.stack([0.3 * time, 0.2 * time, torch.sin(time)])
         zero = torch.zeros((), dtype=torch.float64)
@@ -113,7 +113,7 @@ class RecordedRun:
     def _write_frame(self, i: int) -> None:
         write, stamp = self.writer.write, self.stamp_ns(i)
         rgb = np.random.default_rng(i).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-        self.writer.write_picture("/camera/image_raw", rgb, stamp, CAMERA_FRAME)
+        self.writer.write_image("/camera/image_raw", rgb, stamp, CAMERA_FRAME)
         if self.with_info:
             self.writer.write_camera_info("/camera/camera_info", INFO, stamp, CAMERA_FRAME)
         present = i not in ABSENT

@@ -40,13 +40,13 @@ def boat(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def bag(boat: ObjectPackage, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, CameraInfo and the truth as PoseStamped; fifteen seconds."""
+    """Images, CameraInfo and the truth as PoseStamped; fifteen seconds."""
     path = tmp_path_factory.mktemp("recorded") / "bag"
     scene = SimulatedScene(boat.mesh, INFO.camera(), SimulationConfig(seed=4))
     with BagWriter(path) as writer:
         for i in range(FRAMES):
             shown, stamp_ns = scene.frame(i, RATE), START_NS + round(i * 1e9 / RATE)
-            writer.write_picture("/camera/image_raw", shown.rgb, stamp_ns, "camera")
+            writer.write_image("/camera/image_raw", shown.rgb, stamp_ns, "camera")
             writer.write_camera_info("/camera/camera_info", INFO, stamp_ns, "camera")
             if shown.pose is None:
                 continue
@@ -66,14 +66,14 @@ def test_refuses_what_does_not_get_better_and_says_why(
     bag: Path, boat: ObjectPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So few steps teach untrained networks nothing, so the package's own weights must stay."""
-    config = {"min_pictures": 8, "min_held_back": 4, "check_steps": 3, "batch": 4, "anchors": 20}
+    config = {"min_images": 8, "min_held_back": 4, "check_steps": 3, "batch": 4, "anchors": 20}
     _use_config(monkeypatch, config)
     out = tmp_path / "out"
     arguments = ["adapt", str(bag), "--object", str(boat.root), "--reference", "/mocap/pose", "--out", str(out)]
     assert main([*arguments, "--steps", "7"]) == 0
     said = capsys.readouterr().out
     assert "nothing was promoted" in said
-    assert "pictures with a valid pose" in said
+    assert "images with a valid pose" in said
     assert "7 steps, 0 versions promoted" in said
     assert "held-back error" in said
     assert "failed" in said
@@ -99,7 +99,7 @@ def test_promoted_version_is_named_and_used(
     bag: Path, boat: ObjectPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a demanded gain weights that are as good as those in use pass; they stand for better ones here."""
-    config = {"min_pictures": 8, "min_held_back": 4, "check_steps": 2, "batch": 4, "anchors": 20, "min_gain": 0.0}
+    config = {"min_images": 8, "min_held_back": 4, "check_steps": 2, "batch": 4, "anchors": 20, "min_gain": 0.0}
     _use_config(monkeypatch, config)
     out, versions = tmp_path / "out", tmp_path / "versions"
     arguments = ["adapt", str(bag), "--object", str(boat.root), "--reference", "topic:/mocap/pose", "--out", str(out)]
@@ -120,7 +120,7 @@ def test_promoted_version_is_named_and_used(
 def test_without_any_usable_reference_nothing_is_learnt(
     bag: Path, boat: ObjectPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str], reference: str
 ) -> None:
-    """The estimator is never sure, and there is no board in the pictures."""
+    """The estimator is never sure, and there is no board in the images."""
     if reference == "board":
         (tmp_path / "board.yaml").write_text(yaml.safe_dump(BOARD))
         reference = f"board:{tmp_path / 'board.yaml'}"
@@ -128,7 +128,7 @@ def test_without_any_usable_reference_nothing_is_learnt(
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "0 steps, 0 versions promoted" in said
-    assert "no check was made: waiting for pictures" in said
+    assert "no check was made: waiting for images" in said
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_transform_of_the_estimator_is_no_reference(
     assert "tf:tetrahedron: an estimator published it" in capsys.readouterr().err
 
 
-def test_pictures_of_one_moment_cannot_be_divided(
+def test_images_of_one_moment_cannot_be_divided(
     boat: ObjectPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        writer.write_picture("/camera/image_raw", np.zeros((240, 320, 3), np.uint8), START_NS, "camera")
+        writer.write_image("/camera/image_raw", np.zeros((240, 320, 3), np.uint8), START_NS, "camera")
         writer.write_camera_info("/camera/camera_info", INFO, START_NS, "camera")
     arguments = ["adapt", str(tmp_path / "bag"), "--object", str(boat.root), "--reference", "self"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
-    assert "blocks: expected pictures of different times" in capsys.readouterr().err
+    assert "blocks: expected images of different times" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def foreign(path: Path, run: Any) -> Path:
 
 
 def other_messages(path: Path, run: Any) -> Path:
-    """A bag of somebody else's: no picture at all."""
+    """A bag of somebody else's: no image at all."""
     with BagWriter(path) as writer:
         writer.write("/said", writer.message("std_msgs/msg/String", data="hello"), 5)
     return path
@@ -80,7 +80,7 @@ def jumping_time(path: Path, run: Any) -> Path:
             stamp_ns = 20 * SECOND + i * SECOND // 10 - (9 * SECOND if i >= 10 else 0)
             rgb = np.full((48, 64, 3), i, np.uint8)
             writer.write_camera_info("/camera/camera_info", INFO, stamp_ns, "camera")
-            writer.write_picture("/camera/image_raw", rgb, stamp_ns, "camera")
+            writer.write_image("/camera/image_raw", rgb, stamp_ns, "camera")
     return path
 
 

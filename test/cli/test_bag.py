@@ -10,7 +10,7 @@ import pytest
 from pnp_ros.cli.main import main
 from pnp_ros.io.bags import BagReader
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
-from pnp_ros.io.images import write_picture
+from pnp_ros.io.images import write_image
 
 K = (60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0)
 
@@ -49,11 +49,11 @@ def test_a_bag_survives_the_way_to_the_other_storage_and_back(recorded_run: Any,
     assert {m[0] for m in messages(tmp_path / "c")} == {"/tf"}
 
 
-def test_pictures_become_a_bag_and_change_their_form(tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+def test_images_become_a_bag_and_change_their_form(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(3):
-        write_picture(folder / f"{i}.png", np.full((48, 64, 3), (10 * i, 100, 200), np.uint8))
+        write_image(folder / f"{i}.png", np.full((48, 64, 3), (10 * i, 100, 200), np.uint8))
     write_camera_info(tmp_path / "camera.yaml", CameraInfo(48, 64, "plumb_bob", (0.0,) * 5, K))
     camera = ("--camera", tmp_path / "camera.yaml", "--rate", 10)
     assert bag("convert", folder, tmp_path / "png", *camera, "--compress", "png") == 0
@@ -63,17 +63,17 @@ def test_pictures_become_a_bag_and_change_their_form(tmp_path: Path) -> None:
     for name, topic in topics.items():
         with BagReader(tmp_path / name) as reader:
             assert reader.topics.keys() == {topic, "/camera/camera_info"}
-            found = list(reader.pictures())
+            found = list(reader.images())
         assert [p.stamp_ns for p in found] == [1_000_000_000, 1_100_000_000, 1_200_000_000]
-        for i, picture in enumerate(found):
-            assert picture.camera_info is not None
-            assert picture.camera_info.k == K
+        for i, image in enumerate(found):
+            assert image.camera_info is not None
+            assert image.camera_info.k == K
             expected = np.array([10 * i, 100, 200])
-            assert np.abs(picture.rgb.astype(int) - expected).max() <= (3 if name == "jpeg" else 0)
+            assert np.abs(image.rgb.astype(int) - expected).max() <= (3 if name == "jpeg" else 0)
 
 
 def test_wrong_input_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_picture(tmp_path / "a.png", np.zeros((48, 64, 3), np.uint8))
+    write_image(tmp_path / "a.png", np.zeros((48, 64, 3), np.uint8))
     write_camera_info(tmp_path / "other.yaml", CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, K))
     for words, message in (
         (("info", tmp_path / "absent"), "no such bag"),

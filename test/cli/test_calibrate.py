@@ -1,4 +1,4 @@
-"""``pnp-ros calibrate`` from pictures to camera_info."""
+"""``pnp-ros calibrate`` from images to camera_info."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse(*words: str) -> argparse.Namespace:
 
 
 def draw_views(folder: Path, count: int) -> None:
-    """Pictures of a 7x5 board (inner corners) by a pinhole camera; one more picture shows nothing."""
+    """Images of a 7x5 board (inner corners) by a pinhole camera; one more image shows nothing."""
     pixels = 40
     squares = np.indices((6, 8)).sum(axis=0) % 2 * 255
     board = np.pad(np.kron(squares, np.ones((pixels, pixels))), pixels, constant_values=255).astype(np.uint8)
@@ -39,12 +39,12 @@ def draw_views(folder: Path, count: int) -> None:
         shift = 0.04 * (2.0 * torch.rand(2, generator=generator, dtype=torch.float64) - 1.0).numpy()
         pose = np.column_stack([rotation[:, 0], rotation[:, 1], [*shift, 0.42]])
         big = np.diag([4.0, 4.0, 1.0])  # drawn at four times the size, then averaged
-        picture = cv2.warpPerspective(board, big @ K @ pose @ metres, (2560, 1920), borderValue=255)
-        cv2.imwrite(str(folder / f"view{view}.png"), cv2.resize(picture, (640, 480), interpolation=cv2.INTER_AREA))
+        image = cv2.warpPerspective(board, big @ K @ pose @ metres, (2560, 1920), borderValue=255)
+        cv2.imwrite(str(folder / f"view{view}.png"), cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA))
     cv2.imwrite(str(folder / "empty.png"), np.full((480, 640), 255, dtype=np.uint8))
 
 
-def test_from_pictures_to_camera_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_images_to_camera_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw_views(tmp_path, 8)
     out = tmp_path / "calibration" / "camera_info.yaml"
     assert calibrate.run(parse(str(tmp_path), "--board", "7x5", "--square", str(SQUARE), "--out", str(out))) == 0
@@ -55,7 +55,7 @@ def test_from_pictures_to_camera_info(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "8 views" in said
     assert "+-" in said
-    assert f"in 1 pictures: {tmp_path}, picture 1" in said
+    assert f"in 1 images: {tmp_path}, image 1" in said
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:

@@ -19,14 +19,12 @@ def test_a_short_demo(tmp_path: Path) -> None:
     assert main(["demo", "--frames", str(FRAMES), "--rate", "5", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "report.json").read_text())
     run, told = content["run"], content["in_diagnostics"]
-    assert run["pictures_published"] == run["pictures_recorded"] == FRAMES
-    assert run["poses_published"] == run["poses_with_the_stamp_of_a_picture"] > 0
-    assert run["pictures_processed"] + told["dropped_for_newer_ones"] == told["received"] == FRAMES
+    assert run["images_published"] == run["images_recorded"] == FRAMES
+    assert run["poses_published"] == run["poses_with_the_stamp_of_a_image"] > 0
+    assert run["images_processed"] + told["dropped_for_newer_ones"] == told["received"] == FRAMES
     assert run["recall_10_percent_of_processed"] > 0.5
     assert content["frames"]["visible"] == FRAMES
-    assert (
-        content["latency_ms"]["picture_to_pose_across_processes"]["median"] > content["latency_ms"]["total"]["median"]
-    )
+    assert content["latency_ms"]["image_to_pose_across_processes"]["median"] > content["latency_ms"]["total"]["median"]
     for name in ("overlay.mp4", "contact_sheet.png", "report.html", "poses.csv"):
         assert (tmp_path / name).stat().st_size > 0
     with BagReader(tmp_path / "bag") as reader:

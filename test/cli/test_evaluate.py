@@ -21,7 +21,7 @@ from pnp_ros.geometry import se3
 from pnp_ros.io.bags import BagWriter
 from pnp_ros.io.bop import read_bop_results
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
-from pnp_ros.io.images import write_picture
+from pnp_ros.io.images import write_image
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
 
@@ -161,7 +161,7 @@ def test_bop_scenes_are_read(package: ObjectPackage, recorded_run: Any, tmp_path
     (scene / "rgb").mkdir(parents=True)
     truths, cameras, infos = {}, {}, {}
     for i in range(4):
-        write_picture(scene / "rgb" / f"{i:06d}.png", np.full((120, 160, 3), 40 * i, np.uint8))
+        write_image(scene / "rgb" / f"{i:06d}.png", np.full((120, 160, 3), 40 * i, np.uint8))
         cameras[str(i)] = {"cam_K": list(K), "depth_scale": 1.0}
         pose = recorded_run.truth(i)
         entry = {"cam_R_m2c": pose.rotation.flatten().tolist(), "cam_t_m2c": (1000 * pose.translation).tolist()}
@@ -245,7 +245,7 @@ def test_jumping_time_is_said_and_the_estimator_begins_anew(
     content = evaluate(tmp_path / "out", tmp_path / "bag", "--object", package.root, "--no-overlap")
     assert content["frames"]["total"] == 9
     said = "; ".join(content["warnings"])
-    for part in ("jumps back 1 times, first by 5.300 s at picture 5", "1 pictures have the stamp", "first 4.700 s"):
+    for part in ("jumps back 1 times, first by 5.300 s at image 5", "1 images have the stamp", "first 4.700 s"):
         assert part in said
     assert len(resets) == 1
     assert said.split("; ")[0] in (tmp_path / "out" / "report.html").read_text()

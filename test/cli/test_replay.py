@@ -1,4 +1,4 @@
-"""``pnp-ros replay``: real nodes, and every picture of the bag is in one of the counts."""
+"""``pnp-ros replay``: real nodes, and every image of the bag is in one of the counts."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ FRAMES = 60
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keep_all", [False, True])
-def test_every_picture_is_accounted_for(
+def test_every_image_is_accounted_for(
     recorded_run: Any, package: ObjectPackage, tmp_path: Path, keep_all: bool
 ) -> None:
     words = ["replay", str(recorded_run.path), "--object", str(package.root), "--out", str(tmp_path), "--truth", "tf"]
     assert main([*words, *(["--keep-all"] if keep_all else [])]) == 0
     content = json.loads((tmp_path / "report.json").read_text())
     run, told = content["run"], content["in_diagnostics"]
-    assert run["pictures_played"] == run["pictures_recorded"] == FRAMES
-    assert run["pictures_processed"] + told["dropped_for_newer_ones"] == FRAMES
-    assert run["pictures_unaccounted_for"] == 0
+    assert run["images_played"] == run["images_recorded"] == FRAMES
+    assert run["images_processed"] + told["dropped_for_newer_ones"] == FRAMES
+    assert run["images_unaccounted_for"] == 0
     if keep_all:
-        assert run["pictures_processed"] == told["taken_up"] == told["received"] == FRAMES
+        assert run["images_processed"] == told["taken_up"] == told["received"] == FRAMES
     assert content["frames"]["visible"] == 55  # the truth is that of the bag that was played
-    age = content["latency_ms"]["picture_to_pose_across_processes"]
+    age = content["latency_ms"]["image_to_pose_across_processes"]
     assert 0.0 < age["median"] <= age["p99"]
-    # the recording is a bag like any other, with the stamps of the pictures
+    # the recording is a bag like any other, with the stamps of the images
     with BagReader(tmp_path / "bag") as reader:
         assert {"/camera/image_raw", "/camera/camera_info", "/pose_estimator/objects"} <= reader.topics.keys()
     stamps = {recorded_run.stamp_ns(i) for i in range(FRAMES)}
     assert load_recorded("/pose_estimator/objects", tmp_path / "bag").keys() <= stamps
 
 
-def test_of_a_run_without_a_pose_every_picture_is_dropped(
+def test_of_a_run_without_a_pose_every_image_is_dropped(
     package: ObjectPackage, recorded_run: Any, tmp_path: Path
 ) -> None:
     with BagReader(recorded_run.path) as reader, BagWriter(tmp_path / "bag", types=reader.types) as writer:
@@ -51,7 +51,7 @@ def test_of_a_run_without_a_pose_every_picture_is_dropped(
             writer.write_serialized(topic, kind, cdr, stamp_ns)
     done, figures = evaluate_run(open_source(tmp_path / "bag"), "/camera/image_raw", package, None)
     assert [record.state for record in done.records] == ["dropped"] * FRAMES
-    assert figures["run"]["pictures_processed"] == figures["run"]["poses_published"] == 0
+    assert figures["run"]["images_processed"] == figures["run"]["poses_published"] == 0
     assert figures["in_diagnostics"] == {}
 
 
@@ -59,7 +59,7 @@ def test_how_long_a_pose_took_is_taken_from_the_times_of_recording(recorded_run:
     poses = load_recorded("/estimator/objects", recorded_run.path, since="/camera/image_raw")
     assert len(poses) == FRAMES
     for pose in poses.values():
-        assert pose.latency["picture_to_pose_across_processes"] == 0.0  # this bag has both at the picture's time
+        assert pose.latency["image_to_pose_across_processes"] == 0.0  # this bag has both at the image's time
         assert pose.latency["total"] > 0.0
 
 

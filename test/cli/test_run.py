@@ -8,21 +8,21 @@ import pytest
 
 from pnp_ros.cli.main import main
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
-from pnp_ros.io.images import write_picture
+from pnp_ros.io.images import write_image
 from pnp_ros.objects.object_package import ObjectPackage
 
 
 @pytest.fixture
 def arguments(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> list[str]:
-    """A command on three pictures with networks that know nothing."""
+    """A command on three images with networks that know nothing."""
     untrained_package(tmp_path / "thing", "thing")
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for index in range(3):
-        picture = np.random.default_rng(index).integers(0, 255, (240, 320, 3), np.uint8)
-        write_picture(tmp_path / "pictures" / f"{index}.png", picture)
+        image = np.random.default_rng(index).integers(0, 255, (240, 320, 3), np.uint8)
+        write_image(tmp_path / "images" / f"{index}.png", image)
     k = (300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0)
     write_camera_info(tmp_path / "camera.yaml", CameraInfo(240, 320, "plumb_bob", (0.0,) * 5, k))
-    words = ["run", str(tmp_path / "pictures"), "--object", str(tmp_path / "thing"), "--camera"]
+    words = ["run", str(tmp_path / "images"), "--object", str(tmp_path / "thing"), "--camera"]
     return [*words, str(tmp_path / "camera.yaml"), "--out", str(tmp_path / "out")]
 
 

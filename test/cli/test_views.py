@@ -83,5 +83,5 @@ def test_a_recording_for_rerun(recorded_run: Any, package: ObjectPackage, tmp_pa
     assert main([*words, "--save", str(file)]) == 0
     data = file.read_bytes()
     assert data[:4] in (b"RRF2", b"RRIO")
-    for entity in (b"camera/picture", b"camera/object", b"camera/covariance", b"camera/truth", b"sigma/x_mm"):
+    for entity in (b"camera/image", b"camera/object", b"camera/covariance", b"camera/truth", b"sigma/x_mm"):
         assert entity in data

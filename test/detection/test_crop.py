@@ -12,18 +12,18 @@ def _camera() -> Camera:
 
 
 def _ramp() -> np.ndarray:
-    """A picture whose red is the column and whose green is the row, as 8-bit values."""
+    """An image whose red is the column and whose green is the row, as 8-bit values."""
     columns = np.broadcast_to(np.arange(200, dtype=np.uint8), (120, 200))
     rows = np.broadcast_to(np.arange(120, dtype=np.uint8)[:, None], (120, 200))
     return np.ascontiguousarray(np.stack([columns, rows, np.zeros_like(rows)], axis=-1))
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
-def test_crop_pixels_show_the_picture_pixels_they_claim(size: int) -> None:
+def test_crop_pixels_show_the_image_pixels_they_claim(size: int) -> None:
     camera = Camera.pinhole(100.0, 100.0, 100.0, 60.0, 200, 120)
     crop = crop_from_box(_ramp(), camera, (60.0, 30.0, 50.0, 40.0), size, 1.28)
     v, u = np.mgrid[4 : size - 4, 4 : size - 4].astype(np.float32)
-    claimed = crop.to_picture(torch.from_numpy(np.stack([u, v], axis=-1))).numpy()
+    claimed = crop.to_image(torch.from_numpy(np.stack([u, v], axis=-1))).numpy()
     shown = crop.image[4 : size - 4, 4 : size - 4, :2].astype(np.float32)
     assert np.abs(shown - claimed).max() <= 0.51  # rounding to 8 bits
 
@@ -32,7 +32,7 @@ def test_cropped_camera_projects_where_the_crop_shows() -> None:
     camera = _camera()
     crop = crop_from_box(np.zeros((480, 640, 3), np.uint8), camera, (100.5, 200.25, 77.0, 31.0), 128, 1.3)
     points = torch.tensor([[0.1, 0.05, 1.0], [-0.2, 0.3, 2.0]])
-    torch.testing.assert_close(crop.to_picture(crop.camera.project(points)), camera.project(points))
+    torch.testing.assert_close(crop.to_image(crop.camera.project(points)), camera.project(points))
 
 
 def test_crop_beyond_the_edge_repeats_the_edge() -> None:

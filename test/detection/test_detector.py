@@ -6,7 +6,7 @@ from pnp_ros.detection.detector import Detector, decode_detections, letter_box
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 
 
-def test_letter_box_keeps_proportions_and_says_where_the_picture_lies() -> None:
+def test_letter_box_keeps_proportions_and_says_where_the_image_lies() -> None:
     boxed, fit = letter_box(np.full((100, 400, 3), 255, np.uint8), 320, 240)
     assert boxed.shape == (240, 320, 3)
     assert fit.scale == pytest.approx(0.8)
@@ -36,7 +36,7 @@ class _Fixed(DetectorNetwork):
         return _prediction()
 
 
-def test_detect_answers_in_picture_pixels() -> None:
+def test_detect_answers_in_image_pixels() -> None:
     found = Detector(_Fixed(DetectorConfig()).eval()).detect(np.zeros((960, 1280, 3), np.uint8))[0]
     assert found.box == pytest.approx((4 * (20.5 * 8 - 24), 4 * (10.5 * 8 - 24), 192, 192), abs=1e-2)
 

@@ -13,7 +13,7 @@ from pnp_ros.evaluation.adaptation_plot import (
     adaptation_plots,
     history_of_bag,
     load_history,
-    write_adaptation_picture,
+    write_adaptation_image,
 )
 from pnp_ros.io.bags import BagWriter, message_types
 from pnp_ros.io.resources import resource
@@ -70,12 +70,12 @@ def test_nothing_to_draw_is_no_plot() -> None:
     assert adaptation_plots([StatusEntry(0, 0, math.nan, math.nan, ())]) == []
 
 
-def test_picture_is_written_also_of_an_empty_history(tmp_path: Path) -> None:
+def test_image_is_written_also_of_an_empty_history(tmp_path: Path) -> None:
     for name, history in (("full", load_history(_write(tmp_path))), ("empty", [])):
-        write_adaptation_picture(tmp_path / f"{name}.png", history)
-        picture = cv2.imread(str(tmp_path / f"{name}.png"))
-        assert picture is not None
-        assert picture.std() > 5.0
+        write_adaptation_image(tmp_path / f"{name}.png", history)
+        image = cv2.imread(str(tmp_path / f"{name}.png"))
+        assert image is not None
+        assert image.std() > 5.0
 
 
 def test_messages_of_a_bag_are_read(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def pose(x: float = 0.0, depth: float = 1.0) -> Pose:
 
 
 def source(count: int) -> FrameSource:
-    """Grey pictures, the value is the index, with a red square where the object of ``pose(0.2)`` is."""
+    """Grey images, the value is the index, with a red square where the object of ``pose(0.2)`` is."""
 
     def frames() -> Iterator[Frame]:
         for i in range(count):
@@ -35,7 +35,7 @@ def source(count: int) -> FrameSource:
             rgb[215:265, 375:425] = (200, 0, 0)
             yield Frame(i, i, rgb, CAMERA)
 
-    return FrameSource(Path("frames"), "pictures", frames)
+    return FrameSource(Path("frames"), "images", frames)
 
 
 def sheet(records: list[FrameRecord]) -> tuple[str, np.ndarray]:
@@ -68,7 +68,7 @@ def test_without_anything_against_a_frame_some_of_all_are_shown() -> None:
     caption, drawn = sheet([FrameRecord("lost")] * 50)
     assert caption.startswith("Some frames: green")
     assert "truth" not in caption
-    assert drawn.shape == (6 * CELL[1], 4 * CELL[0], 3)  # the whole picture in each
+    assert drawn.shape == (6 * CELL[1], 4 * CELL[0], 3)  # the whole image in each
     assert drawn[40, 5, 0] == 0
     assert drawn[-5, -5, 0] == 49
 

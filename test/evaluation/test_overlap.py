@@ -1,4 +1,4 @@
-"""Correlation of picture and rendering: what it must and must not depend on."""
+"""Correlation of image and rendering: what it must and must not depend on."""
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ MASK[10:50, 20:70] = 2
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_brightness_contrast_and_surroundings_do_not_matter(per_channel: bool) -> None:
-    picture = RNG.integers(0, 255, TEXTURE.shape).astype(np.uint8)
-    picture[MASK > 0] = (0.7 * TEXTURE[MASK > 0] + 40).astype(np.uint8)
-    assert normalised_cross_correlation(picture, TEXTURE, MASK, item=1, per_channel=per_channel) > 0.99
-    assert normalised_cross_correlation(255 - picture, TEXTURE, MASK, per_channel=per_channel) < -0.99
+    image = RNG.integers(0, 255, TEXTURE.shape).astype(np.uint8)
+    image[MASK > 0] = (0.7 * TEXTURE[MASK > 0] + 40).astype(np.uint8)
+    assert normalised_cross_correlation(image, TEXTURE, MASK, item=1, per_channel=per_channel) > 0.99
+    assert normalised_cross_correlation(255 - image, TEXTURE, MASK, per_channel=per_channel) < -0.99
 
 
 def test_equals_the_correlation_coefficient_of_the_luminance() -> None:
@@ -35,5 +35,5 @@ def test_nothing_to_compare_explains_nothing() -> None:
     assert normalised_cross_correlation(TEXTURE, TEXTURE, np.zeros_like(MASK)) == 0.0
     assert normalised_cross_correlation(TEXTURE, TEXTURE, MASK, item=0) == 0.0
     assert normalised_cross_correlation(np.full_like(TEXTURE, 9), TEXTURE, MASK) == 0.0
-    with pytest.raises(ValueError, match="picture, rendering, mask"):
+    with pytest.raises(ValueError, match="image, rendering, mask"):
         normalised_cross_correlation(TEXTURE[:-1], TEXTURE, MASK)

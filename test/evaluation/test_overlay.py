@@ -69,9 +69,9 @@ def test_the_lens_bends_the_drawing() -> None:
 def test_objects_behind_or_around_the_camera_do_not_break_the_drawing() -> None:
     overlay = MeshOverlay(cube())
     for z in (-0.5, 0.0, 0.05, 1e-7):
-        picture = overlay.draw(BLACK, Pose(torch.eye(3), torch.tensor([0.0, 0.0, z])), CAMERA)
-        assert picture.shape == BLACK.shape
-        assert z > 0 or not picture.any() or z == 0.0
+        image = overlay.draw(BLACK, Pose(torch.eye(3), torch.tensor([0.0, 0.0, z])), CAMERA)
+        assert image.shape == BLACK.shape
+        assert z > 0 or not image.any() or z == 0.0
 
 
 def test_axes_have_their_colours_and_lengths() -> None:
@@ -84,25 +84,25 @@ def test_axes_have_their_colours_and_lengths() -> None:
 def test_tint_touches_the_mask_alone() -> None:
     mask = np.zeros((480, 640), np.uint8)
     mask[10:20, 30:40] = 1
-    picture = np.full_like(BLACK, 100)
-    tinted = tint(picture, mask, (200, 100, 0), 0.5)
+    image = np.full_like(BLACK, 100)
+    tinted = tint(image, mask, (200, 100, 0), 0.5)
     assert (tinted[10:20, 30:40] == (150, 100, 50)).all()
     assert (tinted[mask == 0] == 100).all()
 
 
-def test_contact_sheet_lays_pictures_out_in_rows() -> None:
-    pictures = [np.full((480, 640, 3), 40 * (i + 1), np.uint8) for i in range(5)]
-    sheet = contact_sheet(pictures, columns=3, cell_width=160)
+def test_contact_sheet_lays_images_out_in_rows() -> None:
+    images = [np.full((480, 640, 3), 40 * (i + 1), np.uint8) for i in range(5)]
+    sheet = contact_sheet(images, columns=3, cell_width=160)
     assert sheet.shape == (240, 480, 3)
     for i in range(5):
         row, column = divmod(i, 3)
         assert (sheet[120 * row : 120 * row + 120, 160 * column : 160 * column + 160] == 40 * (i + 1)).all()
     assert not sheet[120:, 320:].any()
-    captioned = contact_sheet(pictures, columns=3, cell_width=160, captions=list("abcde"))
+    captioned = contact_sheet(images, columns=3, cell_width=160, captions=list("abcde"))
     assert (captioned != sheet).any()
     with pytest.raises(ValueError, match="captions: expected 5, got 1"):
-        contact_sheet(pictures, captions=["a"])
-    with pytest.raises(ValueError, match="pictures"):
+        contact_sheet(images, captions=["a"])
+    with pytest.raises(ValueError, match="images"):
         contact_sheet([])
 
 

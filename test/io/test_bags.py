@@ -10,7 +10,7 @@ import yaml
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.typesys import Stores, get_typestore
 
-from pnp_ros.io.bags import BagError, BagPicture, BagReader, BagWriter, message_types
+from pnp_ros.io.bags import BagError, BagImage, BagReader, BagWriter, message_types
 from pnp_ros.io.camera_info import CameraInfo, RegionOfInterest
 
 K = (60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0)
@@ -34,24 +34,24 @@ def write(path: Path, storage: str = "mcap", count: int = 4) -> Path:
             stamp = 5 * SECOND + i * SECOND // 10
             writer.write_camera_info("/camera/camera_info", INFO, stamp, "camera_optical")
             rgb = np.full((48, 64, 3), 5 * i % 256, np.uint8)
-            writer.write_picture("/camera/image_raw", rgb, stamp, "camera_optical")
+            writer.write_image("/camera/image_raw", rgb, stamp, "camera_optical")
     return path
 
 
-def pictures(path: Path) -> list[BagPicture]:
+def images(path: Path) -> list[BagImage]:
     with BagReader(path) as reader:
-        return list(reader.pictures())
+        return list(reader.images())
 
 
 @STORAGES
-def test_pictures_come_back_with_stamp_frame_and_camera(tmp_path: Path, storage: str) -> None:
-    found = pictures(write(tmp_path / "bag", storage))
+def test_images_come_back_with_stamp_frame_and_camera(tmp_path: Path, storage: str) -> None:
+    found = images(write(tmp_path / "bag", storage))
     assert [p.stamp_ns for p in found] == [5 * SECOND + i * SECOND // 10 for i in range(4)]
-    for i, picture in enumerate(found):
-        assert (picture.rgb == 5 * i).all()
-        assert picture.rgb.shape == (48, 64, 3)
-        assert picture.frame_id == "camera_optical"
-        assert picture.camera_info == INFO
+    for i, recorded in enumerate(found):
+        assert (recorded.rgb == 5 * i).all()
+        assert recorded.rgb.shape == (48, 64, 3)
+        assert recorded.frame_id == "camera_optical"
+        assert recorded.camera_info == INFO
     metadata = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert metadata["storage_identifier"] == storage
 
@@ -89,7 +89,7 @@ def test_serialised_messages_pass_unopened(tmp_path: Path) -> None:
     assert "durability: 1" in (tmp_path / "bag" / "metadata.yaml").read_text()
 
 
-def test_compressed_pictures_and_the_nearest_earlier_camera(tmp_path: Path) -> None:
+def test_compressed_images_and_the_nearest_earlier_camera(tmp_path: Path) -> None:
     import cv2
 
     encoded = cv2.imencode(".png", np.full((8, 8, 3), (1, 2, 3), np.uint8))[1]
@@ -99,12 +99,12 @@ def test_compressed_pictures_and_the_nearest_earlier_camera(tmp_path: Path) -> N
             writer.write_camera_info("/camera/camera_info", info, stamp * SECOND, "camera")
             time = writer.message("builtin_interfaces/msg/Time", sec=14 + 8 * i, nanosec=0)
             header = writer.message("std_msgs/msg/Header", stamp=time, frame_id="camera")
-            picture = writer.message("sensor_msgs/msg/CompressedImage", header=header, format="png", data=encoded)
-            writer.write("/camera/image_raw/compressed", picture, (14 + 8 * i) * SECOND)
+            recorded = writer.message("sensor_msgs/msg/CompressedImage", header=header, format="png", data=encoded)
+            writer.write("/camera/image_raw/compressed", recorded, (14 + 8 * i) * SECOND)
     # image_transport puts camera_info beside the base topic
     with BagReader(tmp_path / "bag") as reader:
-        found = list(reader.pictures(camera_info_topic="/camera/camera_info"))
-        beside = list(reader.pictures())
+        found = list(reader.images(camera_info_topic="/camera/camera_info"))
+        beside = list(reader.images())
     assert [p.camera_info.width for p in found if p.camera_info] == [64, 80]
     assert [p.camera_info for p in beside] == [p.camera_info for p in found]
     assert found[0].rgb[0, 0].tolist() == [3, 2, 1]
@@ -113,16 +113,16 @@ def test_compressed_pictures_and_the_nearest_earlier_camera(tmp_path: Path) -> N
 def test_topics_must_exist_and_be_unambiguous(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "two") as writer:
         for name in ("left", "right"):
-            writer.write_picture(f"/{name}/image_raw", np.zeros((4, 4, 3), np.uint8), 0, "camera")
+            writer.write_image(f"/{name}/image_raw", np.zeros((4, 4, 3), np.uint8), 0, "camera")
     with BagReader(tmp_path / "two") as reader:
         with pytest.raises(BagError, match=r"expected one image topic, found /left/image_raw, /right/image_raw"):
-            next(reader.pictures())
+            next(reader.images())
         with pytest.raises(BagError, match=r"no topic /up/image_raw; there are /left"):
-            next(reader.pictures("/up/image_raw"))
-        assert next(reader.pictures("/left/image_raw")).camera_info is None
+            next(reader.images("/up/image_raw"))
+        assert next(reader.images("/left/image_raw")).camera_info is None
 
 
-def test_a_broken_picture_names_topic_and_stamp(tmp_path: Path) -> None:
+def test_a_broken_image_names_topic_and_stamp(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "bag") as writer:
         stamp = writer.message("builtin_interfaces/msg/Time", sec=1, nanosec=0)
         header = writer.message("std_msgs/msg/Header", stamp=stamp, frame_id="camera")
@@ -131,7 +131,7 @@ def test_a_broken_picture_names_topic_and_stamp(tmp_path: Path) -> None:
             "/image", writer.message("sensor_msgs/msg/Image", header=header, data=np.zeros(47, np.uint8), **fields), 0
         )
     with BagReader(tmp_path / "bag") as reader, pytest.raises(BagError, match=r"/image at 1000000000 ns: image\.data"):
-        next(reader.pictures())
+        next(reader.images())
 
 
 def damaged(folder: Path, storage: str) -> Iterator[Path]:
@@ -179,20 +179,20 @@ def test_of_a_truncated_mcap_bag_the_whole_chunks_are_read(tmp_path: Path, caplo
 def test_a_recording_that_was_killed_has_no_metadata_and_is_read(tmp_path: Path) -> None:
     bag = write(tmp_path / "bag")
     (bag / "metadata.yaml").unlink()
-    assert len(pictures(bag)) == 4
+    assert len(images(bag)) == 4
 
 
-def test_broken_pictures_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_images_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        writer.write_picture("/image", np.zeros((4, 4, 3), np.uint8), SECOND, "camera")
+        writer.write_image("/image", np.zeros((4, 4, 3), np.uint8), SECOND, "camera")
         time = writer.message("builtin_interfaces/msg/Time", sec=2, nanosec=0)
         header = writer.message("std_msgs/msg/Header", stamp=time, frame_id="camera")
         fields = {"height": 4, "width": 4, "encoding": "rgb8", "is_bigendian": 0, "step": 12}
         image = writer.message("sensor_msgs/msg/Image", header=header, data=np.zeros(7, np.uint8), **fields)
         writer.write("/image", image, 2 * SECOND)
-        writer.write_picture("/image", np.ones((4, 4, 3), np.uint8), 3 * SECOND, "camera")
+        writer.write_image("/image", np.ones((4, 4, 3), np.uint8), 3 * SECOND, "camera")
     with BagReader(tmp_path / "bag") as reader:
-        assert [p.stamp_ns for p in reader.pictures(skip_broken=True)] == [SECOND, 3 * SECOND]
+        assert [p.stamp_ns for p in reader.images(skip_broken=True)] == [SECOND, 3 * SECOND]
     assert "left out" in caplog.text
 
 
@@ -223,11 +223,11 @@ def test_bags_of_ros_1_are_read_and_rewritten(tmp_path: Path) -> None:
             writer.write(info, (5 + i) * SECOND, types.serialize_ros1(camera, camera.__msgtype__))
     with BagReader(tmp_path / "old.bag") as reader:
         assert reader.is_ros1
-        old = list(reader.pictures())
+        old = list(reader.images())
         with BagWriter(tmp_path / "new") as new:
             for topic, kind, stamp_ns, cdr in reader.serialized():
                 new.write_serialized(topic, kind, cdr, stamp_ns)
-    rewritten = pictures(tmp_path / "new")
+    rewritten = images(tmp_path / "new")
     for found in (old, rewritten):
         assert [p.stamp_ns for p in found] == [5 * SECOND, 6 * SECOND, 7 * SECOND]
         assert found[0].rgb[0, 0].tolist() == [3, 2, 1]

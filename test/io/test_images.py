@@ -1,4 +1,4 @@
-"""Every encoding against a known picture, and every fault that a message can have."""
+"""Every encoding against a known image, and every fault that a message can have."""
 
 import array
 from pathlib import Path
@@ -7,18 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from pnp_ros.io.images import ImageError, VideoWriter, decode_compressed, decode_raw, read_pictures, write_picture
+from pnp_ros.io.images import ImageError, VideoWriter, decode_compressed, decode_raw, read_images, write_image
 
 WIDTH, HEIGHT = 32, 24
 
 
-def smooth_picture() -> np.ndarray:
+def smooth_image() -> np.ndarray:
     """Slow gradients, so that chroma subsampling and demosaicing lose little."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([40 + 4 * x, 60 + 5 * y, 200 - 2 * x - 2 * y], axis=-1).astype(np.uint8)
 
 
-RGB = smooth_picture()
+RGB = smooth_image()
 BGR = RGB[..., ::-1]
 ALPHA = np.full((HEIGHT, WIDTH, 1), 77, np.uint8)
 LUMA = cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY)
@@ -87,7 +87,7 @@ LOSSY = {
 
 
 def decode(encoding: str, rows: np.ndarray, padding: int = 0, big: bool = False) -> np.ndarray:
-    """Through the message's fields, with padded rows; planar formats have more rows than the picture."""
+    """Through the message's fields, with padded rows; planar formats have more rows than the image."""
     flat = rows.view(np.uint8).reshape(len(rows), -1)
     padded = np.pad(flat, ((0, 0), (0, padding)), constant_values=255)
     return decode_raw(padded.tobytes(), WIDTH, HEIGHT, encoding, padded.shape[1], big)
@@ -120,12 +120,12 @@ def test_big_endian(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: array.array("B", data)])
-def test_every_kind_of_buffer_and_the_picture_is_a_copy(kind: type) -> None:
+def test_every_kind_of_buffer_and_the_image_is_a_copy(kind: type) -> None:
     data = kind(RGB.tobytes())
-    picture = decode_raw(data, WIDTH, HEIGHT, "rgb8", 3 * WIDTH)
-    assert picture.flags.writeable
-    assert not np.shares_memory(picture, np.frombuffer(data, np.uint8))
-    np.testing.assert_array_equal(picture, RGB)
+    image = decode_raw(data, WIDTH, HEIGHT, "rgb8", 3 * WIDTH)
+    assert image.flags.writeable
+    assert not np.shares_memory(image, np.frombuffer(data, np.uint8))
+    np.testing.assert_array_equal(image, RGB)
 
 
 @pytest.mark.parametrize(
@@ -170,16 +170,16 @@ def test_compressed_faults(data: bytes) -> None:
 
 def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for i in (10, 2, 1):
-        write_picture(tmp_path / f"view{i}.png", np.full((4, 4, 3), i, np.uint8))
-    (tmp_path / "notes.txt").write_text("no picture")
-    pictures = list(read_pictures(tmp_path, rate=10.0))
-    assert [stamp for stamp, _ in pictures] == [0.0, 0.1, 0.2]
-    assert [int(rgb[0, 0, 0]) for _, rgb in pictures] == [1, 2, 10]
+        write_image(tmp_path / f"view{i}.png", np.full((4, 4, 3), i, np.uint8))
+    (tmp_path / "notes.txt").write_text("no image")
+    read = list(read_images(tmp_path, rate=10.0))
+    assert [stamp for stamp, _ in read] == [0.0, 0.1, 0.2]
+    assert [int(rgb[0, 0, 0]) for _, rgb in read] == [1, 2, 10]
 
 
-def test_one_picture(tmp_path: Path) -> None:
-    write_picture(tmp_path / "one.png", RGB)
-    ((stamp, rgb),) = read_pictures(tmp_path / "one.png")
+def test_one_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "one.png", RGB)
+    ((stamp, rgb),) = read_images(tmp_path / "one.png")
     assert stamp == 0.0
     np.testing.assert_array_equal(rgb, RGB)
 
@@ -193,9 +193,9 @@ def test_a_video_is_h264_and_comes_back(tmp_path: Path) -> None:
     with VideoWriter(path, rate=12.5, quality=12) as writer:
         for i in range(20):
             writer.write(moving(i))
-    pictures = list(read_pictures(path))
-    np.testing.assert_allclose([stamp for stamp, _ in pictures], np.arange(20) / 12.5)
-    for i, (_, rgb) in enumerate(pictures):
+    read = list(read_images(path))
+    np.testing.assert_allclose([stamp for stamp, _ in read], np.arange(20) / 12.5)
+    for i, (_, rgb) in enumerate(read):
         assert np.abs(rgb.astype(int) - moving(i)).mean() < 6
     data = path.read_bytes()
     assert b"avc1" in data
@@ -205,14 +205,14 @@ def test_a_video_is_h264_and_comes_back(tmp_path: Path) -> None:
 def test_odd_sizes_lose_the_last_row_and_column(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "odd.mp4") as writer:
         writer.write(np.zeros((33, 35, 3), np.uint8))
-    ((_, rgb),) = read_pictures(tmp_path / "odd.mp4")
+    ((_, rgb),) = read_images(tmp_path / "odd.mp4")
     assert rgb.shape == (32, 34, 3)
 
 
 def test_video_writer_faults(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "video.mp4") as writer:
         writer.write(moving(0))
-        with pytest.raises(ImageError, match="expected pictures of shape"):
+        with pytest.raises(ImageError, match="expected images of shape"):
             writer.write(RGB)
     with pytest.raises(ImageError, match="cannot be written"):
         VideoWriter(tmp_path / "absent" / "video.mp4")
@@ -227,11 +227,11 @@ def test_reading_faults(tmp_path: Path) -> None:
         ("absent.png", "no such"),
         ("rubbish.mp4", "not a readable video"),
         ("rubbish.png", r"rubbish\.png: image\.data"),
-        ("empty", "no picture in this folder"),
+        ("empty", "no image in this folder"),
     ):
         with pytest.raises(ImageError, match=message):
-            list(read_pictures(tmp_path / name))
+            list(read_images(tmp_path / name))
     with pytest.raises(ImageError, match="rate"):
-        list(read_pictures(tmp_path, rate=0.0))
+        list(read_images(tmp_path, rate=0.0))
     with pytest.raises(ImageError, match="cannot be written"):
-        write_picture(tmp_path / "picture.unknown", RGB)
+        write_image(tmp_path / "image.unknown", RGB)

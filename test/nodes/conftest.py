@@ -28,7 +28,7 @@ from tf2_msgs.msg import TFMessage
 
 from pnp_ros.msg import Correspondences, ObjectPoseArray
 from pnp_ros.nodes import conversions
-from pnp_ros.nodes.ros_compat import use_picture_profile
+from pnp_ros.nodes.ros_compat import use_image_profile
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 
@@ -59,14 +59,14 @@ def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: p
 def ros() -> Iterator[None]:
     """A ROS domain of this test process's own, on this machine alone; its children inherit it."""
     os.environ |= {"ROS_DOMAIN_ID": str(os.getpid() % 100 + 1), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    use_picture_profile()
+    use_image_profile()
     rclpy.init()
     yield
     rclpy.try_shutdown()
 
 
 class Probe:
-    """Sends pictures to an estimator and keeps what it publishes."""
+    """Sends images to an estimator and keeps what it publishes."""
 
     def __init__(self) -> None:
         self.node = rclpy.create_node("probe")
@@ -85,20 +85,20 @@ class Probe:
             self.node.create_subscription(kind, topic, self.received[name].append, 100)
 
     @staticmethod
-    def picture(index: int) -> np.ndarray:
+    def pixels(index: int) -> np.ndarray:
         """(240, 320, 3) noise."""
         return np.random.default_rng(index).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
 
     @staticmethod
     def header(index: int) -> Header:
-        """A header whose stamp says which picture it is."""
+        """A header whose stamp says which image it is."""
         made = Header(frame_id="camera_optical_frame")
         made.stamp.sec, made.stamp.nanosec = 1000 + index, 123_456_789
         return made
 
     def image(self, index: int) -> Image:
-        """The message of picture ``index``."""
-        return conversions.image_from_rgb(self.header(index), self.picture(index))
+        """The message of image ``index``."""
+        return conversions.image_from_rgb(self.header(index), self.pixels(index))
 
     def camera_info(self, index: int) -> CameraInfo:
         """Its CameraInfo."""
@@ -170,7 +170,7 @@ def start_estimator(ros: None, tmp_path_factory: pytest.TempPathFactory) -> Star
 
 @pytest.fixture(scope="session")
 def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> StartEstimator:
-    """Starts a fine-tuning node in the same way; it finds its pictures where the estimator does."""
+    """Starts a fine-tuning node in the same way; it finds its images where the estimator does."""
 
     @contextlib.contextmanager
     def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:

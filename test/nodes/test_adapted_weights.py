@@ -57,7 +57,7 @@ def fine_tuning(probe: Any, package: ObjectPackage, tmp_path: Path) -> _FineTuni
     return _FineTuning(probe, package, tmp_path / "versions")
 
 
-def test_weights_are_swapped_between_two_pictures(
+def test_weights_are_swapped_between_two_images(
     start_estimator: Any, probe: Any, fine_tuning: _FineTuning, package: ObjectPackage, open_gates: EstimatorConfig
 ) -> None:
     first = fine_tuning.write(0.05)
@@ -73,17 +73,17 @@ def test_weights_are_swapped_between_two_pictures(
             probe.send(probe.image(sent), probe.camera_info(sent))
             sent += 1
             assert sent < 5000, "the weights were not swapped"
-            probe.wait(lambda count=sent: len(probe.received["objects"]) > count - 4, what="the pictures before")
+            probe.wait(lambda count=sent: len(probe.received["objects"]) > count - 4, what="the images before")
             if not told and "version 2" in _latest_weights(probe):
                 told = sent
-        probe.wait(lambda: len(probe.received["objects"]) == sent, what="every picture")
+        probe.wait(lambda: len(probe.received["objects"]) == sent, what="every image")
         status = fine_tuning.wait_for("version 2")
         assert [message.header for message in probe.received["objects"]] == [probe.header(i) for i in range(sent)]
-        assert _values(status)["pictures dropped for newer ones"] == "0"
-        assert _values(status)["pictures taken up"] == str(sent)
+        assert _values(status)["images dropped for newer ones"] == "0"
+        assert _values(status)["images taken up"] == str(sent)
         packages = [fine_tuning.store.get(number).applied_to(package) for number in (first, second)]
         swapped = _first_mismatch(probe, packages, open_gates, sent)
-        assert 7 <= swapped < sent  # up to three pictures wait when it is said
+        assert 7 <= swapped < sent  # up to three images wait when it is said
         assert _first_mismatch(probe, packages, open_gates, swapped) == sent
         fine_tuning.say(0)
         fine_tuning.wait_for("the object package's own")
@@ -97,13 +97,13 @@ def _latest_weights(probe: Any) -> str:
 
 
 def _first_mismatch(probe: Any, packages: list[ObjectPackage], config: EstimatorConfig, swap: int) -> int:
-    """The first published pose that is not the library's, which swaps the weights before picture ``swap``."""
+    """The first published pose that is not the library's, which swaps the weights before image ``swap``."""
     camera = conversions.camera_from_message(probe.camera_info(0))
     library = PoseEstimator(packages[0], config)
     for index, message in enumerate(probe.received["objects"]):
         if index == swap:
             library.use(load_models(packages[1], library.device))
-        found = library.estimate(probe.picture(index), camera, 0.0)[0]
+        found = library.estimate(probe.pixels(index), camera, 0.0)[0]
         if message.objects != [conversions.object_pose(found, packages[0].name)]:
             return index
     return len(probe.received["objects"])

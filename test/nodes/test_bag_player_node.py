@@ -1,4 +1,4 @@
-"""A bag played by the real process reaches the estimator, every picture once, twice with the same bytes."""
+"""A bag played by the real process reaches the estimator, every image once, twice with the same bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
             stamp = START_NS + i * 1_000_000_000 // RATE
             rgb = np.random.default_rng(i).integers(0, 255, (240, 320, 3), np.uint8)
             writer.write_camera_info("/camera/camera_info", info, stamp, "camera_optical_frame")
-            writer.write_picture("/camera/image_raw", rgb, stamp, "camera_optical_frame")
+            writer.write_image("/camera/image_raw", rgb, stamp, "camera_optical_frame")
     return path
 
 
@@ -59,7 +59,7 @@ def test_a_bag_played_twice_gives_the_same_bytes(probe: Any, start_estimator: An
             for name in ("objects", "poses"):
                 probe.received[name].clear()
             with play(bag, clock="100.0", rate="2.0") as player:
-                probe.wait(lambda: len(probe.received["objects"]) == FRAMES, 120.0, "an answer to every picture")
+                probe.wait(lambda: len(probe.received["objects"]) == FRAMES, 120.0, "an answer to every image")
                 assert player.wait(timeout=30.0) == 0
         runs.append([
             (m.header.stamp.sec, m.header.stamp.nanosec, o.state, o.pose.pose, o.pose.covariance.tobytes())

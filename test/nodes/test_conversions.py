@@ -68,7 +68,7 @@ def test_transform_places_the_object_in_the_camera_frame() -> None:
     assert message.transform.translation.z == pytest.approx(0.7)
 
 
-def test_picture_survives_the_message() -> None:
+def test_image_survives_the_message() -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
     np.testing.assert_array_equal(conversions.rgb_from_image(conversions.image_from_rgb(HEADER, rgb)), rgb)
     smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3)).copy()
@@ -76,13 +76,13 @@ def test_picture_survives_the_message() -> None:
     assert np.abs(decoded.astype(int) - smooth).max() < 8
 
 
-def test_picture_with_an_unknown_encoding_is_refused() -> None:
+def test_image_with_an_unknown_encoding_is_refused() -> None:
     message = Image(width=2, height=2, step=6, encoding="rgb9", data=bytes(12))
     with pytest.raises(ImageError, match=r"image\.encoding"):
         conversions.rgb_from_image(message)
 
 
-def test_camera_of_raw_and_of_rectified_pictures() -> None:
+def test_camera_of_raw_and_of_rectified_images() -> None:
     message = CameraInfo(width=640, height=480, distortion_model="plumb_bob", d=[0.1, 0.0, 0.0, 0.0, 0.0])
     message.k = [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0]
     message.p = [400.0, 0.0, 310.0, 0.0, 0.0, 410.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0]

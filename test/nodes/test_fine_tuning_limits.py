@@ -40,7 +40,7 @@ def test_cpu_share_and_priority(start_estimator: Any, start_fine_tuning: Any, pr
         "cpu_share": SHARE,
         "threads": 1,
         "nice": True,
-        "adaptation.min_pictures": 8,
+        "adaptation.min_images": 8,
         "adaptation.min_held_back": 4,
     }
     sources = {"versions": str(tmp_path / "versions"), "reference": "tf:object_truth"}

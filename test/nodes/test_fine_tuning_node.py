@@ -24,7 +24,7 @@ START_S = 120.0
 
 
 class _Listener:
-    """Shows the node pictures, estimates and references, and keeps what it says."""
+    """Shows the node images, estimates and references, and keeps what it says."""
 
     def __init__(self, probe: Any) -> None:
         self.probe, self.said, self._index = probe, [], 0
@@ -38,7 +38,7 @@ class _Listener:
         self.probe.wait(lambda: all(p.get_subscription_count() for p in publishers), START_S, "the node")
 
     def show(self, spoil: Callable[[PoseStamped], object] = lambda _: None, name: str = "tetrahedron") -> None:
-        """One picture with its estimate and its reference."""
+        """One image with its estimate and its reference."""
         self._index += 1
         header = self.probe.header(self._index)
         truth = PoseStamped(header=header)
@@ -50,7 +50,7 @@ class _Listener:
         self._objects.publish(ObjectPoseArray(header=header, objects=[estimate]))
 
     def wait_for(self, reason: str, **show: Any) -> AdaptationStatus:
-        """Show pictures until the node says this reason."""
+        """Show images until the node says this reason."""
 
         def told() -> bool:
             self.show(**show)
@@ -86,7 +86,7 @@ def test_status_is_latched_and_says_what_is_waited_for(listener: _Listener) -> N
     assert status.object_name == "tetrahedron"
     assert status.state == AdaptationStatus.COLLECTING
     assert (status.active_version, status.candidate_version) == (0, 1)
-    assert "no picture has arrived" in status.reason
+    assert "no image has arrived" in status.reason
     assert math.isnan(status.reprojection_loss)
 
 
@@ -112,16 +112,16 @@ def _another_time(message: PoseStamped) -> None:
         (_nan, "the position is not finite"),
         (_zero_quaternion, "the quaternion's length is 0, expected 1"),
         (_no_frame, "header.frame_id: expected a frame"),
-        (_another_time, "at the time of the picture"),
+        (_another_time, "at the time of the image"),
     ],
 )
 def test_references_that_are_none_are_refused_with_the_reason(
     listener: _Listener, spoil: Callable[[PoseStamped], object], expected: str
 ) -> None:
-    listener.wait_for("the picture does not show the object there")  # a good reference reaches the intake
+    listener.wait_for("the image does not show the object there")  # a good reference reaches the intake
     before = listener.said[-1].refused
     status = listener.wait_for(expected, spoil=spoil)
-    assert status.reason.startswith("picture refused: topic:/truth")
+    assert status.reason.startswith("image refused: topic:/truth")
     assert status.refused > before
     assert status.state == AdaptationStatus.COLLECTING
 
@@ -148,7 +148,7 @@ def test_diagnostics_tell_weights_and_counts(listener: _Listener) -> None:
     assert status.level in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
     assert values["weights"] == "the object package's own"
     assert int(values["references that are none"]) > 0
-    assert int(values["pictures without a reference"]) > 0
+    assert int(values["images without a reference"]) > 0
 
 
 def test_wrong_parameters_end_it_with_one_line(ros: None, package: ObjectPackage, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_wrong_parameters_end_it_with_one_line(ros: None, package: ObjectPackage
     cases = [
         ({"object": "/nowhere"}, "/nowhere: no such object package"),
         ({"reference": "mocap"}, "parameter reference: expected self"),
-        ({"adaptation.min_pictures": "1"}, "min_pictures: expected 8"),
+        ({"adaptation.min_images": "1"}, "min_images: expected 8"),
     ]
     processes = [_start(good | wrong) for wrong, _ in cases]
     for process, (_, expected) in zip(processes, cases):

@@ -3,7 +3,7 @@ import threading
 from pnp_ros.nodes.frame_queue import FrameQueue
 
 
-def test_picture_and_info_pair_by_stamp_in_either_order() -> None:
+def test_image_and_info_pair_by_stamp_in_either_order() -> None:
     queue = FrameQueue(keep_all=True)
     queue.put_image(1, "image 1")
     queue.put_info(2, "info 2")
@@ -24,7 +24,7 @@ def test_newest_first_drops_and_counts() -> None:
     assert queue.counts.received == queue.counts.taken + queue.counts.dropped
 
 
-def test_pictures_without_info_are_counted_once_given_up() -> None:
+def test_images_without_info_are_counted_once_given_up() -> None:
     queue = FrameQueue(keep_all=True)
     for stamp in range(25):
         queue.put_image(stamp, stamp)

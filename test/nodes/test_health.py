@@ -15,12 +15,12 @@ def test_working_node_reports_latencies_and_counts() -> None:
     health = Health("node: pose")
     for i in range(100):
         health.processed({"network": 0.01, "total": 0.02}, age=0.03 if i < 99 else 0.5)
-    status = health.status("active", {"pictures received": 100})
+    status = health.status("active", {"images received": 100})
     values = _values(status)
     assert status.level == DiagnosticStatus.OK
     assert values["latency network"].startswith("median 10.0 ms")
     assert values["message age"].startswith("median 30.0 ms")
-    assert values["pictures received"] == "100"
+    assert values["images received"] == "100"
 
 
 def test_error_is_the_headline_and_stays_in_the_values() -> None:
@@ -36,7 +36,7 @@ def test_error_is_the_headline_and_stays_in_the_values() -> None:
 def test_idle_node_warns() -> None:
     status = Health("node: pose").status("unconfigured", {})
     assert status.level == DiagnosticStatus.WARN
-    assert "no pictures processed" in status.message
+    assert "no images processed" in status.message
 
 
 def test_fault_stays() -> None:

@@ -102,7 +102,7 @@ def _writer(package: ObjectPackage, folder: Path) -> subprocess.Popen[str]:
 
 
 def _stay(probe: Any, seconds: float) -> None:
-    """Send pictures meanwhile."""
+    """Send images meanwhile."""
     end, index = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         probe.send(probe.image(index), probe.camera_info(index))
@@ -124,7 +124,7 @@ def _check(probe: Any, index: int, store: VersionStore, package: ObjectPackage, 
     newest = store.newest()
     adapted = newest.applied_to(package) if newest else package
     camera = conversions.camera_from_message(probe.camera_info(index))
-    expected = PoseEstimator(adapted, config).estimate(probe.picture(index), camera, 0.0)[0]
+    expected = PoseEstimator(adapted, config).estimate(probe.pixels(index), camera, 0.0)[0]
     assert answers()[0].objects == [conversions.object_pose(expected, package.name)]
 
 
@@ -133,7 +133,7 @@ def test_a_real_fine_tuning_node_goes_on_from_the_newest_version(probe: Any, tmp
     demo, folder, chance = resource("config/objects/demo"), tmp_path / "versions", random.Random(1)
     store, said = VersionStore(folder, load_object_package(demo)), []
     probe.node.create_subscription(AdaptationStatus, "/fine_tuning/status", said.append, LATCHED)
-    lenient = {"min_pictures": 8, "min_held_back": 4, "check_steps": 15, "anchors": 20, "min_gain": 0.0}
+    lenient = {"min_images": 8, "min_held_back": 4, "check_steps": 15, "anchors": 20, "min_gain": 0.0}
     lenient |= {"anchor_margin": 1.0, "max_nees": 1e6}
     parameters = {f"adaptation.{name}": value for name, value in lenient.items()}
     parameters |= {"object": demo, "versions": folder, "reference": "tf:object_truth", "cpu_share": 2.0, "nice": False}

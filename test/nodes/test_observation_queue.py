@@ -37,7 +37,7 @@ def test_the_three_messages_of_a_stamp_are_matched_in_any_order(order: str) -> N
     assert [message.name for message in (sample.image, sample.info, sample.objects)] == ["image", "info", "objects"]
 
 
-def test_no_more_pictures_a_second_than_asked_for() -> None:
+def test_no_more_images_a_second_than_asked_for() -> None:
     queue = ObservationQueue(4.0, False, False)
     for index in range(60):
         _put(queue, index * SECOND // 30)
@@ -47,7 +47,7 @@ def test_no_more_pictures_a_second_than_asked_for() -> None:
     assert queue.counts.estimated == queue.counts.received == 60
 
 
-def test_estimates_between_the_pictures_are_kept_without_their_picture() -> None:
+def test_estimates_between_the_images_are_kept_without_their_image() -> None:
     queue = ObservationQueue(5.0, False, True)
     for index in range(9):
         _put(queue, index * SECOND // 15)

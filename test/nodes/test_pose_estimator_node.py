@@ -16,7 +16,7 @@ from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 
-NUM_PICTURES = 8
+NUM_IMAGES = 8
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def talking(estimator: None, probe: Any) -> Any:
 
 
 def test_poses_are_those_of_the_library(talking: Any, package: ObjectPackage, open_gates: EstimatorConfig) -> None:
-    for index in range(NUM_PICTURES):
+    for index in range(NUM_IMAGES):
         talking.send(talking.image(index), talking.camera_info(index))
-    talking.wait(lambda: len(talking.received["objects"]) == NUM_PICTURES, what="all pictures")
-    talking.wait(lambda: len(talking.received["tf"]) == NUM_PICTURES, what="transforms")
+    talking.wait(lambda: len(talking.received["objects"]) == NUM_IMAGES, what="all images")
+    talking.wait(lambda: len(talking.received["tf"]) == NUM_IMAGES, what="transforms")
     library = PoseEstimator(package, open_gates)
     camera = conversions.camera_from_message(talking.camera_info(0))
     for index, published in enumerate(talking.received["poses"]):
-        (expected,) = library.estimate(talking.picture(index), camera, 0.0)
+        (expected,) = library.estimate(talking.pixels(index), camera, 0.0)
         assert expected.estimate is not None
         assert published == conversions.stamped_pose(talking.header(index), expected.estimate)  # to the last bit
         shown = talking.received["objects"][index]
@@ -50,7 +50,7 @@ def test_poses_are_those_of_the_library(talking: Any, package: ObjectPackage, op
         assert shown.objects == [conversions.object_pose(expected, package.name)]
         (transform,) = talking.received["tf"][index].transforms
         assert transform == conversions.transform(talking.header(index), package.name, expected.estimate.pose)
-    assert len(talking.received["poses"]) == NUM_PICTURES
+    assert len(talking.received["poses"]) == NUM_IMAGES
 
 
 def test_latency_and_correspondences_come_with_the_objects(talking: Any) -> None:
@@ -71,8 +71,8 @@ def test_overlay_is_drawn_while_somebody_listens(talking: Any) -> None:
     talking.send(talking.image(0), talking.camera_info(0))
     talking.wait(lambda: overlays, what="the overlay")
     assert overlays[0].header == talking.header(0)
-    drawn, picture = conversions.rgb_from_image(overlays[0]), talking.picture(0)
-    changed = (drawn != picture).any(axis=-1).mean()
+    drawn, pixels = conversions.rgb_from_image(overlays[0]), talking.pixels(0)
+    changed = (drawn != pixels).any(axis=-1).mean()
     assert 0.0 < changed < 0.5
     talking.node.destroy_subscription(subscription)
 
@@ -133,7 +133,7 @@ def test_bad_input_is_said_and_survived(
     assert not talking.received["poses"]
     assert not talking.received["objects"]
     talking.send(talking.image(1), talking.camera_info(1))
-    talking.wait(lambda: talking.received["poses"], what="the next good picture")
+    talking.wait(lambda: talking.received["poses"], what="the next good image")
     assert talking.received["poses"][0].header == talking.header(1)
 
 
@@ -145,16 +145,16 @@ def test_disabled_node_processes_only_what_is_asked_for(talking: Any) -> None:
     assert talking.call(Trigger, "detect_once", Trigger.Request()).success
     for index in (1, 2):
         talking.send(talking.image(index), talking.camera_info(index))
-    talking.wait(lambda: talking.received["objects"], what="the one picture")
+    talking.wait(lambda: talking.received["objects"], what="the one image")
     talking.status()
     assert [message.header for message in talking.received["objects"]] == [talking.header(1)]
     assert talking.call(SetBool, "enable", SetBool.Request(data=True)).success
 
 
-def test_pictures_without_camera_info_are_counted(talking: Any) -> None:
+def test_images_without_camera_info_are_counted(talking: Any) -> None:
     for index in range(100, 120):
         talking.send(talking.image(index), talking.camera_info(999))
-    talking.wait(lambda: int(_values(talking.status())["pictures without CameraInfo"]) >= 10, what="the count")
+    talking.wait(lambda: int(_values(talking.status())["images without CameraInfo"]) >= 10, what="the count")
     assert not talking.received["objects"]
 
 

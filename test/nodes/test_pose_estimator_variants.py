@@ -27,16 +27,16 @@ def test_closed_gates_give_a_state_but_no_pose(start_estimator: Any, probe: Any,
         assert not probe.received["tf"]
 
 
-def test_compressed_pictures_give_poses(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
+def test_compressed_images_give_poses(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
     jpegs = probe.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 10)
     with start_estimator(package.root, image_transport="compressed"):
         probe.wait(jpegs.get_subscription_count, START_S, "an active estimator")
         probe.wait(lambda: probe.received["diagnostics"])
-        jpegs.publish(conversions.jpeg_from_rgb(probe.header(0), probe.picture(0)))
-        probe.send(probe.image(0), probe.camera_info(0))  # the raw picture finds no subscriber
+        jpegs.publish(conversions.jpeg_from_rgb(probe.header(0), probe.pixels(0)))
+        probe.send(probe.image(0), probe.camera_info(0))  # the raw image finds no subscriber
         probe.wait(lambda: probe.received["poses"], what="the pose")
         assert probe.received["poses"][0].header == probe.header(0)
-        broken = conversions.jpeg_from_rgb(probe.header(1), probe.picture(1))
+        broken = conversions.jpeg_from_rgb(probe.header(1), probe.pixels(1))
         broken.data = broken.data[:2000]
         jpegs.publish(broken)
         probe.send(probe.image(1), probe.camera_info(1))
@@ -48,7 +48,7 @@ def test_camera_without_camera_info_is_said(start_estimator: Any, probe: Any, pa
     with start_estimator(package.root):
         probe.wait_until_connected()
         probe.send(probe.image(0), probe.camera_info(1))
-        probe.wait(lambda: "no CameraInfo has the stamp of a picture" in probe.status().message)
+        probe.wait(lambda: "no CameraInfo has the stamp of an image" in probe.status().message)
         assert not probe.received["objects"]
 
 

@@ -69,7 +69,7 @@ def test_transforms_are_chained_and_interpolated(node: Node) -> None:
     _same(reference.find(_sample(50)), se3.compose(T_camera_base, se3.retract(start, step)))
     _same(reference.find(_sample(75)), se3.compose(T_camera_base, se3.retract(start, 1.5 * step)))
     assert reference.find(_sample(175)) is None
-    assert "at the time of the picture" in reference.problem
+    assert "at the time of the image" in reference.problem
     assert TransformReference(history, "elsewhere", "tf:elsewhere").find(_sample(50)) is None
 
 
@@ -167,9 +167,9 @@ def test_poses_of_a_topic_come_in_any_of_four_types(node: Node, make: Any) -> No
 
 
 def test_a_topic_of_another_type_is_said(node: Node) -> None:
-    reference = make_reference(node, "topic:/pictures")
+    reference = make_reference(node, "topic:/images")
     assert reference is not None
-    node.create_publisher(Image, "/pictures", 10)
+    node.create_publisher(Image, "/images", 10)
     for _ in range(100):
         rclpy.spin_once(node, timeout_sec=0.05)
         assert reference.find(_sample(0)) is None

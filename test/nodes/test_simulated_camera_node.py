@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("moderngl")
 
 from pnp_ros.io.bags import BagReader, message_types
-from pnp_ros.io.images import write_picture
+from pnp_ros.io.images import write_image
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import ObjectPose
 from pnp_ros.nodes import conversions
@@ -46,7 +46,7 @@ def _record(bag: Path, topics: list[str], *camera: str) -> dict[str, list[Any]]:
 
 
 @pytest.mark.usefixtures("ros")
-def test_every_rendered_picture_comes_with_info_and_truth(package: ObjectPackage, tmp_path: Path) -> None:
+def test_every_rendered_image_comes_with_info_and_truth(package: ObjectPackage, tmp_path: Path) -> None:
     found = _record(tmp_path / "bag", TOPICS, f"object:={package.root}", "frames:=12")
     images, infos, truths, transforms = (found[topic] for topic in TOPICS)
     assert [len(messages) for messages in found.values()] == [12] * 4
@@ -76,15 +76,15 @@ def test_a_shift_is_that_of_the_library(package: ObjectPackage, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("ros")
-def test_pictures_of_a_folder_are_played_in_order(tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
+def test_images_of_a_folder_are_played_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(5):
-        write_picture(folder / f"{i}.png", np.full((480, 640, 3), 40 * i, np.uint8))
+        write_image(folder / f"{i}.png", np.full((480, 640, 3), 40 * i, np.uint8))
     topics = ["/camera/image_raw/compressed", "/camera/camera_info"]
     found = _record(tmp_path / "bag", topics, f"source:={folder}", "compressed:=true")
     with BagReader(tmp_path / "bag") as reader:
-        levels = [picture.rgb.mean() for picture in reader.pictures(topics[0], topics[1])]
+        levels = [recorded.rgb.mean() for recorded in reader.images(topics[0], topics[1])]
     np.testing.assert_allclose(levels, [0, 40, 80, 120, 160], atol=2.0)
     assert len(found[topics[1]]) == 5
 
@@ -99,7 +99,7 @@ def test_signal_ends_it_cleanly_while_it_publishes(package: ObjectPackage, numbe
         text=True,
     )
     assert camera.stderr is not None
-    assert "picture 200" in camera.stderr.readline()
+    assert "image 200" in camera.stderr.readline()
     camera.send_signal(number)
     assert camera.wait(PATIENCE_S) == 0
     assert "Traceback" not in camera.stderr.read()

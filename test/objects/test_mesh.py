@@ -19,10 +19,10 @@ def box(size=(0.1, 0.2, 0.05), **visual) -> trimesh.Trimesh:
 
 def textured_quad(color, offset=0.0, repeat=1.0) -> trimesh.Trimesh:
     """A 10 cm square in the plane z = offset whose texture is ``color`` in its upper half and black in its lower."""
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[:4] = color
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:4] = color
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
-    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(picture))
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(image))
     visual = trimesh.visual.TextureVisuals(uv=corners * repeat, material=material)
     vertices = np.column_stack([0.1 * corners, np.full(4, offset)])
     return trimesh.Trimesh(vertices, [[0, 1, 2], [0, 2, 3]], visual=visual, process=False)

@@ -71,7 +71,7 @@ def test_round_trip(folder, mesh):
 
 
 def test_writing_again_replaces_and_keeps_other_files(folder, mesh, tmp_path):
-    (folder / "validation.png").write_bytes(b"picture")
+    (folder / "validation.png").write_bytes(b"image")
     (tmp_path / "new").write_bytes(b"better weights")
     package = write_object_package(
         folder, name="mug", mesh=mesh, keypoints=select_keypoints(mesh, 16), weights=tmp_path / "new"

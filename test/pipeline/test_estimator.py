@@ -26,7 +26,7 @@ def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: p
     return untrained_package(tmp_path_factory.mktemp("objects") / "tetrahedron")
 
 
-def _picture(seed: int) -> np.ndarray:
+def _image(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (240, 320, 3), np.uint8)
 
 
@@ -38,17 +38,17 @@ def _bytes(estimate: ObjectEstimate) -> list[bytes]:
     return [value.numpy().tobytes() for value in values] + [str((estimate.state, estimate.reason)).encode()]
 
 
-def test_the_same_pictures_give_the_same_bytes(package: ObjectPackage) -> None:
+def test_the_same_images_give_the_same_bytes(package: ObjectPackage) -> None:
     runs = []
     for _ in range(2):
         estimator = PoseEstimator(package, EVERYTHING)
-        runs.append([_bytes(estimator.estimate(_picture(seed), CAMERA, 0.1 * seed)[0]) for seed in range(5)])
+        runs.append([_bytes(estimator.estimate(_image(seed), CAMERA, 0.1 * seed)[0]) for seed in range(5)])
     assert runs[0] == runs[1]
 
 
 def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
     estimator = PoseEstimator(package, EVERYTHING)
-    for image in (_picture(1), np.zeros((240, 320, 3), np.uint8), np.full((240, 320, 3), 255, np.uint8)):
+    for image in (_image(1), np.zeros((240, 320, 3), np.uint8), np.full((240, 320, 3), 255, np.uint8)):
         found = estimator.estimate(image, CAMERA, 0.0)[0]
         assert (found.estimate is None) == (found.state is ObjectState.LOST)
         assert (found.reason == "") == (found.state is ObjectState.VALID)
@@ -59,8 +59,8 @@ def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
             assert bool(torch.isfinite(found.estimate.covariance).all())
 
 
-def test_a_picture_without_the_object_is_lost(package: ObjectPackage) -> None:
-    found = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)).estimate(_picture(0), CAMERA, 0.0)[0]
+def test_a_image_without_the_object_is_lost(package: ObjectPackage) -> None:
+    found = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)).estimate(_image(0), CAMERA, 0.0)[0]
     assert found.state is ObjectState.LOST
     assert found.estimate is None
     assert "detector score" in found.reason
@@ -104,17 +104,17 @@ def test_perfect_keypoints_give_the_true_pose_and_are_followed(
     oracle: tuple[PoseEstimator, _Oracle, Pose],
 ) -> None:
     estimator, network, truth = oracle
-    first = estimator.estimate(_picture(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    first = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
     assert first.state is ObjectState.VALID
     assert first.estimate is not None
     torch.testing.assert_close(first.estimate.pose.matrix(), truth.matrix(), atol=1e-3, rtol=0.0)
     assert network.crops == 2  # the box, then the pose
-    second = estimator.estimate(_picture(1), CAMERA, 0.1)[0]
+    second = estimator.estimate(_image(1), CAMERA, 0.1)[0]
     assert second.latency["detect"] == 0.0
     assert network.crops == 3
     assert second.box is not None
     estimator.reset()
-    assert estimator.estimate(_picture(2), CAMERA, 0.2)[0].latency["detect"] > 0.0
+    assert estimator.estimate(_image(2), CAMERA, 0.2)[0].latency["detect"] > 0.0
 
 
 def test_a_pose_that_does_not_settle_is_uncertain(
@@ -129,15 +129,15 @@ def test_a_pose_that_does_not_settle_is_uncertain(
         return dataclasses.replace(found, image_points=centre + 0.7**network.crops * (found.image_points - centre))
 
     monkeypatch.setattr(network, "predict", shrinking)
-    found = estimator.estimate(_picture(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
     assert found.state is ObjectState.UNCERTAIN
     assert "settle" in found.reason
     assert network.crops == EVERYTHING.max_passes
 
 
-def test_keypoints_are_reported_in_picture_pixels(oracle: tuple[PoseEstimator, _Oracle, Pose]) -> None:
+def test_keypoints_are_reported_in_image_pixels(oracle: tuple[PoseEstimator, _Oracle, Pose]) -> None:
     estimator, network, truth = oracle
-    found = estimator.estimate(_picture(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
     assert found.correspondences is not None
     pixels = CAMERA.project(truth.transform(found.correspondences.object_points))
     torch.testing.assert_close(found.correspondences.image_points, pixels, atol=1e-2, rtol=0.0)
@@ -149,15 +149,15 @@ def test_covariance_scale_of_the_package_is_applied(package: ObjectPackage) -> N
     wide = dataclasses.replace(package, network={**package.network, "covariance_scale": 4.0})
     roi = (100.0, 60.0, 120.0, 120.0)
     estimates = [
-        PoseEstimator(p, EVERYTHING).estimate(_picture(3), CAMERA, 0.0, roi)[0].estimate for p in (package, wide)
+        PoseEstimator(p, EVERYTHING).estimate(_image(3), CAMERA, 0.0, roi)[0].estimate for p in (package, wide)
     ]
     if estimates[0] is None or estimates[1] is None:
         pytest.fail("expected poses")
     torch.testing.assert_close(4.0 * estimates[0].covariance, estimates[1].covariance)
 
 
-def test_a_roi_outside_the_picture_is_lost(package: ObjectPackage) -> None:
-    found = PoseEstimator(package).estimate(_picture(0), CAMERA, 0.0, roi=(900.0, 0.0, 10.0, 10.0))[0]
+def test_a_roi_outside_the_image_is_lost(package: ObjectPackage) -> None:
+    found = PoseEstimator(package).estimate(_image(0), CAMERA, 0.0, roi=(900.0, 0.0, 10.0, 10.0))[0]
     assert found.state is ObjectState.LOST
     assert "box" in found.reason
 
@@ -171,7 +171,7 @@ def test_a_roi_outside_the_picture_is_lost(package: ObjectPackage) -> None:
         np.zeros((0, 320, 3), np.uint8),
     ],
 )
-def test_pictures_of_another_form_are_refused(package: ObjectPackage, image: np.ndarray) -> None:
+def test_images_of_another_form_are_refused(package: ObjectPackage, image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="image"):
         PoseEstimator(package).estimate(image, CAMERA, 0.0)
 
@@ -206,18 +206,18 @@ def test_the_same_weights_again_change_no_byte(package: ObjectPackage) -> None:
     for seed in range(6):
         if seed == 3:
             other.use(load_models(package, other.device))
-        expected, found = (e.estimate(_picture(seed), CAMERA, 0.0)[0] for e in (one, other))
+        expected, found = (e.estimate(_image(seed), CAMERA, 0.0)[0] for e in (one, other))
         assert _bytes(expected) == _bytes(found)
 
 
-def test_other_weights_are_used_from_the_next_picture_on(package: ObjectPackage, tmp_path: Path) -> None:
+def test_other_weights_are_used_from_the_next_image_on(package: ObjectPackage, tmp_path: Path) -> None:
     adapted = _other_weights(package, tmp_path)
     swapped, fresh = PoseEstimator(package, EVERYTHING), PoseEstimator(adapted, EVERYTHING)
-    before = swapped.estimate(_picture(0), CAMERA, 0.0)[0]
+    before = swapped.estimate(_image(0), CAMERA, 0.0)[0]
     swapped.use(load_models(adapted, swapped.device))
     for estimator in (swapped, fresh):
         estimator.reset()
-    after, expected = (e.estimate(_picture(0), CAMERA, 0.0)[0] for e in (swapped, fresh))
+    after, expected = (e.estimate(_image(0), CAMERA, 0.0)[0] for e in (swapped, fresh))
     assert _bytes(after) == _bytes(expected)
     assert _bytes(after) != _bytes(before)
 
@@ -227,10 +227,10 @@ def test_a_swap_keeps_the_track(
 ) -> None:
     estimator, network, _truth = oracle
     roi = (100.0, 60.0, 120.0, 120.0)
-    assert estimator.estimate(_picture(0), CAMERA, 0.0, roi=roi)[0].state is ObjectState.VALID
+    assert estimator.estimate(_image(0), CAMERA, 0.0, roi=roi)[0].state is ObjectState.VALID
     models = load_models(package, estimator.device)
     estimator.use(dataclasses.replace(models, network=network))  # type: ignore[arg-type]
-    followed = estimator.estimate(_picture(1), CAMERA, 0.1)[0]
+    followed = estimator.estimate(_image(1), CAMERA, 0.1)[0]
     assert followed.state is ObjectState.VALID
     assert followed.latency["detect"] == 0.0  # not searched
 

@@ -1,4 +1,4 @@
-"""Camera effects: each does what it says, none leaves [0, 1] or moves the picture."""
+"""Camera effects: each does what it says, none leaves [0, 1] or moves the image."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_low_resolution_does_not_shift():
         assert float((weight.sum(1) * torch.arange(64)).sum()) == pytest.approx(29.5, abs=0.03)
 
 
-def test_noise_has_no_bias_and_differs_between_pictures(generator):
+def test_noise_has_no_bias_and_differs_between_images(generator):
     images = torch.full((64, 3, 48, 48), 0.5)
     noise = camera_effects.sensor_noise(images, generator, 1.0) - images
     deviation = noise.std(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Placing pictures on pictures: points and pixels go to the same place, at every scale and turn."""
+"""Placing images on images: points and pixels go to the same place, at every scale and turn."""
 
 import math
 
@@ -14,32 +14,32 @@ def blob(height, width, x, y, radius=3.0):
     return torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2))[None, None].float()
 
 
-def centroid(picture):
-    weight = picture / picture.sum()
-    columns, rows = torch.arange(picture.shape[1]), torch.arange(picture.shape[0])
+def centroid(image):
+    weight = image / image.sum()
+    columns, rows = torch.arange(image.shape[1]), torch.arange(image.shape[0])
     return torch.stack([(weight.sum(0) * columns).sum(), (weight.sum(1) * rows).sum()])
 
 
 @pytest.mark.parametrize("scale", [0.11, 0.3, 0.7, 1.0, 2.5])
 @pytest.mark.parametrize("angle", [0.0, 0.7, -2.5])
 def test_pixels_follow_points(scale, angle):
-    picture = blob(96, 64, 40.3, 30.8, radius=6.0)
+    image = blob(96, 64, 40.3, 30.8, radius=6.0)
     target = torch.tensor([[111.4, 122.2]])
     placed = placement(target, torch.tensor([scale]), torch.tensor([angle]), torch.tensor([[31.0, 47.0]]))
     expected = transform_points(placed, torch.tensor([[[40.3, 30.8], [31.0, 47.0]]]))[0]
     torch.testing.assert_close(expected[1], target[0], atol=1e-4, rtol=0)
     assert (expected[0] - expected[1]).norm() == pytest.approx(scale * math.hypot(9.3, 16.2), rel=1e-4)
-    warped = warp(picture, placed, 250, 240)[0, 0]
+    warped = warp(image, placed, 250, 240)[0, 0]
     torch.testing.assert_close(centroid(warped), expected[0], atol=0.06, rtol=0)
-    assert warped.sum() == pytest.approx(float(picture.sum()) * scale**2, rel=0.03)
+    assert warped.sum() == pytest.approx(float(image.sum()) * scale**2, rel=0.03)
 
 
 def test_the_identity_changes_nothing_and_the_outside_is_empty():
-    picture = torch.rand(2, 4, 16, 24, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 4, 16, 24, generator=torch.Generator().manual_seed(0))
     zero, one = torch.zeros(2), torch.ones(2)
-    same = warp(picture, placement(torch.zeros(2, 2), one, zero, torch.zeros(2, 2)), 16, 24)
-    torch.testing.assert_close(same, picture, atol=1e-5, rtol=0)
-    away = warp(picture, placement(torch.full((2, 2), 100.0), one, zero, torch.zeros(2, 2)), 16, 24)
+    same = warp(image, placement(torch.zeros(2, 2), one, zero, torch.zeros(2, 2)), 16, 24)
+    torch.testing.assert_close(same, image, atol=1e-5, rtol=0)
+    away = warp(image, placement(torch.full((2, 2), 100.0), one, zero, torch.zeros(2, 2)), 16, 24)
     assert not away.any()
 
 
@@ -48,10 +48,10 @@ def test_layers_of_colour_times_coverage():
     layer = torch.zeros(1, 4, 2, 2)
     layer[0, :, 0, 0] = torch.tensor([1.0, 0.0, 0.0, 1.0])
     layer[0, :, 0, 1] = torch.tensor([0.5, 0.0, 0.0, 0.5])
-    picture = over(below, layer)[0]
-    assert picture[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
-    assert picture[:, 0, 1].tolist() == [0.75, 0.25, 0.25]
-    assert picture[:, 1, 1].tolist() == [0.5, 0.5, 0.5]
+    image = over(below, layer)[0]
+    assert image[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+    assert image[:, 0, 1].tolist() == [0.75, 0.25, 0.25]
+    assert image[:, 1, 1].tolist() == [0.5, 0.5, 0.5]
 
 
 def test_shadows_fall_where_they_are_cast():

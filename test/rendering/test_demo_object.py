@@ -27,12 +27,12 @@ def test_every_side_shows_contrast_and_no_two_sides_look_alike():
     with Renderer() as renderer:
         handle = renderer.add(mesh)
         rotations = random_rotation(60, generator=torch.Generator().manual_seed(0))
-        pictures = []
+        images = []
         for rotation in rotations:
             view = renderer.render([(handle, Pose(rotation, torch.tensor([0.0, 0.0, 0.35])))], camera)
             pixels = view.rgb[view.mask > 0].astype(float)
             assert pixels.std(axis=0).min() > 25
-            pictures.append(view.rgb.astype(float).reshape(-1))
-    distance = np.linalg.norm(np.array(pictures)[:, None] - pictures, axis=-1)
+            images.append(view.rgb.astype(float).reshape(-1))
+    distance = np.linalg.norm(np.array(images)[:, None] - images, axis=-1)
     turned = (torch.einsum("aij,bij->ab", rotations, rotations) < 1.0).numpy()  # by more than 90 degrees
     assert distance[turned].min() > 1000

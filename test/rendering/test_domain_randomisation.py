@@ -39,7 +39,7 @@ def test_poses_are_rigid_in_view_and_at_their_distance():
 
 
 def viewpoint(pose):
-    """Elevation of the camera seen from the object, and roll of the picture, in radians."""
+    """Elevation of the camera seen from the object, and roll of the image, in radians."""
     middle = pose[:3, :3] @ CENTER + pose[:3, 3]
     toward = -pose[:3, :3].T @ (middle / np.linalg.norm(middle))
     return math.asin(toward[2]), pose[:3, :3]
@@ -59,7 +59,7 @@ def test_elevation_and_roll_stay_within_their_ranges():
         assert 0.2 - 1e-9 <= elevation <= 1.2 + 1e-9
         elevations.append(math.sin(elevation))
         azimuths.append(math.atan2(*(-rotation.T @ pose[:3, 3])[:2]))
-        up = rotation[:, 2]  # where the object's z axis points in the picture
+        up = rotation[:, 2]  # where the object's z axis points in the image
         assert up[1] < 0.35  # not downwards
     assert np.mean(elevations) == pytest.approx((math.sin(0.2) + math.sin(1.2)) / 2, abs=0.03)
     assert np.std(azimuths) > 1.5

@@ -17,27 +17,27 @@ RATE = 10.0
 @pytest.fixture(scope="module")
 def grey() -> np.ndarray:
     """(40, 60, 3) with an edge: 60 on the left, 120 on the right."""
-    picture = np.full((40, 60, 3), 60, np.uint8)
-    picture[:, 30:] = 120
-    return picture
+    image = np.full((40, 60, 3), 60, np.uint8)
+    image[:, 30:] = 120
+    return image
 
 
-def test_without_a_shift_the_picture_stays(grey: np.ndarray) -> None:
-    np.testing.assert_array_equal(CLEAN.picture(grey), grey)
+def test_without_a_shift_the_image_stays(grey: np.ndarray) -> None:
+    np.testing.assert_array_equal(CLEAN.image(grey), grey)
 
 
 def test_exposure_scales_and_saturates(grey: np.ndarray) -> None:
-    np.testing.assert_array_equal(replace(CLEAN, exposure=0.5).picture(grey)[0, [0, 59], 0], [30, 60])
-    np.testing.assert_array_equal(replace(CLEAN, exposure=3.0).picture(grey)[0, [0, 59], 0], [180, 255])
+    np.testing.assert_array_equal(replace(CLEAN, exposure=0.5).image(grey)[0, [0, 59], 0], [30, 60])
+    np.testing.assert_array_equal(replace(CLEAN, exposure=3.0).image(grey)[0, [0, 59], 0], [180, 255])
 
 
 def test_gamma_is_the_exponent_of_the_response(grey: np.ndarray) -> None:
     expected = np.round(255.0 * (np.array([60, 120]) / 255.0) ** 1.2)
-    np.testing.assert_array_equal(replace(CLEAN, gamma=1.2).picture(grey)[0, [0, 59], 0], expected)
+    np.testing.assert_array_equal(replace(CLEAN, gamma=1.2).image(grey)[0, [0, 59], 0], expected)
 
 
 def test_blur_spreads_an_edge_by_its_standard_deviation(grey: np.ndarray) -> None:
-    row = replace(CLEAN, blur=2.0).picture(grey)[20, :, 0].astype(np.float64)
+    row = replace(CLEAN, blur=2.0).image(grey)[20, :, 0].astype(np.float64)
     slope = np.diff(row) / np.diff(row).sum()
     places = np.arange(len(slope)) + 0.5
     mean = (slope * places).sum()
@@ -46,18 +46,18 @@ def test_blur_spreads_an_edge_by_its_standard_deviation(grey: np.ndarray) -> Non
 
 
 def test_colour_cast_scales_each_channel(grey: np.ndarray) -> None:
-    cast = replace(CLEAN, colour_cast=(0.5, 1.0, 2.0)).picture(grey)
+    cast = replace(CLEAN, colour_cast=(0.5, 1.0, 2.0)).image(grey)
     np.testing.assert_array_equal(cast[0, 0], [30, 60, 120])
 
 
-def test_noise_has_its_standard_deviation_and_differs_between_pictures() -> None:
+def test_noise_has_its_standard_deviation_and_differs_between_images() -> None:
     flat = np.full((200, 200, 3), 128, np.uint8)
     shift = replace(CLEAN, noise=6.0)
-    one, two = shift.picture(flat, 1), shift.picture(flat, 2)
+    one, two = shift.image(flat, 1), shift.image(flat, 2)
     assert one.std() == pytest.approx(6.0, rel=0.03)
     assert one.mean() == pytest.approx(128.0, abs=0.2)
     assert (one != two).mean() > 0.9
-    assert shift.picture(flat, 1).tobytes() == one.tobytes()
+    assert shift.image(flat, 1).tobytes() == one.tobytes()
 
 
 def test_wear_fades_a_texture_by_its_share() -> None:
@@ -84,7 +84,7 @@ def test_wear_fades_the_colours_of_vertices() -> None:
     assert worn.mean() > 20
 
 
-def test_picture_lies_where_the_true_camera_projects_to_and_not_the_believed_one() -> None:
+def test_image_lies_where_the_true_camera_projects_to_and_not_the_believed_one() -> None:
     pytest.importorskip("moderngl")
     shift = replace(CLEAN, focal_error=0.04, centre_error=(6.0, -4.0))
     shown = ShiftedScene(demo_mesh(), CAMERA, shift).frame(33, RATE)
@@ -118,7 +118,7 @@ def test_strong_shifts_are_dark_or_bright_and_show_contrast() -> None:
         assert np.mean(shift.colour_cast) == pytest.approx(1.0)
         assert np.hypot(*shift.centre_error) == pytest.approx(3.0)
         ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 3, axis=2)
-        assert replace(shift, noise=0.0, blur=0.0).picture(ramp).std() > 20.0
+        assert replace(shift, noise=0.0, blur=0.0).image(ramp).std() > 20.0
 
 
 @pytest.mark.parametrize(

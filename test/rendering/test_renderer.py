@@ -188,7 +188,7 @@ def test_two_renderers_and_freed_meshes_do_not_disturb_each_other(renderer, sphe
     np.testing.assert_array_equal(renderer.render([(sphere, pose())], CAMERA).rgb, expected)
 
 
-def test_many_picture_sizes_and_lenses_in_turn(renderer, sphere):
+def test_many_image_sizes_and_lenses_in_turn(renderer, sphere):
     expected = renderer.render([(sphere, pose())], CAMERA)
     for size in range(20, 40):
         camera = Camera.pinhole(size * 2.0, size * 2.0, size / 2, size / 2, size, size)

@@ -99,7 +99,7 @@ def test_boxes_fit_the_object_in_frames():
     assert not empty.present.any()
     assert not empty.boxes.any()
     filled = []
-    # the same seed composes the same picture, once with and once without the object
+    # the same seed composes the same image, once with and once without the object
     for image, without, (x, y, width, height) in zip(frames.images, empty.images, frames.boxes.tolist()):
         assert max(width, height) == pytest.approx(60.0, abs=21.0)
         assert -0.5 <= x + width / 2 <= 319.5
@@ -144,7 +144,7 @@ def test_symmetric_objects_have_one_set_of_keypoints_per_look():
     assert float(spread.max() - spread.min()) > 1.7 * math.pi
 
 
-def test_an_object_cut_out_of_a_picture_gets_other_surroundings():
+def test_an_object_cut_out_of_a_image_gets_other_surroundings():
     source = sampler(occlusion=0.0, **PLAIN)
     source.refresh(16)
     batch = source.crops(16)

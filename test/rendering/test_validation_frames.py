@@ -1,4 +1,4 @@
-"""Held-out frames: the pose projects onto the object, hidden shares are told, the same seed gives the same pictures."""
+"""Held-out frames: the pose projects onto the object, hidden shares are told, the same seed gives the same images."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_frames_show_the_object_where_they_say():
 
 
 def test_the_same_seed_gives_the_same_frames():
-    mesh, config = demo_mesh(), RandomisationConfig(picture_size=(160, 120))
+    mesh, config = demo_mesh(), RandomisationConfig(image_size=(160, 120))
     first, again = (list(validation_frames(mesh, config, 3, seed=9)) for _ in range(2))
     other = next(validation_frames(mesh, config, 1, seed=10))
     for a, b in zip(first, again):

@@ -1,4 +1,4 @@
-"""Calibration against OpenCV on real pictures, and against the truth on synthetic views."""
+"""Calibration against OpenCV on real images, and against the truth on synthetic views."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_uncertainties_are_calibrated(distortion_model: str) -> None:
 
 def test_real_chessboard_agrees_with_opencv() -> None:
     if not CHESSBOARD.is_dir():
-        pytest.skip(f"no chessboard pictures at {CHESSBOARD}")
+        pytest.skip(f"no chessboard images at {CHESSBOARD}")
     import cv2
 
     files = sorted(CHESSBOARD.glob("left[0-9]*.jpg"))

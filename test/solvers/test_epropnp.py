@@ -154,7 +154,7 @@ def test_three_points_show_all_four_solutions():
 
 @pytest.mark.parametrize("loss", [Cauchy(), GemanMcClure()])
 def test_a_symmetric_object_shows_all_its_orientations(loss):
-    # A threefold symmetric object: the picture does not tell which of three points an image point belongs to.
+    # A threefold symmetric object: the image does not tell which of three points an image point belongs to.
     symmetry = [_turned_about_z(k * 2 * math.pi / 3) for k in range(3)]
     generator = _generator(2)
     points = torch.rand(12, 3, generator=generator) * 2 - 1

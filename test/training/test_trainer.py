@@ -48,7 +48,7 @@ def test_interrupted_training_goes_on_and_leaves_a_package(mesh_path: Path, tmp_
     with log.open("w") as file:
         process = subprocess.Popen(command, start_new_session=True, stderr=file)
     deadline = time.monotonic() + 200.0
-    while not re.search(r"keypoints[^\r]* pictures", log.read_text()):  # the second network has made its first steps
+    while not re.search(r"keypoints[^\r]* images", log.read_text()):  # the second network has made its first steps
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
