@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import read_images
-from pnp_ros.solvers.calibration import Calibration, board_points, calibrate, detect_board
+from pnp_ros.multiview.calibration import Calibration, board_points, calibrate, detect_board
 
 _MODELS = {"plumb_bob": "plumb_bob", "rational": "rational_polynomial", "equidistant": "equidistant"}
 _SUSPICIOUS = 3.0  # times the median error of a view

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pnp_ros.geometry.so3 import quat_wxyz_from_matrix
 from pnp_ros.io.camera_info import read_camera_info
-from pnp_ros.solvers.reconstruction import Reconstruction, reconstruct
+from pnp_ros.multiview.reconstruction import Reconstruction, reconstruct
 
 _COLUMNS = ("view", "track", "x", "y")
 

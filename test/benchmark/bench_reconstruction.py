@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from pnp_ros.solvers.bundle_adjustment import similarity
-from pnp_ros.solvers.reconstruction import ReconstructionError, reconstruct
-from pnp_ros.solvers.synthetic_tracks import random_tracks
+from pnp_ros.multiview.bundle_adjustment import similarity
+from pnp_ros.multiview.reconstruction import ReconstructionError, reconstruct
+from pnp_ros.multiview.synthetic_tracks import random_tracks
 
 OUT = Path("out/bench")
 # views, points, noise (px), share of wrong image points

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import so3
-from pnp_ros.solvers.calibration import CalibrationError, board_points, calibrate, detect_board
+from pnp_ros.multiview.calibration import CalibrationError, board_points, calibrate, detect_board
 from pnp_ros.types import Pose
 
 CHESSBOARD = Path(__file__).parents[3] / "shared" / "data" / "chessboard"

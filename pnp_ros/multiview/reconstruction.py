@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.solvers import bundle_adjustment
-from pnp_ros.solvers.bundle_adjustment import Structure, whitened_residuals
+from pnp_ros.multiview import bundle_adjustment
+from pnp_ros.multiview.bundle_adjustment import Structure, whitened_residuals
+from pnp_ros.multiview.schur import NormalEquations
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, RobustLoss
-from pnp_ros.solvers.schur import NormalEquations
 from pnp_ros.types import Correspondences, Pose
 
 _LOSS = GemanMcClure()

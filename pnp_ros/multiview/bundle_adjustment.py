@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.solvers import schur
+from pnp_ros.multiview import schur
 from pnp_ros.solvers.robust_loss import RobustLoss
 from pnp_ros.types import Pose
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
-from pnp_ros.solvers import schur
+from pnp_ros.multiview import schur
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3
-from pnp_ros.solvers.bundle_adjustment import Structure
+from pnp_ros.multiview.bundle_adjustment import Structure
 
 
 def random_tracks(

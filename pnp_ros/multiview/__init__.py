@@ -1,0 +1,1 @@
+"""What many views determine together: the camera (calibration), or points and poses (structure from motion)."""
