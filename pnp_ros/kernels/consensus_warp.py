@@ -36,7 +36,10 @@ def unproject(chunks: wp.array2d(dtype=Any), problem: Problem, k: int):
     one = type(chunks[k, 0])(1.0)
     u = (1.0 / lens.focal[0]) * (chunks[k, 0] - lens.centre[0] * one)
     v = (1.0 / lens.focal[1]) * (chunks[k, 1] - lens.centre[1] * one)
-    x, y, z = u, v, one
+    # One by one: a tuple assignment makes no copies, and the loops below would overwrite their own target.
+    x = u
+    y = v
+    z = one
     iteration = int(0)
     if lens.model == BROWN_CONRADY:
         while iteration < UNPROJECT_ITERATIONS:

@@ -136,9 +136,9 @@ def fisheye_radius(k: vec14, theta: Any):
 @wp.func
 def project(lens: Lens, x: Any, y: Any, z: Any):
     """Pixels and their derivatives by the camera-frame point: u, v, u_x, u_y, u_z, v_x, v_y, v_z."""
-    zero, one = type(x)(0.0), type(x)(1.0)
-    u, v = zero, zero
-    u_x, u_y, u_z, v_x, v_y, v_z = zero, zero, zero, zero, zero, zero
+    one = type(x)(1.0)
+    u, v = 0.0 * one, 0.0 * one
+    u_x, u_y, u_z, v_x, v_y, v_z = 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one
     if lens.model == KANNALA_BRANDT:
         theta, r = fisheye_angle(x, y, z)
         radius, slope = fisheye_radius(lens.coefficients, theta)
@@ -157,7 +157,9 @@ def project(lens: Lens, x: Any, y: Any, z: Any):
     else:
         over = inverse(z)
         a, b = wp.cw_mul(x, over), wp.cw_mul(y, over)
-        u, v, p_x, p_y, q_x, q_y = a, b, one, zero, zero, one
+        u = a
+        v = b
+        p_x, p_y, q_x, q_y = 1.0 * one, 0.0 * one, 0.0 * one, 1.0 * one
         if lens.model == BROWN_CONRADY:
             u, v, p_x, p_y, q_x, q_y = distort_brown_conrady(lens.coefficients, lens.tilt, a, b)
         u_x, u_y = wp.cw_mul(p_x, over), wp.cw_mul(p_y, over)

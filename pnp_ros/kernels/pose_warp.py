@@ -86,7 +86,8 @@ def robust(kind: int, c: float, s: Any):
     """Loss and weight of squared residuals; see :mod:`pnp_ros.kernels.robust`."""
     one = type(s)(1.0)
     c2 = c * c
-    rho, weight = s, one
+    rho = s
+    weight = one
     if kind == GEMAN_MCCLURE:
         root = lens_warp.inverse(one + (1.0 / c2) * s)
         rho, weight = wp.cw_mul(s, root), wp.cw_mul(root, root)

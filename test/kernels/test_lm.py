@@ -162,3 +162,13 @@ def test_disagreeing_fields_are_named() -> None:
         lm.solve(correspondences, camera, Pose(torch.zeros(3, 3, 3), torch.zeros(3, 3)), LMSettings())
     with pytest.raises(ValueError, match="init: expected a pose with samples = 0"):
         lm.solve(correspondences, camera, None, LMSettings())
+
+
+@pytest.mark.parametrize("kind", [RobustKind.HUBER, RobustKind.CAUCHY])
+def test_a_narrowing_scale_compares_costs_of_one_residual(kind: RobustKind) -> None:
+    # With a scale that changes, the kernel evaluates the loss twice of the same residuals.
+    correspondences, camera, truth = random_problems(20, 27, outliers=0.1, seed=3)
+    settings = LMSettings(kind, 2.0, 40.0, max_iterations=60)
+    init = _away(truth, 10.0)
+    kernel = lm.solve(correspondences, camera, init, settings)
+    _assert_same(kernel, lm.solve(*_double(correspondences, camera, init), replace(settings, tolerance=1e-6)))
