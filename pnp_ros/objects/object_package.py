@@ -7,10 +7,11 @@ the networks' weights. Every file is listed with its sha256. Nothing in it is ev
 from __future__ import annotations
 
 import hashlib
-import math
 import os
+import re
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from pnp_ros.objects.symmetry import Symmetry, symmetry_from_bop, symmetry_to_bo
 Setting = float | int | str | bool
 FORMAT_VERSION = 1
 YAML_NAME, MESH_NAME, WEIGHTS_NAME = "object.yaml", "mesh.ply", "weights.safetensors"
+_LONGEST_NAME = 128
+_NAME = re.compile(rf"(?!\.+$)[^/\\\x00-\x1f\x7f]{{1,{_LONGEST_NAME}}}")
 _REQUIRED = ("format_version", "name", "units", "mesh", "diameter", "keypoints", "files")
 _OPTIONAL = ("symmetries_discrete", "symmetries_continuous", "network", "detector", "views", "weights")
 
@@ -70,7 +73,11 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
     """
     root = Path(folder)
     yaml_path = root / YAML_NAME
-    if not root.is_dir():
+    try:
+        exists = root.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long, a folder that may not be entered
+        raise ObjectPackageError(f"{str(root)[:200]}: cannot be read: {error}") from error
+    if not exists:
         raise ObjectPackageError(f"{root}: no such object package (expected a folder with {YAML_NAME})")
     fields = _read_yaml(yaml_path)
     for key in _REQUIRED:
@@ -81,8 +88,10 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
         raise ObjectPackageError(f"{yaml_path}: {unknown[0]}: unknown field")
     if fields["format_version"] != FORMAT_VERSION:
         raise ObjectPackageError(f"{yaml_path}: format_version: expected {FORMAT_VERSION}")
-    if not isinstance(fields["name"], str) or not fields["name"]:
-        raise ObjectPackageError(f"{yaml_path}: name: expected a text that is not empty")
+    if not isinstance(fields["name"], str) or not _NAME.fullmatch(fields["name"]):  # it names a TF frame and files
+        raise ObjectPackageError(
+            f"{yaml_path}: name: expected up to {_LONGEST_NAME} characters without slashes, got {fields['name']!r}"
+        )
     if fields["units"] != "m":
         raise ObjectPackageError(f"{yaml_path}: units: expected m, got {fields['units']!r}")
     files = _check_files(yaml_path, fields["files"])
@@ -95,9 +104,8 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
     except ValueError as error:
         raise ObjectPackageError(f"{yaml_path}: {error}") from error
     keypoints = _check_keypoints(yaml_path, fields["keypoints"], mesh)
-    network, detector, views = (
-        _check_settings(yaml_path, key, fields.get(key)) for key in ("network", "detector", "views")
-    )
+    network, detector = (_check_settings(yaml_path, key, fields.get(key)) for key in ("network", "detector"))
+    views = _check_settings(yaml_path, "views", fields.get("views"), numbers=True)
     if network.get("num_keypoints", len(keypoints)) != len(keypoints):
         raise ObjectPackageError(
             f"{yaml_path}: network.num_keypoints: expected {len(keypoints)}, the number of keypoints"
@@ -204,15 +212,34 @@ def import_bop_object(
 def _read_yaml(path: Path) -> dict:
     import yaml
 
+    if not path.is_file():
+        raise ObjectPackageError(f"{path}: no such file: not an object package")
     try:
-        fields = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise ObjectPackageError(f"{path}: no such file: not an object package") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ObjectPackageError(f"{path}: aliases are not supported")  # a few of them can stand for gigabytes
+        fields = yaml.safe_load(text)
+    except ObjectPackageError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ObjectPackageError(f"{path}: cannot be read: {error}") from error
     if not isinstance(fields, dict):
         raise ObjectPackageError(f"{path}: expected a mapping of fields")
+    for name in _unusable_numbers(fields, ""):
+        raise ObjectPackageError(f"{path}: {name}: expected finite numbers of ordinary size")
     return fields
+
+
+def _unusable_numbers(value: object, place: str) -> Iterator[str]:
+    """Where numbers stand that are not finite, or too large for a float."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unusable_numbers(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _unusable_numbers(item, place)
+    elif isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+        yield place
 
 
 def _dump_yaml(fields: dict) -> str:
@@ -238,7 +265,7 @@ def _check_files(yaml_path: Path, files: object) -> dict[str, Path]:
 
 
 def _listed_file(yaml_path: Path, fields: dict, key: str, files: dict[str, Path]) -> Path:
-    if fields[key] not in files:
+    if not isinstance(fields[key], str) or fields[key] not in files:
         raise ObjectPackageError(f"{yaml_path}: {key}: expected one of the names under files, got {fields[key]!r}")
     return files[fields[key]]
 
@@ -267,7 +294,7 @@ def _check_keypoints(path: Path, value: object, mesh: TriangleMesh) -> NDArray[n
     return keypoints
 
 
-def _check_settings(path: Path, key: str, value: object) -> dict[str, Setting]:
+def _check_settings(path: Path, key: str, value: object, numbers: bool = False) -> dict[str, Setting]:
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -275,8 +302,8 @@ def _check_settings(path: Path, key: str, value: object) -> dict[str, Setting]:
     for name, setting in value.items():
         if not isinstance(name, str) or not isinstance(setting, (int, float, str, bool)):
             raise ObjectPackageError(f"{path}: {key}.{name}: expected a number, a text or true/false, got {setting!r}")
-        if isinstance(setting, float) and not math.isfinite(setting):
-            raise ObjectPackageError(f"{path}: {key}.{name}: expected a finite number")
+        if numbers and isinstance(setting, (str, bool)):
+            raise ObjectPackageError(f"{path}: {key}.{name}: expected a number, got {setting!r}")
     return value
 
 

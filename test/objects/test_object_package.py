@@ -1,6 +1,8 @@
 """Object packages: what is written comes back, and every way of being wrong is named."""
 
+import contextlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -168,3 +170,77 @@ def test_bop_import_converts_millimetres(tmp_path, caplog):
     trimesh.creation.box(extents=(100, 60, 40)).export(models / "obj_000008.ply")
     with pytest.raises(ObjectPackageError, match=r"models_info.json: diameter"):
         import_bop_object(models, 8, tmp_path / "out")
+
+
+WRONG = [
+    None,
+    True,
+    0,
+    -1,
+    10**400,
+    float("nan"),
+    "",
+    "x" * 300,
+    "a/b",
+    "..",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    [[1, 2, 3]],
+    [None],
+]
+
+
+def _places(fields, place=()):
+    for key in fields if isinstance(fields, dict) else range(len(fields[:1])):
+        yield (*place, key)
+        if isinstance(fields[key], (dict, list)):
+            yield from _places(fields[key], (*place, key))
+
+
+def test_no_edit_of_a_field_ends_in_another_error(folder):
+    path = folder / "object.yaml"
+    text = path.read_text()
+    for place in _places(yaml.safe_load(text)):
+        for value in WRONG:
+            fields = yaml.safe_load(text)
+            within = fields
+            for key in place[:-1]:
+                within = within[key]
+            within[place[-1]] = value
+            path.write_text(yaml.safe_dump(fields))
+            with contextlib.suppress(ObjectPackageError):
+                load_object_package(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "a: " + "9" * 5000,
+        "when: 2020-99-99",
+        "a: &a [1, 1]\nb: &b [*a, *a]\nname: *b",
+        "name: &self [*self]",
+        "\x00",
+    ],
+)
+def test_text_that_is_no_description_is_refused(folder, text):
+    (folder / "object.yaml").write_text(text)
+    with pytest.raises(ObjectPackageError, match=r"object\.yaml"):
+        load_object_package(folder)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused(tmp_path):
+    with pytest.raises(ObjectPackageError, match="cannot be read"):
+        load_object_package(tmp_path / ("x" * 300))
+    os.mkfifo(tmp_path / "object.yaml")
+    with pytest.raises(ObjectPackageError, match="not an object package"):
+        load_object_package(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["left/mug", "..", "mug\nfatal", "m" * 200])
+def test_a_name_that_is_no_frame_is_refused(folder, name):
+    edit(folder, name=name)
+    with pytest.raises(ObjectPackageError, match="name: expected"):
+        load_object_package(folder)
