@@ -8,6 +8,8 @@ ENVIRONMENT := .venv/.environment
 MESSAGES := .venv/.messages
 READY := .venv/.ready
 CMAKE := VIRTUAL_ENV=$(CURDIR)/.venv PATH=$(CURDIR)/$(BIN):$$PATH cmake
+# benchmarks share the generators of the tests
+BENCH := PYTHONPATH=test$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python
 SAY = @printf '\n== %s\n'
 
 # Two workers on two cores: one thread each. Nodes talk to this machine alone.
@@ -32,10 +34,10 @@ check: $(MESSAGES)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	@set -e; for file in test/benchmark/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+	@set -e; for file in test/benchmark/bench_*.py; do echo "== $$file"; $(BENCH) $$file $(ARGS); done
 
 bench-solvers: $(READY)
-	@$(BIN)/python test/benchmark/bench_solvers.py $(ARGS)
+	@$(BENCH) test/benchmark/bench_solvers.py $(ARGS)
 
 docs: $(MESSAGES)
 	@$(BIN)/pip install -q -e '.[docs]'

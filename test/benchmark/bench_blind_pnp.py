@@ -1,8 +1,8 @@
 """Blind PnP: success and time over random problems, with nothing known beforehand and with a pose prior.
 
-Run as ``python test/benchmark/bench_blind_pnp.py [--problems 20]``; on a machine with a GPU it runs there. Points in a
-cube of 2 m seen from 4 to 8 m away, as many image points as object points, f = 800 px. Success: within 5 deg and 5 % of
-the distance. ``wrong`` counts poses that were believed and are not right.
+Run as ``PYTHONPATH=test python test/benchmark/bench_blind_pnp.py [--problems 20]``; on a machine with a GPU it runs
+there. Points in a cube of 2 m seen from 4 to 8 m away, as many image points as object points, f = 800 px. Success:
+within 5 deg and 5 % of the distance. ``wrong`` counts poses that were believed and are not right.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 
 from pnp_ros.geometry import se3, so3
 from pnp_ros.solvers.blind_pnp import PosePrior, solve_blind_pnp
-from pnp_ros.solvers.synthetic_blind import random_blind_problem
 from pnp_ros.types import Pose
+from synthetic.blind import random_blind_problem
 
 OUT = Path("out/bench")
 # points, share with a partner, noise (px), standard deviation of the prior (m and rad; None: no prior)

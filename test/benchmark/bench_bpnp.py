@@ -1,10 +1,11 @@
 """BPnP's time, forward and backward, against a plain torch form of the same computation.
 
-Run as ``python test/benchmark/bench_bpnp.py [--threads 1] [--repeat 20]``; on a machine with a GPU it measures that as
-well. The plain form takes one Newton step at the solution with everything left to automatic differentiation: the
-Hessian by ``torch.func.jacrev`` of the cost's gradient, the data's gradient by autograd through that gradient. Times
-are of a batch of 32; those of the authors' implementation, which loops over the batch, are 32 times theirs for one
-problem. ``attach`` is the forward part beside the solve: derivatives at the solution, which the backward part uses.
+Run as ``PYTHONPATH=test python test/benchmark/bench_bpnp.py [--threads 1] [--repeat 20]``; on a machine with a GPU it
+measures that as well. The plain form takes one Newton step at the solution with everything left to automatic
+differentiation: the Hessian by ``torch.func.jacrev`` of the cost's gradient, the data's gradient by autograd through
+that gradient. Times are of a batch of 32; those of the authors' implementation, which loops over the batch, are 32
+times theirs for one problem. ``attach`` is the forward part beside the solve: derivatives at the solution, which the
+backward part uses.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pnp_ros.geometry import se3
 from pnp_ros.solvers import bpnp
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Huber
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose
+from synthetic.cube import random_problems
 
 OUT = Path("out/bench")
 BATCH = 32

@@ -1,8 +1,8 @@
 """The pose posterior's time, forward and backward, against a plain torch form of the same computation.
 
-Run as ``python test/benchmark/bench_epropnp.py [--threads 1] [--repeat 10]``; on a machine with a GPU it measures that
-as well. Both forms start at the same mode and draw 512 samples in 4 rounds from the same proposals; the plain one
-projects all points for all poses and leaves the gradient to autograd.
+Run as ``PYTHONPATH=test python test/benchmark/bench_epropnp.py [--threads 1] [--repeat 10]``; on a machine with a GPU
+it measures that as well. Both forms start at the same mode and draw 512 samples in 4 rounds from the same proposals;
+the plain one projects all points for all poses and leaves the gradient to autograd.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pnp_ros.kernels.posterior_sampler import whitened_rows
 from pnp_ros.solvers import epropnp
 from pnp_ros.solvers.posterior_modes import modes_at, point_features
 from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose
+from synthetic.cube import random_problems
 
 SAMPLES, ROUNDS, BATCH = 512, 4, 32
 # ms, the authors' implementation on one core of a Zen 5, idle: B = 32; forward, forward and backward

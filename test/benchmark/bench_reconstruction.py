@@ -1,8 +1,8 @@
 """Reconstruction from synthetic tracks: error after scale alignment, honesty of the covariance, and time.
 
-Run as ``python test/benchmark/bench_reconstruction.py``. A camera circles an object of 20 cm by 270 degrees half a
-metre away (f = 800 px); each point is seen up to 40 % of the way before and after its best view. The table gives
-medians over scenes.
+Run as ``PYTHONPATH=test python test/benchmark/bench_reconstruction.py``. A camera circles an object of 20 cm by 270
+degrees half a metre away (f = 800 px); each point is seen up to 40 % of the way before and after its best view. The
+table gives medians over scenes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from pnp_ros.multiview.bundle_adjustment import similarity
 from pnp_ros.multiview.reconstruction import ReconstructionError, reconstruct
-from pnp_ros.multiview.synthetic_tracks import random_tracks
+from synthetic.tracks import random_tracks
 
 OUT = Path("out/bench")
 # views, points, noise (px), share of wrong image points

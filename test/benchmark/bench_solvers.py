@@ -32,8 +32,8 @@ from pnp_ros.kernels import lm_launch
 from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from synthetic.cube import random_problems
 
 matplotlib.use("Agg")
 OUT = Path("out/bench")

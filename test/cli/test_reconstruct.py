@@ -14,7 +14,7 @@ import yaml
 
 from pnp_ros.cli import reconstruct
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
-from pnp_ros.multiview.synthetic_tracks import random_tracks
+from synthetic.tracks import random_tracks
 
 
 def parse(*words: str) -> argparse.Namespace:

@@ -16,8 +16,8 @@ from pnp_ros.kernels import lm, lm_launch, lm_warp
 from pnp_ros.kernels.lm_launch import Block
 from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.kernels.robust import RobustKind
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from synthetic.cube import random_problems
 
 _INTRINSICS = torch.tensor([500.0, 510.0, 330.0, 230.0])
 _PLUMB_BOB = torch.tensor([-0.25, 0.08, 1e-3, -2e-3, 0.01, 0.02, -0.01, 0.005, 1e-3, -5e-4, 2e-3, 3e-4, 0.02, -0.03])

@@ -7,8 +7,8 @@ from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm
 from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.kernels.robust import RobustKind
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Pose, SolveStatus
+from synthetic.cube import random_problems
 
 
 def _away(truth: Pose, degrees: float, factor: float) -> Pose:

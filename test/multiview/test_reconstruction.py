@@ -9,7 +9,7 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.multiview.bundle_adjustment import Structure, similarity
 from pnp_ros.multiview.reconstruction import Reconstruction, ReconstructionError, reconstruct
-from pnp_ros.multiview.synthetic_tracks import random_tracks
+from synthetic.tracks import random_tracks
 
 
 def aligned_errors(result: Reconstruction, truth: Structure, *, metric: bool = False) -> tuple[Tensor, Tensor]:

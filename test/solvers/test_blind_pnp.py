@@ -10,7 +10,7 @@ import torch
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
 from pnp_ros.solvers.blind_pnp import BlindPnPEstimate, PosePrior, log_tail, solve_blind_pnp
-from pnp_ros.solvers.synthetic_blind import BlindProblem, random_blind_problem
+from synthetic.blind import BlindProblem, random_blind_problem
 
 
 def is_right(result: BlindPnPEstimate, problem: BlindProblem) -> bool:

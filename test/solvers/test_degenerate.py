@@ -10,8 +10,8 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber, RobustLoss
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from synthetic.cube import random_problems
 
 LOSSES = [Gaussian(), Huber(), Cauchy(), GemanMcClure()]
 DTYPES = [torch.float32, torch.float64]

@@ -16,8 +16,8 @@ from pnp_ros.solvers.epropnp_losses import (
 )
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian, Huber
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose
+from synthetic.cube import random_problems
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "epropnp.md"
 

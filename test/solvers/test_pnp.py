@@ -6,8 +6,8 @@ import torch
 from pnp_ros.geometry import so3
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Pose
+from synthetic.cube import random_problems
 
 
 def _rotation_error_deg(pose: Pose, truth: Pose) -> torch.Tensor:

@@ -9,8 +9,8 @@ from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import so3
 from pnp_ros.solvers import pnp_net
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose, SolveStatus
+from synthetic.cube import random_problems
 
 
 def _assert_same(a, b, tolerance=1e-3):

@@ -14,8 +14,8 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from synthetic.cube import random_problems
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 10_000)
