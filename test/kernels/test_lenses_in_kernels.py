@@ -16,8 +16,8 @@ from pnp_ros.geometry import so3
 from pnp_ros.kernels import chunks_warp, consensus_warp, lens_warp, lm_launch
 from pnp_ros.kernels.chunks_warp import BEARING, NUM_ROWS
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.synthetic import random_problems
 from pnp_ros.types import Correspondences
+from synthetic.cube import random_problems
 
 WIDTH = 16
 vector = wp.types.vector(length=WIDTH, dtype=wp.float32)
