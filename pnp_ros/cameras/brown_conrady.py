@@ -12,6 +12,8 @@ of lenses" (1966); the tilt is the Scheimpflug model of OpenCV's ``projectPoints
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ NUM_COEFFICIENTS = 14
 _MAX_ITERATIONS = 60
 _MIN_DIVISOR = 0.01  # no lens comes near; keeps points far outside of the image finite
 _MIN_DETERMINANT = 1e-9
+_SAME = 1e-5  # on the plane of focal length one: nearer than that is the same point
 
 
 def project(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,8 +34,9 @@ def project(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unproject(plane: Tensor, distortion: Tensor) -> Tensor:
-    """Unit bearings (..., N, 3) of points (..., N, 2) of the distorted plane; see :func:`undistort`."""
-    return pinhole.unproject(undistort(plane, distortion), distortion)
+    """Unit bearings (..., N, 3) of points (..., N, 2) of the distorted plane; NaN where there is none."""
+    points, reached = undistort(plane, distortion)
+    return pinhole.unproject(points, distortion).where(reached[..., None], torch.nan)
 
 
 def distort(plane: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,30 +82,51 @@ def _tilt(plane: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
     return tilted, jacobian
 
 
-def undistort(plane: Tensor, distortion: Tensor) -> Tensor:
-    """Points (..., N, 2) of the plane z = 1 that :func:`distort` maps to the given ones.
+def undistort(plane: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (..., N, 2) of the plane z = 1 that :func:`distort` maps to the given ones, and where there are any.
 
-    Newton's method with the analytic Jacobian, each step halved until the residual falls. Where no such point exists
-    (beyond the radius at which the polynomial turns back) the result is a finite point of small residual. Gradients
-    are those of the implicit function.
+    Newton's method with the analytic Jacobian, each step halved until the residual falls, inside the radius at which
+    the polynomial turns back. What lies beyond that fold is no image of any ray: there the flag (..., N) is False and
+    the point a finite one of small residual. Gradients are those of the implicit function.
     """
     with torch.no_grad():
-        solution = _newton(plane, distortion)
+        solution, error = _newton(plane, distortion)
+        reached = error.squeeze(-1) <= (_SAME * (1.0 + plane.norm(dim=-1))).square()
     if not torch.is_grad_enabled():
-        return solution
+        return solution, reached
     distorted, jacobian = distort(solution, distortion)
     step = _solve_2x2(jacobian.detach(), plane - distorted)
-    return solution + (step - step.detach())
+    return solution + (step - step.detach()), reached
 
 
-def _newton(target: Tensor, distortion: Tensor) -> Tensor:
+def turning_radius(distortion: Tensor) -> Tensor:
+    """The radius (..., 1) on the plane z = 1 up to which the distorted one grows; infinite where it always does.
+
+    Of the radial terms alone: tangential and prism ones move the fold by little.
+    """
+    steps = torch.linspace(0.0, math.atan(1.0 / pinhole.MIN_SLOPE), 513, dtype=distortion.dtype)
+    radius = steps.tan().to(distortion.device)
+    k1, k2, k3, k4, k5, k6 = distortion[..., None, [0, 1, 4, 5, 6, 7]].unbind(-1)
+    r2 = radius * radius
+    numerator, denominator = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)), 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    # d (r N / D) / dr = (N D + 2 r^2 (N' D - N D')) / D^2, with derivatives by r^2
+    by_numerator, by_denominator = k1 + r2 * (2 * k2 + 3 * r2 * k3), k4 + r2 * (2 * k5 + 3 * r2 * k6)
+    slope = numerator * denominator + 2 * r2 * (by_numerator * denominator - numerator * by_denominator)
+    grows = ((slope > 0) & (denominator > _MIN_DIVISOR)).to(torch.int64).cumprod(-1).sum(-1, keepdim=True)
+    return radius[(grows - 1).clamp(min=1)].where(grows < len(radius), torch.inf)
+
+
+def _newton(target: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
+    """The solution (..., N, 2) and its squared residual (..., N, 1)."""
     shape = torch.broadcast_shapes(target.shape[:-2], distortion.shape[:-1])
     target = target.expand(*shape, *target.shape[-2:])
+    fold = turning_radius(distortion)[..., None]
     solution, step = target, torch.zeros_like(target)
     error = torch.full_like(target[..., :1], torch.inf)
     scale = torch.ones_like(error)
     for _ in range(_MAX_ITERATIONS):
         trial = solution + scale * step
+        trial = trial * (fold / trial.norm(dim=-1, keepdim=True).clamp(min=_SAME)).clamp(max=1.0)
         distorted, jacobian = distort(trial, distortion)
         residual = target - distorted
         trial_error = residual.square().sum(-1, keepdim=True)
@@ -111,7 +136,7 @@ def _newton(target: Tensor, distortion: Tensor) -> Tensor:
         scale = torch.where(better, torch.ones_like(scale), 0.5 * scale)
         if ((scale * step).abs() <= torch.finfo(step.dtype).eps * (1.0 + solution.abs())).all():
             break
-    return solution
+    return solution, error
 
 
 def _solve_2x2(matrix: Tensor, rhs: Tensor) -> Tensor:

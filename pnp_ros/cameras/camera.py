@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import enum
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pnp_ros.cameras import brown_conrady, kannala_brandt, pinhole
-
-
-class CameraModel(str, enum.Enum):
-    """The lens models."""
-
-    PINHOLE = "pinhole"
-    BROWN_CONRADY = "brown_conrady"
-    KANNALA_BRANDT = "kannala_brandt"
+from pnp_ros.cameras.distortion_models import CameraModel as CameraModel
+from pnp_ros.cameras.distortion_models import lens_and_coefficients
 
 
 class _Lens(Protocol):
@@ -37,20 +32,14 @@ _NUM_COEFFICIENTS = {
     CameraModel.BROWN_CONRADY: brown_conrady.NUM_COEFFICIENTS,
     CameraModel.KANNALA_BRANDT: kannala_brandt.NUM_COEFFICIENTS,
 }
-# sensor_msgs' names of distortion models and the numbers of coefficients that each may have
-_DISTORTION_MODELS = {
-    "": (CameraModel.BROWN_CONRADY, (0,)),
-    "none": (CameraModel.BROWN_CONRADY, (0,)),
-    "plumb_bob": (CameraModel.BROWN_CONRADY, (0, 4, 5, 8, 12, 14)),
-    "rational_polynomial": (CameraModel.BROWN_CONRADY, (0, 4, 5, 8, 12, 14)),
-    "equidistant": (CameraModel.KANNALA_BRANDT, (4,)),
-    "fisheye": (CameraModel.KANNALA_BRANDT, (4,)),
-}
+_SKEW = 1e-6  # over the focal length: less than that is rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
     """One camera, or a batch of cameras of one model and image size.
+
+    Values are checked where that is free: on the CPU, not on a GPU, which would have to be waited for.
 
     Args:
         model: the lens model.
@@ -71,21 +60,74 @@ class Camera:
     height: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", CameraModel(self.model))
+        for name in ("intrinsics", "distortion"):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"{name}: expected a tensor of floating-point numbers, got {kind}")
         if self.intrinsics.shape[-1:] != (4,):
-            raise ValueError(f"intrinsics: expected shape (..., 4), got {tuple(self.intrinsics.shape)}")
+            shape = tuple(self.intrinsics.shape)
+            hint = "; Camera.from_matrix takes a matrix K" if shape[-2:] == (3, 3) else ""
+            raise ValueError(f"intrinsics: expected shape (..., 4) with fx, fy, cx, cy, got {shape}{hint}")
         count = _NUM_COEFFICIENTS[self.model]
         if self.distortion.shape[-1:] != (count,):
             shape = tuple(self.distortion.shape)
             raise ValueError(f"distortion: expected shape (..., {count}) for {self.model.value}, got {shape}")
-        for name, size in (("width", self.width), ("height", self.height)):
-            if size <= 0:
-                raise ValueError(f"{name}: expected more than 0 pixels, got {size}")
+        for name in ("width", "height"):
+            size = getattr(self, name)
+            if not isinstance(size, numbers.Integral) or size <= 0:
+                raise ValueError(f"{name}: expected a whole number of pixels, more than 0, got {size}")
+        if self.intrinsics.device.type == "cpu":
+            self._check_values()
+
+    def _check_values(self) -> None:
+        for name, value in (("intrinsics", self.intrinsics), ("distortion", self.distortion)):
+            if not value.isfinite().all():
+                limit = f" within {value.dtype}" if value.isinf().any() else ""
+                raise ValueError(f"{name}: expected finite numbers{limit}, got {_some(value, ~value.isfinite())}")
+        focal = self.intrinsics[..., :2]
+        if not (focal > 0).all():
+            raise ValueError(f"intrinsics: expected focal lengths fx, fy > 0 px, got {_some(focal, focal <= 0)}")
 
     @classmethod
     def pinhole(cls, fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:
         """A float32 camera without distortion; focal lengths and principal point in pixels."""
         intrinsics = torch.tensor([fx, fy, cx, cy], dtype=torch.float32)
         return cls(CameraModel.PINHOLE, intrinsics, torch.zeros(0), width, height)
+
+    @classmethod
+    def from_matrix(
+        cls,
+        matrix: ArrayLike | Tensor,
+        distortion: ArrayLike | Tensor = (),
+        *,
+        width: int,
+        height: int,
+        model: str = "plumb_bob",
+        dtype: torch.dtype = torch.float32,
+    ) -> Camera:
+        """The camera of a matrix K and coefficients, as OpenCV's calibration and most data sets give them.
+
+        Args:
+            matrix: (3, 3) ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]``, or its 9 numbers.
+            distortion: coefficients in OpenCV's order, in any shape; none is no distortion.
+            width: of the image in pixels.
+            height: of the image in pixels.
+            model: ROS's name of the lens: ``plumb_bob``, ``rational_polynomial`` or ``equidistant`` (``cv2.fisheye``).
+            dtype: of the camera's tensors.
+
+        Raises:
+            ValueError: if an argument does not fit; the message names it.
+
+        Example:
+            >>> k = [[600, 0, 320], [0, 600, 240], [0, 0, 1]]
+            >>> camera = Camera.from_matrix(k, [-0.3, 0.1], width=640, height=480)
+            >>> camera.project(torch.tensor([[0.1, 0.0, 1.0]])).round()
+            tensor([[380., 240.]])
+        """
+        k, d = (torch.as_tensor(value, dtype=torch.float64).flatten().tolist() for value in (matrix, distortion))
+        return camera_from_info(width, height, model, d, k, dtype=dtype)
 
     def project(self, points: Tensor) -> Tensor:
         """Pixels (..., N, 2) of points (..., N, 3) of the camera frame.
@@ -102,7 +144,11 @@ class Camera:
         return plane * focal + centre, jacobian * focal[..., None]
 
     def unproject(self, pixels: Tensor) -> Tensor:
-        """Unit bearings (..., N, 3), in the camera frame, of the rays through pixels (..., N, 2)."""
+        """Unit bearings (..., N, 3), in the camera frame, of the rays through pixels (..., N, 2).
+
+        NaN where there is no ray: distortion that turns back at some radius (all polynomials do) maps nothing to the
+        pixels beyond, and a point that is measured there is none. Its gradient is zero.
+        """
         focal, centre = self._focal_and_centre()
         return _LENSES[self.model].unproject((pixels - centre) / focal, self.distortion)
 
@@ -172,9 +218,9 @@ def camera_from_info(
     Args:
         width: full resolution, pixels.
         height: full resolution, pixels.
-        distortion_model: ``plumb_bob`` or ``rational_polynomial`` (0, 4, 5, 8, 12 or 14 coefficients in OpenCV's
-            order), ``equidistant`` or its alias ``fisheye`` (4), or empty.
-        d: distortion coefficients of the raw image.
+        distortion_model: of :mod:`pnp_ros.cameras.distortion_models`: ``plumb_bob`` or ``rational_polynomial``
+            (coefficients in OpenCV's order), ``equidistant``, or an alias.
+        d: distortion coefficients of the raw image; zeros at the end say nothing.
         k: (9) row-major K of the raw image.
         p: (12) row-major P of the rectified image; needed if ``rectified``.
         rectified: the image is the rectified one: P, no distortion. P's fourth column (a stereo pair's baseline) is
@@ -192,24 +238,32 @@ def camera_from_info(
             raise ValueError(f"camera_info.{name}: expected more than 0 pixels, got {size}")
     intrinsics = _intrinsics_of_p(p) if rectified else _intrinsics_of_k(k)
     model, distortion = (CameraModel.PINHOLE, []) if rectified else _distortion(distortion_model, d)
+    distortion = distortion + [0.0] * (_NUM_COEFFICIENTS[model] - len(distortion))
     camera = Camera(model, torch.tensor(intrinsics, dtype=dtype), torch.tensor(distortion, dtype=dtype), width, height)
     return _window(camera, roi, binning_x, binning_y)
 
 
-def _check_numbers(name: str, values: Sequence[float], counts: Sequence[int]) -> None:
-    if len(values) not in counts:
-        raise ValueError(f"camera_info.{name}: expected {' or '.join(map(str, counts))} numbers, got {len(values)}")
+def _some(value: Tensor, wrong: Tensor) -> float:
+    """The first of the values that are wrong."""
+    return float(value.detach()[wrong][0])
+
+
+def _check_numbers(name: str, values: Sequence[float], count: int | None = None) -> None:
+    if count is not None and len(values) != count:
+        raise ValueError(f"camera_info.{name}: expected {count} numbers, got {len(values)}")
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"camera_info.{name}: expected finite numbers, got {list(values)}")
 
 
 def _intrinsics_of_k(k: Sequence[float]) -> list[float]:
-    _check_numbers("k", k, (9,))
+    _check_numbers("k", k, 9)
     if k[0] == 0:
         raise ValueError("camera_info.k: K[0] == 0 means that the camera is uncalibrated; calibrate it first")
     if k[0] < 0 or k[4] <= 0:
         raise ValueError(f"camera_info.k: expected focal lengths fx, fy > 0, got {k[0]}, {k[4]}")
-    if any(k[i] != 0 for i in (1, 3, 6, 7)) or k[8] != 1:
+    if abs(k[1]) > _SKEW * k[0]:
+        raise ValueError(f"camera_info.k: expected no skew (K[1] = 0), which is not modelled, got {k[1]}")
+    if any(k[i] != 0 for i in (3, 6, 7)) or k[8] != 1:
         raise ValueError(f"camera_info.k: expected [fx 0 cx; 0 fy cy; 0 0 1], got {list(k)}")
     return [float(k[0]), float(k[4]), float(k[2]), float(k[5])]
 
@@ -217,21 +271,18 @@ def _intrinsics_of_k(k: Sequence[float]) -> list[float]:
 def _intrinsics_of_p(p: Sequence[float] | None) -> list[float]:
     if p is None:
         raise ValueError("camera_info.p: needed for a rectified image")
-    _check_numbers("p", p, (12,))
+    _check_numbers("p", p, 12)
     if p[0] <= 0 or p[5] <= 0:
         raise ValueError(f"camera_info.p: expected focal lengths fx', fy' > 0, got {p[0]}, {p[5]}")
     return [float(p[0]), float(p[5]), float(p[2]), float(p[6])]
 
 
 def _distortion(distortion_model: str, d: Sequence[float]) -> tuple[CameraModel, list[float]]:
-    if distortion_model not in _DISTORTION_MODELS:
-        known = ", ".join(name for name in _DISTORTION_MODELS if name)
-        raise ValueError(f"camera_info.distortion_model: expected one of {known}, got {distortion_model!r}")
-    model, counts = _DISTORTION_MODELS[distortion_model]
-    _check_numbers("d", d, counts)
-    if model is CameraModel.BROWN_CONRADY and not any(d):
-        return CameraModel.PINHOLE, []
-    return model, [*map(float, d)] + [0.0] * (_NUM_COEFFICIENTS[model] - len(d))
+    _check_numbers("d", d)
+    try:
+        return lens_and_coefficients(distortion_model, [float(value) for value in d])
+    except ValueError as error:
+        raise ValueError(f"camera_info.{error}") from error
 
 
 def _window(camera: Camera, roi: tuple[int, int, int, int] | None, binning_x: int, binning_y: int) -> Camera:

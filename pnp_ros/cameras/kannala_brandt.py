@@ -15,6 +15,7 @@ from torch import Tensor
 NUM_COEFFICIENTS = 4
 _MAX_ITERATIONS = 60
 _TINY = 1e-9
+_SAME = 1e-5  # on the plane of focal length one: nearer than that is the same radius
 
 
 def project(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,21 +46,23 @@ def project(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
 def unproject(plane: Tensor, distortion: Tensor) -> Tensor:
     """Unit bearings (..., N, 3) of points (..., N, 2) of the distorted plane.
 
-    Radii beyond the polynomial's first turning point, which no ray reaches, give the ray at the turning point.
-    Gradients are those of the implicit function.
+    NaN for radii beyond the polynomial's first turning point, which no ray reaches. Gradients are those of the
+    implicit function.
     """
     radius2 = plane.square().sum(-1)
     central = radius2 < _TINY**2
     radius = torch.where(central, torch.ones_like(radius2), radius2).sqrt()
     with torch.no_grad():
         theta = _invert(radius, distortion)
+        reached = (_polynomial(theta, distortion)[0] - radius).abs() <= _SAME * (1.0 + radius)
     if torch.is_grad_enabled():
         value, slope = _polynomial(theta, distortion)
         step = (radius - value) / slope.detach().clamp(min=_TINY)
         theta = theta + (step - step.detach())
     stretch = torch.where(central, torch.ones_like(radius), theta.sin() / radius)
     cosine = torch.where(central, torch.ones_like(radius), theta.cos())
-    return torch.cat([stretch[..., None] * plane, cosine[..., None]], dim=-1)
+    bearings = torch.cat([stretch[..., None] * plane, cosine[..., None]], dim=-1)
+    return bearings.where((reached | central)[..., None], torch.nan)
 
 
 def _polynomial(theta: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:

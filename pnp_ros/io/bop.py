@@ -153,8 +153,10 @@ class BopScene:
     def _camera(self, key: str, rgb: RgbImage) -> Camera:
         file = self.folder / "scene_camera.json"
         k = _matrix(_entry(file, self._cameras[key], "cam_K"), f"{file}: cam_K of {key}")
-        fx, fy, cx, cy = (float(k[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        return Camera.pinhole(fx, fy, cx, cy, width=rgb.shape[1], height=rgb.shape[0])
+        try:
+            return Camera.from_matrix(k, width=rgb.shape[1], height=rgb.shape[0])
+        except ValueError as error:
+            raise BopError(f"{file}: cam_K of {key}: {error}") from error
 
     def _instances(self, key: str) -> tuple[BopInstance, ...]:
         file, truths = self.folder / "scene_gt.json", self._truths.get(key, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from pnp_ros.cameras.camera import Camera, camera_from_info
+from pnp_ros.io.calibration_files import read_calibration
 
 
 class CameraInfoError(ValueError):
@@ -107,40 +108,39 @@ class CameraInfo:
 
 
 def read_camera_info(path: Path | str) -> CameraInfo:
-    """Read a calibration as camera_calibration and camera_info_manager write it.
+    """Read a calibration: ROS's YAML, and what else :mod:`pnp_ros.io.calibration_files` reads.
 
-    ``rectification_matrix`` and ``projection_matrix`` may be absent: no rotation, and K.
+    ``rectification_matrix`` and ``projection_matrix`` may be absent: no rotation, and K. ``binning_x``, ``binning_y``
+    and ``roi`` may be there, as in a message.
 
     Raises:
-        CameraInfoError: if the file is absent, is not YAML, or a field is missing, malformed or not usable.
+        CameraInfoError: if the file is absent or no calibration, or a field is missing, malformed or not usable.
     """
     path = Path(path)
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CameraInfoError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(document, dict):
-        raise CameraInfoError(f"{path}: expected a camera calibration in YAML, got {type(document).__name__}")
-    try:
+        fields = read_calibration(path)
         info = CameraInfo(
-            height=_integer(document, "image_height"),
-            width=_integer(document, "image_width"),
-            distortion_model=str(_field(document, "distortion_model")),
-            d=_numbers(document, "distortion_coefficients"),
-            k=_numbers(document, "camera_matrix", 9),
-            r=_numbers(document, "rectification_matrix", 9) if "rectification_matrix" in document else CameraInfo.r,
-            p=_numbers(document, "projection_matrix", 12) if "projection_matrix" in document else (),
-            camera_name=str(document.get("camera_name", "")),
+            height=_integer(fields, "image_height"),
+            width=_integer(fields, "image_width"),
+            distortion_model=str(fields["distortion_model"]),
+            d=_numbers(fields, "distortion_coefficients"),
+            k=_numbers(fields, "camera_matrix", 9),
+            r=_numbers(fields, "rectification_matrix", 9) if "rectification_matrix" in fields else CameraInfo.r,
+            p=_numbers(fields, "projection_matrix", 12) if "projection_matrix" in fields else (),
+            binning_x=_integer(fields, "binning_x", 0),
+            binning_y=_integer(fields, "binning_y", 0),
+            roi=_region(fields.get("roi") or {}),
+            camera_name=str(fields.get("camera_name", "")),
         )
         info.camera()  # refuse here, where the file is known
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CameraInfoError(f"{path}: {error}") from error
     return info
 
 
 def write_camera_info(path: Path | str, info: CameraInfo) -> None:
-    """Write a calibration as camera_calibration does; binning and ROI, which are the driver's, have no place in it."""
-    document = {
+    """Write a calibration as camera_calibration does; binning and ROI, which are the driver's, only where there are."""
+    document: dict[str, Any] = {
         "image_width": info.width,
         "image_height": info.height,
         "camera_name": info.camera_name or "camera",
@@ -150,6 +150,10 @@ def write_camera_info(path: Path | str, info: CameraInfo) -> None:
         "rectification_matrix": _matrix(3, 3, info.r),
         "projection_matrix": _matrix(3, 4, info.p),
     }
+    if info.binning_x > 1 or info.binning_y > 1:
+        document |= {"binning_x": info.binning_x, "binning_y": info.binning_y}
+    if info.roi != RegionOfInterest():
+        document["roi"] = asdict(info.roi)
     Path(path).write_text(yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
 
 
@@ -157,24 +161,28 @@ def _matrix(rows: int, cols: int, data: Sequence[float]) -> dict[str, Any]:
     return {"rows": rows, "cols": cols, "data": [float(value) for value in data]}
 
 
-def _field(document: dict[str, Any], name: str) -> Any:
-    if name not in document:
+def _field(fields: dict[str, Any], name: str) -> Any:
+    if name not in fields:
         raise ValueError(f"{name}: missing")
-    return document[name]
+    return fields[name]
 
 
-def _integer(document: dict[str, Any], name: str) -> int:
-    value = _field(document, name)
+def _integer(fields: dict[str, Any], name: str, default: int | None = None) -> int:
+    value = _field(fields, name) if default is None else fields.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{name}: expected a whole number of pixels, got {value!r}")
     return value
 
 
-def _numbers(document: dict[str, Any], name: str, count: int | None = None) -> tuple[float, ...]:
-    field = _field(document, name)
-    data = field.get("data") if isinstance(field, dict) else None
-    if not isinstance(data, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in data):
-        raise ValueError(f"{name}: expected rows, cols and a list of numbers in data, got {field!r}")
+def _numbers(fields: dict[str, Any], name: str, count: int | None = None) -> tuple[float, ...]:
+    data = _field(fields, name)
     if count is not None and len(data) != count:
         raise ValueError(f"{name}: expected {count} numbers, got {len(data)}")
-    return tuple(map(float, data))
+    return tuple(data)
+
+
+def _region(fields: Any) -> RegionOfInterest:
+    if not isinstance(fields, dict):
+        raise ValueError(f"roi: expected x_offset, y_offset, width and height, got {fields!r}")
+    x, y, height, width = (_integer(fields, name, 0) for name in ("x_offset", "y_offset", "height", "width"))
+    return RegionOfInterest(x, y, height, width, bool(fields.get("do_rectify", False)))

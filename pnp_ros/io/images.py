@@ -22,6 +22,7 @@ RgbImage = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview | NDArray[Any]  # anything with the buffer protocol, array.array as well
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_TWELVE_BITS = 4095
 DEFAULT_RATE = 30.0  # images a second, where the source does not say
 
 
@@ -38,7 +39,7 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
         height: pixels.
         encoding: a name of ``sensor_msgs/image_encodings``: rgb, bgr, rgba, bgra, mono, bayer_* (8 and 16 bit), 8UC1,
             8UC3, 8UC4, 16UC1, 16UC3, 16UC4 (BGR order), yuv422 (uyvy), yuv422_yuy2 (yuyv), nv21, nv24; also nv12.
-            16-bit values are scaled to 8 bit; YUV is BT.601.
+            16-bit values are scaled to 8 bit, by 12 bits where none exceeds them; YUV is BT.601.
         step: bytes a row, padding included.
         is_bigendian: byte order of 16-bit values.
 
@@ -62,7 +63,8 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
     shape = (len(pixels), width) if layout.channels == 1 else (height, width, layout.channels)
     rgb = layout.to_rgb(pixels.reshape(shape))
     if rgb.dtype == np.uint16:
-        rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / 65535.0)
+        full = _TWELVE_BITS if rgb.max() <= _TWELVE_BITS else 65535  # drivers put 12 bits into the low ones
+        rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / full)
     return np.asarray(rgb, dtype=np.uint8)
 
 

@@ -44,6 +44,8 @@ class Guesser:
         pixels, points, allowed = (x.to(self._device) for x in (pixels, points, allowed))
         camera = camera.to(self._device)
         bearings = camera.unproject(pixels)
+        reached = bearings.isfinite().all(-1)  # the lens maps no ray to the others
+        bearings, allowed = bearings.nan_to_num(0.0), allowed & reached[:, None]
         flat = replace(camera, distortion=torch.zeros_like(camera.distortion), intrinsics=_UNIT.to(self._device))
         radius = radius / float(camera.intrinsics[:2].mean())
         grid, origin, cells = _occupancy(flat.project(bearings)[allowed.any(1)], radius)

@@ -32,7 +32,7 @@ def whitened_rows(correspondences: Correspondences, camera: Camera) -> Tensor:
     image points and weights.
     """
     with torch.no_grad():
-        bearings = camera.unproject(correspondences.image_points)
+        bearings = camera.unproject(correspondences.image_points).nan_to_num(0.0)  # no ray arrives there: no weight
         forward = bearings[..., 2:] > _MIN_FORWARD
         plane = bearings / bearings[..., 2:].clamp_min(_MIN_FORWARD)
         jacobian = camera.project_with_jacobian(plane)[1][..., :2]

@@ -154,7 +154,9 @@ class _Builder:
         self.seen = tracks.isfinite().all(-1)
         self.pixels = torch.where(self.seen[..., None], tracks, torch.zeros_like(tracks))
         self.camera = camera
-        self.bearings = camera.unproject(self.pixels)
+        bearings = camera.unproject(self.pixels)
+        self.seen = self.seen & bearings.isfinite().all(-1)  # the lens maps no ray to the others
+        self.bearings = bearings.nan_to_num(0.0)
         self.given_sigma = sigma
         self.sigma = sigma or _FIRST_SIGMA
         self.focal = float(camera.intrinsics[..., :2].mean())

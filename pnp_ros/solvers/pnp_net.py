@@ -110,6 +110,8 @@ def canonicalise(correspondences: Correspondences, camera: Camera) -> tuple[Cano
     )
 
     bearings = camera.unproject(image_points)
+    reached = bearings.isfinite().all(-1)  # the lens maps no ray to the others
+    bearings, valid = bearings.where(reached[..., None], 0.0), valid * reached
     axis = nn.functional.normalize((valid[..., None] * bearings).sum(-2) / count, dim=-1)
     rotation = _rotation_to(axis)
     local = bearings @ rotation

@@ -112,6 +112,13 @@ def test_subsampled_encodings_are_close(encoding: str) -> None:
     assert difference.mean() < 2.5
 
 
+def test_twelve_bits_in_sixteen_are_not_black() -> None:
+    values = np.array([[0, 2048, 4095]], "<u2")
+    assert decode_raw(values.tobytes(), 3, 1, "mono16", step=6)[0, :, 0].tolist() == [0, 128, 255]
+    values[0, 2] = 4096  # now it is a dark image of 16 bits
+    assert decode_raw(values.tobytes(), 3, 1, "mono16", step=6)[0, :, 0].tolist() == [0, 8, 16]
+
+
 @pytest.mark.parametrize("encoding", ["mono16", "rgb16"])
 def test_big_endian(encoding: str) -> None:
     pixels = sixteen(RGB if encoding == "rgb16" else LUMA, ">")
