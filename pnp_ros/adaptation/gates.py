@@ -23,9 +23,9 @@ from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import Models
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose
 
 NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open

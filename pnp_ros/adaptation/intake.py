@@ -21,7 +21,7 @@ from pnp_ros.detection.detector import letter_box
 from pnp_ros.detection.detector_network import DetectorConfig
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
 
 WINDOW = 208  # pixels of the stored window's side

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.geometry import se3
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
 
 _STRAIGHT_NS = 100_000_000  # at 1 m/s^2 the middle of so long a way is 1 mm off a straight line

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.evaluation.frames import FrameSource
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet, write_caption
 from pnp_ros.io.images import VideoWriter, write_image
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.result import FrameResult
 
 _SHEET_CELLS = 24
 
 
 def write_images(
-    source: FrameSource, records: Sequence[FrameRecord], package: ObjectPackage, rate: float, out: Path
+    source: FrameSource, records: Sequence[FrameResult], package: ObjectPackage, rate: float, out: Path
 ) -> None:
     """``overlay.mp4`` with every image of the source, and ``contact_sheet.png`` with some of them.
 
@@ -30,8 +30,8 @@ def write_images(
     with VideoWriter(out / "overlay.mp4", rate) as video:
         for index, frame in enumerate(tqdm(source.frames(), total=len(records), desc="overlay", unit="image")):
             record, drawn = records[index], frame.rgb
-            if record.estimate is not None:
-                drawn = overlay.draw(drawn, record.estimate, frame.camera, GREEN if record.is_valid else ORANGE)
+            if record.pose is not None:
+                drawn = overlay.draw(drawn, record.pose, frame.camera, GREEN if record.is_valid else ORANGE)
             drawn = write_caption(drawn, f"{index}  {record.state}")
             video.write(drawn)
             if index in chosen:

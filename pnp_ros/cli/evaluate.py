@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
-from pnp_ros.evaluation.frame_errors import Column, FrameRecord
+from pnp_ros.evaluation.frame_errors import Column
 from pnp_ros.evaluation.frame_sheet import frame_sheet
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.html_report import headline, write_html
@@ -27,6 +28,8 @@ from pnp_ros.io.bop import write_bop_results
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import FrameResult
+from pnp_ros.rendering.renderer import RendererError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +90,26 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
         config = EstimatorConfig(track=not arguments.no_tracking and source.kind != "bop")
         pose_of = running(PoseEstimator(package, config, arguments.device))
     has_truth = truth_of is not None or source.kind == "bop"
-    overlap = OverlapMeter(package) if arguments.overlap or (arguments.overlap is None and not has_truth) else None
+    wanted = arguments.overlap or (arguments.overlap is None and not has_truth)
+    overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None
     frames = tqdm(source.frames(), unit=" images")
     limited = (frame for _, frame in zip(range(arguments.max_frames), frames)) if arguments.max_frames else frames
     return evaluate(limited, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+
+
+def overlap_meter(package: ObjectPackage, asked_for: bool = False) -> OverlapMeter | None:
+    """What tells how well the re-rendered object correlates with the image; None, said on stderr, without OpenGL.
+
+    Raises:
+        ValueError: without OpenGL, where it was ``asked_for``.
+    """
+    try:
+        return OverlapMeter(package)
+    except RendererError as error:
+        if asked_for:
+            raise ValueError(f"--overlap: {error}") from error
+        print(f"the overlap of pose and image is left out: {error}", file=sys.stderr)
+        return None
 
 
 def load_adapted(folder: Path, versions: Path | None) -> ObjectPackage:
@@ -139,8 +158,8 @@ def write_report(
     content = {**origin, "warnings": done.warnings, **summary, "per_frame": _plain(errors, done.records)}
     (out / "report.json").write_text(json.dumps(content, indent=1, allow_nan=False))
     log = PoseLog()
-    for index, (stamp_ns, record, score) in enumerate(zip(done.stamps_ns, done.records, done.scores)):
-        log.add_record(index, 1e-9 * stamp_ns, package.name, record, score)
+    for index, record in enumerate(done.records):
+        log.add(index, record, package.name)
     log.write(out)
     write_bop_results(out / bop_name(source, package), done.results)
     write_html(
@@ -156,6 +175,6 @@ def write_report(
     return summary
 
 
-def _plain(errors: Mapping[str, Column], records: Sequence[FrameRecord]) -> dict[str, list[Any]]:
+def _plain(errors: Mapping[str, Column], records: Sequence[FrameResult]) -> dict[str, list[Any]]:
     columns = {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in errors.items()}
-    return {"state": [record.state for record in records], **columns}
+    return {"state": [str(record.state) for record in records], **columns}

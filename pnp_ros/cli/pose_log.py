@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.geometry.so3 import quat_wxyz_from_matrix
-from pnp_ros.pipeline.estimator import ObjectEstimate
+from pnp_ros.pipeline.result import FrameResult
 
 _POSE_COLUMNS = ("x", "y", "z", "qw", "qx", "qy", "qz")
 _SIGMA_COLUMNS = ("sigma_x", "sigma_y", "sigma_z", "sigma_rot_x", "sigma_rot_y", "sigma_rot_z")
@@ -25,24 +24,15 @@ class PoseLog:
     def __init__(self) -> None:
         self._entries: list[dict[str, Any]] = []
 
-    def add(self, frame: int, stamp: float, estimate: ObjectEstimate) -> None:
-        """One object in one image; ``stamp`` in seconds."""
-        solved = estimate.estimate
-        record = FrameRecord(
-            str(estimate.state),
-            solved.pose if solved else None,
-            solved.covariance if solved else None,
-            reason=estimate.reason,
-        )
-        self.add_record(frame, stamp, estimate.name, record, estimate.score)
-
-    def add_record(self, frame: int, stamp: float, name: str, record: FrameRecord, score: float) -> None:
-        """The same of a record."""
-        entry: dict[str, Any] = {"frame": frame, "stamp": stamp, "name": name, "state": record.state}
-        entry |= {"score": score, "reason": record.reason}
-        if record.estimate is not None:
-            entry["translation"] = record.estimate.translation.tolist()
-            entry["quat_wxyz"] = quat_wxyz_from_matrix(record.estimate.rotation).tolist()
+    def add(self, frame: int, record: FrameResult, name: str = "") -> None:
+        """One object in one image; ``name`` stands in where the record has none."""
+        entry: dict[str, Any] = {"frame": frame, "stamp": record.stamp, "name": record.name or name}
+        entry |= {"state": str(record.state), "score": record.score, "reason": record.reason}
+        if record.source:
+            entry["source"] = record.source
+        if record.pose is not None:
+            entry["translation"] = record.pose.translation.tolist()
+            entry["quat_wxyz"] = quat_wxyz_from_matrix(record.pose.rotation).tolist()
             if record.covariance is not None:
                 entry["covariance"] = record.covariance.tolist()
         self._entries.append(entry)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnp_ros.evaluation.evaluator import DROPPED, Evaluation, evaluate, recorded
+from pnp_ros.evaluation.evaluator import Evaluation, evaluate, recorded
 from pnp_ros.evaluation.frames import FrameSource, open_bag
 from pnp_ros.evaluation.report import measure
 from pnp_ros.evaluation.truth import TruthOf, load_recorded
 from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.pipeline.result import ObjectState
 
 POSE, OBJECTS, DIAGNOSTICS = "/pose_estimator/pose", "/pose_estimator/objects", "/diagnostics"
 _STATUS = "pose_estimator: pose"
@@ -48,7 +49,7 @@ def evaluate_run(
         "poses_published": counts.get(POSE, 0),
         "poses_with_the_stamp_of_a_image": len(published.keys() & set(done.stamps_ns)),
     }
-    processed = [record for record in done.records if record.state != DROPPED]
+    processed = [record for record in done.records if record.state is not ObjectState.DROPPED]
     accuracy = measure(processed, package)[0]["accuracy"] if truth_of is not None else None
     if accuracy is not None:
         figures["recall_10_percent_of_processed"] = accuracy["recall_10_percent"]

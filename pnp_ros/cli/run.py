@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import count, islice
 from pathlib import Path
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-from pnp_ros.cameras.camera import Camera
-from pnp_ros.cli.evaluate import load_adapted
+from pnp_ros.cli.evaluate import load_adapted, overlap_meter
 from pnp_ros.cli.pose_log import PoseLog
-from pnp_ros.evaluation.overlap import normalised_cross_correlation
-from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, write_caption
-from pnp_ros.evaluation.report import FrameRecord, summarise, table
-from pnp_ros.io.camera_info import read_camera_info
-from pnp_ros.io.images import VideoWriter, read_images
-from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.frames import Frame, open_source
+from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, write_caption
+from pnp_ros.evaluation.report import measure, table
+from pnp_ros.io.images import VideoWriter
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
-from pnp_ros.pipeline.gates import ObjectState
-from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import FrameResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,60 +37,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Estimate, write, print the figures."""
     package = load_adapted(arguments.object, arguments.versions)
-    camera = read_camera_info(arguments.camera).camera()
+    source = open_source(arguments.input, camera=arguments.camera)
     estimator = PoseEstimator(package, EstimatorConfig(track=not arguments.no_tracking), arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    check = _Check(package, camera)
-    log, records = PoseLog(), []
+    log, numbers, overlay = PoseLog(), count(), MeshOverlay(package.mesh)
     video = None if arguments.no_video else VideoWriter(arguments.out / "overlay.mp4")
+
+    def watch(frame: Frame, record: FrameResult) -> None:
+        number = next(numbers)
+        log.add(number, record, package.name)
+        if video is not None:
+            video.write(draw(overlay, frame, number, record))
+
+    frames = islice(tqdm(source.frames(), unit=" images"), arguments.max_frames)
     try:
-        for frame, (stamp, image) in enumerate(tqdm(read_images(arguments.input), unit=" images")):
-            if arguments.max_frames is not None and frame >= arguments.max_frames:
-                break
-            found = estimator.estimate(image, camera, stamp)[0]
-            log.add(frame, stamp, found)
-            records.append(check.record(image, found))
-            if video is not None:
-                video.write(check.draw(image, frame, found, records[-1].ncc))
+        done = evaluate(frames, package, running(estimator), overlap=overlap_meter(package), watch=watch)
     finally:
         if video is not None:
             video.close()
     log.write(arguments.out)
-    figures = summarise(records, torch.from_numpy(package.mesh.vertices), package.diameter)
+    figures, _ = measure(done.records, package)
     (arguments.out / "report.json").write_text(json.dumps(figures, indent=1))
     print(table({key: value for key, value in figures.items() if value is not None}))
     print(f"poses, overlay and report are in {arguments.out}")
     return 0
 
 
-class _Check:
-    """Renders the object at its estimated poses: for the correlation with the image, and to look at."""
-
-    def __init__(self, package: ObjectPackage, camera: Camera) -> None:
-        self._camera = camera
-        self._overlay = MeshOverlay(package.mesh)
-        self._renderer = Renderer()
-        self._mesh = self._renderer.add(package.mesh)
-
-    def record(self, image: np.ndarray, found: ObjectEstimate) -> FrameRecord:
-        """The estimate with its correlation."""
-        ncc = None
-        if found.estimate is not None:
-            rendering = self._renderer.render([(self._mesh, found.estimate.pose)], self._camera)
-            ncc = normalised_cross_correlation(image, rendering.rgb, rendering.mask)
-        return FrameRecord(
-            state=str(found.state),
-            estimate=found.estimate.pose if found.estimate else None,
-            covariance=found.estimate.covariance if found.estimate else None,
-            latency=found.latency,
-            ncc=ncc,
-        )
-
-    def draw(self, image: np.ndarray, frame: int, found: ObjectEstimate, ncc: float | None) -> np.ndarray:
-        """The image with the mesh at the pose and a caption."""
-        drawn = image
-        if found.estimate is not None:
-            colour = GREEN if found.state is ObjectState.VALID else ORANGE
-            drawn = self._overlay.draw(image, found.estimate.pose, self._camera, colour)
-        caption = f"{frame} {found.state}" + ("" if ncc is None else f" ncc {ncc:.2f}")
-        return write_caption(drawn, f"{caption} {found.reason}".strip())
+def draw(overlay: MeshOverlay, frame: Frame, number: int, record: FrameResult) -> RgbImage:
+    """The image with the mesh at the pose and a caption."""
+    drawn = frame.rgb
+    if record.pose is not None:
+        drawn = overlay.draw(drawn, record.pose, frame.camera, GREEN if record.is_valid else ORANGE)
+    caption = f"{number} {record.state}" + ("" if record.ncc is None else f" ncc {record.ncc:.2f}")
+    return write_caption(drawn, f"{caption} {record.reason}".strip())

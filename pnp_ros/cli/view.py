@@ -15,22 +15,23 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.evaluator import PoseOf, recorded, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay
-from pnp_ros.evaluation.truth import RecordedPose, TruthOf, load_recorded, load_truth
+from pnp_ros.evaluation.truth import TruthOf, load_recorded, load_truth
 from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
 
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
-_COLOURS = {"valid": GREEN, "uncertain": ORANGE}
+_COLOURS = {ObjectState.VALID: GREEN, ObjectState.UNCERTAIN: ORANGE}
 _PLOTS = {
     "state": "State: 0 lost, 1 uncertain, 2 valid; score",
     "sigma": "Sigma: mm and degrees",
     "latency": "Latency: ms",
 }
-_STATES = {"dropped": -1, "lost": 0, "uncertain": 1, "valid": 2}
+_STATES = {ObjectState.DROPPED: -1, ObjectState.LOST: 0, ObjectState.UNCERTAIN: 1, ObjectState.VALID: 2}
 _CONFIDENCE_95 = 2.796  # radius in standard deviations of the ellipsoid that holds 95 % of a 3D Gaussian
 
 
@@ -123,17 +124,17 @@ def _blueprint(rerun: Any, diameter: float) -> Any:
     return views.Blueprint(views.Vertical(top, views.Horizontal(*plots), row_shares=[3, 1]), collapse_panels=True)
 
 
-def _log_image(rerun: Any, frame: Frame, found: RecordedPose, overlay: MeshOverlay) -> None:
+def _log_image(rerun: Any, frame: Frame, found: FrameResult, overlay: MeshOverlay) -> None:
     drawn = frame.rgb
     if found.pose is not None:
         drawn = overlay.draw(drawn, found.pose, frame.camera, _COLOURS.get(found.state, ORANGE))
     rerun.log("camera/image", _pinhole(rerun, frame.camera), rerun.Image(drawn).compress(jpeg_quality=85))
 
 
-def _log_pose(rerun: Any, found: RecordedPose) -> None:
-    rerun.log("state/state", rerun.Scalars(_STATES.get(found.state, 0)))
+def _log_pose(rerun: Any, found: FrameResult) -> None:
+    rerun.log("state/state", rerun.Scalars(_STATES[found.state]))
     rerun.log("state/score", rerun.Scalars(found.score))
-    rerun.log("reason", rerun.TextLog(f"{found.state}: {found.reason}" if found.reason else found.state))
+    rerun.log("reason", rerun.TextLog(f"{found.state}: {found.reason}" if found.reason else str(found.state)))
     for stage, seconds in found.latency.items():
         rerun.log(f"latency/{stage}_ms", rerun.Scalars(1e3 * seconds))
     if found.pose is None:
@@ -166,7 +167,7 @@ def _axes(rerun: Any, length: float) -> Any:
     return rerun.Arrows3D(vectors=0.5 * length * np.eye(3), origins=np.zeros((3, 3)), colors=colours)
 
 
-def _ellipsoid(rerun: Any, pose: Pose, covariance: torch.Tensor, state: str) -> Any:
+def _ellipsoid(rerun: Any, pose: Pose, covariance: torch.Tensor, state: ObjectState) -> Any:
     """Where the object's origin is with 95 % probability."""
     variances, axes = torch.linalg.eigh(covariance[:3, :3])
     axes = axes * torch.linalg.det(axes).sign()

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
-from pnp_ros.evaluation.truth import RecordedPose, Truth, TruthOf
+from pnp_ros.evaluation.truth import Truth, TruthOf
 from pnp_ros.io.bop import BopResult
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
 logger = logging.getLogger(__name__)
-DROPPED = "dropped"  # an image that the recorded estimator did not process
 _GAP = 10.0  # times the median interval: a jump of time
-PoseOf = Callable[[Frame], RecordedPose]
+PoseOf = Callable[[Frame], FrameResult]
+Watch = Callable[[Frame, FrameResult], None]
 
 
 @dataclass
@@ -33,14 +33,12 @@ class Evaluation:
         records: one an image.
         results: rows of BOP's CSV, of every image with an estimate.
         stamps_ns: of the images.
-        scores: of the estimates, 0 to 1.
         warnings: about the source, in words.
     """
 
-    records: list[FrameRecord] = field(default_factory=list)
+    records: list[FrameResult] = field(default_factory=list)
     results: list[BopResult] = field(default_factory=list)
     stamps_ns: list[int] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -48,27 +46,25 @@ def running(estimator: PoseEstimator) -> PoseOf:
     """Poses from the estimator; it begins anew where the time of the images jumps back."""
     last_ns: int | None = None
 
-    def pose_of(frame: Frame) -> RecordedPose:
+    def pose_of(frame: Frame) -> FrameResult:
         nonlocal last_ns
         if last_ns is not None and frame.stamp_ns < last_ns:
             estimator.reset()
         last_ns = frame.stamp_ns
-        found = estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
-        pose = found.estimate.pose if found.estimate else None
-        covariance = found.estimate.covariance if found.estimate else None
-        return RecordedPose(str(found.state), pose, covariance, found.latency, found.score, found.reason)
+        stamp = 1e-9 * frame.stamp_ns
+        return FrameResult.of(estimator.estimate(frame.rgb, frame.camera, stamp)[0], stamp, frame.camera)
 
     return pose_of
 
 
-def recorded(poses: Mapping[int, RecordedPose], tolerance_ns: int = 1_000_000) -> PoseOf:
+def recorded(poses: Mapping[int, FrameResult], tolerance_ns: int = 1_000_000) -> PoseOf:
     """Poses by stamp; an image without one counts as dropped."""
     stamps = np.array(sorted(poses), dtype=np.int64)
 
-    def pose_of(frame: Frame) -> RecordedPose:
+    def pose_of(frame: Frame) -> FrameResult:
         nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()]) if len(stamps) else None
         if nearest is None or abs(nearest - frame.stamp_ns) > tolerance_ns:
-            return RecordedPose(DROPPED, score=0.0, reason="no pose was recorded for this image")
+            return FrameResult(ObjectState.DROPPED, score=0.0, reason="no pose was recorded for this image")
         return poses[nearest]
 
     return pose_of
@@ -81,8 +77,9 @@ def evaluate(
     truth_of: TruthOf | None = None,
     overlap: OverlapMeter | None = None,
     object_id: int = 1,
+    watch: Watch | None = None,
 ) -> Evaluation:
-    """Go through the images.
+    """Go through the images: the one loop behind ``run``, ``evaluate``, ``replay``, ``demo`` and the validation.
 
     Args:
         frames: in order of time.
@@ -91,6 +88,7 @@ def evaluate(
         truth_of: truth from outside of the source; the frames' own truth is used without it.
         overlap: renders the object at its poses and compares; None leaves that out.
         object_id: for BOP's CSV.
+        watch: is shown each image with its record, to draw it, say.
 
     Raises:
         ValueError: if there is no image.
@@ -99,9 +97,11 @@ def evaluate(
     for frame in frames:
         found = pose_of(frame)
         truth = truth_of(frame) if truth_of is not None else _own_truth(frame, found.pose)
-        done.records.append(_record(frame, found, truth, package, overlap))
+        record = _record(frame, found, truth, package, overlap)
+        done.records.append(record)
         done.stamps_ns.append(frame.stamp_ns)
-        done.scores.append(found.score)
+        if watch is not None:
+            watch(frame, record)
         if found.pose is not None:
             seconds = found.latency.get("total", -1.0)
             done.results.append(BopResult(frame.scene_id, frame.image_id, object_id, found.score, found.pose, seconds))
@@ -126,23 +126,14 @@ def _own_truth(frame: Frame, estimate: Pose | None) -> Truth:
 
 
 def _record(
-    frame: Frame, found: RecordedPose, truth: Truth, package: ObjectPackage, overlap: OverlapMeter | None
-) -> FrameRecord:
+    frame: Frame, found: FrameResult, truth: Truth, package: ObjectPackage, overlap: OverlapMeter | None
+) -> FrameResult:
     true_pose = truth.pose
     if true_pose is not None and found.pose is not None:
         true_pose = package.symmetry.canonicalise(true_pose, found.pose)  # the alike pose that NEES is measured from
-    return FrameRecord(
-        found.state,
-        found.pose,
-        found.covariance,
-        true_pose,
-        truth.visible,
-        found.latency,
-        overlap(frame, found.pose) if overlap is not None and found.pose is not None else None,
-        1e-9 * frame.stamp_ns,
-        frame.camera,
-        found.reason,
-    )
+    ncc = overlap(frame, found.pose) if overlap is not None and found.pose is not None else None
+    stamp = 1e-9 * frame.stamp_ns
+    return replace(found, truth=true_pose, visible=truth.visible, ncc=ncc, stamp=stamp, camera=frame.camera)
 
 
 class OverlapMeter:

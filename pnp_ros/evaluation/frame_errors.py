@@ -4,67 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation import consistency, pose_error
+from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.types import Pose
 
-VALID = "valid"
 Column = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class FrameRecord:
-    """What is known of one object in one image.
-
-    Args:
-        state: ``valid``, ``uncertain`` or ``lost``.
-        estimate: the estimated pose, without batch dimensions; None if lost.
-        covariance: (6, 6) of the estimate.
-        truth: the true pose; None if not known.
-        visible: whether the object is to be seen; None if not known. A true pose alone means: yes.
-        latency: seconds by stage.
-        ncc: correlation of the re-rendered object with the image, None if not computed.
-        stamp: of the image, seconds; None if not known.
-        camera: that took the image; None if not known.
-        reason: why the state is not valid, in words.
-    """
-
-    state: str
-    estimate: Pose | None = None
-    covariance: Tensor | None = None
-    truth: Pose | None = None
-    visible: bool | None = None
-    latency: Mapping[str, float] = field(default_factory=dict)
-    ncc: float | None = None
-    stamp: float | None = None
-    camera: Camera | None = None
-    reason: str = ""
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether the pose was given out for use."""
-        return self.state == VALID and self.estimate is not None
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether the object is known to be there to be found."""
-        return self.truth is not None if self.visible is None else self.visible
-
-    @property
-    def is_false(self) -> bool:
-        """Whether a pose was given out for an object that is known not to be there."""
-        return self.is_valid and self.visible is False
-
-
 def frame_errors(
-    records: Sequence[FrameRecord], points: Tensor, diameter: float, symmetries: Tensor | None = None
+    records: Sequence[FrameResult], points: Tensor, diameter: float, symmetries: Tensor | None = None
 ) -> dict[str, Column]:
     """Columns of one value a record, NaN where the records do not tell.
 
@@ -88,18 +42,18 @@ def frame_errors(
     columns["time"] = _times(records)
     points = points.double()
     for i, record in enumerate(records):
-        shown = record.truth if record.truth is not None else record.estimate
+        shown = record.truth if record.truth is not None else record.pose
         if shown is not None:
             columns["distance"][i] = float(shown.translation.norm())
         if record.ncc is not None:
             columns["ncc"][i] = record.ncc
-        if record.estimate is not None and record.truth is not None and record.is_visible:
+        if record.pose is not None and record.truth is not None and record.is_visible:
             for name, value in _errors(record, points, diameter, symmetries).items():
                 columns[name][i] = value
     return columns
 
 
-def _times(records: Sequence[FrameRecord]) -> Column:
+def _times(records: Sequence[FrameResult]) -> Column:
     stamps = [r.stamp for r in records]
     known = [stamp for stamp in stamps if stamp is not None]
     if len(known) < len(stamps) or not known:
@@ -107,10 +61,10 @@ def _times(records: Sequence[FrameRecord]) -> Column:
     return np.array(known) - known[0]
 
 
-def _errors(record: FrameRecord, points: Tensor, diameter: float, symmetries: Tensor | None) -> dict[str, float]:
-    assert record.estimate is not None
+def _errors(record: FrameResult, points: Tensor, diameter: float, symmetries: Tensor | None) -> dict[str, float]:
+    assert record.pose is not None
     assert record.truth is not None
-    estimate, truth = as_double(record.estimate), as_double(record.truth)
+    estimate, truth = as_double(record.pose), as_double(record.truth)
     found = {
         "add": pose_error.add(estimate, truth, points) / diameter,
         "adds": pose_error.adds(estimate, truth, points) / diameter,
@@ -190,11 +144,3 @@ def worst_first(errors: Mapping[str, Column], metric: str = "add") -> list[int]:
             continue
         ranked.append((-badness, i))
     return [index for _, index in sorted(ranked)]
-
-
-def stacked(poses: Sequence[Pose | None]) -> Pose:
-    """The poses that there are, as one batch in float64."""
-    found = [as_double(pose) for pose in poses if pose is not None]
-    if not found:
-        return Pose(torch.zeros(0, 3, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.float64))
-    return Pose(torch.stack([p.rotation for p in found]), torch.stack([p.translation for p in found]))

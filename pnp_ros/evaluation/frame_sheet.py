@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from pnp_ros.evaluation.frame_errors import Column, FrameRecord, worst_first
+from pnp_ros.evaluation.frame_errors import Column, worst_first
 from pnp_ros.evaluation.frames import Frame, FrameSource
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, Colour, MeshOverlay, RgbImage, contact_sheet
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.types import Pose
 
 _CELLS, _COLUMNS = 24, 4
@@ -23,7 +24,7 @@ _TRUTH: Colour = (90, 150, 255)
 def frame_sheet(
     source: FrameSource,
     mesh: TriangleMesh,
-    records: Sequence[FrameRecord],
+    records: Sequence[FrameResult],
     errors: Mapping[str, Column],
     metric: str,
 ) -> tuple[str, RgbImage]:
@@ -67,16 +68,16 @@ def _apart(ranked: list[int], count: int) -> list[int]:
     return chosen
 
 
-def _cell(overlay: MeshOverlay, frame: Frame, record: FrameRecord) -> RgbImage:
-    poses = [pose for pose in (record.truth, record.estimate) if pose is not None]
+def _cell(overlay: MeshOverlay, frame: Frame, record: FrameResult) -> RgbImage:
+    poses = [pose for pose in (record.truth, record.pose) if pose is not None]
     x, y, width, height = _window(overlay, frame, poses)
     cut = frame.rgb[y : y + height, x : x + width]
     drawn = np.asarray(cv2.resize(cut, (_WIDTH, _HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
     camera = frame.camera.crop(x, y, width, height, _WIDTH, _HEIGHT)
     if record.truth is not None:
         drawn = overlay.draw(drawn, record.truth, camera, _TRUTH, axes=False)
-    if record.estimate is not None:
-        drawn = overlay.draw(drawn, record.estimate, camera, GREEN if record.is_valid else ORANGE)
+    if record.pose is not None:
+        drawn = overlay.draw(drawn, record.pose, camera, GREEN if record.is_valid else ORANGE)
     return drawn
 
 
@@ -97,8 +98,8 @@ def _window(overlay: MeshOverlay, frame: Frame, poses: Sequence[Pose]) -> tuple[
     return (*corner, *size)  # type: ignore[return-value]
 
 
-def _words(index: int, record: FrameRecord, errors: Mapping[str, Column], metric: str) -> str:
-    words = [str(index), "FALSE" if record.is_false else record.state]
+def _words(index: int, record: FrameResult, errors: Mapping[str, Column], metric: str) -> str:
+    words = [str(index), "FALSE" if record.is_false else str(record.state)]
     if math.isfinite(error := errors[metric][index]):
         words.append(f"{'ADD-S' if metric == 'adds' else 'ADD'} {100 * error:.1f} %")
     if math.isfinite(correlation := errors["ncc"][index]):

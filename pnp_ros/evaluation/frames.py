@@ -21,7 +21,7 @@ from pnp_ros.types import Pose
 
 logger = logging.getLogger(__name__)
 _BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
-_VISIBLE = 0.1  # share of the object that must be seen for a miss to count, as in BOP
+VISIBLE = 0.1  # share of the object that must be seen for a miss to count, as in BOP
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def _object_id(scene: BopScene, wanted: int | None) -> int:
 
 def _bop_frames(scene: BopScene, object_id: int) -> Iterator[Frame]:
     for image in scene.images():
-        seen = [i for i in image.instances if i.object_id == object_id and i.visible >= _VISIBLE]
+        seen = [i for i in image.instances if i.object_id == object_id and i.visible >= VISIBLE]
         seen.sort(key=lambda instance: -instance.visible)
         truths = tuple(instance.pose for instance in seen)
         stamp_ns = image.image_id * 1_000_000_000

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from scipy.stats import chi2
 
 from pnp_ros.evaluation import consistency
-from pnp_ros.evaluation.frame_errors import Column, FrameRecord, recall_over
+from pnp_ros.evaluation.frame_errors import Column, recall_over
 from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.smoothness import second_differences
+from pnp_ros.pipeline.result import FrameResult
 
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#2a6fbb", "#e08a1e", "#c93030", "#2f9e54", "#8a8f98"
 _STATE_COLOURS = {"valid": _GREEN, "uncertain": _ORANGE, "lost": _GREY, "dropped": _RED}
@@ -36,7 +37,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plots(errors: Mapping[str, Column], records: Sequence[FrameRecord], metric: str) -> list[tuple[str, str]]:
+def plots(errors: Mapping[str, Column], records: Sequence[FrameResult], metric: str) -> list[tuple[str, str]]:
     """Title and SVG of each plot that the records have data for.
 
     Args:
@@ -93,7 +94,7 @@ def _points(axes: Axes, x: Column, y: Column, colour: str, label: str) -> None:
     axes.plot(x, y, ".", ms=3, color=colour, label=label, rasterized=len(x) > _MANY)
 
 
-def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameRecord]) -> bool:
+def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameResult]) -> bool:
     names = [state for state in _STATE_COLOURS if any(r.state == state for r in records)]
     if errors["false"].any():
         names.append("false")
@@ -207,7 +208,7 @@ def _coverage(axes: Axes, errors: Mapping[str, Column]) -> bool:
     return True
 
 
-def _smoothness(axes: Axes, records: Sequence[FrameRecord]) -> bool:
+def _smoothness(axes: Axes, records: Sequence[FrameResult]) -> bool:
     differences, _ = second_differences(records)
     if len(differences) < 2:
         return False
@@ -222,7 +223,7 @@ def _smoothness(axes: Axes, records: Sequence[FrameRecord]) -> bool:
     return True
 
 
-def _latency(axes: Axes, records: Sequence[FrameRecord]) -> bool:
+def _latency(axes: Axes, records: Sequence[FrameResult]) -> bool:
     stages = list(dict.fromkeys(stage for r in records for stage in r.latency))
     if not stages:
         return False

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from pnp_ros.evaluation import consistency, pose_error
-from pnp_ros.evaluation.frame_errors import VALID, Column, FrameRecord, frame_errors
+from pnp_ros.evaluation.frame_errors import Column, frame_errors
 from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.smoothness import smoothness
 from pnp_ros.objects.object_package import ObjectPackage
-
-__all__ = ["VALID", "FrameRecord", "measure", "summarise", "table"]
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 
 _METRIC_POINTS = 2000  # of the surface are enough for a mean or a maximum distance
 _LEVELS = (0.5, 0.9, 0.95)
@@ -24,7 +23,7 @@ _MSSD_STEPS = torch.arange(1, 11) * 0.05  # shares of the diameter
 _MSPD_STEPS = torch.arange(1, 11) * 5.0  # pixels of an image 640 px wide
 
 
-def measure(records: Sequence[FrameRecord], package: ObjectPackage) -> tuple[dict[str, Any], dict[str, Column]]:
+def measure(records: Sequence[FrameResult], package: ObjectPackage) -> tuple[dict[str, Any], dict[str, Column]]:
     """The figures of :func:`summarise` and the columns of :func:`frame_errors` for the object of a package."""
     vertices = package.mesh.vertices
     points = torch.from_numpy(vertices[:: max(1, len(vertices) // _METRIC_POINTS)].astype(np.float64))
@@ -34,7 +33,7 @@ def measure(records: Sequence[FrameRecord], package: ObjectPackage) -> tuple[dic
 
 
 def summarise(
-    records: Sequence[FrameRecord],
+    records: Sequence[FrameResult],
     points: Tensor,
     diameter: float,
     symmetries: Tensor | None = None,
@@ -62,8 +61,7 @@ def summarise(
         "frames": {
             "total": len(records),
             **({"visible": int((errors["visible"] > 0).sum())} if told else {}),
-            **{state: states[state] for state in (VALID, "uncertain", "lost")},
-            **{state: count for state, count in states.items() if state not in (VALID, "uncertain", "lost")},
+            **{str(state): states[state] for state in ObjectState if states[state] or state is not ObjectState.DROPPED},
         },
         "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _image_width(records)),
         "consistency": _consistency(errors["nees"][scored & _has_covariance(records)]),
@@ -74,11 +72,11 @@ def summarise(
     }
 
 
-def _has_covariance(records: Sequence[FrameRecord]) -> np.ndarray:
+def _has_covariance(records: Sequence[FrameResult]) -> np.ndarray:
     return np.array([r.covariance is not None for r in records], bool)
 
 
-def _image_width(records: Sequence[FrameRecord]) -> int:
+def _image_width(records: Sequence[FrameResult]) -> int:
     return next((r.camera.width for r in records if r.camera is not None), 640)
 
 
@@ -162,7 +160,7 @@ def _overlap(scores: Column, frames: int) -> dict[str, Any] | None:
     }
 
 
-def _latency(records: Sequence[FrameRecord]) -> dict[str, dict[str, float | None]]:
+def _latency(records: Sequence[FrameResult]) -> dict[str, dict[str, float | None]]:
     stages = dict.fromkeys(stage for r in records for stage in r.latency)  # in the order of their first appearance
     times = {stage: [1000.0 * r.latency[stage] for r in records if stage in r.latency] for stage in stages}
     return {stage: _quantiles(values, {"median": 0.5, "p99": 0.99}) for stage, values in times.items()}

@@ -15,20 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnp_ros.evaluation.frame_errors import FrameRecord, as_double
+from pnp_ros.evaluation.frame_errors import as_double
 from pnp_ros.geometry import covariance, se3
+from pnp_ros.pipeline.result import FrameResult
 
 _INTERVAL_TOLERANCE = 0.2  # of the interval: beyond it a frame is missing between
 
 
-def second_differences(records: Sequence[FrameRecord]) -> tuple[Tensor, Tensor]:
+def second_differences(records: Sequence[FrameResult]) -> tuple[Tensor, Tensor]:
     """Second differences (M, 6) [dt, dtheta] in camera axes of each three successive valid poses, and their (M, 6, 6)
     covariances if the three errors are independent; zeros where a covariance is missing."""
     differences, covariances = [], []
     for before, middle, after in zip(records, records[1:], records[2:]):
         if not (before.is_valid and middle.is_valid and after.is_valid and _even(before, middle, after)):
             continue
-        poses = [as_double(r.estimate) for r in (before, middle, after) if r.estimate is not None]
+        poses = [as_double(r.pose) for r in (before, middle, after) if r.pose is not None]
         differences.append(se3.local(poses[1], poses[0]) + se3.local(poses[1], poses[2]))
         parts = [r.covariance.detach().cpu().double() for r in (before, middle, after) if r.covariance is not None]
         zero = torch.zeros(6, 6, dtype=torch.float64)
@@ -38,14 +39,14 @@ def second_differences(records: Sequence[FrameRecord]) -> tuple[Tensor, Tensor]:
     return torch.stack(differences), torch.stack(covariances)
 
 
-def _even(before: FrameRecord, middle: FrameRecord, after: FrameRecord) -> bool:
+def _even(before: FrameResult, middle: FrameResult, after: FrameResult) -> bool:
     if before.stamp is None or middle.stamp is None or after.stamp is None:
         return True
     first, second = middle.stamp - before.stamp, after.stamp - middle.stamp
     return first > 0 and abs(second - first) <= _INTERVAL_TOLERANCE * first
 
 
-def smoothness(records: Sequence[FrameRecord]) -> dict[str, Any] | None:
+def smoothness(records: Sequence[FrameResult]) -> dict[str, Any] | None:
     """Quantiles of the second differences, and their mean squared size over their covariance per degree of freedom.
 
     None with fewer than three successive valid poses.

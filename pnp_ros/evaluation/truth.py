@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnp_ros.evaluation.frame_errors import VALID
-from pnp_ros.evaluation.frames import Frame, open_bag
+from pnp_ros.evaluation.frames import VISIBLE, Frame, open_bag
 from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bags import BagReader
 from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
 
 DEFAULT_TRUTH_FRAME = "object_truth"  # as the simulated camera names it
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
-_STATES = ("lost", "uncertain", VALID)  # the constants of ObjectPose, in order
-_VISIBLE = 0.1  # share of the object that must be seen for a miss to count, as in BOP
+_STATES = {0: ObjectState.LOST, 1: ObjectState.UNCERTAIN, 2: ObjectState.VALID}  # the constants of ObjectPose
 _FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
 
 
@@ -33,18 +32,6 @@ class Truth:
 
     pose: Pose | None = None
     visible: bool | None = None
-
-
-@dataclass(frozen=True)
-class RecordedPose:
-    """What an estimator said of one image: state, pose, (6, 6) covariance, seconds by stage, score, reason."""
-
-    state: str
-    pose: Pose | None = None
-    covariance: Tensor | None = None
-    latency: Mapping[str, float] = field(default_factory=dict)
-    score: float = 1.0
-    reason: str = ""
 
 
 TruthOf = Callable[[Frame], Truth]
@@ -65,7 +52,7 @@ def load_truth(source: str, bag: Path | None) -> TruthOf:
     if Path(source).is_file():
         series = PoseSeries(tolerance_ns=_FILE_TOLERANCE_NS)
         for stamp_ns, recorded in read_pose_file(Path(source)).items():
-            if recorded.pose is not None and recorded.state == VALID:
+            if recorded.pose is not None and recorded.state is ObjectState.VALID:
                 series.add(stamp_ns, recorded.pose)
         return lambda frame: _seen(series.at(frame.stamp_ns))
     if bag is None:
@@ -93,7 +80,7 @@ def _object_truth(reader: BagReader, topic: str) -> TruthOf:
             truths[stamp_ns] = Truth(visible=False)
             continue
         best = message.objects[0]
-        visible = _STATES[best.state] == VALID and best.score >= _VISIBLE
+        visible = _STATES[best.state] is ObjectState.VALID and best.score >= VISIBLE
         pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation) if visible else None
         truths[stamp_ns] = Truth(pose, visible)
     return lambda frame: truths.get(frame.stamp_ns, Truth())
@@ -147,7 +134,7 @@ def _tf_truth(bag: Path, child: str) -> TruthOf:
     return lambda frame: _seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
 
 
-def load_recorded(source: str, bag: Path | None, since: str | None = None) -> dict[int, RecordedPose]:
+def load_recorded(source: str, bag: Path | None, since: str | None = None) -> dict[int, FrameResult]:
     """The poses that were estimated when the bag was recorded, by stamp in nanoseconds.
 
     Args:
@@ -180,26 +167,28 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
         return found
 
 
-def _recorded(message: Any, topic: str) -> RecordedPose:
+def _recorded(message: Any, topic: str) -> FrameResult:
     if hasattr(message, "objects"):
         latency = {stage.stage: float(stage.seconds) for stage in message.latency}
         if not len(message.objects):
-            return RecordedPose("lost", latency=latency)
+            return FrameResult(ObjectState.LOST, latency=latency)
         best = message.objects[0]
-        state, score, reason = _STATES[best.state], float(best.score), best.reason
-        if state == "lost":
-            return RecordedPose(state, latency=latency, score=score, reason=reason)
+        found = FrameResult(_STATES[best.state], latency=latency, score=float(best.score), reason=best.reason)
+        if found.state is ObjectState.LOST:
+            return found
         pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation)
-        return RecordedPose(state, pose, _covariance(best.pose.covariance), latency, score, reason)
+        return replace(found, pose=pose, covariance=_covariance(best.pose.covariance))
     covariance = getattr(getattr(message, "pose", None), "covariance", None)
-    return RecordedPose(VALID, _pose_of(message, topic), None if covariance is None else _covariance(covariance))
+    return FrameResult(
+        ObjectState.VALID, _pose_of(message, topic), None if covariance is None else _covariance(covariance)
+    )
 
 
 def _covariance(values: Any) -> Tensor:
     return torch.from_numpy(np.array(values, np.float64).reshape(6, 6))
 
 
-def read_pose_file(path: Path) -> dict[int, RecordedPose]:
+def read_pose_file(path: Path) -> dict[int, FrameResult]:
     """Poses by stamp in nanoseconds from ``poses.json`` or ``poses.csv``; the CSV has no full covariance.
 
     Raises:
@@ -220,21 +209,25 @@ def read_pose_file(path: Path) -> dict[int, RecordedPose]:
 
 
 def _entry_from_row(row: dict[str, str]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"stamp": row["stamp"], "state": row.get("state") or VALID, "reason": row.get("reason")}
+    entry: dict[str, Any] = {
+        "stamp": row["stamp"],
+        "state": row.get("state") or str(ObjectState.VALID),
+        "reason": row.get("reason"),
+    }
     if row.get("x"):
         entry["translation"] = [float(row[name]) for name in ("x", "y", "z")]
         entry["quat_wxyz"] = [float(row[name]) for name in ("qw", "qx", "qy", "qz")]
     return entry
 
 
-def _from_entry(entry: dict[str, Any]) -> RecordedPose:
-    state, score, reason = str(entry["state"]), float(entry.get("score") or 0.0), str(entry.get("reason") or "")
+def _from_entry(entry: dict[str, Any]) -> FrameResult:
+    score, reason = float(entry.get("score") or 0.0), str(entry.get("reason") or "")
+    found = FrameResult(ObjectState(str(entry["state"])), score=score, reason=reason)
     if "translation" not in entry:
-        return RecordedPose(state, score=score, reason=reason)
+        return found
     rotation = so3.matrix_from_quat_wxyz(torch.tensor(entry["quat_wxyz"], dtype=torch.float64))
     pose = Pose(rotation, torch.tensor(entry["translation"], dtype=torch.float64))
-    covariance = _covariance(entry["covariance"]) if "covariance" in entry else None
-    return RecordedPose(state, pose, covariance, score=score, reason=reason)
+    return replace(found, pose=pose, covariance=_covariance(entry["covariance"]) if "covariance" in entry else None)
 
 
 def _stamp_ns(header: Any) -> int:

@@ -28,8 +28,7 @@ from pnp_ros.msg import AdaptationGate, ObjectPose, ObjectPoseArray, StageLatenc
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import Correspondences as CorrespondencesMsg
 from pnp_ros.nodes.ros_compat import message_class
-from pnp_ros.pipeline.estimator import ObjectEstimate
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 _STATES = {

@@ -39,8 +39,8 @@ from pnp_ros.nodes.ros_compat import LATCHED, detection_array, run, transform_br
 from pnp_ros.nodes.weights import WeightsFollower, describe
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.estimator import ObjectEstimate, PoseEstimator
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 
 _COLOURS = {ObjectState.VALID: GREEN, ObjectState.UNCERTAIN: ORANGE}
 

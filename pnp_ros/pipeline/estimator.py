@@ -7,7 +7,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,40 +19,15 @@ from pnp_ros.networks.keypoint_network import KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import ObjectState, judge
+from pnp_ros.pipeline.gates import judge
 from pnp_ros.pipeline.models import Models, load_models
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.tracking import Track
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
-from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from pnp_ros.types import Correspondences, Pose
 
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
-
-
-@dataclass(frozen=True)
-class ObjectEstimate:
-    """What is known of one object in one image.
-
-    Args:
-        name: of the object.
-        state: valid, uncertain or lost.
-        estimate: pose and calibrated covariance; None when lost.
-        correspondences: keypoints in image pixels with their weights; None when nothing was looked at.
-        box: (x, y, width, height) of the projected object, or of the place looked at, in image pixels; None when no
-            place was found.
-        score: probability that the object is there, 0 to 1.
-        reason: why the state is not valid; empty when it is.
-        latency: seconds by stage: detect, crop, network, solve, total.
-    """
-
-    name: str
-    state: ObjectState
-    estimate: PoseEstimate | None
-    correspondences: Correspondences | None
-    box: Box | None
-    score: float
-    reason: str
-    latency: dict[str, float] = field(default_factory=dict)
 
 
 class PoseEstimator:
@@ -119,13 +93,15 @@ class PoseEstimator:
         learnt = models.network.config
         self._calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
 
-    def estimate(self, image: np.ndarray, camera: Camera, stamp: float, roi: Box | None = None) -> list[ObjectEstimate]:
+    def estimate(
+        self, image: np.ndarray, camera: Camera, stamp: float | None = None, roi: Box | None = None
+    ) -> list[ObjectEstimate]:
         """Estimate the object's pose in one image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             camera: of the image, with its width and height.
-            stamp: seconds; kept for the caller, the estimate does not depend on it.
+            stamp: seconds; for the caller's own use, the estimate does not depend on it.
             roi: (x, y, width, height) in image pixels where an external detector saw the object: looked at instead
                 of searching or following.
 
@@ -250,7 +226,15 @@ class PoseEstimator:
         kept = None if verdict.state is ObjectState.LOST else solved
         x, y, side = map(float, crop.window)
         return ObjectEstimate(
-            self.package.name, verdict.state, kept, correspondences, (x, y, side, side), presence, verdict.reason
+            self.package.name,
+            verdict.state,
+            kept,
+            correspondences,
+            (x, y, side, side),
+            presence,
+            verdict.reason,
+            source="keypoints",
+            sigma=sigma,
         )
 
     def _correspondences(self, crop: Crop, prediction: KeypointPrediction) -> Correspondences:

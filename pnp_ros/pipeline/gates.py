@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 import torch
@@ -11,20 +10,10 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.pipeline.calibration import relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Correspondences, PoseEstimate, SolveStatus
 
 _INLIER_WEIGHT = 0.5  # a Cauchy weight of a half means: one scale away
-
-
-class ObjectState(str, enum.Enum):
-    """What a pose is good for."""
-
-    VALID = "valid"  # use it
-    UNCERTAIN = "uncertain"  # a pose, but a check failed
-    LOST = "lost"  # no pose
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
-from pnp_ros.training.validation import calibrate, evaluate, summary, validation_image
+from pnp_ros.training.validation import calibrate, judged, summary, validation_image
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
@@ -249,9 +249,9 @@ def _finish(
     package = write(network_config)
     reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
     held_out = _held_out(mesh, factory.randomisation, config)
-    learnt = calibrate(evaluate(package, held_out[::2]))
+    learnt = calibrate(judged(package, held_out[::2]))
     package = write(dataclasses.replace(network_config, covariance_scale=learnt.scale, covariance_growth=learnt.growth))
-    records = [judged.record for judged in evaluate(package, held_out[1::2])]
+    records = judged(package, held_out[1::2])
     reporter.end()
     figures = summary(package, records)
     write_image(out / "validation.jpg", validation_image(package, held_out[1::2], records))

@@ -5,92 +5,64 @@ Half of the images calibrates the covariance (:mod:`pnp_ros.pipeline.calibration
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from pnp_ros.evaluation import consistency
+from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet
-from pnp_ros.evaluation.report import FrameRecord, summarise
+from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.truth import Truth
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
+from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.validation_frames import ValidationFrame
 from pnp_ros.types import Pose
 
-_SURFACE_POINTS = 2000
 _VISIBLE = 0.3  # share of the object that must be seen for it to count as there to be found
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What the estimator said of an image beside the truth.
-
-    Args:
-        record: estimate and truth.
-        sigma: of the keypoints, as a share of the object's size in the image; None without a pose.
-    """
-
-    record: FrameRecord
-    sigma: float | None
-
-
-def evaluate(
-    package: ObjectPackage, images: Iterable[ValidationFrame], device: torch.device | str = "cpu"
-) -> list[Judged]:
-    """What the estimator says of each image, each searched anew."""
+def judged(
+    package: ObjectPackage, images: Sequence[ValidationFrame], device: torch.device | str = "cpu"
+) -> list[FrameResult]:
+    """What the estimator says of each image, each searched anew, beside the truth."""
     estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
-    return [_judged(estimator, image) for image in images]
+
+    def truth_of(frame: Frame) -> Truth:
+        image = images[frame.image_id]
+        known = image.T_camera_object
+        pose = None if known is None else Pose.from_matrix(torch.from_numpy(known).float())
+        return Truth(pose, image.visible >= _VISIBLE)
+
+    frames = (Frame(index, index, image.rgb, image.camera) for index, image in enumerate(images))
+    return evaluate(frames, package, running(estimator), truth_of).records
 
 
-def _judged(estimator: PoseEstimator, image: ValidationFrame) -> Judged:
-    found = estimator.estimate(image.rgb, image.camera, 0.0)[0]
-    solved, package = found.estimate, estimator.package
-    truth = None
-    if image.T_camera_object is not None:
-        truth = Pose.from_matrix(torch.from_numpy(image.T_camera_object).float())
-        if solved is not None and not package.symmetry.is_trivial:
-            truth = package.symmetry.canonicalise(truth, solved.pose)
-    sigma = None
-    if solved is not None and found.correspondences is not None:
-        sigma = float(relative_sigma(solved.pose, found.correspondences, image.camera, package.diameter))
-    record = FrameRecord(
-        state=str(found.state),
-        estimate=solved.pose if solved else None,
-        covariance=solved.covariance if solved else None,
-        truth=truth,
-        visible=image.visible >= _VISIBLE,
-        latency=found.latency,
-    )
-    return Judged(record, sigma)
-
-
-def calibrate(judged: Sequence[Judged]) -> CovarianceCalibration:
+def calibrate(records: Sequence[FrameResult]) -> CovarianceCalibration:
     """The covariance calibration that suits the valid poses, whose covariances are the solver's own."""
     nees, sigmas = [], []
-    for item in judged:
-        record = item.record
-        if record.is_valid and record.truth is not None and record.covariance is not None and record.estimate:
-            nees.append(float(consistency.nees(record.estimate, record.covariance, record.truth)))
-            sigmas.append(item.sigma or 0.0)
+    for record in records:
+        if record.is_valid and record.truth is not None and record.covariance is not None and record.pose:
+            nees.append(float(consistency.nees(record.pose, record.covariance, record.truth)))
+            sigmas.append(record.sigma or 0.0)
     return fit_calibration(nees, sigmas)
 
 
-def summary(package: ObjectPackage, records: Sequence[FrameRecord]) -> dict[str, Any]:
+def summary(package: ObjectPackage, records: Sequence[FrameResult]) -> dict[str, Any]:
     """The figures, JSON-able."""
-    vertices = package.mesh.vertices[:: max(1, len(package.mesh.vertices) // _SURFACE_POINTS)]
-    symmetries = None if package.symmetry.is_trivial else package.symmetry.transforms()
-    return summarise(records, torch.from_numpy(vertices), package.diameter, symmetries) | {
+    return measure(records, package)[0] | {
         "calibration": {key: package.network[f"covariance_{key}"] for key in ("scale", "growth")}
     }
 
 
 def validation_image(
-    package: ObjectPackage, images: Sequence[ValidationFrame], records: Sequence[FrameRecord], count: int = 30
+    package: ObjectPackage, images: Sequence[ValidationFrame], records: Sequence[FrameResult], count: int = 30
 ) -> np.ndarray:
     """A sheet of images with the mesh drawn at the estimated pose: green if valid, orange if uncertain."""
     overlay = MeshOverlay(package.mesh)
@@ -98,8 +70,8 @@ def validation_image(
     for image, record in list(zip(images, records, strict=True))[:count]:
         colour = GREEN if record.is_valid else ORANGE
         drawn = image.rgb
-        if record.estimate is not None:
-            drawn = overlay.draw(drawn, record.estimate, image.camera, colour)
+        if record.pose is not None:
+            drawn = overlay.draw(drawn, record.pose, image.camera, colour)
         cells.append(drawn)
     captions = [record.state if record.truth is not None else f"{record.state} (absent)" for record in records[:count]]
     return contact_sheet(cells, captions=captions)

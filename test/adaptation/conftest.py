@@ -12,7 +12,7 @@ from pnp_ros.adaptation.observation import Observation
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.domain_shift import DomainShift, ShiftedScene
 from pnp_ros.rendering.simulation import SimulatedFrame, SimulationConfig
 from pnp_ros.types import Pose

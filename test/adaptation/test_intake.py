@@ -15,8 +15,8 @@ from pnp_ros.adaptation.observation import Observation
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.gates import ObjectState
 from pnp_ros.pipeline.models import load_networks
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.simulation import SimulatedFrame, SimulationConfig
 from pnp_ros.types import Pose

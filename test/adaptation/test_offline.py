@@ -17,7 +17,7 @@ from pnp_ros.evaluation.frames import Frame
 from pnp_ros.io.checkpoints import read_tensors
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.simulation import SimulatedScene
 

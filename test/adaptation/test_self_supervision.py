@@ -8,7 +8,7 @@ from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.self_supervision import SelfReference
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
 
 CAMERA = Camera.pinhole(100.0, 100.0, 3.5, 3.5, 8, 8)

@@ -14,7 +14,6 @@ from pnp_ros.cli.main import main
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation import consistency
 from pnp_ros.evaluation.comparison import compare
-from pnp_ros.evaluation.frame_errors import FrameRecord
 from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.geometry import se3
@@ -24,6 +23,7 @@ from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_image
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 
 K = (150.0, 0.0, 80.0, 0.0, 150.0, 60.0, 0.0, 0.0, 1.0)
 INFO = CameraInfo(120, 160, "plumb_bob", (0.0,) * 5, K)
@@ -95,8 +95,10 @@ def test_every_form_of_the_truth_is_the_same(report: Path, recorded_run: Any, tm
     log = PoseLog()
     for i in range(60):
         pose = None if i in range(40, 45) else recorded_run.truth(i)
-        record = FrameRecord("lost" if pose is None else "valid", pose)
-        log.add_record(i, 1e-9 * recorded_run.stamp_ns(i), "tetrahedron", record, 1.0)
+        record = FrameResult(
+            ObjectState.LOST if pose is None else ObjectState.VALID, pose, stamp=1e-9 * recorded_run.stamp_ns(i)
+        )
+        log.add(i, record, "tetrahedron")
     log.write(tmp_path)
     files = [str(tmp_path / name) for name in ("poses.json", "poses.csv")]
     frames = list(islice(open_source(recorded_run.path).frames(), 44))

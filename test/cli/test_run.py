@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,15 @@ def test_missing_input_is_said_on_stderr(
     arguments[arguments.index(option) + 1] = "/nothing/here"
     assert main(arguments) == 1
     assert word in capsys.readouterr().err
+
+
+def test_without_opengl_all_but_the_overlap_is_there(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "moderngl", None)
+    assert main(arguments) == 0
+    assert "moderngl" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (figures["frames"]["total"], figures["overlap"]) == (3, None)
+    assert main(["evaluate", *arguments[1:], "--overlap"]) == 1
+    assert "--overlap" in capsys.readouterr().err

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.evaluation.frame_errors import FrameRecord, frame_errors
+from pnp_ros.evaluation.frame_errors import frame_errors
 from pnp_ros.evaluation.frame_sheet import frame_sheet
 from pnp_ros.evaluation.frames import Frame, FrameSource
 from pnp_ros.evaluation.overlay import MeshOverlay
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
 
 CAMERA = Camera.pinhole(400.0, 400.0, 320.0, 240.0, 640, 480)
@@ -38,7 +39,7 @@ def source(count: int) -> FrameSource:
     return FrameSource(Path("frames"), "images", frames)
 
 
-def sheet(records: list[FrameRecord]) -> tuple[str, np.ndarray]:
+def sheet(records: list[FrameResult]) -> tuple[str, np.ndarray]:
     errors = frame_errors(records, torch.from_numpy(VERTICES), MESH.diameter)
     return frame_sheet(source(len(records)), MESH, records, errors, "add")
 
@@ -46,7 +47,7 @@ def sheet(records: list[FrameRecord]) -> tuple[str, np.ndarray]:
 def test_of_neighbours_in_time_only_the_worst_is_shown() -> None:
     errors = 0.001 + 0.0001 * np.random.default_rng(0).random(100)
     errors[[30, 31, 80]] = 0.01, 0.02, 0.015
-    records = [FrameRecord("valid", pose(e), None, pose()) for e in errors]
+    records = [FrameResult(ObjectState.VALID, pose(e), None, pose()) for e in errors]
     caption, drawn = sheet(records)
     assert caption.startswith("The worst frames, worst first: green valid, orange uncertain, blue truth")
     assert drawn.shape == (6 * CELL[1], 4 * CELL[0], 3)
@@ -58,14 +59,14 @@ def test_of_neighbours_in_time_only_the_worst_is_shown() -> None:
 
 
 def test_a_cell_is_cut_out_around_the_object() -> None:
-    _, near = sheet([FrameRecord("valid", pose(0.2), None, pose(0.2))])
+    _, near = sheet([FrameResult(ObjectState.VALID, pose(0.2), None, pose(0.2))])
     centre = near[CELL[1] // 2 - 20 : CELL[1] // 2 + 20, CELL[0] // 2 - 20 : CELL[0] // 2 + 20]
     assert near.shape == (CELL[1], CELL[0], 3)
     assert np.mean(centre[..., 0] > 150) > 0.5  # the square, now in the middle
 
 
 def test_without_anything_against_a_frame_some_of_all_are_shown() -> None:
-    caption, drawn = sheet([FrameRecord("lost")] * 50)
+    caption, drawn = sheet([FrameResult(ObjectState.LOST)] * 50)
     assert caption.startswith("Some frames: green")
     assert "truth" not in caption
     assert drawn.shape == (6 * CELL[1], 4 * CELL[0], 3)  # the whole image in each

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pnp_ros.evaluation.report import FrameRecord, summarise, table
+from pnp_ros.evaluation.report import summarise, table
 from pnp_ros.geometry import se3, so3
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
 
 POINTS = 0.05 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -18,22 +19,22 @@ TRUTH = Pose(so3.exp(torch.tensor([0.3, 0.2, 0.1])), torch.tensor([0.0, 0.1, 0.7
 COV = torch.diag(torch.tensor([1e-6] * 3 + [1e-4] * 3))
 
 
-def moved(metres: float, state: str = "valid", **fields: object) -> FrameRecord:
+def moved(metres: float, state: ObjectState = ObjectState.VALID, **fields: object) -> FrameResult:
     """An estimate off by a shift along x: ADD is the shift."""
     estimate = se3.retract(TRUTH, torch.tensor([metres, 0.0, 0.0, 0.0, 0.0, 0.0]))
-    record = FrameRecord(state, estimate, COV, TRUTH, latency={"network": 0.01, "solve": 0.002}, ncc=0.8)
+    record = FrameResult(state, estimate, COV, TRUTH, latency={"network": 0.01, "solve": 0.002}, ncc=0.8)
     return replace(record, **fields)  # type: ignore[arg-type]
 
 
-def run() -> list[FrameRecord]:
+def run() -> list[FrameResult]:
     return [
         *[moved(0.001)] * 6,  # 0.5 % of the diameter, NEES 1
         *[moved(0.015)] * 2,  # 7.5 %, NEES 225
         moved(0.1, ncc=0.2),  # 50 %: valid, and wrong
-        moved(0.001, "uncertain"),  # good, but not given out
-        FrameRecord("lost", truth=TRUTH),
+        moved(0.001, ObjectState.UNCERTAIN),  # good, but not given out
+        FrameResult(ObjectState.LOST, truth=TRUTH),
         replace(moved(0.001), truth=None, visible=False),  # a pose of nothing
-        FrameRecord("lost", visible=False),
+        FrameResult(ObjectState.LOST, visible=False),
     ]
 
 
@@ -76,7 +77,7 @@ def test_symmetric_objects_are_measured_with_adds() -> None:
     half_turn[1, :3, :3] = so3.exp(torch.tensor([0.0, 0.0, math.pi], dtype=torch.float64))
     points = torch.cat([POINTS, POINTS * torch.tensor([-1.0, -1.0, 1.0])])
     turned = se3.compose(Pose(TRUTH.rotation.double(), TRUTH.translation.double()), Pose.from_matrix(half_turn[1]))
-    records = [FrameRecord("valid", turned, COV, TRUTH)]
+    records = [FrameResult(ObjectState.VALID, turned, COV, TRUTH)]
     assert summarise(records, points, DIAMETER)["accuracy"]["recall_10_percent"] == 0.0
     accuracy = summarise(records, points, DIAMETER, half_turn)["accuracy"]
     assert accuracy["metric"] == "ADD-S"
@@ -93,10 +94,16 @@ def test_an_invalid_covariance_is_counted_and_spoils_nothing() -> None:
 
 @pytest.mark.parametrize(
     "records",
-    [[], [FrameRecord("lost", truth=TRUTH)], [FrameRecord("valid", TRUTH, ncc=0.7)], [FrameRecord("lost")], run()],
+    [
+        [],
+        [FrameResult(ObjectState.LOST, truth=TRUTH)],
+        [FrameResult(ObjectState.VALID, TRUTH, ncc=0.7)],
+        [FrameResult(ObjectState.LOST)],
+        run(),
+    ],
     ids=["nothing", "only missed", "no truth", "no truth, lost", "run"],
 )
-def test_every_summary_is_strict_json_and_prints(records: list[FrameRecord]) -> None:
+def test_every_summary_is_strict_json_and_prints(records: list[FrameResult]) -> None:
     summary = summarise(records, POINTS, DIAMETER)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     lines = table(summary).splitlines()
@@ -110,7 +117,9 @@ def test_table_shows_every_figure() -> None:
 
 
 def test_what_no_truth_tells_is_not_claimed() -> None:
-    summary = summarise([FrameRecord("valid", TRUTH, ncc=0.7), FrameRecord("lost")], POINTS, DIAMETER)
+    summary = summarise(
+        [FrameResult(ObjectState.VALID, TRUTH, ncc=0.7), FrameResult(ObjectState.LOST)], POINTS, DIAMETER
+    )
     assert summary["false_poses"] is None
     assert "visible" not in summary["frames"]
     assert summary["accuracy"] is None

@@ -15,8 +15,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.io.images import ImageError
 from pnp_ros.msg import ObjectPose
 from pnp_ros.nodes import conversions
-from pnp_ros.pipeline.estimator import ObjectEstimate
-from pnp_ros.pipeline.gates import ObjectState
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 HEADER = Header(frame_id="camera_optical_frame")

@@ -11,8 +11,9 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.estimator import ObjectEstimate, ObjectState, PoseEstimator
+from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_models
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)

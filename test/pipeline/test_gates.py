@@ -6,7 +6,8 @@ import torch
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import ObjectState, judge, reduced_chi_square
+from pnp_ros.pipeline.gates import judge, reduced_chi_square
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus

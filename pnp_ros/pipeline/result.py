@@ -1,0 +1,122 @@
+"""What comes of one image: the estimator's word, and the record of it that is logged, scored and drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import Box
+from pnp_ros.types import Correspondences, Pose, PoseEstimate
+
+
+class ObjectState(str, enum.Enum):
+    """What a pose is good for."""
+
+    VALID = "valid"  # use it
+    UNCERTAIN = "uncertain"  # a pose, but a check failed
+    LOST = "lost"  # no pose
+    DROPPED = "dropped"  # an image that a recorded estimator did not look at
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class ObjectEstimate:
+    """What is known of one object in one image.
+
+    Args:
+        name: of the object.
+        state: valid, uncertain or lost.
+        estimate: pose and calibrated covariance; None when lost.
+        correspondences: that the pose was solved from, in image pixels; None when nothing was looked at.
+        box: (x, y, width, height) of the projected object, or of the place looked at, in image pixels; None when no
+            place was found.
+        score: probability that the object is there, 0 to 1.
+        reason: why the state is not valid; empty when it is.
+        latency: seconds by stage; ``total`` is all of them.
+        source: what the correspondences came from, such as ``keypoints``; empty when nothing was looked at.
+        sigma: median standard deviation of the correspondences as a share of the object's size in the image; None
+            without a pose.
+        explained: share of the object that the image shows where the pose says; None where nobody looked.
+    """
+
+    name: str
+    state: ObjectState
+    estimate: PoseEstimate | None
+    correspondences: Correspondences | None
+    box: Box | None
+    score: float
+    reason: str
+    latency: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    sigma: float | None = None
+    explained: float | None = None
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One object in one image, estimated now or recorded earlier; and the truth beside it where it is known.
+
+    Args:
+        state: of the pose.
+        pose: the estimated one, without batch dimensions; None if lost or dropped.
+        covariance: (6, 6) of the pose; None where it was not recorded.
+        truth: the true pose; None if not known.
+        visible: whether the object is to be seen; None if not known. A true pose alone means: yes.
+        latency: seconds by stage.
+        ncc: correlation of the re-rendered object with the image; None if not computed.
+        stamp: of the image, seconds; None if not known.
+        camera: that took the image; None if not known.
+        reason: why the state is not valid, in words.
+        score: probability that the object is there, 0 to 1.
+        name, source, sigma, explained: as of :class:`ObjectEstimate`; empty or None where it was not recorded.
+    """
+
+    state: ObjectState
+    pose: Pose | None = None
+    covariance: Tensor | None = None
+    truth: Pose | None = None
+    visible: bool | None = None
+    latency: Mapping[str, float] = field(default_factory=dict)
+    ncc: float | None = None
+    stamp: float | None = None
+    camera: Camera | None = None
+    reason: str = ""
+    score: float = 1.0
+    name: str = ""
+    source: str = ""
+    sigma: float | None = None
+    explained: float | None = None
+
+    @classmethod
+    def of(cls, found: ObjectEstimate, stamp: float | None = None, camera: Camera | None = None) -> FrameResult:
+        """The record of what the estimator said of an image."""
+        shared = {field.name for field in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(found)}
+        return cls(
+            pose=found.estimate.pose if found.estimate else None,
+            covariance=found.estimate.covariance if found.estimate else None,
+            stamp=stamp,
+            camera=camera,
+            **{name: getattr(found, name) for name in shared},
+        )
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the pose was given out for use."""
+        return self.state is ObjectState.VALID and self.pose is not None
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether the object is known to be there to be found."""
+        return self.truth is not None if self.visible is None else self.visible
+
+    @property
+    def is_false(self) -> bool:
+        """Whether a pose was given out for an object that is known not to be there."""
+        return self.is_valid and self.visible is False

@@ -1,0 +1,32 @@
+import torch
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.pipeline.result import FrameResult, ObjectEstimate, ObjectState
+from pnp_ros.types import Pose, PoseEstimate
+
+POSE = Pose(torch.eye(3), torch.tensor([0.0, 0.0, 1.0]))
+CAMERA = Camera.pinhole(500.0, 500.0, 160.0, 120.0, 320, 240)
+
+
+def test_the_record_keeps_all_that_the_estimator_said() -> None:
+    solved = PoseEstimate(POSE, 2.0 * torch.eye(6), torch.ones(4), torch.tensor(0.0), torch.tensor(0, dtype=torch.int8))
+    said = ObjectEstimate(
+        "mug", ObjectState.UNCERTAIN, solved, None, None, 0.7, "why", {"total": 0.1}, "keypoints", 0.02, 0.8
+    )
+    record = FrameResult.of(said, 3.5, CAMERA)
+    assert record == FrameResult(
+        ObjectState.UNCERTAIN, solved.pose, solved.covariance, latency={"total": 0.1}, stamp=3.5, camera=CAMERA,
+        reason="why", score=0.7, name="mug", source="keypoints", sigma=0.02, explained=0.8,
+    )  # fmt: skip
+    assert not record.is_valid
+    lost = FrameResult.of(ObjectEstimate("mug", ObjectState.LOST, None, None, None, 0.0, "gone"))
+    assert (lost.pose, lost.covariance, lost.state) == (None, None, ObjectState.LOST)
+
+
+def test_valid_visible_and_false() -> None:
+    assert FrameResult(ObjectState.VALID, POSE).is_valid
+    assert not FrameResult(ObjectState.VALID).is_valid
+    assert FrameResult(ObjectState.LOST, truth=POSE).is_visible
+    assert not FrameResult(ObjectState.LOST, truth=POSE, visible=False).is_visible
+    assert FrameResult(ObjectState.VALID, POSE, visible=False).is_false
+    assert not FrameResult(ObjectState.VALID, POSE).is_false
