@@ -234,7 +234,7 @@ def write_pose(
     if settings.kind == CAUCHY or settings.kind == GEMAN_MCCLURE:
         allowed = wp.floor(0.5 * problem.used)
         radius2 = settings.scale * settings.scale * problem.variance
-        if settings.samples > 0 and is_chance(inliers, problem.used, radius2, settings.pixels):
+        if is_chance(inliers, problem.used, radius2, settings.pixels):
             determined = False
     if settings.samples > 0 and problem.different < 4:
         determined = False

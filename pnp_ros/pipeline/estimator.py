@@ -23,6 +23,7 @@ from pnp_ros.pipeline.gates import judge
 from pnp_ros.pipeline.models import Models, load_models
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.tracking import Track
+from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose
@@ -215,7 +216,9 @@ class PoseEstimator:
             presence = float(prediction.presence[0])
         with self._timed("solve"):
             loss = Cauchy(self.config.robust_scale)
-            solved = solve_pnp(correspondences, camera, init=start if start is not None else "ransac", loss=loss)
+            solved = solve_pnp(
+                correspondences, camera, init=start if start is not None else Classical("ransac"), loss=loss
+            )
             sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter))
             solved = dataclasses.replace(
                 solved,

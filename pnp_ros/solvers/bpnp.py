@@ -41,6 +41,17 @@ _NOT_STATIONARY = 1e-2  # squared distance from the minimum in standard deviatio
 _SMALLEST_PIVOT = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the scaled Hessian's Cholesky factor
 
 
+@dataclass(frozen=True)
+class Implicit:
+    """Asks :func:`~pnp_ros.solvers.pnp.solve_pnp` for a pose with exact gradients, by :func:`implicit_pose`."""
+
+    def attach(
+        self, correspondences: Correspondences, camera: Camera, estimate: PoseEstimate, loss: RobustLoss
+    ) -> Pose:
+        """The estimate's pose, with gradients."""
+        return implicit_pose(correspondences, camera, estimate, loss)
+
+
 def implicit_pose(
     correspondences: Correspondences, camera: Camera, estimate: PoseEstimate, loss: RobustLoss | None = None
 ) -> Pose:

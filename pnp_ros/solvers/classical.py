@@ -1,11 +1,11 @@
 """Closed-form and consensus PnP of OpenCV and PoseLib, on undistorted bearings, one problem after the other.
 
-Used as initial poses, and as solvers of their own to compare with. All work on any camera: pixels are undistorted to
-the plane z = 1 first, and thresholds in standard deviations are turned into that plane's units.
+Used as initial poses, and unrefined to compare with. All work on any camera: pixels are undistorted to the plane z = 1
+first, and thresholds in standard deviations are turned into that plane's units.
 
 - ``sqpnp``: Terzakis and Lourakis, "A consistently fast and globally optimal solution to the PnP problem", ECCV 2020
 - ``epnp``: Lepetit, Moreno-Noguer, Fua, IJCV 2009
-- ``iterative``: OpenCV's homography or DLT start and Levenberg-Marquardt
+- ``iterative``: OpenCV's homography (flat points) or DLT (six points or more) and Levenberg-Marquardt
 - ``ransac``: OpenCV's RANSAC with EPnP; ``magsac``: USAC with MAGSAC++ (Barath et al., CVPR 2020)
 - ``poselib``: LO-RANSAC with P3P and Cauchy refinement (Larsson)
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,25 +29,45 @@ Array = NDArray[np.float64]
 # (object points (N, 3), points on the plane z = 1 (N, 2), inlier threshold there) -> rotation and translation
 Method = Callable[[Array, Array, float], "tuple[Array, Array] | None"]
 
-MIN_POINTS = {"sqpnp": 4, "epnp": 4, "iterative": 6, "ransac": 4, "magsac": 4, "poselib": 4}
+MIN_POINTS = {"sqpnp": 4, "epnp": 4, "iterative": 4, "ransac": 4, "magsac": 4, "poselib": 4}
 INLIER_SIGMAS = 3.0
 
 
-@torch.no_grad()
-def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tuple[Pose, Tensor]:
-    """A pose for each problem by the named method, and whether it found one.
+@dataclass(frozen=True)
+class Classical:
+    """Finds initial poses by a named method; ``Classical("sqpnp")``.
 
     Args:
-        name: one of ``METHODS``.
-        correspondences: (..., N, 2), (..., N, 3), (..., N, 2); points without weight are left out.
-        camera: of any model.
+        method: one of ``METHODS``.
 
-    Returns:
-        Pose (..., 3, 3), (..., 3); bool (...). The identity where no pose was found.
+    Raises:
+        ValueError: for another name.
     """
+
+    method: str
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {self.method!r}")
+
+    def initial_pose(self, correspondences: Correspondences, camera: Camera) -> Pose:
+        """A pose for each problem.
+
+        Args:
+            correspondences: (..., N, 2), (..., N, 3), (..., N, 2); points without weight are left out.
+            camera: of any model.
+
+        Returns:
+            Pose (..., 3, 3), (..., 3). The identity where no pose was found.
+        """
+        return _find(self.method, correspondences, camera)
+
+
+@torch.no_grad()
+def _find(name: str, correspondences: Correspondences, camera: Camera) -> Pose:
     method = METHODS[name]
     batch = correspondences.image_points.shape[:-2]
-    bearings = camera.unproject(correspondences.image_points).double()
+    bearings = camera.to(dtype=torch.float64).unproject(correspondences.image_points.double())
     ahead = bearings[..., 2:] > 1e-3
     plane = torch.where(ahead, bearings[..., :2] / bearings[..., 2:].clamp_min(1e-3), 0.0)
     # Median inverse standard deviation in the plane's units; exact at the principal point.
@@ -61,20 +82,18 @@ def estimate(name: str, correspondences: Correspondences, camera: Camera) -> tup
     flat_used = flat_used.reshape(batch.numel(), flat_used.shape[-1])
     rotation = np.tile(np.eye(3), (len(flat_points), 1, 1))
     translation = np.zeros((len(flat_points), 3))
-    found = np.zeros(len(flat_points), dtype=bool)
     for i, use in enumerate(flat_used):
         if use.sum() < MIN_POINTS[name]:
             continue
         threshold = INLIER_SIGMAS / max(float(np.median(flat_whitening[i, use])), 1e-12)
         solved = method(flat_points[i, use], flat_plane[i, use], threshold)
         if solved is not None and np.isfinite(solved[0]).all() and np.isfinite(solved[1]).all():
-            rotation[i], translation[i], found[i] = solved[0], solved[1].reshape(3), True
+            rotation[i], translation[i] = solved[0], solved[1].reshape(3)
     like = correspondences.image_points
-    pose = Pose(
+    return Pose(
         torch.from_numpy(rotation).to(like).reshape(*batch, 3, 3),
         torch.from_numpy(translation).to(like).reshape(*batch, 3),
     )
-    return pose, torch.from_numpy(found).to(like.device).reshape(batch)
 
 
 def _numpy(tensor: Tensor, tail: int) -> Array:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from dataclasses import dataclass
 
 import torch
 
@@ -13,16 +15,40 @@ from pnp_ros.solvers.robust_loss import RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """How a pose is refined.
+
+    Args:
+        max_iterations: steps tried in one minimisation; 0 judges the initial pose as it is.
+        tolerance: in standard deviations of the pose; None is 5e-3 for float32 and 1e-7 for float64.
+        samples: of three points, drawn at most where no initial pose is given.
+
+    Raises:
+        ValueError: if a field is out of range; the message names it.
+    """
+
+    max_iterations: int = 50
+    tolerance: float | None = None
+    samples: int = 3000
+
+    def __post_init__(self) -> None:
+        if self.max_iterations < 0:
+            raise ValueError(f"max_iterations: expected 0 or more, got {self.max_iterations}")
+        if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"tolerance: expected a positive number of deviations or None, got {self.tolerance}")
+        if self.samples < 1:
+            raise ValueError(f"samples: expected 1 or more, got {self.samples}")
+
+
 def refine(
     correspondences: Correspondences,
     camera: Camera,
     init: Pose | None,
     loss: RobustLoss,
+    solver: LevenbergMarquardt | None = None,
     *,
     anneal: bool = True,
-    max_iterations: int = 50,
-    tolerance: float | None = None,
-    samples: int = 3000,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error.
 
@@ -33,32 +59,27 @@ def refine(
 
     Args:
         correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
-        camera: of any model.
+        camera: of any model; it follows the correspondences' dtype and device.
         init: (..., 3, 3), (..., 3), or None.
         loss: robust loss.
+        solver: limits; None takes the defaults.
         anneal: False if ``init`` is known to lie in the basin of ``loss`` itself.
-        max_iterations: steps tried in one minimisation.
-        tolerance: in standard deviations of the pose; None is 5e-3 for float32 and 1e-7 for float64.
-        samples: drawn at most, where ``init`` is None.
     """
-    double = correspondences.image_points.dtype == torch.float64
-    settings = _settings(
-        loss, anneal and init is not None, max_iterations, tolerance, samples if init is None else 0, double
-    )
+    like = correspondences.image_points
+    if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
+        camera = camera.to(like.device, like.dtype)
+    double = like.dtype == torch.float64
+    settings = _settings(solver or _DEFAULT, loss, anneal, init is None, double)
     return lm.solve(correspondences, camera, init, settings)
 
 
+_DEFAULT = LevenbergMarquardt()
+
+
 @functools.lru_cache(maxsize=256)
-def _settings(
-    loss: RobustLoss, anneal: bool, max_iterations: int, tolerance: float | None, samples: int, double: bool
-) -> LMSettings:
+def _settings(solver: LevenbergMarquardt, loss: RobustLoss, anneal: bool, search: bool, double: bool) -> LMSettings:
     """Cached, because the kernel's launch takes settings anew only when they are another object."""
-    anneal_from = loss.schedule_from if anneal else loss.scale
-    if tolerance is None:
-        tolerance = 1e-7 if double else 5e-3
-    return LMSettings(loss.kind, loss.scale, anneal_from, max_iterations, tolerance, samples)
-
-
-def evaluate(correspondences: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss) -> PoseEstimate:
-    """Covariance, inlier weights, cost and status of a given pose, which stays as it is."""
-    return refine(correspondences, camera, pose, loss, anneal=False, max_iterations=0)
+    anneal_from = loss.schedule_from if anneal and not search else loss.scale
+    tolerance = solver.tolerance if solver.tolerance is not None else (1e-7 if double else 5e-3)
+    samples = solver.samples if search else 0
+    return LMSettings(loss.kind, loss.scale, anneal_from, solver.max_iterations, tolerance, samples)

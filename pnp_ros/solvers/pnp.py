@@ -3,96 +3,96 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
-from pnp_ros.solvers import classical, levenberg_marquardt
+from pnp_ros.solvers import levenberg_marquardt
+from pnp_ros.solvers.bpnp import Implicit
+from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.robust_loss import Gaussian, GemanMcClure, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 ON_A_LINE = 1e-5  # how thick a line is, for its length
 MIN_ROBUST_POINTS = 8  # below, outliers cannot be told from inliers and the default loss is Gaussian
 
-Differentiate = Literal["none", "implicit"]
+_LEVENBERG_MARQUARDT = LevenbergMarquardt()
+
+
+@runtime_checkable
+class PoseFinder(Protocol):
+    """What finds initial poses: :class:`~pnp_ros.solvers.classical.Classical`, PnP-Net, or one's own."""
+
+    def initial_pose(self, correspondences: Correspondences, camera: Camera) -> Pose:
+        """Poses (...), the identity where none was found; never raises for bad data."""
 
 
 def solve_pnp(
     correspondences: Correspondences,
     camera: Camera,
     *,
-    solver: str = "lm",
-    init: Pose | str | None = None,
+    solver: LevenbergMarquardt = _LEVENBERG_MARQUARDT,
+    init: Pose | PoseFinder | None = None,
     loss: RobustLoss | None = None,
-    differentiate: Differentiate = "none",
-    **options: Any,
+    gradient: Implicit | None = None,
 ) -> PoseEstimate:
     """Camera pose from 2D-3D correspondences, for a batch of problems of any shape, on any device.
 
     Args:
         correspondences: image points (..., N, 2) px, object points (..., N, 3) m, weights (..., N, 2) 1/px.
-        camera: of any model; intrinsics shared (4,) or one for each problem (..., 4).
-        solver: ``"lm"`` refines an initial pose; ``"pnp_net"`` refines that of a network, in a time that does not
-            depend on the share of outliers; ``"sqpnp"``, ``"epnp"``, ``"iterative"``, ``"ransac"``,
-            ``"magsac"`` and ``"poselib"`` return theirs unrefined.
-        init: for ``"lm"``: a pose (..., 3, 3), (..., 3) of any accuracy, or the name of one of the other solvers.
-            None draws samples of three points inside the kernel, which is faster than any of these and as robust.
+        camera: of any model; intrinsics shared (4,) or one for each problem (..., 4). It follows the
+            correspondences' dtype and device.
+        solver: how a pose is refined; ``LevenbergMarquardt(max_iterations=0)`` judges an initial pose as it is.
+        init: a pose (..., 3, 3), (..., 3) of any accuracy, or what finds one, such as ``Classical("sqpnp")`` or
+            ``PnPNetStart()``. None draws samples of three points inside the kernel, which is faster than any of these
+            and as robust.
         loss: robust loss; None is ``GemanMcClure()`` from eight points on and ``Gaussian()`` below.
-        differentiate: ``"none"`` returns a pose without gradients; ``"implicit"`` one whose gradients with respect
-            to image points, object points, weights and camera are exact at the solution (implicit function theorem).
-        options: of the solver, such as ``max_iterations``.
+        gradient: None returns a pose without gradients; ``Implicit()`` one whose gradients with respect to image
+            points, object points, weights and camera are exact at the solution (implicit function theorem).
 
     Returns:
         The estimate, on the correspondences' device and in their dtype. Bad data never raises: the status says it.
 
     Raises:
-        ValueError: for an unknown name, or shapes, dtypes or devices that do not agree; the message names the field.
+        TypeError: for an argument of another type; the message names it and what is expected.
+        ValueError: for shapes, dtypes or devices that do not agree; the message names the field.
     """
-    if differentiate not in ("none", "implicit"):
-        raise ValueError(f'differentiate: expected "none" or "implicit", got {differentiate!r}')
+    _check_types(correspondences, camera, solver, init, loss, gradient)
     if loss is None:
         loss = GemanMcClure() if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else Gaussian()
-    if solver == "lm":
-        estimate = _solve_lm(correspondences, camera, init, loss, options)
-    elif solver == "pnp_net":
-        from pnp_ros.solvers import pnp_net
-
-        estimate = pnp_net.solve(correspondences, camera, loss, **options)
-        estimate = _degenerate_unless(_determined(correspondences), estimate)
+    if init is None or isinstance(init, Pose):
+        estimate = levenberg_marquardt.refine(correspondences, camera, init, loss, solver)
     else:
-        pose, found = _initial_pose("solver", solver, correspondences, camera)
-        estimate = levenberg_marquardt.evaluate(correspondences, camera, pose, loss)
-        status = torch.where(estimate.usable, int(SolveStatus.CONVERGED), estimate.status)
-        estimate = _degenerate_unless(found, dataclasses.replace(estimate, status=status.to(torch.int8)))
-    if differentiate == "implicit":
-        from pnp_ros.solvers.bpnp import implicit_pose
-
-        pose = implicit_pose(correspondences, camera, estimate, loss)
-        return dataclasses.replace(estimate, pose=pose)
+        start = init.initial_pose(correspondences, camera)
+        estimate = levenberg_marquardt.refine(correspondences, camera, start, loss, solver, anneal=False)
+        estimate = _degenerate_unless(_determined(correspondences), estimate)
+    if gradient is not None:
+        return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss))
     return estimate
 
 
-def _solve_lm(
-    correspondences: Correspondences,
-    camera: Camera,
-    init: Pose | str | None,
-    loss: RobustLoss,
-    options: dict[str, Any],
-) -> PoseEstimate:
-    if init is None or isinstance(init, Pose):
-        return levenberg_marquardt.refine(correspondences, camera, init, loss, **options)
-    pose, found = _initial_pose("init", init, correspondences, camera)
-    estimate = levenberg_marquardt.refine(correspondences, camera, pose, loss, anneal=False, **options)
-    return _degenerate_unless(found, estimate)
+def _check_types(
+    correspondences: object, camera: object, solver: object, init: object, loss: object, gradient: object
+) -> None:
+    if not isinstance(correspondences, Correspondences):
+        raise TypeError(f"correspondences: expected Correspondences, got {_kind(correspondences)}")
+    if not isinstance(camera, Camera):
+        how = "Camera.pinhole(fx, fy, cx, cy, width, height) makes one"
+        raise TypeError(f"camera: expected a Camera, got {_kind(camera)}; {how}")
+    if not isinstance(solver, LevenbergMarquardt):
+        raise TypeError(f"solver: expected LevenbergMarquardt(...), got {_kind(solver)}")
+    if not (init is None or isinstance(init, Pose | PoseFinder)):
+        raise TypeError(f'init: expected a Pose, a finder such as Classical("sqpnp"), or None, got {_kind(init)}')
+    if not (loss is None or isinstance(loss, RobustLoss)):
+        raise TypeError(f"loss: expected a loss of robust_loss, such as Cauchy(), or None, got {_kind(loss)}")
+    if not (gradient is None or isinstance(gradient, Implicit)):
+        raise TypeError(f"gradient: expected Implicit() or None, got {_kind(gradient)}")
 
 
-def _initial_pose(field: str, name: str, correspondences: Correspondences, camera: Camera) -> tuple[Pose, torch.Tensor]:
-    if name not in classical.METHODS:
-        raise ValueError(f"{field}: expected one of {', '.join(classical.METHODS)} or a Pose, got {name!r}")
-    pose, found = classical.estimate(name, correspondences, camera)
-    return pose, found & _determined(correspondences)
+def _kind(value: object) -> str:
+    return repr(value) if isinstance(value, str) else type(value).__name__
 
 
 def _determined(correspondences: Correspondences) -> torch.Tensor:

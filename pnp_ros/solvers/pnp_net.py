@@ -13,10 +13,8 @@ camera, the object's scale or where in the image the object is (:func:`canonical
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,12 +24,11 @@ from torch import Tensor, nn
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.solvers import levenberg_marquardt
-from pnp_ros.solvers.robust_loss import Cauchy, RobustLoss
-from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.types import Correspondences, Pose
 
 WEIGHTS = Path(__file__).with_name("pnp_net.safetensors")
 _RIDGE = 1e-4  # of a squared extent; leaves directions in which an object is flat to the orthogonality of the rows
-_LOG_FALSE_ALARMS = math.log(0.01)
 _MIN_FORWARD = 0.1  # cosine of the largest angle between a canonical bearing and the axis
 
 
@@ -351,41 +348,17 @@ def coarse_pose(correspondences: Correspondences, camera: Camera, network: PnPNe
     return pose, likelihood.nan_to_num(0.0)
 
 
-def solve(correspondences: Correspondences, camera: Camera, loss: RobustLoss, **options: Any) -> PoseEstimate:
-    """PnP-Net's pose, refined: first weighted by the likelihoods, then by the robust loss alone.
+@dataclass(frozen=True)
+class PnPNetStart:
+    """Finds initial poses by the shipped network, in a time that does not depend on the share of outliers."""
 
-    Args:
-        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
-        camera: of any model.
-        loss: robust loss of the estimate.
-        options: of ``levenberg_marquardt.refine``.
+    def initial_pose(self, correspondences: Correspondences, camera: Camera) -> Pose:
+        """The network's pose, refined with each point weighted by its likelihood to be an inlier.
 
-    Returns:
-        The estimate; with a redescending loss, ``DEGENERATE`` where no more points agree than would by chance.
-    """
-    pose, likelihood = coarse_pose(correspondences, camera)
-    trusted = replace(correspondences, weights=correspondences.weights * likelihood.sqrt()[..., None])
-    pose = levenberg_marquardt.refine(trusted, camera, pose, Cauchy(), anneal=False, **options).pose
-    estimate = levenberg_marquardt.refine(correspondences, camera, pose, loss, anneal=False, **options)
-    if not loss.kind.redescending:
-        return estimate
-    chance = estimate.usable & _is_chance(estimate, correspondences, camera, loss)
-    status = torch.where(chance, int(SolveStatus.DEGENERATE), estimate.status).to(torch.int8)
-    return replace(estimate, status=status)
-
-
-def _is_chance(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera, loss: RobustLoss) -> Tensor:
-    """(...) whether so many inliers are expected among unrelated points.
-
-    The number of false alarms, ``(n - 3) C(n, k) C(k, 3) p^(k - 3)`` for k inliers of n, each of which is one by chance
-    with probability p (Moisan and Stival, "A probabilistic criterion to detect rigid point matches", IJCV 2004).
-    """
-    weights = correspondences.weights.double().square().mean(-1)
-    used = weights > 0
-    count = used.sum(-1).double()
-    inliers = torch.minimum((estimate.inlier_weights * used).sum(-1).double(), count)
-    variance = ((1.0 / weights.clamp_min(1e-300)) * used).sum(-1) / count.clamp_min(1.0)
-    share = (math.pi * loss.scale**2 * variance / (camera.width * camera.height)).clamp(1e-20, 1.0)
-    choices = torch.lgamma(count + 1) - torch.lgamma(count - inliers + 1) - torch.lgamma((inliers - 2).clamp_min(1.0))
-    alarms = (count - 3).clamp_min(1.0).log() + choices - math.log(6.0) + (inliers - 3) * share.log()
-    return (inliers <= 3) | (alarms > _LOG_FALSE_ALARMS)
+        Args:
+            correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+            camera: of any model.
+        """
+        pose, likelihood = coarse_pose(correspondences, camera)
+        trusted = replace(correspondences, weights=correspondences.weights * likelihood.sqrt()[..., None])
+        return levenberg_marquardt.refine(trusted, camera, pose, Cauchy(), anneal=False).pose

@@ -14,21 +14,23 @@ from torch import Tensor
 from pnp_ros.kernels import robust
 from pnp_ros.kernels.robust import RobustKind
 
+MIN_SCALE, MAX_SCALE = 1e-3, 1e6  # single precision squares them
+
 
 @dataclass(frozen=True)
 class RobustLoss:
     """What all losses share: a kind and a scale. Build one of the subclasses.
 
     Raises:
-        ValueError: if ``scale`` is not a positive, finite number.
+        ValueError: if ``scale`` is not between ``MIN_SCALE`` and ``MAX_SCALE``.
     """
 
     scale: float = 1.0
     kind: RobustKind = field(init=False, default=RobustKind.GAUSSIAN, repr=False)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"scale: expected a positive number of standard deviations, got {self.scale}")
+        if not MIN_SCALE <= self.scale <= MAX_SCALE:
+            raise ValueError(f"scale: expected {MIN_SCALE} to {MAX_SCALE} standard deviations, got {self.scale}")
 
     @property
     def schedule_from(self) -> float:

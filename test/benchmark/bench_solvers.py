@@ -31,6 +31,7 @@ from pnp_ros.geometry.covariance import nees
 from pnp_ros.kernels import lm_launch
 from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.pnp_net import PnPNetStart
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 from synthetic.cube import random_problems
@@ -142,7 +143,7 @@ SOLVERS: list[tuple[str, Solver, float]] = [
     ("ours, LM, guess", ours_gaussian_tracking, 0.3),
     ("ours, robust LM, guess", ours_tracking, 1.0),
     ("ours, robust, no guess", ours(), 1.0),
-    ("ours, PnP-Net + LM", ours(solver="pnp_net"), 1.0),
+    ("ours, PnP-Net + LM", ours(init=PnPNetStart()), 1.0),
 ]
 
 CONSENSUS = ("OpenCV RANSAC, 100 it", "OpenCV RANSAC, 1000 it", "OpenCV USAC_MAGSAC", "PoseLib")

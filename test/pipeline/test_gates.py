@@ -8,6 +8,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge, reduced_chi_square
 from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
@@ -24,7 +25,7 @@ def _scene(outliers: int = 0, noise: float = 1.0, depth: float = 0.6) -> tuple[C
     pixels = CAMERA.project(pose.transform(points)) + noise * torch.randn(16, 2, generator=generator)
     pixels[:outliers] += 100.0 * torch.randn(outliers, 2, generator=generator)
     correspondences = Correspondences.from_sigma(pixels, points, 1.0)
-    return correspondences, solve_pnp(correspondences, CAMERA, init="ransac", loss=Cauchy(2.0))
+    return correspondences, solve_pnp(correspondences, CAMERA, init=Classical("ransac"), loss=Cauchy(2.0))
 
 
 def _judge(correspondences: Correspondences, estimate: PoseEstimate, presence: float = 0.99) -> tuple[ObjectState, str]:
@@ -60,7 +61,7 @@ def test_few_agreeing_keypoints() -> None:
 
 def test_noise_beyond_the_stated_sigmas_is_uncertain() -> None:
     correspondences, _ = _scene(noise=6.0)
-    gaussian = solve_pnp(correspondences, CAMERA, init="sqpnp", loss=None, solver="lm")
+    gaussian = solve_pnp(correspondences, CAMERA, init=Classical("sqpnp"))
     everything = dataclasses.replace(gaussian, inlier_weights=torch.ones(16))
     state, reason = _judge(correspondences, everything)
     assert state is ObjectState.UNCERTAIN
@@ -70,7 +71,7 @@ def test_noise_beyond_the_stated_sigmas_is_uncertain() -> None:
 def test_keypoints_with_wide_sigmas_are_uncertain_though_they_agree() -> None:
     correspondences, _ = _scene(noise=0.5)
     vague = dataclasses.replace(correspondences, weights=torch.full((16, 2), 1 / 12.0))
-    estimate = solve_pnp(vague, CAMERA, init="ransac", loss=Cauchy(2.0))
+    estimate = solve_pnp(vague, CAMERA, init=Classical("ransac"), loss=Cauchy(2.0))
     verdict = judge(estimate, vague, CAMERA, 0.99, DIAMETER, EstimatorConfig(max_rotation_sigma=3.0))
     assert verdict.state is ObjectState.UNCERTAIN
     assert "keypoint sigma 0.08" in verdict.reason

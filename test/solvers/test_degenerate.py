@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
-from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.classical import METHODS, Classical
+from pnp_ros.solvers.pnp import PoseFinder, solve_pnp
+from pnp_ros.solvers.pnp_net import PnPNetStart
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 from synthetic.cube import random_problems
@@ -43,33 +45,34 @@ def _assert_nothing_is_nan(estimate: PoseEstimate) -> None:
         assert tensor.isfinite().all()
 
 
-SOLVERS = ["lm", "pnp_net", "sqpnp", "epnp", "iterative", "ransac", "magsac", "poselib"]
+CLASSICAL = [Classical(method) for method in METHODS]
+INITS = [None, PnPNetStart(), *CLASSICAL]
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("init", INITS, ids=str)
 @pytest.mark.parametrize("repeats", [1, 4])
-def test_three_points_have_several_poses_however_often_they_are_given(solver: str, repeats: int) -> None:
+def test_three_points_have_several_poses_however_often_they_are_given(init: PoseFinder | None, repeats: int) -> None:
     c, camera, _ = _exact(3, batch=5)
     three = Correspondences(*(value.repeat(1, repeats, 1) for value in vars(c).values()))
-    estimate = solve_pnp(three, camera, solver=solver)
+    estimate = solve_pnp(three, camera, init=init)
     assert (estimate.status == int(SolveStatus.DEGENERATE)).all()
     assert (estimate.covariance.diagonal(dim1=-2, dim2=-1) == 1e6).all()
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("init", INITS, ids=str)
 @pytest.mark.parametrize("n", [0, 1, 2])
-def test_fewer_points_have_none(solver: str, n: int) -> None:
+def test_fewer_points_have_none(init: PoseFinder | None, n: int) -> None:
     c, camera, _ = _exact(n, batch=2)
-    assert (solve_pnp(c, camera, solver=solver).status == int(SolveStatus.DEGENERATE)).all()
+    assert (solve_pnp(c, camera, init=init).status == int(SolveStatus.DEGENERATE)).all()
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_no_solver_finds_a_pose_of_a_line(solver: str) -> None:
+@pytest.mark.parametrize("init", INITS, ids=str)
+def test_no_solver_finds_a_pose_of_a_line(init: PoseFinder | None) -> None:
     c, camera, truth = _exact(12, batch=20)
     points = torch.linspace(-1.0, 1.0, 12)[:, None] * c.object_points[:, :1] + c.object_points[:, 1:2]
     noise = torch.randn(20, 12, 2, generator=torch.Generator().manual_seed(0))
     line = Correspondences.from_sigma(camera.project(truth.transform(points)) + noise, points)
-    estimate = solve_pnp(line, camera, solver=solver)
+    estimate = solve_pnp(line, camera, init=init)
     assert not estimate.usable.any()
     _assert_nothing_is_nan(estimate)
 
@@ -176,14 +179,14 @@ def test_unrelated_points_have_no_pose() -> None:
     assert (estimate.status == int(SolveStatus.DEGENERATE)).double().mean() > 0.9
 
 
-@pytest.mark.parametrize("solver", ["sqpnp", "epnp", "iterative", "ransac", "magsac", "poselib"])
-def test_classical_solvers_survive_it_too(solver: str) -> None:
+@pytest.mark.parametrize("init", CLASSICAL, ids=str)
+def test_classical_solvers_survive_it_too(init: PoseFinder | None) -> None:
     c, camera, truth = _exact(8, batch=4)
     image, points, weights = c.image_points.clone(), c.object_points.clone(), c.weights.clone()
     image[0, 3] = torch.nan
     points[1] = points[1, :1]
     weights[2, 2:] = 0.0
-    estimate = solve_pnp(Correspondences(image, points, weights), camera, solver=solver)
+    estimate = solve_pnp(Correspondences(image, points, weights), camera, init=init)
     assert estimate.status[0] == int(SolveStatus.NOT_FINITE)
     assert not estimate.usable[:3].any()
     assert estimate.usable[3]

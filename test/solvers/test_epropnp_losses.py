@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from pnp_ros.geometry import se3, so3
+from pnp_ros.solvers.bpnp import Implicit
+from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.epropnp import sample_posterior
 from pnp_ros.solvers.epropnp_losses import (
     MonteCarloPoseLoss,
@@ -29,7 +31,7 @@ def _generator(seed=0):
 @pytest.mark.parametrize("loss", [Gaussian(), Huber(1.0)])
 def test_pose_cost_is_the_solvers(loss):
     correspondences, camera, _ = random_problems(4, 12, dtype=torch.float64)
-    estimate = solve_pnp(correspondences, camera, init="sqpnp", loss=loss)
+    estimate = solve_pnp(correspondences, camera, init=Classical("sqpnp"), loss=loss)
     torch.testing.assert_close(pose_cost(correspondences, camera, estimate.pose, loss=loss), estimate.cost)
 
 
@@ -85,7 +87,7 @@ def test_derivative_regularisation_is_the_implicit_gradient():
     correspondences, camera, truth = random_problems(3, 12, sigma=1e-4, dtype=torch.float64)
     target = se3.retract(truth, torch.full((3, 6), 0.01, dtype=torch.float64))
     image_points = correspondences.image_points.requires_grad_()
-    solution = solve_pnp(correspondences, camera, init=truth, loss=Gaussian(), differentiate="implicit")
+    solution = solve_pnp(correspondences, camera, init=truth, loss=Gaussian(), gradient=Implicit())
     position, orientation = derivative_regularisation(
         correspondences, camera, solution.pose, target, position_scale=10.0, damping=0.0
     )

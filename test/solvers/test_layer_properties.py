@@ -12,8 +12,10 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
+from pnp_ros.solvers.bpnp import Implicit
 from pnp_ros.solvers.epropnp import sample_posterior
 from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.pnp_net import PnPNetStart
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
 from pnp_ros.types import Correspondences, Pose
 from synthetic.cube import random_problems
@@ -27,7 +29,7 @@ NAMES = ("image_points", "object_points", "weights")
 def _gradients(c: Correspondences, camera: Camera, init: Pose, loss: Gaussian, points: Tensor) -> list[Tensor]:
     """Of where the pose puts ``points`` of the object."""
     leaves = [getattr(c, name).detach().clone().requires_grad_() for name in NAMES]
-    estimate = solve_pnp(Correspondences(*leaves), camera, init=init, loss=loss, differentiate="implicit")
+    estimate = solve_pnp(Correspondences(*leaves), camera, init=init, loss=loss, gradient=Implicit())
     return list(torch.autograd.grad(estimate.pose.transform(points).square().sum(), leaves))
 
 
@@ -106,7 +108,7 @@ def test_pnp_net_in_single_and_double_precision_finds_the_same_pose(seed: int, o
     poses = []
     for dtype in (torch.float32, torch.float64):
         c, camera, _ = random_problems(2, 24, outliers=outliers, seed=seed, dtype=dtype)
-        poses.append(solve_pnp(c, camera, solver="pnp_net", loss=Cauchy()).pose)
+        poses.append(solve_pnp(c, camera, init=PnPNetStart(), loss=Cauchy()).pose)
     torch.testing.assert_close(poses[0].rotation.double(), poses[1].rotation, rtol=0.0, atol=2e-3)
     torch.testing.assert_close(poses[0].translation.double(), poses[1].translation, rtol=2e-3, atol=2e-3)
 
@@ -130,10 +132,10 @@ def test_no_finite_input_gives_nan(layer: str, numbers: np.ndarray, n: int, loss
         value = posterior.log_evidence
         tensors += [posterior.log_weights, posterior.poses.rotation, posterior.poses.translation, posterior.covariance]
     elif layer == "implicit":
-        estimate = solve_pnp(c, camera, loss=loss, differentiate="implicit")
+        estimate = solve_pnp(c, camera, loss=loss, gradient=Implicit())
         value = estimate.pose.matrix().sum()
     else:
-        estimate = solve_pnp(c, camera, solver="pnp_net", loss=loss)
+        estimate = solve_pnp(c, camera, init=PnPNetStart(), loss=loss)
         value = estimate.cost
         tensors += [estimate.pose.rotation, estimate.pose.translation, estimate.covariance, estimate.inlier_weights]
     tensors.append(value)

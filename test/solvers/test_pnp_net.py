@@ -88,7 +88,7 @@ def test_a_batch_equals_its_problems():
 )
 def test_success_rates(n, outliers, success):
     correspondences, camera, truth = random_problems(150, n, outliers=outliers, seed=7)
-    estimate = solve_pnp(correspondences, camera, solver="pnp_net")
+    estimate = solve_pnp(correspondences, camera, init=pnp_net.PnPNetStart())
     angle = so3.angle_between(estimate.pose.rotation, truth.rotation)
     distance = (estimate.pose.translation - truth.translation).norm(dim=-1) / truth.translation.norm(dim=-1)
     good = (angle < math.radians(5.0)) & (distance < 0.05)
@@ -98,7 +98,7 @@ def test_success_rates(n, outliers, success):
 
 def test_flat_objects():
     correspondences, camera, truth = random_problems(100, 64, outliers=0.3, planar=True, seed=3)
-    estimate = solve_pnp(correspondences, camera, solver="pnp_net")
+    estimate = solve_pnp(correspondences, camera, init=pnp_net.PnPNetStart())
     angle = so3.angle_between(estimate.pose.rotation, truth.rotation)
     assert (angle < math.radians(5.0)).float().mean() > 0.9
 
@@ -114,7 +114,7 @@ def test_likelihoods_tell_outliers():
 
 def test_outliers_alone_are_said_to_be_degenerate():
     correspondences, camera, _ = random_problems(100, 64, outliers=1.0)
-    estimate = solve_pnp(correspondences, camera, solver="pnp_net")
+    estimate = solve_pnp(correspondences, camera, init=pnp_net.PnPNetStart())
     assert estimate.usable.float().mean() < 0.03
 
 
@@ -126,7 +126,7 @@ def test_not_finite_and_too_few_points_give_a_status():
     image_points[0] = math.nan
     object_points[1, 3] = math.inf
     weights[2, 2:] = 0.0
-    estimate = solve_pnp(Correspondences(image_points, object_points, weights), camera, solver="pnp_net")
+    estimate = solve_pnp(Correspondences(image_points, object_points, weights), camera, init=pnp_net.PnPNetStart())
     assert estimate.status[:2].tolist() == [SolveStatus.NOT_FINITE] * 2
     assert not estimate.usable[2]
     assert estimate.usable[3]
