@@ -17,6 +17,7 @@ from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, images_of, pose
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
+from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.models import load_networks
@@ -81,6 +82,7 @@ class Learner:
         self, package: ObjectPackage, config: AdaptationConfig, device: torch.device, own: bool = False
     ) -> None:
         self._config, self._device, self._own = config, device, own
+        self._precision = training_precision(device)
         self._object_points = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32)).to(device)
         self._sampler = TrainingSampler(
             package.mesh, package.keypoints, package.symmetry, randomisation(package), config.seed, device
@@ -185,7 +187,7 @@ class Learner:
         images = torch.cat([crops, beside, renders.images]).contiguous(memory_format=torch.channels_last)
         keypoints = torch.cat([real.keypoints, real.keypoints[: len(beside)]])
         present = torch.arange(len(keypoints), device=self._device) < count
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with self._precision.autocast(self._device):
             raw = self._keypoints(images)
             with torch.no_grad():
                 known = self._known[0](images[len(keypoints) :])
@@ -227,7 +229,7 @@ class Learner:
         frames = apply_camera_effects(frames, self._generator, 0.3)
         images = torch.cat([frames, self._sampler.frames(count).images]).contiguous(memory_format=torch.channels_last)
         boxes = torch.stack([example.box for example in chosen]).to(self._device)
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with self._precision.autocast(self._device):
             found = self._detector(images)
             with torch.no_grad():
                 known = self._known[1](images[count:])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pnp_ros.io.checkpoints import read_metadata, read_tensors, under_prefix, with_prefix, write_tensors
+from pnp_ros.networks.precision import training_precision
 from pnp_ros.training.distributed import Group
 
 Batch = dict[str, Tensor]
@@ -96,6 +97,7 @@ class Phase:
         self._device = device
         self._group = group
         self._step_loss = step_loss
+        self._precision = training_precision(device)
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -151,7 +153,7 @@ class Phase:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config.learning_rate, self._seconds / self.config.seconds)
         batch = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with self._precision.autocast(self._device):
             loss, figures = self._step_loss(self._trained, batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()

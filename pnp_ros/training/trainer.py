@@ -21,6 +21,7 @@ from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import write_bytes_atomically
 from pnp_ros.io.images import write_image
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
@@ -89,6 +90,7 @@ def train_object(
     try:
         if device.type == "cpu":
             torch.set_num_threads(_training_threads(group))
+        logger.info("training in %s", training_precision(device))
         torch.manual_seed(config.seed)
         folder = out / CHECKPOINT_FOLDER
         _claim(folder, name, mesh, config, group)
