@@ -1,4 +1,4 @@
-# make demo | test | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
+# make demo | test | test-wheel | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
 # PYTHON=python3.x chooses the interpreter (3.10 to 3.13); pip's own settings (PIP_*, pip.conf) choose where from.
 
 PYTHON ?= python3
@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test check bench bench-solvers docs clean
+.PHONY: all demo test test-wheel check bench bench-solvers docs clean
 
 all: $(READY)
 
@@ -26,6 +26,10 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# The wheel in an environment that holds what it declares and no more: no ROS, no OpenGL, no checkout.
+test-wheel: $(READY)
+	@$(BIN)/python -m pytest -n 0 -m wheel test/packaging $(ARGS)
 
 check: $(MESSAGES)
 	$(BIN)/ruff format --check .
@@ -43,8 +47,9 @@ docs: $(MESSAGES)
 	@$(BIN)/pip install -q -e '.[docs]'
 	@$(BIN)/python -m sphinx -q -W docs out/docs && echo out/docs/index.html
 
+# What was trained, recorded or measured (objects/, out/) is not make's to delete.
 clean:
-	rm -rf .venv build install log out
+	rm -rf .venv build install log out/docs
 
 # Tested by what is needed, not by package name: a Python from elsewhere brings its own venv and headers.
 $(SYSTEM):
@@ -71,7 +76,7 @@ $(ENVIRONMENT): pyproject.toml setup.py | $(SYSTEM)
 	$(SAY) "Python environment (.venv)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --upgrade pip
-	@$(BIN)/pip install -e '.[render,ros,dev]'
+	@$(BIN)/pip install -e '.[train,ros,dev]'
 	@touch $@
 
 $(MESSAGES): CMakeLists.txt package.xml $(wildcard msg/*.msg cmake/* overlay/tf2_msgs/*) $(ENVIRONMENT)

@@ -1,5 +1,7 @@
 """Builds the ROS messages into the wheel where the generators are at hand; pyproject.toml has all else.
 
+The wheel also carries what the code reads at run time: the demo's object, and the messages' definitions for bags.
+
 With rosidl in the build environment (``pip install --no-build-isolation .`` beside the ``ros`` extra, or in a sourced
 ROS) the wheel carries messages and nodes' executables; elsewhere it is the library and the command line alone.
 """
@@ -15,8 +17,20 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCES = ("CMakeLists.txt", "package.xml", "cmake", "msg", "config", "launch")
+SHARED = ("config", "msg")
+
+
+class BuildPython(build_py):
+    """Puts what :func:`pnp_ros.io.resources.resource` finds into the package."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for part in SHARED:
+                shutil.copytree(part, Path(self.build_lib, "pnp_ros/share", part), dirs_exist_ok=True)
 
 
 class BuildMessages(build_ext):
@@ -49,5 +63,5 @@ class BuildMessages(build_ext):
 
 if find_spec("rosidl_adapter") and find_spec("ament_package"):
     setup(ext_modules=[Extension("pnp_ros.msg", sources=[])], cmdclass={"build_ext": BuildMessages})
-else:
-    setup()
+else:  # with ROS these files are in the prefix's share/pnp_ros
+    setup(cmdclass={"build_py": BuildPython})

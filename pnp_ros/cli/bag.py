@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from pnp_ros.cli.requirements import need_ros
 from pnp_ros.evaluation.frames import is_bag, open_bag
 from pnp_ros.io.bags import COMPRESSED_IMAGE, IMAGE, BagWriter, message_types
 from pnp_ros.io.camera_info import read_camera_info
@@ -99,8 +99,7 @@ def _play(arguments: argparse.Namespace) -> int:
 
 def _run_node(node: str, parameters: dict[str, object]) -> int:
     """A node as a process of its own, with this terminal; an interrupt reaches it as well."""
-    if importlib.util.find_spec("rclpy") is None:
-        raise ValueError("this needs ROS 2: source its setup file, or install the extra: pip install 'pnp-ros[ros]'")
+    need_ros()
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
     process = subprocess.Popen([sys.executable, "-m", f"pnp_ros.nodes.{node}", "--ros-args", *words])
     try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pnp_ros import __version__
+from pnp_ros.cli.requirements import check_device, load
+from pnp_ros.cli.settings_file import dumped, preset
 
 # command: what it does; its module is pnp_ros.cli.<command>, with _ for -, imported only when it is called
 COMMANDS = {
@@ -26,33 +29,85 @@ COMMANDS = {
 }
 
 
+_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "replay", "adapt", "onboard")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0 if all went well, 1 for wrong input (said on stderr), 130 if interrupted.
+        The exit status: 0 if all went well, 1 for wrong input (said on stderr in one line), 130 if interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="pnp-ros", description="6-DoF object poses with covariance from one camera.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in words if word in COMMANDS), None)
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
-        if name == chosen:
-            module = importlib.import_module(f"pnp_ros.cli.{name.replace('-', '_')}")
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    parsed = parser.parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if {"-q", "--quiet"} & set(words):
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
     try:
+        for name, summary in COMMANDS.items():
+            command = commands.add_parser(name, help=summary, description=summary)
+            if name == chosen:
+                module = load(f"pnp_ros.cli.{name.replace('-', '_')}")
+                module.add_arguments(command)
+                _add_common(command)
+                command.set_defaults(run=module.run)
+                if file := _config_of(words):
+                    preset(_leaf(command, words), file)
+        parsed = parser.parse_args(words)
+        if parsed.dump_config:
+            print(dumped(parsed.parser, parsed), end="")
+            return 0
+        level = logging.DEBUG if parsed.verbose else logging.WARNING if parsed.quiet else logging.INFO
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+        _check(parsed)
         return int(parsed.run(parsed))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"pnp-ros {parsed.command}: {error}", file=sys.stderr)
+        if "--verbose" in words or "-v" in words:
+            logging.exception("where it happened")
+        print(f"pnp-ros {chosen}: {error}", file=sys.stderr)
         return 1
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    """What every command understands; one with actions, as bag has, leaves it to them."""
+    nested = [action.choices for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    for leaf in nested[0].values() if nested else (command,):
+        common = leaf.add_argument_group("common")
+        common.add_argument("-q", "--quiet", action="store_true", help="no progress bars, warnings and results alone")
+        common.add_argument("-v", "--verbose", action="store_true", help="debug messages, and where an error arose")
+        common.add_argument("--config", type=Path, help="YAML of options, as --dump-config prints them")
+        common.add_argument("--dump-config", action="store_true", help="print all options as YAML and end")
+        leaf.set_defaults(parser=leaf)
+
+
+def _leaf(command: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the action, or of the command that has none."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return next((action.choices[word] for word in words if word in action.choices), command)
+    return command
+
+
+def _config_of(words: Sequence[str]) -> Path | None:
+    """The file of options: it must be known before the other words can be judged."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", type=Path)
+    found: Path | None = finder.parse_known_args(words)[0].config
+    return found
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    """What several commands ask for alike."""
+    if isinstance(getattr(parsed, "device", None), str):
+        check_device(parsed.device)
+    out = getattr(parsed, "out", None)
+    if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path) and out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: is a file, expected a folder")
 
 
 if __name__ == "__main__":

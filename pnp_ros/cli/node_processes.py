@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -20,16 +19,6 @@ _ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
 _START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
 _SETTLE_S = 1.5  # for the last image to become a pose, the pose to reach the bag, and the counts to tell of it
 _END_S = 10.0
-
-
-def need_ros() -> None:
-    """Whether nodes can be started here.
-
-    Raises:
-        ValueError: if not, with what to do.
-    """
-    if importlib.util.find_spec("rclpy") is None:
-        raise ValueError("this needs ROS 2: source its setup file, or install the extra: pip install 'pnp-ros[ros]'")
 
 
 def run_nodes(

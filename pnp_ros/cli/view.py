@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cli.requirements import load
 from pnp_ros.evaluation.evaluator import PoseOf, recorded, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay
@@ -55,10 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: if rerun is not installed, or the source cannot be read.
     """
-    try:
-        import rerun
-    except ImportError as error:
-        raise ValueError("the viewer needs rerun: pip install rerun-sdk") from error
+    rerun = load("rerun")
     package = load_object_package(arguments.object)
     source = open_source(
         arguments.input,

@@ -357,7 +357,7 @@ def _create_context() -> moderngl.Context:
         settings: dict[str, Any] = {"backend": "egl"}
         context = moderngl.create_context(standalone=True, require=330, **settings)
     except ImportError as error:
-        raise RendererError("rendering needs the Python package moderngl: pip install moderngl") from error
+        raise RendererError("rendering needs the Python package moderngl: pip install 'pnp-ros[train]'") from error
     except Exception as error:  # glcontext raises bare Exceptions
         raise RendererError(
             f"no headless OpenGL ({error}). On Debian or Ubuntu: apt install libegl1 libegl-mesa0 libgl1-mesa-dri"

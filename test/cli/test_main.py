@@ -1,0 +1,103 @@
+"""What all commands share: errors in one line, options in a file, and what they need but do not find."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pnp_ros.cli import entry, main, requirements
+from pnp_ros.cli.requirements import MissingRequirement, check_device, cure
+
+RUN = ["run", "video.mp4", "--object", "objects/mug", "--camera", "camera.yaml"]
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that a wrong command leaves on stderr."""
+    assert main.main(words) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "adapt", "demo", "replay", "train"])
+def test_a_file_as_the_folder_of_results_is_one_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    words = {"run": RUN, "evaluate": ["evaluate", "bag", "--object", "o"], "adapt": ["adapt", "bag", "--object", "o"]}
+    words |= {"demo": ["demo"], "replay": ["replay", "bag", "--object", "o"], "train": ["train", "mesh.ply"]}
+    assert f"--out {file}: is a file, expected a folder" in said(capsys, *words[command], "--out", str(file))
+    assert file.read_text() == "mine"
+
+
+def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--device: expected cpu, cuda or cuda:N, got 'gpu'" in said(capsys, *RUN, "--device", "gpu")
+    if not torch.cuda.is_available():
+        assert "use --device cpu" in said(capsys, *RUN, "--device", "cuda")
+    check_device("cpu")
+
+
+def test_options_go_to_a_file_and_come_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([*RUN, "--max-frames", "7", "--no-tracking", "--dump-config"]) == 0
+    file = tmp_path / "run.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert yaml.safe_load(file.read_text())["max_frames"] == 7
+    assert main.main(["run", "other.mp4", "--config", str(file), "--device", "cuda", "--dump-config"]) == 0
+    again = yaml.safe_load(capsys.readouterr().out)
+    assert again == yaml.safe_load(file.read_text()) | {"device": "cuda"}, "the command line wins"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("colour: red", "colour: no such option; there are object, camera"),
+        ("max_frames: many", "max_frames: "),
+        ("no_tracking: 3", "no_tracking: expected true or false, got 3"),
+        ("- a", "expected options and values"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_wrong_file_of_options_is_named(
+    content: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    assert main.main([*RUN, "--config", str(file)]) == 1
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert expected in error
+
+
+def test_a_bag_action_takes_the_common_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such bag" in said(capsys, "bag", "info", str(tmp_path / "bag"), "-q")
+
+
+def test_what_is_not_installed_comes_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "pip install 'pnp-ros[train]'" in cure("moderngl")
+    assert "pip install 'pnp-ros[view]'" in cure("rerun")
+    assert "pip install torch" in cure("torch.nn")
+    assert "pip install opencv-python-headless" in cure("cv2")
+    assert "source its setup file" in cure("sensor_msgs.msg")
+    assert "colcon build" in cure("pnp_ros.msg")
+    monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingRequirement, match="needs ROS 2"):
+        requirements.need_ros()
+
+
+def test_an_executable_without_torch_is_one_line(tmp_path: Path) -> None:
+    """As ``ros2 run`` starts it, by a Python that has ROS but not torch."""
+    code = f"import sys; sys.modules['torch'] = None; from {entry.__name__} import run_main; "
+    for module in ("pnp_ros.cli.main", "pnp_ros.pipeline.estimator"):
+        words = ["evaluate", "bag"] if module.endswith("main") else []
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}run_main({module!r})", *words], capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        (line,) = done.stderr.strip().splitlines()
+        assert "pip install torch" in line
