@@ -1,10 +1,16 @@
-"""PnP solvers side by side: time, success, accuracy and consistency of the covariance.
+"""PnP solvers side by side: the tables of ``docs/solvers.md``.
 
-One run prints a table and writes ``out/bench/solvers.json`` (one record a cell) and ``out/bench/solvers.png``. All
-solvers see the same problems: points in a cube of 2 m seen from 4 to 8 m away, f = 800 px, 2 px noise, uniform
-outliers, one thread. OpenCV and PoseLib are called as their users do, on numpy arrays; ours through ``solve_pnp``, on
-tensors; times are of one call for one problem, the median over problems. Success: within 5 deg and 5 % of the
-distance. A new solver needs one line in ``SOLVERS``.
+Run as ``PYTHONPATH=test python test/benchmark/bench_solvers.py [--problems 2000]``, or ``make bench-solvers
+ARGS="--problems 200"`` for a quick look. It prints, and writes to ``out/bench/`` as ``solvers.json``, ``solvers.md``
+and ``solvers.png``:
+
+- varied: right poses, and poses that are wrong though the solver stands by them, in every cell of ``solver_cells``;
+- noise: how many problems of unrelated points are taken for an object;
+- consistency: ANEES and coverage of the covariances;
+- real: matches of a real video and corners of real images;
+- speed: one problem at a time, in batches, and on a GPU where there is one; multiply-adds.
+
+``--only varied speed`` runs some of these. A new solver needs one line in ``SOLVERS``.
 """
 
 from __future__ import annotations
@@ -12,397 +18,326 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
-import poselib
 import torch
-import warp as wp
+from compared_solvers import (
+    Answers,
+    Solver,
+    one_by_one,
+    ours,
+    pycolmap,
+    solve_colmap,
+    solve_directly,
+    solve_magsac,
+    solve_poselib,
+    turned,
+)
+from solver_cells import CELLS, NOISE_IMAGES, NOISE_POINTS, Cell
 
-from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry import se3, so3
-from pnp_ros.geometry.covariance import nees
-from pnp_ros.kernels import lm_launch
-from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.pnp_net import PnPNetStart
-from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.types import Correspondences, Pose, PoseEstimate
-from synthetic.cube import random_problems
+from synthetic.problems import Case, Problems, draw
 
-matplotlib.use("Agg")
 OUT = Path("out/bench")
-POINTS = (8, 64, 512)
-OUTLIERS = (0.0, 0.3, 0.6, 0.8)
-TIMED = 0.5  # seconds in each cell, but at least 20 problems
-SIGMA = 2.0
 CHI2_90 = 10.645  # 90 % quantile of chi-square with six degrees of freedom
-MATRIX = np.array([[800.0, 0.0, 320.0], [0.0, 800.0, 240.0], [0.0, 0.0, 1.0]])
-POSELIB_CAMERA = {"model": "PINHOLE", "width": 640, "height": 480, "params": [800.0, 800.0, 320.0, 240.0]}
+PATIENCE = 30.0  # seconds of CPU time that another solver gets in a cell
+
+
+def _no_options(problems: Problems):
+    correspondences, camera = problems.correspondences(), problems.lens.camera()
+    return lambda: solve_pnp(correspondences, camera)
+
+
+def _from_near(problems: Problems):
+    correspondences, camera = problems.correspondences(), problems.lens.camera()
+    init = turned(problems, 10.0, 0.05)
+    return lambda: solve_pnp(correspondences, camera, init=init)
+
+
+def _from_anywhere(problems: Problems):
+    correspondences, camera = problems.correspondences(), problems.lens.camera()
+    init = turned(problems, 180.0, 0.2)
+    return lambda: solve_pnp(correspondences, camera, init=init)
+
+
+OURS: dict[str, Solver] = {
+    "ours": ours(_no_options),
+    "ours, 10 deg off": ours(_from_near),
+    "ours, any start": ours(_from_anywhere),
+}
+OTHERS: dict[str, Solver] = {
+    "PoseLib": one_by_one(solve_poselib, PATIENCE),
+    "MAGSAC": one_by_one(solve_magsac, PATIENCE),
+    "IPPE/SQPnP + LM": one_by_one(solve_directly, PATIENCE),
+}
+if pycolmap is not None:
+    OTHERS["COLMAP"] = one_by_one(solve_colmap, PATIENCE)
+SOLVERS = OURS | OTHERS
 
 
 @dataclass
-class Cell:
-    """One solver on one kind of problem; errors in degrees and in percent of the distance."""
+class Score:
+    """One solver in one cell; shares of the problems it has seen."""
+
+    group: str
+    cell: str
+    determined: bool
+    solver: str
+    problems: int
+    right: float  # and said to be usable
+    wrong: float  # though said to be usable
+    hidden: float  # of these, those whose alternative is wrong, too
+    us: float
+    degrees: float  # median rotation error of the right ones
+    anees: float | None  # of the right ones, over 6
+    coverage: float | None  # 90 % region, of all that is said to be usable
+
+
+def score(cell: Cell, name: str, problems: Problems, answers: Answers) -> Score:
+    seen = len(answers.usable)
+    problems = problems.first(seen)
+    right = problems.right(answers.pose)
+    degrees, _, step = problems.errors(answers.pose)
+    good, wrong = answers.usable & right, answers.usable & ~right
+    hidden = wrong if answers.alternative is None else wrong & ~problems.right(answers.alternative)
+    anees = coverage = None
+    if answers.covariance is not None and good.any():
+        distance2 = _squared_distance(step, answers.covariance)
+        anees = float(distance2[good].mean() / 6.0)
+        coverage = float((distance2[answers.usable] < CHI2_90).mean())
+    return Score(
+        cell.group,
+        cell.name,
+        cell.determined,
+        name,
+        seen,
+        float(good.mean()),
+        float(wrong.mean()),
+        float(hidden.mean()),
+        1e6 * answers.seconds,
+        float(np.median(degrees[good])) if good.any() else math.nan,
+        anees,
+        coverage,
+    )
+
+
+def _squared_distance(step: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """(B) of steps (B, 6), scaled first: metres and radians differ by orders of magnitude."""
+    scale = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 1e-30))
+    scaled = covariance / (scale[:, :, None] * scale[:, None, :])
+    scaled[~np.isfinite(scaled).all((-2, -1))] = np.eye(6)
+    step = step / scale
+    return np.einsum("bi,bi->b", step, np.linalg.solve(scaled, step[..., None])[..., 0])
+
+
+def run_varied(count: int, seed: int, match: str) -> list[Score]:
+    scores = []
+    for cell in CELLS:
+        if match not in f"{cell.group} {cell.name}":
+            continue
+        start = time.process_time()
+        problems = draw(cell.case, count, seed)
+        for name, solver in SOLVERS.items():
+            if name == "IPPE/SQPnP + LM" and cell.case.outliers > 0:
+                continue
+            scores.append(score(cell, name, problems, solver(problems)))
+        print(f"{cell.group}: {cell.name}: {time.process_time() - start:.0f} s", flush=True)
+    return scores
+
+
+@dataclass
+class Noise:
+    """Share of problems of unrelated points that a solver stands by."""
 
     solver: str
+    image: str
     n: int
-    outliers: float
-    batch: int
-    device: str
-    us: float  # for each problem
-    success: float | None = None
-    rot_deg_median: float | None = None
-    rot_deg_p90: float | None = None
-    trans_median: float | None = None
-    trans_p90: float | None = None
-    anees: float | None = None  # mean over the successes, divided by 6
-    coverage90: float | None = None  # of the poses said to be usable
+    problems: int
+    accepted: float
 
 
-@dataclass
-class Problem:
-    """One problem in everybody's types; ``init`` is 10 deg and 5 % away from the truth."""
-
-    correspondences: Correspondences
-    camera: Camera
-    init: Pose
-    points: np.ndarray
-    pixels: np.ndarray
-    rvec: np.ndarray
-    tvec: np.ndarray
+def run_noise(count: int, seed: int) -> list[Noise]:
+    found = []
+    for image, (width, sigma) in NOISE_IMAGES.items():
+        for n in NOISE_POINTS:
+            problems = draw(Case(n=n, width=width, sigma=sigma, noise_only=True), count, seed)
+            for name in ("ours", "ours, 10 deg off"):
+                accepted = OURS[name](problems).usable
+                found.append(Noise(name, image, n, count, float(accepted.mean())))
+    return found
 
 
-Result = tuple[np.ndarray, np.ndarray] | PoseEstimate | None
-Solver = Callable[[Problem], Result]
-
-
-def opencv(flag: int, guess: bool = False) -> Solver:
-    def solve(p: Problem) -> Result:
-        if guess:
-            rvec, tvec = p.rvec.copy(), p.tvec.copy()
-            ok, rvec, tvec = cv2.solvePnP(p.points, p.pixels, MATRIX, None, rvec, tvec, True, flag)
-        else:
-            ok, rvec, tvec = cv2.solvePnP(p.points, p.pixels, MATRIX, None, flags=flag)
-        return (rvec, tvec) if ok else None
-
-    return solve
-
-
-def opencv_ransac(iterations: int, flags: int = cv2.SOLVEPNP_ITERATIVE) -> Solver:
-    def solve(p: Problem) -> Result:
-        ok, rvec, tvec, _ = cv2.solvePnPRansac(
-            p.points,
-            p.pixels,
-            MATRIX,
-            None,
-            iterationsCount=iterations,
-            reprojectionError=3.0 * SIGMA,
-            confidence=0.99,
-            flags=flags,
-        )
-        return (rvec, tvec) if ok else None
-
-    return solve
-
-
-def poselib_default(p: Problem) -> Result:
-    options = {"max_reproj_error": 3.0 * SIGMA}
-    pose, _ = poselib.estimate_absolute_pose(p.pixels, p.points, POSELIB_CAMERA, options, {})
-    return cv2.Rodrigues(pose.R)[0], pose.t
-
-
-def ours(**options: object) -> Solver:
-    return lambda p: solve_pnp(p.correspondences, p.camera, **options)
-
-
-def ours_tracking(p: Problem) -> Result:
-    return solve_pnp(p.correspondences, p.camera, init=p.init)
-
-
-def ours_gaussian_tracking(p: Problem) -> Result:
-    return solve_pnp(p.correspondences, p.camera, init=p.init, loss=Gaussian())
-
-
-# name, solver, largest share of outliers that it makes sense for
-SOLVERS: list[tuple[str, Solver, float]] = [
-    ("OpenCV ITERATIVE", opencv(cv2.SOLVEPNP_ITERATIVE), 0.3),
-    ("OpenCV ITERATIVE, guess", opencv(cv2.SOLVEPNP_ITERATIVE, guess=True), 0.3),
-    ("OpenCV EPNP", opencv(cv2.SOLVEPNP_EPNP), 0.3),
-    ("OpenCV SQPNP", opencv(cv2.SOLVEPNP_SQPNP), 0.3),
-    ("OpenCV RANSAC, 100 it", opencv_ransac(100), 1.0),
-    ("OpenCV RANSAC, 1000 it", opencv_ransac(1000), 1.0),
-    ("OpenCV USAC_MAGSAC", opencv_ransac(1000, cv2.USAC_MAGSAC), 1.0),
-    ("PoseLib", poselib_default, 1.0),
-    ("ours, LM, guess", ours_gaussian_tracking, 0.3),
-    ("ours, robust LM, guess", ours_tracking, 1.0),
-    ("ours, robust, no guess", ours(), 1.0),
-    ("ours, PnP-Net + LM", ours(init=PnPNetStart()), 1.0),
-]
-
-CONSENSUS = ("OpenCV RANSAC, 100 it", "OpenCV RANSAC, 1000 it", "OpenCV USAC_MAGSAC", "PoseLib")
-
-
-def make_problems(n: int, outliers: float, count: int) -> tuple[list[Problem], Pose]:
-    c, camera, truth = random_problems(count, n, sigma=SIGMA, outliers=outliers, seed=17)
-    turn = so3.exp(torch.deg2rad(torch.tensor([2.0, -1.0, 2.0]) / 3.0 * 10.0))
-    init = Pose(turn @ truth.rotation, truth.translation * 1.05)
-    problems = []
-    for i in range(count):
-        one = Correspondences(c.image_points[i], c.object_points[i], c.weights[i])
-        start = Pose(init.rotation[i].contiguous(), init.translation[i])
-        rvec = cv2.Rodrigues(start.rotation.double().numpy())[0]
-        tvec = start.translation.double().numpy()[:, None]
-        points, pixels = one.object_points.double().numpy(), one.image_points.double().numpy()
-        problems.append(Problem(one, camera, start, points, pixels, rvec, tvec))
-    return problems, truth
-
-
-def run_cell(name: str, solve: Solver, problems: list[Problem], truth: Pose, n: int, outliers: float) -> Cell:
-    """Solve all problems for accuracy, and the first ones also for time: the best of three, the median of these."""
-    rotations, translations, distances, right, times = [], [], [], [], []
-    for i, problem in enumerate(problems):
-        try:
-            result = solve(problem)
-            if i < 20 or sum(times) < TIMED:
-                times.append(min(_timed(solve, problem) for _ in range(3)))
-        except cv2.error:
-            result = None
-        pose, covariance = _pose(result)
-        true = Pose(truth.rotation[i].double(), truth.translation[i].double())
-        delta = se3.local(pose, true) if pose is not None else torch.full((6,), math.inf, dtype=torch.float64)
-        rotations.append(math.degrees(float(delta[3:].norm())))
-        translations.append(100.0 * float(delta[:3].norm() / true.translation.norm()))
-        if covariance is not None:
-            distances.append(float(nees(delta, covariance)))
-            right.append(rotations[-1] < 5.0 and translations[-1] < 5.0)
-    success = [r < 5.0 and t < 5.0 for r, t in zip(rotations, translations)]
-    return Cell(
-        name,
-        n,
-        outliers,
-        1,
-        "cpu",
-        1e6 * statistics.median(times) if times else math.nan,
-        statistics.mean(success),
-        *_median_and_p90(rotations),
-        *_median_and_p90(translations),
-        statistics.mean(d for d, r in zip(distances, right) if r) / 6.0 if any(right) else None,
-        statistics.mean(d < CHI2_90 for d in distances) if distances else None,
-    )
-
-
-def _timed(solve: Solver, problem: Problem) -> float:
-    start = time.perf_counter()
-    solve(problem)
-    return time.perf_counter() - start
-
-
-def _pose(result: Result) -> tuple[Pose | None, torch.Tensor | None]:
-    if isinstance(result, PoseEstimate):
-        pose = Pose(result.pose.rotation.double(), result.pose.translation.double())
-        return (pose, result.covariance.double()) if bool(result.usable) else (None, None)
-    if result is None or not np.isfinite(result[1]).all():
-        return None, None
-    rotation = torch.from_numpy(cv2.Rodrigues(np.asarray(result[0]))[0])
-    return Pose(rotation, torch.tensor(result[1], dtype=torch.float64).reshape(3)), None
-
-
-def _median_and_p90(values: list[float]) -> tuple[float, float]:
-    ordered = sorted(values)
-    return statistics.median(ordered), ordered[min(int(0.9 * len(ordered)), len(ordered) - 1)]
-
-
-def run_batches(device: str, sizes: tuple[int, ...]) -> list[Cell]:
-    """Time for each problem when many are solved together, and of a recorded launch for one (``lm_launch``)."""
-    cells = []
-    sync = torch.cuda.synchronize if device == "cuda" else lambda: None
-    for batch in sizes:
-        for name, outliers, options in (
-            ("ours, LM, guess", 0.0, {"loss": Gaussian()}),
-            ("ours, robust, no guess", 0.6, {}),
-        ):
-            c, camera, truth = random_problems(batch, 64, sigma=SIGMA, outliers=outliers, seed=23)
-            c = Correspondences(*(t.to(device) for t in (c.image_points, c.object_points, c.weights)))
-            camera = camera.to(device=device)
-            if "loss" in options:
-                turn = so3.exp(torch.tensor([0.1, -0.1, 0.1]))
-                options["init"] = Pose((turn @ truth.rotation).to(device), (truth.translation * 1.05).to(device))
-            solve_pnp(c, camera, **options)
-            times = []
-            for _ in range(200 if batch == 1 else 5):
-                sync()
-                start = time.perf_counter()
-                solve_pnp(c, camera, **options)
-                sync()
-                times.append(time.perf_counter() - start)
-            cells.append(Cell(name, 64, outliers, batch, device, 1e6 * min(times) / batch))
-    return cells
-
-
-def run_recorded() -> Cell:
-    """The recorded launch alone, for a caller that brings buffers of its own: N = 64, B = 1, from a guess."""
-    problems, _ = make_problems(64, 0.0, 50)
-    settings = LMSettings()
-    times = []
-    for p in problems:
-        c, camera, init = p.correspondences, p.camera, p.init
-        shapes = ((3, 3), (3,), (6, 6), (64,), ())
-        outputs = [torch.empty(shape) for shape in shapes] + [torch.empty((), dtype=torch.int8)]
-        inputs = [c.image_points, c.object_points, c.weights, init.rotation, init.translation]
-        buffers = [*inputs, camera.intrinsics, camera.distortion, *outputs]
-        launch = lm_launch.launches.get(torch.device("cpu"), 1, 64, camera.model, False, 0, None)
-        best = math.inf
-        for _ in range(20):
-            start = time.perf_counter()
-            launch(buffers, settings, camera.width * camera.height)
-            best = min(best, time.perf_counter() - start)
-        times.append(best)
-    return Cell("ours, LM, guess, recorded", 64, 0.0, 1, "cpu", 1e6 * statistics.median(times))
-
-
-def run_consistency(count: int) -> list[Cell]:
-    """Over many random problems: Gaussian noise against ANEES's chi-square band, outliers against coverage."""
-    cells = []
-    for n in (6, 8, 64, 512):
-        cells.append(_consistency(n, 0.0, count, Gaussian()))
-    for n, outliers in ((8, 0.3), (64, 0.3), (64, 0.6), (64, 0.8), (512, 0.3), (512, 0.6), (512, 0.8)):
-        cells.append(_consistency(n, outliers, count if outliers < 0.8 else count // 10, None))
-    return cells
-
-
-def _consistency(n: int, outliers: float, count: int, loss: Gaussian | None) -> Cell:
-    c, camera, truth = random_problems(count, n, sigma=SIGMA, outliers=outliers, seed=29)
-    start = time.perf_counter()
-    estimate = solve_pnp(c, camera, loss=loss)
-    elapsed = time.perf_counter() - start
-    delta = se3.local(estimate.pose, truth).double()
-    degrees = delta[:, 3:].norm(dim=-1).rad2deg()
-    percent = 100.0 * delta[:, :3].norm(dim=-1) / truth.translation.norm(dim=-1)
-    right = (degrees < 5.0) & (percent < 5.0) & estimate.usable
-    d2 = nees(delta, estimate.covariance.double())
-    counted = right if outliers else estimate.usable  # one wrong pose of a robust solve would make up the mean
-    return Cell(
-        "ours, LM, no guess" if loss else "ours, robust, no guess",
-        n,
-        outliers,
-        count,
-        "cpu",
-        1e6 * elapsed / count,
-        float(right.double().mean()),
-        *_median_and_p90(degrees.tolist()),
-        *_median_and_p90(percent.tolist()),
-        float(d2[counted].mean()) / 6.0,
-        float((d2[estimate.usable] < CHI2_90).double().mean()),
-    )
-
-
-def print_cells(title: str, cells: list[Cell]) -> None:
-    print(f"\n{title}")
-    columns = "us  success  rot med  rot p90  tr med %  tr p90 %  ANEES/6  cover 90 %"
-    print(f"{'solver':27s} {'N':>4s} {'outl':>5s} {'B':>6s} {'device':>6s} {columns:>77s}")
-    for c in cells:
-        values = [c.success, c.rot_deg_median, c.rot_deg_p90, c.trans_median, c.trans_p90, c.anees, c.coverage90]
-        text = "".join(f"{'-' if v is None or math.isinf(v) else f'{v:.3f}':>9s}" for v in values)
-        print(f"{c.solver:27s} {c.n:4d} {c.outliers:5.0%} {c.batch:6d} {c.device:>6s} {c.us:9.2f} {text}")
-
-
-def plot(cells: list[Cell], path: Path) -> None:
-    """Time and median rotation error over the share of outliers, at 64 points."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(13, 4.8))
-    ours, others = iter(("black", "tab:blue", "tab:red", "tab:green")), iter(plt.get_cmap("Set2").colors)
-    for name in dict.fromkeys(c.solver for c in cells):
-        mine = [c for c in cells if c.solver == name and c.n == 64]
-        x = [100 * c.outliers for c in mine]
-        style: dict[str, object] = {"marker": "s", "markersize": 4, "linestyle": "--", "label": name}
-        if name.startswith("ours"):
-            style.update(color=next(ours), marker="o", linestyle="-", linewidth=2)
-        else:
-            style["color"] = next(others)
-        axes[0].semilogy(x, [c.us for c in mine], **style)
-        error = [c.rot_deg_median if (c.success or 0) > 0.5 else math.nan for c in mine]
-        axes[1].plot(x, error, **style)
-    axes[0].set(xlabel="outliers, %", ylabel="time, µs", title="64 points, one problem, one CPU core")
-    axes[1].set(xlabel="outliers, %", ylabel="median rotation error, deg", title="where more than half succeed")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1.0))
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-
-
-def headlines(cells: list[Cell], recorded: Cell, consistency: list[Cell], band: float) -> list[str]:
-    """What the solvers promise, all from this run."""
-
-    def at(name: str, outliers: float) -> Cell:
-        return next(c for c in cells if (c.solver, c.n, c.outliers) == (name, 64, outliers))
-
-    iterative, robust = at("OpenCV ITERATIVE, guess", 0.0).us, at("ours, robust, no guess", 0.6).us
-    gaussian = [c for c in consistency if c.outliers == 0]
-    others = [c for c in consistency if c.outliers in (0.3, 0.6)]
-    lines = [
-        f"LM from a guess, N=64: {iterative / at('ours, LM, guess', 0.0).us:.1f} x as fast as OpenCV ITERATIVE through"
-        f" solve_pnp, {iterative / recorded.us:.1f} x as a recorded launch (covariance included)",
-        f"robust without a guess, N=64, 60 % outliers: {at('PoseLib', 0.6).us / robust:.1f} x as fast as PoseLib,"
-        f" {at('OpenCV USAC_MAGSAC', 0.6).us / robust:.0f} x as USAC_MAGSAC",
-        f"Gaussian noise: ANEES/6 in its band for N = {', '.join(str(c.n) for c in gaussian if _within(c, band))}"
-        f" of {', '.join(str(c.n) for c in gaussian)}",
-        f"30 and 60 % outliers: {min(c.coverage90 or 0 for c in others):.1%} to"
-        f" {max(c.coverage90 or 0 for c in others):.1%} of the errors in their 90 % region",
-    ]
-    for outliers in OUTLIERS:
-        best = min(at(name, outliers).rot_deg_median or math.inf for name in CONSENSUS)
-        net = at("ours, PnP-Net + LM", outliers)
-        lines.append(
-            f"PnP-Net + LM, N=64, {outliers:.0%}: {(net.rot_deg_median or math.inf) / best:.2f} of the lowest median"
-            f" rotation error of {len(CONSENSUS)} consensus methods, success {net.success:.0%}, {net.us:.0f} us"
-        )
+def varied_tables(scores: list[Score]) -> list[str]:
+    """Markdown: right and wrong in %, a row for each cell; ``*`` where the points do not determine one pose."""
+    names = [name for name in SOLVERS if any(s.solver == name for s in scores)]
+    lines = []
+    for group in dict.fromkeys(s.group for s in scores):
+        lines += ["", f"| {group} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+        cells = {s.cell: s.determined for s in scores if s.group == group}
+        for cell, determined in cells.items():
+            row = [cell if determined else f"{cell} *"]
+            for name in names:
+                mine = [s for s in scores if (s.group, s.cell, s.solver) == (group, cell, name)]
+                row.append(_shares(mine[0]) if mine else "-")
+            lines.append("| " + " | ".join(row) + " |")
     return lines
 
 
-def _within(cell: Cell, band: float) -> bool:
-    return cell.anees is not None and abs(cell.anees - 1.0) <= band
+def _shares(s: Score) -> str:
+    wrong = f"{100 * s.wrong:.2f}" if s.hidden == s.wrong else f"{100 * s.wrong:.2f} ({100 * s.hidden:.2f})"
+    return f"{100 * s.right:.1f}, {wrong}, {_microseconds(s.us)}"
+
+
+def _microseconds(us: float) -> str:
+    return f"{us:.0f} us" if us < 1000 else f"{us / 1000:.1f} ms"
+
+
+def noise_table(found: list[Noise]) -> list[str]:
+    images = list(NOISE_IMAGES)
+    lines = ["", "| Points | " + " | ".join(images) + " |", "|---" * (len(images) + 1) + "|"]
+    for n in NOISE_POINTS:
+        row = [str(n)]
+        for image in images:
+            both = [x.accepted for x in found if (x.image, x.n) == (image, n)]
+            row.append(" / ".join(f"{100 * x:.2f}" for x in both))
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def consistency_table(scores: list[Score]) -> list[str]:
+    names = [n for n in SOLVERS if any(s.solver == n and s.anees is not None for s in scores)]
+    lines = ["", "| Cell | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for key in dict.fromkeys((s.group, s.cell) for s in scores):
+        row = [f"{key[0].split(',')[0]}: {key[1]}"]
+        for name in names:
+            mine = [s for s in scores if (s.group, s.cell, s.solver) == (*key, name) and s.anees is not None]
+            row.append(f"{mine[0].anees:.2f}, {100 * (mine[0].coverage or 0):.1f}" if mine else "-")
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def verdict(scores: list[Score], noise: list[Noise]) -> list[str]:
+    """What the solver promises, and where it falls short."""
+    lines = []
+    mine = {(s.group, s.cell): s for s in scores if s.solver == "ours"}
+    poselib = {(s.group, s.cell): s for s in scores if s.solver == "PoseLib"}
+    determined = [s for s in mine.values() if s.determined]
+    if determined:
+        bad = [f"{s.cell} ({100 * s.wrong:.2f} %)" for s in determined if s.wrong > 0.001]
+        lines.append(
+            f"- wrong and usable <= 0.1 % in {len(determined) - len(bad)} of {len(determined)} determined cells"
+        )
+        lines += [f"  - not in: {x}" for x in bad]
+    for what, worse in (
+        ("wrong and usable no more often than PoseLib is wrong", lambda a, b: a.wrong > b.wrong),
+        ("right at least as often as PoseLib", lambda a, b: a.right < b.right),
+    ):
+        both = [(mine[k], poselib[k]) for k in mine if k in poselib]
+        bad = [(a, b) for a, b in both if worse(a, b)]
+        if both:
+            lines.append(f"- {what}: {len(both) - len(bad)} of {len(both)} cells")
+            lines += [
+                f"  - not in: {a.group}: {a.cell}: right {100 * a.right:.2f} against {100 * b.right:.2f},"
+                f" wrong {100 * a.wrong:.2f} against {100 * b.wrong:.2f}"
+                for a, b in bad
+            ]
+    if noise:
+        worst = max(noise, key=lambda x: x.accepted)
+        where = f"{worst.solver}, N = {worst.n}, {worst.image}"
+        lines.append(f"- pure noise accepted: at most {100 * worst.accepted:.2f} % ({where})")
+    return lines
+
+
+def plot(scores: list[Score], path: Path) -> None:
+    """Right and wrong shares of every cell, a panel each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    cells = list(dict.fromkeys((s.group, s.cell) for s in scores))
+    names = [n for n in SOLVERS if any(s.solver == n for s in scores)]
+    colours = dict(zip(names, ["black", "tab:blue", "tab:cyan", "tab:orange", "tab:green", "tab:purple", "tab:red"]))
+    figure, axes = plt.subplots(1, 2, figsize=(13, 0.24 * len(cells) + 1.5), sharey=True)
+    for name in names:
+        for axis, field, floor in ((axes[0], "right", None), (axes[1], "wrong", 1e-2)):
+            x, y = [], []
+            for row, key in enumerate(cells):
+                for s in scores:
+                    if (s.group, s.cell, s.solver) == (*key, name):
+                        value = 100 * getattr(s, field)
+                        x.append(value if floor is None else max(value, floor))
+                        y.append(row)
+            marker = "o" if name.startswith("ours") else "x"
+            axis.plot(x, y, marker, color=colours[name], markersize=5, alpha=0.8, label=name)
+    axes[0].set(xlabel="right and usable, %", xlim=(-2, 102))
+    axes[1].set(xlabel="wrong and usable, % (0.01: none)", xscale="log", xlim=(0.008, 130))
+    axes[1].axvline(0.1, color="grey", linewidth=0.8)
+    axes[0].set_yticks(range(len(cells)), [f"{g.split(',')[0]}: {c}" for g, c in cells], fontsize=7)
+    axes[0].invert_yaxis()
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=7, loc="upper right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+SECTIONS = ("varied", "noise", "real", "speed")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=300, help="problems in each cell")
-    parser.add_argument("--consistency", type=int, default=10_000, help="problems for the covariance's consistency")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=2000, help="problems in each cell (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--match", default="", help="only cells of the varied table whose name has this")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    cells = []
-    for n in POINTS:
-        for outliers in OUTLIERS:
-            problems, truth = make_problems(n, outliers, arguments.problems)
-            for name, solve, most in SOLVERS:
-                if outliers <= most:
-                    cells.append(run_cell(name, solve, problems, truth, n, outliers))
-            print(f"N={n}, {outliers:.0%} outliers: done", flush=True)
-    recorded = run_recorded()
-    batches = [recorded, *run_batches("cpu", (1, 64, 1024))]
-    lm_launch.initialise()
-    if torch.cuda.is_available() and wp.is_cuda_available():
-        batches += run_batches("cuda", (1, 1024, 65_536, 1_048_576))
-    consistency = run_consistency(arguments.consistency)
+    if pycolmap is None:
+        print("COLMAP is left out: pycolmap is not installed (pip install pycolmap)")
+    scores: list[Score] = []
+    noise: list[Noise] = []
+    lines: list[str] = []
+    record: dict[str, object] = {"problems": arguments.problems, "seed": arguments.seed}
+    if "varied" in arguments.only:
+        scores = run_varied(arguments.problems, arguments.seed, arguments.match)
+        lines += ["", "## Right, wrong and usable, in %; CPU time of one problem", *varied_tables(scores)]
+        lines += ["", "## Covariance: ANEES / 6, and errors in the 90 % region in %", *consistency_table(scores)]
+        record["varied"] = [asdict(s) for s in scores]
+    if "noise" in arguments.only:
+        noise = run_noise(arguments.problems, arguments.seed)
+        lines += ["", "## Unrelated points accepted, in %: no options / from a pose", *noise_table(noise)]
+        record["noise"] = [asdict(x) for x in noise]
+    if "real" in arguments.only:
+        from real_solves import run_real
 
-    print_cells("One problem at a time", cells)
-    print_cells("Batches", batches)
-    band = 1.96 * math.sqrt(12.0 / arguments.consistency) / 6.0
-    print_cells(f"Consistency; Gaussian noise: ANEES/6 within 1 +- {band:.4f} (95 %)", consistency)
-    print("\n" + "\n".join(headlines(cells, recorded, consistency, band)))
+        table, record["real"] = run_real(SOLVERS)
+        lines += ["", "## Real matches", *table]
+    if "speed" in arguments.only:
+        from solver_speed import run_speed
+
+        table, record["speed"] = run_speed()
+        lines += ["", "## Speed", *table]
+    lines += [
+        "",
+        "## In short",
+        "",
+        *(f"- {line}" if line[0] != " " else f"  - {line[2:]}" for line in verdict(scores, noise)),
+    ]
+    text = "\n".join(lines)
+    print(text)
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "solvers.json").write_text(json.dumps([asdict(c) for c in [*cells, *batches, *consistency]], indent=1))
-    plot(cells, OUT / "solvers.png")
-    print(f"\nwritten: {OUT / 'solvers.json'}, {OUT / 'solvers.png'}")
+    (OUT / "solvers.json").write_text(json.dumps(record, indent=1))
+    (OUT / "solvers.md").write_text(text + "\n")
+    if scores:
+        plot(scores, OUT / "solvers.png")
+    print(f"\nwritten: {OUT / 'solvers.json'}, {OUT / 'solvers.md'}" + (f", {OUT / 'solvers.png'}" if scores else ""))
 
 
 if __name__ == "__main__":

@@ -104,6 +104,15 @@ class Problems:
     def __len__(self) -> int:
         return len(self.rotation)
 
+    def first(self, count: int) -> Problems:
+        """The first ``count`` of them."""
+        arrays = {
+            field.name: getattr(self, field.name)[:count]
+            for field in dataclasses.fields(self)
+            if field.name not in ("case", "lens")
+        }
+        return dataclasses.replace(self, **arrays)
+
     def correspondences(self, dtype: torch.dtype = torch.float32) -> Correspondences:
         """As the solver gets them: with the weights that the case says."""
         factor = {"half": 0.5, "double": 2.0}.get(self.case.weights, 1.0)

@@ -1,0 +1,197 @@
+"""How fast the solvers are: one problem at a time as users call them, in batches, on a GPU, and in multiply-adds.
+
+All solvers see the same problems: points in a cube of 2 m seen from 4 to 8 m away, f = 800 px, 2 px noise, uniform
+outliers. Times of one call are the median over problems of the best of three, by the clock.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+import torch
+import warp as wp
+from compared_solvers import solve_directly, solve_magsac, solve_poselib
+
+from pnp_ros.geometry import so3
+from pnp_ros.kernels import lm_launch
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Gaussian
+from pnp_ros.types import Correspondences, Pose
+from synthetic.cube import random_problems
+from synthetic.lenses import Lens
+
+SIGMA = 2.0
+PROBLEMS = 100
+COLUMNS = ((8, 0.0), (8, 0.3), (64, 0.0), (64, 0.3), (64, 0.6), (64, 0.8), (512, 0.0), (512, 0.6))
+VIEW = Lens("pinhole", 640, 480, (800.0, 800.0), (320.0, 240.0))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Microseconds of one problem, and the median rotation error in degrees of the right ones; ``right`` in 0..1."""
+
+    solver: str
+    n: int
+    outliers: float
+    batch: int
+    device: str
+    us: float
+    degrees: float | None = None
+    right: float | None = None
+
+
+@dataclass(frozen=True)
+class One:
+    """One problem in everybody's types; ``init`` is 10 deg and 5 % away from the truth."""
+
+    correspondences: Correspondences
+    init: Pose
+    points: np.ndarray
+    pixels: np.ndarray
+
+
+def _other(solve: Callable) -> Callable[[One], np.ndarray | None]:
+    def run(p: One) -> np.ndarray | None:
+        found = solve(p.pixels, p.points, VIEW, SIGMA)
+        return None if found is None else found[0]
+
+    return run
+
+
+def _iterative(p: One) -> np.ndarray:
+    rvec = cv2.Rodrigues(p.init.rotation.double().numpy())[0]
+    tvec = p.init.translation.double().numpy()[:, None]
+    method = cv2.SOLVEPNP_ITERATIVE
+    _, rvec, _ = cv2.solvePnP(p.points, p.pixels, VIEW.matrix, VIEW.coefficients, rvec, tvec, True, method)
+    return cv2.Rodrigues(rvec)[0]
+
+
+def _ours(**options: object) -> Callable[[One], np.ndarray | None]:
+    camera = VIEW.camera()
+
+    def run(p: One) -> np.ndarray | None:
+        estimate = solve_pnp(p.correspondences, camera, **options)
+        return estimate.pose.rotation.double().numpy() if estimate.usable else None
+
+    return run
+
+
+def _ours_from(loss: Gaussian | None) -> Callable[[One], np.ndarray | None]:
+    camera = VIEW.camera()
+
+    def run(p: One) -> np.ndarray | None:
+        estimate = solve_pnp(p.correspondences, camera, init=p.init, loss=loss)
+        return estimate.pose.rotation.double().numpy() if estimate.usable else None
+
+    return run
+
+
+# name, solver, largest share of outliers that it makes sense for
+SOLVERS: list[tuple[str, Callable[[One], np.ndarray | None], float]] = [
+    ("OpenCV ITERATIVE, from a guess", _iterative, 0.0),
+    ("OpenCV SQPNP + LM", _other(solve_directly), 0.0),
+    ("OpenCV USAC_MAGSAC", _other(solve_magsac), 1.0),
+    ("PoseLib", _other(solve_poselib), 1.0),
+    ("`loss=Gaussian(), init=pose`", _ours_from(Gaussian()), 0.0),
+    ("`init=pose`", _ours_from(None), 1.0),
+    ("no options", _ours(), 1.0),
+]
+
+
+def _problems(n: int, outliers: float) -> tuple[list[One], Pose]:
+    c, _, truth = random_problems(PROBLEMS, n, sigma=SIGMA, outliers=outliers, seed=17)
+    turn = so3.exp(torch.deg2rad(torch.tensor([2.0, -1.0, 2.0]) / 3.0 * 10.0))
+    init = Pose(turn @ truth.rotation, truth.translation * 1.05)
+    problems = []
+    for i in range(PROBLEMS):
+        one = Correspondences(c.image_points[i], c.object_points[i], c.weights[i])
+        start = Pose(init.rotation[i].contiguous(), init.translation[i])
+        problems.append(One(one, start, one.object_points.double().numpy(), one.image_points.double().numpy()))
+    return problems, truth
+
+
+def run_single() -> list[Speed]:
+    found = []
+    for n, outliers in COLUMNS:
+        problems, truth = _problems(n, outliers)
+        for name, solve, most in SOLVERS:
+            if outliers > most:
+                continue
+            times, errors = [], []
+            solve(problems[0])
+            for i, problem in enumerate(problems):
+                best = math.inf
+                for _ in range(3):
+                    start = time.perf_counter()
+                    rotation = solve(problem)
+                    best = min(best, time.perf_counter() - start)
+                times.append(best)
+                if rotation is not None:
+                    errors.append(
+                        math.degrees(float(so3.angle_between(torch.from_numpy(rotation), truth.rotation[i].double())))
+                    )
+            right = [e for e in errors if e < 5.0]
+            degrees = statistics.median(right) if right else None
+            found.append(
+                Speed(name, n, outliers, 1, "cpu", 1e6 * statistics.median(times), degrees, len(right) / PROBLEMS)
+            )
+    return found
+
+
+def run_batches(device: str, sizes: tuple[int, ...]) -> list[Speed]:
+    """Time for each problem when many are solved together."""
+    found = []
+    sync = torch.cuda.synchronize if device == "cuda" else lambda: None
+    for batch in sizes:
+        for name, outliers in (("`loss=Gaussian(), init=pose`", 0.0), ("no options", 0.6)):
+            c, camera, truth = random_problems(batch, 64, sigma=SIGMA, outliers=outliers, seed=23)
+            c = Correspondences(*(t.to(device) for t in (c.image_points, c.object_points, c.weights)))
+            camera = camera.to(device=device)
+            turn = so3.exp(torch.tensor([0.1, -0.1, 0.1]))
+            start = Pose((turn @ truth.rotation).to(device), (truth.translation * 1.05).to(device))
+            init, loss = (None, None) if outliers else (start, Gaussian())
+            solve_pnp(c, camera, init=init, loss=loss)
+            times = []
+            for _ in range(200 if batch == 1 else 5):
+                sync()
+                begin = time.perf_counter()
+                solve_pnp(c, camera, init=init, loss=loss)
+                sync()
+                times.append(time.perf_counter() - begin)
+            found.append(Speed(name, 64, outliers, batch, device, 1e6 * min(times) / batch))
+    return found
+
+
+def run_speed() -> tuple[list[str], list[dict]]:
+    """Markdown tables, and the record."""
+    single = run_single()
+    batches = run_batches("cpu", (1, 64, 1024))
+    lm_launch.initialise()
+    if torch.cuda.is_available() and wp.is_cuda_available():
+        batches += run_batches("cuda", (1, 1024, 65_536, 1_048_576))
+    heads = [f"{n}, {outliers:.0%}" for n, outliers in COLUMNS]
+    lines = ["", "| us, median deg | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for name, _, _ in SOLVERS:
+        row = [name]
+        for column in COLUMNS:
+            mine = [s for s in single if s.solver == name and (s.n, s.outliers) == column]
+            row.append(_text(mine[0]) if mine else "-")
+        lines.append("| " + " | ".join(row) + " |")
+    sizes = list(dict.fromkeys((s.device, s.batch) for s in batches))
+    lines += ["", "| 64 points, us a problem | " + " | ".join(f"{d}, batch {b}" for d, b in sizes) + " |"]
+    lines.append("|---" * (len(sizes) + 1) + "|")
+    for name in dict.fromkeys(s.solver for s in batches):
+        lines.append(f"| {name} | " + " | ".join(f"{s.us:.2f}" for s in batches if s.solver == name) + " |")
+    return lines, [asdict(s) for s in [*single, *batches]]
+
+
+def _text(s: Speed) -> str:
+    us = f"{s.us:.0f}" if s.us < 1000 else f"{s.us / 1000:.1f} k"
+    text = us if s.degrees is None else f"{us}, {s.degrees:.2f}"
+    return text if (s.right or 0.0) > 0.995 else f"{text}, {100 * (s.right or 0.0):.0f} % right"
