@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
-from pnp_ros.objects.mesh import load_mesh
+from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
@@ -27,14 +27,21 @@ _CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = TrainingConfig()
-    parser.add_argument("mesh", type=Path, help="OBJ, PLY or GLB, with texture or vertex colours")
+    parser.add_argument(
+        "mesh", type=Path, help="OBJ, PLY, STL, GLB, DAE, 3MF, STEP, or a link of a robot: robot.urdf#LINK"
+    )
+    parser.add_argument(
+        "--accept-missing", action="store_true", help="train without the colours of textures that are not found"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the object package; its name names the object"
     )
     parser.add_argument(
         "--minutes", type=float, default=default.minutes, help="wall-clock budget (default %(default)s)"
     )
-    parser.add_argument("--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh")
+    parser.add_argument(
+        "--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh (default: as it says)"
+    )
     parser.add_argument("--keypoints", type=int, default=default.num_keypoints, help="default %(default)s")
     parser.add_argument(
         "--symmetries",
@@ -75,7 +82,7 @@ def _train(arguments: dict[str, Any]) -> None:
     """One of the processes that train."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     out: Path = arguments["out"]
-    mesh = load_mesh(arguments["mesh"], units=arguments["units"])
+    mesh = load_mesh(arguments["mesh"], arguments["units"], accept_missing=arguments["accept_missing"])
     reporter = _ProgressBar()
     reporter.say(f"{arguments['mesh']}: {mesh.describe()}")
     symmetry = declared_symmetry(arguments["symmetries"], mesh) if arguments["symmetries"] else Symmetry()

@@ -5,6 +5,7 @@ Everywhere an image is (H, W, 3) uint8 RGB, row-major, owned by the caller.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -23,6 +24,7 @@ Buffer = bytes | bytearray | memoryview | NDArray[Any]  # anything with the buff
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _TWELVE_BITS = 4095
+_LARGEST = 128_000_000  # pixels
 DEFAULT_RATE = 30.0  # images a second, where the source does not say
 
 
@@ -97,10 +99,26 @@ def decode_compressed(data: Buffer) -> RgbImage:
     # OpenCV 4 fills what is missing of a JPEG with grey and only warns
     if encoded[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in encoded[-4096:].tobytes():
         raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
+    _check_size(encoded)
     bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _check_size(encoded: NDArray[np.uint8]) -> None:
+    """Refuse an image by the size in its header: decoding a small file can take gigabytes."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(encoded.tobytes())) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"image.data: {error}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError):
+        return  # OpenCV says whether it is one
+    if width * height > _LARGEST:
+        raise ImageError(f"image.data: {width}x{height} pixels, more than {_LARGEST // 1_000_000} million")
 
 
 def read_image(path: Path | str) -> RgbImage:

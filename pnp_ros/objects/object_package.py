@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.objects.mesh import MeshError, TriangleMesh, load_mesh, save_mesh
+from pnp_ros.objects.mesh import MeshError, TriangleMesh
+from pnp_ros.objects.mesh_files import load_mesh, save_mesh
 from pnp_ros.objects.symmetry import Symmetry, symmetry_from_bop, symmetry_to_bop
 
 Setting = float | int | str | bool

@@ -1,6 +1,8 @@
 """Every encoding against a known image, and every fault that a message can have."""
 
 import array
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -242,3 +244,13 @@ def test_reading_faults(tmp_path: Path) -> None:
         list(read_images(tmp_path, rate=0.0))
     with pytest.raises(ImageError, match="cannot be written"):
         write_image(tmp_path / "image.unknown", RGB)
+
+
+def test_a_huge_image_is_refused_by_its_header() -> None:
+    _, data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))
+    for side, message in [(12_000, "12000x12000 pixels, more than 128 million"), (60_000, "exceeds limit")]:
+        png = bytearray(data.tobytes())
+        png[16:24] = struct.pack(">II", side, side)
+        png[29:33] = struct.pack(">I", zlib.crc32(bytes(png[12:29])))
+        with pytest.raises(ImageError, match=message):
+            decode_compressed(bytes(png))

@@ -8,7 +8,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pnp_ros.objects.mesh import MeshError, TriangleMesh, load_mesh, save_mesh
+from pnp_ros.objects.mesh import MeshError, TriangleMesh
+from pnp_ros.objects.mesh_files import load_mesh, save_mesh
 
 CUBE = Path(__file__).parents[3] / "shared/data/cube/cube.obj"
 

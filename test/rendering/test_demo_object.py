@@ -5,7 +5,7 @@ import torch
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry.so3 import random_rotation
-from pnp_ros.objects.mesh import load_mesh, save_mesh
+from pnp_ros.objects.mesh_files import load_mesh, save_mesh
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose

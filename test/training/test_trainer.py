@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnp_ros.objects.mesh import TriangleMesh, save_mesh
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh_files import save_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.estimator import PoseEstimator
 
