@@ -8,10 +8,15 @@ dimensions. All tensors of one value share a device and a floating dtype.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
+
+MIN_WEIGHT_RATIO = 1e-6  # of the singular values of a weight that tells two directions; a line's is zero but for rounding
 
 
 class SolveStatus(enum.IntEnum):
@@ -29,38 +34,179 @@ class SolveStatus(enum.IntEnum):
         return self in (SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS)
 
 
+def rank_2x2(matrices: Tensor) -> Tensor:
+    """(...) rank of matrices (..., 2, 2), 0 to 2; what single precision makes of a singular one is singular."""
+    squares = matrices.square().sum((-2, -1))
+    determinant = matrices[..., 0, 0] * matrices[..., 1, 1] - matrices[..., 0, 1] * matrices[..., 1, 0]
+    return (squares > 0).long() + (determinant.abs() > MIN_WEIGHT_RATIO * squares)
+
+
+def _as_tensor(name: str, value: ArrayLike, like: Tensor | None = None) -> Tensor:
+    """A tensor of the dtype and on the device of ``like``, else float32."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = torch.from_numpy(np.array(value, np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected a tensor or an array of numbers, got {type(value).__name__}") from error
+    return array.float() if like is None else array.to(like)
+
+
 def _check_shape(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
     if tuple(tensor.shape[-len(tail) :]) != tail:
         raise ValueError(f"{name}: expected shape (..., {', '.join(map(str, tail))}), got {tuple(tensor.shape)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Correspondences:
     """Matched image and object points.
 
     Args:
         image_points: (..., N, 2) pixels.
         object_points: (..., N, 3) metres, object frame.
-        weights: (..., N, 2) inverse standard deviation of the image points, 1/px per axis; 0 ignores an axis.
+        weights: (..., N, 2) inverse standard deviation of the image points, 1/px per axis; 0 ignores an axis. Or
+            (..., N, 2, 2) square-root information ``W``: the whitened residual is ``W (projected - observed)``, and
+            ``W^T W`` the inverse of the point's covariance. A line through the image point that only tells where it
+            lies along its normal ``n``, with standard deviation ``s``, has ``W = [[n_x, n_y], [0, 0]] / s``.
+
+    NumPy arrays and sequences are taken, too, and become tensors once, of the dtype of the tensors beside them, else
+    float32. A point whose weight is zero is ignored, whatever it holds.
 
     Raises:
-        ValueError: if a shape does not fit; the message names the field.
+        ValueError: if a shape does not fit, or a weight per axis is negative; the message names the field.
     """
 
     image_points: Tensor
     object_points: Tensor
     weights: Tensor
 
-    def __post_init__(self) -> None:
+    def __init__(self, image_points: ArrayLike, object_points: ArrayLike, weights: ArrayLike) -> None:
+        fields = {"image_points": image_points, "object_points": object_points, "weights": weights}
+        given = [field for field in fields.values() if isinstance(field, Tensor)]
+        if len(given) < 3:
+            like = given[0] if given else torch.zeros(())
+            fields = {name: _as_tensor(name, field, like) for name, field in fields.items()}
+        for name, field in fields.items():
+            object.__setattr__(self, name, field)
         n = self.image_points.shape[-2] if self.image_points.ndim >= 2 else -1
         _check_shape("image_points", self.image_points, (n, 2))
         _check_shape("object_points", self.object_points, (n, 3))
-        _check_shape("weights", self.weights, (n, 2))
+        if self.has_matrices:
+            return
+        if tuple(self.weights.shape[-2:]) != (n, 2):
+            shape = tuple(self.weights.shape)
+            raise ValueError(f"weights: expected shape (..., {n}, 2) or (..., {n}, 2, 2), got {shape}")
+        if self.weights.device.type == "cpu" and bool((self.weights < 0).any()):  # elsewhere looking would wait
+            raise ValueError(f"weights: expected inverse standard deviations >= 0, got {float(self.weights.min())}")
 
     @classmethod
-    def from_sigma(cls, image_points: Tensor, object_points: Tensor, sigma: float = 1.0) -> Correspondences:
-        """Correspondences that all have the same standard deviation ``sigma`` in pixels."""
-        return cls(image_points, object_points, torch.full_like(image_points, 1.0 / sigma))
+    def from_sigma(
+        cls, image_points: ArrayLike, object_points: ArrayLike, sigma: float | ArrayLike = 1.0
+    ) -> Correspondences:
+        """Correspondences with standard deviations in pixels: one for all, (..., N) or, per axis, (..., N, 2)."""
+        points = image_points if isinstance(image_points, Tensor) else _as_tensor("image_points", image_points)
+        if not isinstance(sigma, float | int):
+            deviation = _as_tensor("sigma", sigma, points)
+            deviation = deviation if deviation.shape[-2:] == points.shape[-2:] else deviation[..., None]
+            return cls(points, object_points, deviation.reciprocal().expand(*deviation.shape[:-1], 2))
+        return cls(points, object_points, torch.full_like(points, 1.0 / sigma))
+
+    @classmethod
+    def from_covariance(
+        cls, image_points: ArrayLike, object_points: ArrayLike, covariance: ArrayLike
+    ) -> Correspondences:
+        """Correspondences whose image points have covariances (..., N, 2, 2) px^2, positive definite.
+
+        A covariance that is not positive definite makes weights of NaN, which a solve calls ``NOT_FINITE``.
+        """
+        points = image_points if isinstance(image_points, Tensor) else _as_tensor("image_points", image_points)
+        matrix = _as_tensor("covariance", covariance, points)
+        _check_shape("covariance", matrix, (points.shape[-2], 2, 2))
+        # W = L^-1 of the covariance's Cholesky factor L = [[a, 0], [b, c]]
+        a = matrix[..., 0, 0].sqrt()
+        b = matrix[..., 1, 0] / a
+        c = (matrix[..., 1, 1] - b.square()).sqrt()
+        rows = torch.stack([a.reciprocal(), torch.zeros_like(a), -b / (a * c), c.reciprocal()], dim=-1)
+        return cls(points, object_points, rows.unflatten(-1, (2, 2)))
+
+    @classmethod
+    def from_lines(
+        cls,
+        image_points: ArrayLike,
+        object_points: ArrayLike,
+        normals: ArrayLike,
+        sigma: float | ArrayLike = 1.0,
+    ) -> Correspondences:
+        """Lines in the image: each runs through its image point, and tells its place along its normal only.
+
+        Args:
+            image_points: (..., N, 2) px, a point on each line.
+            object_points: (..., N, 3) m.
+            normals: (..., N, 2) unit vectors across the lines.
+            sigma: standard deviation along the normal, px: one for all, or (..., N).
+        """
+        points = image_points if isinstance(image_points, Tensor) else _as_tensor("image_points", image_points)
+        rows = _as_tensor("normals", normals, points)
+        deviation = sigma if isinstance(sigma, float | int) else _as_tensor("sigma", sigma, points)[..., None]
+        rows = rows / deviation
+        return cls(points, object_points, torch.stack([rows, torch.zeros_like(rows)], dim=-2))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Correspondences]) -> Correspondences:
+        """All points of correspondences with one batch shape, in order; 2x2 weights if any has them."""
+        weights = [part.weights for part in parts]
+        if any(part.has_matrices for part in parts):
+            weights = [part.square_root_information for part in parts]
+        tail = -3 if weights[0].ndim > parts[0].image_points.ndim else -2
+        return cls(
+            torch.cat([part.image_points for part in parts], dim=-2),
+            torch.cat([part.object_points for part in parts], dim=-2),
+            torch.cat(weights, dim=tail),
+        )
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether weights are (..., N, 2, 2); with two points, only if they have one more dimension than the points."""
+        n = self.image_points.shape[-2]
+        matrices = self.weights.ndim >= 3 and tuple(self.weights.shape[-3:]) == (n, 2, 2)
+        return matrices and (n != 2 or self.weights.ndim > self.image_points.ndim)
+
+    @property
+    def square_root_information(self) -> Tensor:
+        """(..., N, 2, 2) 1/px: ``W`` of each point, whatever the weights' form; differentiable."""
+        return self.weights if self.has_matrices else torch.diag_embed(self.weights)
+
+    @property
+    def axis_weights(self) -> Tensor:
+        """(..., N, 2) 1/px: the lengths of ``W``'s columns, what a point tells of u alone and of v alone."""
+        return self.weights.norm(dim=-2) if self.has_matrices else self.weights
+
+    @property
+    def has_weight(self) -> Tensor:
+        """(..., N) bool: whether a point counts at all."""
+        used = (self.weights != 0).any(-1)
+        return used.any(-1) if self.has_matrices else used
+
+    @property
+    def residual_count(self) -> Tensor:
+        """(..., N) how many residuals each point has, the rank of its ``W``: 2, 1 (a line), or 0 (ignored)."""
+        return rank_2x2(self.square_root_information)
+
+    def whiten(self, offsets: Tensor) -> Tensor:
+        """Residuals (..., N, 2) in standard deviations, of offsets (..., N, 2) in px: ``W offset``."""
+        if not self.has_matrices:
+            return self.weights * offsets
+        return (self.weights * offsets[..., None, :]).sum(-1)
+
+    def scaled(self, factor: Tensor) -> Correspondences:
+        """With the weights times ``factor`` (..., N): 0 ignores a point, 0.5 doubles its standard deviation."""
+        factor = factor[..., None, None] if self.has_matrices else factor[..., None]
+        return replace(self, weights=self.weights * factor)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Correspondences:
+        """On another device or in another floating dtype."""
+        fields = (self.image_points, self.object_points, self.weights)
+        return Correspondences(*(field.to(device=device, dtype=dtype) for field in fields))
 
 
 @dataclass(frozen=True)

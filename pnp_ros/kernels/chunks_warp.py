@@ -10,15 +10,18 @@ import warp as wp
 
 from pnp_ros.kernels import lens_warp, lm_problem
 from pnp_ros.kernels.lens_warp import Lens, load_lens
-from pnp_ros.kernels.pose_warp import Pose, add_up, vec7
+from pnp_ros.kernels.pose_warp import Pose, add_up, vec9
+from pnp_ros.types import MIN_WEIGHT_RATIO
 
 BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
 EPS = wp.constant(2.0**-23)
+MIN_RATIO = wp.constant(MIN_WEIGHT_RATIO)
+LINE_CHANCE = wp.constant(0.25)
 
-NUM_ROWS = wp.constant(11)
-WEIGHT = wp.constant(5)  # rows 0 to 4: u, v (px), x, y, z (m); then w_u, w_v (1/px)
-USED = wp.constant(7)  # 1 for a point with weight, else 0
-BEARING = wp.constant(8)  # x, y, z of the ray through the image point; only for consensus
+NUM_ROWS = wp.constant(12)
+WEIGHT = wp.constant(5)  # rows 0 to 4: u, v (px), x, y, z (m); then w_uu, w_vv, w_uv (1/px): [[w_uu, w_uv], [0, w_vv]]
+USED = wp.constant(8)  # 1 for a point with weight, else 0
+BEARING = wp.constant(9)  # x, y, z of the ray through the image point; only for consensus
 
 
 @wp.struct
@@ -27,7 +30,7 @@ class Buffers:
 
     image_points: wp.array2d(dtype=wp.vec2)
     object_points: wp.array2d(dtype=wp.vec3)
-    weights: wp.array2d(dtype=wp.vec2)
+    weights: wp.array3d(dtype=float)  # (B, N, 2), or (B, N, 4) for matrices
     intrinsics: wp.array2d(dtype=float)
     distortion: wp.array2d(dtype=float)
     start_rotation: wp.array3d(dtype=float)
@@ -41,6 +44,15 @@ class Buffers:
 
 
 @wp.struct
+class Calibration:
+    """As :class:`robust.Calibration`."""
+
+    information: float
+    mean_weight: float
+    excess: float
+
+
+@wp.struct
 class Settings:
     """The camera's model number and the fields of :class:`lm_problem.LMSettings`, with what follows from them."""
 
@@ -49,9 +61,8 @@ class Settings:
     scale: float
     anneal_from: float
     anneal_ratio: float  # from one scale to the next
-    information: float  # of robust.Calibration, as the next two
-    mean_weight: float
-    excess: float
+    plane: Calibration  # of points that tell both directions
+    line: Calibration  # of those that tell one
     max_iterations: int
     tolerance2: float
     samples: int  # at most, of three points each; 0: start from the given pose
@@ -68,26 +79,51 @@ class Problem:
     count: int
     centroid: wp.vec3
     used: float  # points with weight
+    residuals: float  # of these: two each, one where the weight tells one direction
     different: int  # of these, up to four; only for consensus
-    variance: float  # of an image point, px^2
+    variance: float  # of an image point, px^2; of a line, what makes it as likely to be met by chance
     resolution: float  # rounding of a whitened residual
     finite: bool
 
 
 @wp.func
+def triangular(weights: wp.array3d(dtype=float), index: int, i: int):
+    """``w_uu, w_vv, w_uv`` of the upper triangular matrix whose residual is as long as that of weight ``i``."""
+    w = wp.vec3(0.0)
+    a, b = weights[index, i, 0], weights[index, i, 1]
+    c, d = weights[index, i, 2], weights[index, i, 3]
+    norm = wp.sqrt(a * a + c * c)
+    if norm == 0.0:
+        w[1] = wp.sqrt(b * b + d * d)
+    else:  # turned by the rotation that takes (a, c) to (norm, 0)
+        w[0] = norm
+        w[1] = wp.abs(a * d - c * b) / norm
+        w[2] = (a * b + c * d) / norm
+    if wp.abs(w[1]) <= MIN_RATIO * (wp.abs(w[0]) + wp.abs(w[2])):  # a line, but for rounding
+        w[1] = 0.0
+    return w
+
+
+@wp.func
 def pack(packed: wp.array3d(dtype=float), data: Buffers, group: Any, index: int, width: int):
     """Write the points of problem ``index`` into its chunks, filled up with points without weight."""
+    matrices = data.weights.shape[2] == 4
     n = data.image_points.shape[1]
     count = wp.max((n + width - 1) // width, 1)
     for chunk in range(group.lane, count, group.lanes):
         k = index * count + chunk
         for slot in range(width):
             i = chunk * width + slot
-            uv, x, w = wp.vec2(0.0), wp.vec3(0.0), wp.vec2(0.0)
+            uv, x, w = wp.vec2(0.0), wp.vec3(0.0), wp.vec3(0.0)
             if i < n:
-                uv = data.image_points[index, i]
-                x = data.object_points[index, i]
-                w = data.weights[index, i]
+                if matrices:
+                    w = triangular(data.weights, index, i)
+                else:
+                    w[0] = data.weights[index, i, 0]
+                    w[1] = data.weights[index, i, 1]
+                if w[0] != 0.0 or w[1] != 0.0:  # a point without weight may hold anything
+                    uv = data.image_points[index, i]
+                    x = data.object_points[index, i]
             packed[k, 0, slot] = uv[0]
             packed[k, 1, slot] = uv[1]
             packed[k, 2, slot] = x[0]
@@ -95,7 +131,15 @@ def pack(packed: wp.array3d(dtype=float), data: Buffers, group: Any, index: int,
             packed[k, 4, slot] = x[2]
             packed[k, WEIGHT, slot] = w[0]
             packed[k, WEIGHT + 1, slot] = w[1]
+            packed[k, WEIGHT + 2, slot] = w[2]
             packed[k, USED, slot] = wp.where(w[0] != 0.0 or w[1] != 0.0, 1.0, 0.0)
+
+
+@wp.func
+def column_norm(chunks: wp.array2d(dtype=Any), k: int):
+    """How much the points of chunk ``k`` tell of v: the length of their weights' second column."""
+    wv, cross = chunks[k, WEIGHT + 1], chunks[k, WEIGHT + 2]
+    return lens_warp.sqrt(wp.cw_mul(wv, wv) + wp.cw_mul(cross, cross))
 
 
 @wp.func
@@ -111,29 +155,46 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
     one = type(chunks[problem.first, 0])(1.0)
     # A sum from a value of its own: variables that are assigned one value share it.
     x, y, z, used = 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one
-    square, information, bad = 0.0 * one, 0.0 * one, 0.0 * one
+    square, bad = 0.0 * one, 0.0 * one
+    planes, information, steepness = 0.0 * one, 0.0 * one, 0.0 * one
     for chunk in range(group.lane, problem.count, group.lanes):
         k = problem.first + chunk
-        wu, wv = chunks[k, WEIGHT], chunks[k, WEIGHT + 1]
-        ru, rv, both = wp.cw_mul(wu, chunks[k, 0]), wp.cw_mul(wv, chunks[k, 1]), wp.cw_mul(wu, wv)
+        wu, wv = chunks[k, WEIGHT], column_norm(chunks, k)
+        ru, rv, both = wp.cw_mul(wu, chunks[k, 0]), wp.cw_mul(wv, chunks[k, 1]), wp.cw_mul(wu, chunks[k, WEIGHT + 1])
+        both = wp.max(both, -both)
+        plane = wp.min(1e30 * both, one)
         x = x + wp.cw_mul(chunks[k, USED], chunks[k, 2])
         y = y + wp.cw_mul(chunks[k, USED], chunks[k, 3])
         z = z + wp.cw_mul(chunks[k, USED], chunks[k, 4])
         used = used + chunks[k, USED]
         square = square + wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
-        information = information + wp.max(both, -both)
+        planes = planes + plane
+        information = information + both
+        steepness = steepness + wp.cw_mul(one - plane, lens_warp.sqrt(wp.cw_mul(wu, wu) + wp.cw_mul(wv, wv)))
         for row in range(USED):  # zero times a number is zero, times anything else it is not
             bad = bad + 0.0 * chunks[k, row]
-    found = vec7(wp.dot(x, one), wp.dot(y, one), wp.dot(z, one), wp.dot(used, one), wp.dot(square, one), 0.0, 0.0)
-    found[5] = wp.dot(information, one)
-    found[6] = wp.dot(bad, one)
+    found = vec9(0.0)
+    found[0] = wp.dot(x, one)
+    found[1] = wp.dot(y, one)
+    found[2] = wp.dot(z, one)
+    found[3] = wp.dot(used, one)
+    found[4] = wp.dot(square, one)
+    found[5] = wp.dot(bad, one)
+    found[6] = wp.dot(planes, one)
+    found[7] = wp.dot(information, one)
+    found[8] = wp.dot(steepness, one)
     found = add_up(group, found)
+    lines = found[3] - found[6]
     problem.lens = load_lens(settings.model, data.intrinsics, data.distortion, index)
     problem.centroid = wp.vec3(found[0], found[1], found[2]) / wp.max(found[3], 1.0)
     problem.used = found[3]
     problem.resolution = EPS * wp.sqrt(found[4] / wp.max(2.0 * float(problem.points), 1.0))
-    problem.variance = found[3] / wp.max(found[5], 1e-30)
-    problem.finite = found[6] == 0.0
+    problem.residuals = found[3] + found[6]
+    # A strip across the image, twice the loss's scale wide, stands for about 1/4 as much of a disc of that radius.
+    area = found[6] * found[6] / wp.max(found[7], 1e-30)
+    area = area + lines * lines / wp.max(found[8], 1e-30) * LINE_CHANCE * wp.sqrt(settings.pixels)
+    problem.variance = area / wp.max(found[3], 1.0)
+    problem.finite = found[5] == 0.0
     if settings.samples == 0:
         for i in range(3):
             for j in range(3):
@@ -187,8 +248,14 @@ def residuals(lens: Lens, chunks: wp.array2d(dtype=Any), k: int, px: Any, py: An
     px, py, pz = wp.cw_mul(seen, px), wp.cw_mul(seen, py), wp.cw_mul(seen, pz) + hidden
     u, v, u_x, u_y, u_z, v_x, v_y, v_z = lens_warp.project(lens, px, py, pz)
     wu, wv = wp.cw_mul(chunks[k, WEIGHT], seen), wp.cw_mul(chunks[k, WEIGHT + 1], seen)
-    ru = wp.cw_mul(wu, u - chunks[k, 0]) + BEHIND_PENALTY * lens.focal[0] * wp.cw_mul(chunks[k, WEIGHT], hidden)
-    rv = wp.cw_mul(wv, v - chunks[k, 1]) + BEHIND_PENALTY * lens.focal[1] * wp.cw_mul(chunks[k, WEIGHT + 1], hidden)
-    u_x, u_y, u_z = wp.cw_mul(wu, u_x), wp.cw_mul(wu, u_y), wp.cw_mul(wu, u_z)
+    cross = wp.cw_mul(chunks[k, WEIGHT + 2], seen)
+    du, dv = u - chunks[k, 0], v - chunks[k, 1]
+    ru = wp.cw_mul(wu, du) + wp.cw_mul(cross, dv)
+    rv = wp.cw_mul(wv, dv)
+    ru = ru + BEHIND_PENALTY * lens.focal[0] * wp.cw_mul(chunks[k, WEIGHT], hidden)
+    rv = rv + BEHIND_PENALTY * lens.focal[1] * wp.cw_mul(column_norm(chunks, k), hidden)
+    u_x = wp.cw_mul(wu, u_x) + wp.cw_mul(cross, v_x)
+    u_y = wp.cw_mul(wu, u_y) + wp.cw_mul(cross, v_y)
+    u_z = wp.cw_mul(wu, u_z) + wp.cw_mul(cross, v_z)
     v_x, v_y, v_z = wp.cw_mul(wv, v_x), wp.cw_mul(wv, v_y), wp.cw_mul(wv, v_z)
     return ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z

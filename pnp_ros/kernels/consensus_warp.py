@@ -16,7 +16,7 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import lens_warp
-from pnp_ros.kernels.chunks_warp import BEARING, USED, Problem, Settings, residuals, turn
+from pnp_ros.kernels.chunks_warp import BEARING, USED, WEIGHT, Problem, Settings, residuals, turn
 from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, fisheye_radius, inverse
 from pnp_ros.kernels.pose_warp import CAUCHY, GEMAN_MCCLURE, Pose, add_up, pick_lowest, robust
 
@@ -253,14 +253,15 @@ def count_different(packed: wp.array3d(dtype=float), problem: Problem, group: An
 
 @wp.func
 def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: wp.uint32):
-    """Three different points with weight (-1 where there are not), and the state of the random numbers."""
+    """Three different points that tell both directions (-1 where there are not), and the state of the random numbers."""
     sample = wp.vec3i(-1, -1, -1)
     for corner in range(3):
         tries = int(0)
         while sample[corner] < 0 and tries < DRAWS:
             i = wp.randi(state, 0, problem.points)
-            used = packed[problem.first + i // width, USED, i % width] > 0.0
-            if used and i != sample[0] and i != sample[1]:
+            k, slot = problem.first + i // width, i % width
+            point = packed[k, WEIGHT, slot] * packed[k, WEIGHT + 1, slot] > 0.0  # not a line
+            if point and i != sample[0] and i != sample[1]:
                 sample[corner] = i
             tries += 1
     return sample, state
@@ -302,7 +303,7 @@ def consensus(
     needed = int(add_up(group, float(settings.samples)) / float(group.lanes))
     if kind != GEMAN_MCCLURE:
         needed = wp.min(needed, TRUSTING_SAMPLES)
-    if problem.different < 4:
+    if problem.different < 4 or problem.residuals - problem.used < 3.0:
         needed = 0
     state = wp.rand_init(1 + group.lane, problem.points)
     drawn = int(0)

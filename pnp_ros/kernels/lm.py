@@ -26,7 +26,7 @@ def solve(
     float32 runs as one kernel launch, on the CPU or a CUDA device that Warp supports; float64 in the torch reference.
 
     Args:
-        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px.
         camera: intrinsics (4,) for all problems or (..., 4) for each.
         init: (..., 3, 3), (..., 3), or None: the best of ``settings.samples`` P3P solutions.
         settings: loss and limits.
@@ -67,7 +67,8 @@ def _launch(
         buffers = [*points, *start, intrinsics, distortion]
         buffers += [rotation, translation, covariance, inlier_weights, cost, status]
         per_problem, coefficients = intrinsics.ndim > 1, distortion.shape[-1]
-        launch = lm_launch.launches.get(device, count, n, camera.model, per_problem, coefficients, block)
+        matrices = tensors[2].ndim > like.ndim
+        launch = lm_launch.launches.get(device, count, n, matrices, camera.model, per_problem, coefficients, block)
         launch(buffers, settings, camera.width * camera.height)
     return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status)
 
@@ -84,6 +85,8 @@ def _refer(
     if intrinsics.ndim > 1:
         intrinsics, distortion = _flat(intrinsics, batch), _flat(distortion, batch)
     image_points, object_points, weights, *start = (_flat(tensor, batch) for tensor in points)
+    if weights.ndim == 3:
+        weights = torch.diag_embed(weights)
     kernel = None
     if init is None:
         kernel = _by_kernel(correspondences, camera, settings)
@@ -113,9 +116,7 @@ def _flat(tensor: Tensor, batch: torch.Size) -> Tensor:
 def _by_kernel(correspondences: Correspondences, camera: Camera, settings: LMSettings) -> PoseEstimate:
     """The kernel's solution on the CPU in single precision: a start for what it cannot solve itself."""
     like = correspondences.image_points
-    fields = (like, correspondences.object_points, correspondences.weights)
-    single = Correspondences(*(field.to("cpu", torch.float32) for field in fields))
-    estimate = solve(single, camera.to("cpu", torch.float32), None, settings)
+    estimate = solve(correspondences.to("cpu", torch.float32), camera.to("cpu", torch.float32), None, settings)
     pose = Pose(estimate.pose.rotation.to(like), estimate.pose.translation.to(like))
     return dataclasses.replace(estimate, pose=pose, status=estimate.status.to(like.device))
 
@@ -124,10 +125,11 @@ def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None
     """The batch's shape, and all inputs with it, contiguous; intrinsics and distortion without, if they are shared."""
     points = correspondences.image_points
     tensors = [points, correspondences.object_points, correspondences.weights]
-    tails = [2, 2, 2, 1, 1]
+    weights = 3 if correspondences.has_matrices else 2
+    tails = [2, 2, weights, 1, 1]
     if init is not None:
         tensors += [init.rotation, init.translation]
-        tails = [2, 2, 2, 2, 1, 1, 1]
+        tails = [2, 2, weights, 2, 1, 1, 1]
     shared = camera.intrinsics.ndim == camera.distortion.ndim == 1
     tensors += [camera.intrinsics, camera.distortion]
     dtype, device, batch = points.dtype, points.device, points.shape[:-2]

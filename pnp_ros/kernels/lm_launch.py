@@ -38,7 +38,7 @@ CUDA_FEW = Block(1, 32, 32)  # a warp for each problem: lowest latency
 CUDA_MANY = Block(1, 1, 128)  # a thread for each problem: no reductions, once there are enough to fill the device
 MANY = 1 << 15
 
-DTYPES = {"image_points": wp.vec2, "object_points": wp.vec3, "weights": wp.vec2, "status": wp.int8}  # others: float
+DTYPES = {"image_points": wp.vec2, "object_points": wp.vec3, "status": wp.int8}  # others: float
 
 
 def block_for(device: torch.device, batch: int) -> Block:
@@ -83,6 +83,7 @@ class RecordedLaunch:
         device: CPU or CUDA.
         batch: B.
         points: N.
+        matrices: whether weights are (B, N, 2, 2) or (B, N, 2).
         model: lens model.
         camera_per_problem: whether intrinsics and distortion are (B, ...) or (...).
         coefficients: D, of the distortion.
@@ -94,6 +95,7 @@ class RecordedLaunch:
         device: torch.device,
         batch: int,
         points: int,
+        matrices: bool,
         model: CameraModel,
         camera_per_problem: bool,
         coefficients: int,
@@ -110,7 +112,7 @@ class RecordedLaunch:
         shapes = {
             "image_points": (batch, points),
             "object_points": (batch, points),
-            "weights": (batch, points),
+            "weights": (batch, points, 4 if matrices else 2),
             "start_rotation": (batch, 3, 3),
             "start_translation": (batch, 3),
             "intrinsics": (batch, 4),
@@ -165,16 +167,17 @@ class RecordedLaunch:
         self._launch.launch(stream)
 
     def _set(self, settings: LMSettings) -> None:
-        calibration = robust.calibration(settings.kind, settings.scale)
         struct = self._settings_fields
         struct.model = self._model
         struct.kind = int(settings.kind)
         struct.scale = settings.scale
         struct.anneal_from = settings.anneal_from
         struct.anneal_ratio = (settings.scale / settings.anneal_from) ** (1.0 / ANNEAL_STEPS)
-        struct.information = calibration.information
-        struct.mean_weight = calibration.mean_weight
-        struct.excess = calibration.excess
+        for field, residuals in ((struct.plane, 2), (struct.line, 1)):
+            calibration = robust.calibration(settings.kind, settings.scale, residuals)
+            field.information = calibration.information
+            field.mean_weight = calibration.mean_weight
+            field.excess = calibration.excess
         struct.max_iterations = settings.max_iterations
         struct.tolerance2 = settings.tolerance**2
         struct.samples = settings.samples

@@ -47,7 +47,7 @@ class LMProblem:
     Args:
         image_points: (B, N, 2) pixels.
         object_points: (B, N, 3) metres.
-        weights: (B, N, 2) inverse standard deviations, 1/px.
+        weights: (B, N, 2, 2) square-root information, 1/px.
         camera: intrinsics (4,) or (B, 4).
         rotation: (B, 3, 3) initial rotation.
         translation: (B, 3) initial translation, metres.
@@ -59,6 +59,16 @@ class LMProblem:
     camera: Camera
     rotation: Tensor
     translation: Tensor
+
+    @property
+    def used(self) -> Tensor:
+        """(B, N) bool: whether a point has a weight."""
+        return (self.weights != 0).flatten(-2).any(-1)
+
+    @property
+    def weight_columns(self) -> Tensor:
+        """(B, N, 2) 1/px: how much a weight tells of u and of v, the lengths of its columns."""
+        return self.weights.norm(dim=-2)
 
 
 @dataclass(frozen=True)

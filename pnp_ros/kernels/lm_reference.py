@@ -33,7 +33,7 @@ from pnp_ros.kernels.lm_problem import (
     LMSettings,
 )
 from pnp_ros.kernels.robust import RobustKind
-from pnp_ros.types import SolveStatus
+from pnp_ros.types import SolveStatus, rank_2x2
 
 
 @dataclass
@@ -65,10 +65,10 @@ def _linearise(
     # A stand-in in front of the camera keeps the unseen points' values finite; their Jacobian is dropped.
     ahead = torch.tensor([0.0, 0.0, 1.0], dtype=points.dtype, device=points.device)
     pixels, d_point = problem.camera.project_with_jacobian(torch.where(seen[..., None], points, ahead))
-    penalty = BEHIND_PENALTY * problem.camera.intrinsics[..., None, :2]
-    residual = torch.where(seen[..., None], pixels - problem.image_points, penalty.expand_as(pixels)) * problem.weights
-    scale = torch.where(seen, 1.0, 0.0).to(points)[..., None, None] * problem.weights[..., None]
-    d_point = scale * d_point
+    offset = ((pixels - problem.image_points)[..., None, :] * problem.weights).sum(-1)
+    penalty = BEHIND_PENALTY * problem.camera.intrinsics[..., None, :2] * problem.weight_columns
+    residual = torch.where(seen[..., None], offset, penalty)
+    d_point = torch.where(seen[..., None, None], problem.weights @ d_point, 0.0)
     jacobian = torch.cat([d_point, -d_point @ so3.hat(turned)], dim=-1)  # (B, N, 2, 6)
     squared = residual.square().sum(-1)
     weighted = robust.weight(settings.kind, squared, c[:, None])[..., None, None] * jacobian
@@ -110,16 +110,13 @@ def solve(problem: LMProblem, settings: LMSettings) -> LMResult:
     basin is wide, and then with its final scale. Annealing withstands more outliers, a fixed loss a worse start; the
     lower cost is kept.
     """
-    finite = (
-        problem.image_points.isfinite().all(-1)
-        & problem.object_points.isfinite().all(-1)
-        & problem.weights.isfinite().all(-1)
-    ).all(-1) & (problem.rotation.isfinite().all(-1).all(-1) & problem.translation.isfinite().all(-1))
+    points = torch.cat([problem.image_points, problem.object_points, problem.weights.flatten(-2)], dim=-1)
+    finite = (points.isfinite().all(-1) | ~problem.used).all(-1)  # a point without weight may hold anything
+    finite = finite & problem.rotation.isfinite().all(-1).all(-1) & problem.translation.isfinite().all(-1)
     centred, centroid = _centre(_without_nan(problem, finite))
     result = _finish(centred, settings, *_iterate(centred, settings), centroid)
     if settings.anneal_from > settings.scale:
-        used = (problem.weights != 0).any(-1).sum(-1)
-        again = result.cost > GOOD_COST * settings.scale**2 * used
+        again = result.cost > GOOD_COST * settings.scale**2 * problem.used.sum(-1)
         if bool(again.any()):
             wide = replace(settings, kind=RobustKind.CAUCHY, anneal_from=settings.scale)
             rotation, translation, _ = _iterate(centred, wide)
@@ -145,7 +142,7 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
     batch = translation.shape[0]
     eps = torch.finfo(translation.dtype).eps
     # Residuals are differences of numbers of this many standard deviations, which limits what can be resolved.
-    resolution = eps * (problem.weights * problem.image_points).square().mean((1, 2)).sqrt()
+    resolution = eps * (problem.weight_columns * problem.image_points).square().mean((1, 2)).sqrt()
     tolerance = (settings.tolerance**2) + 8.0 * resolution.square()
     c = translation.new_full((batch,), settings.anneal_from)
     ratio = (settings.scale / settings.anneal_from) ** (1.0 / ANNEAL_STEPS)
@@ -184,15 +181,18 @@ def _finish(
     final = _linearise(problem, settings, rotation, translation, c)
     zero = torch.zeros_like(c)
     _, pivot = solve_damped(final.hessian, final.gradient, zero)
-    used = (problem.weights != 0).any(-1)
+    used = problem.used
     unseen = (used & ~final.seen).sum(-1)
     allowed = used.sum(-1) // 2 if settings.kind.redescending else torch.zeros_like(unseen)
     inlier_weights = robust.weight(settings.kind, final.squared, c[:, None]) * used
-    determined = (pivot > MIN_PIVOT[c.dtype]) & (used.sum(-1) >= 3)
+    residuals = rank_2x2(problem.weights).sum(-1)
+    determined = (pivot > MIN_PIVOT[c.dtype]) & (residuals >= robust.NUM_PARAMETERS)
     status = torch.where(converged, int(SolveStatus.CONVERGED), int(SolveStatus.MAX_ITERATIONS))
     status = torch.where(determined, status, int(SolveStatus.DEGENERATE))
     status = torch.where(unseen > allowed, int(SolveStatus.BEHIND_CAMERA), status).to(torch.int8)
-    scale = robust.covariance_scale(settings.kind, settings.scale, inlier_weights.sum(-1))
+    scale = robust.covariance_scale(
+        settings.kind, settings.scale, inlier_weights.sum(-1), used.sum(-1).to(c), residuals.to(c)
+    )
     covariance = _invert(final.hessian, determined, scale)
     lever = (rotation @ centroid[..., None]).squeeze(-1)
     shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
@@ -212,13 +212,14 @@ def _invert(hessian: Tensor, good: Tensor, factor: Tensor) -> Tensor:
 
 
 def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
-    """Problems that are not finite replaced by an empty one: no weight, identity rotation."""
+    """Problems that are not finite replaced by an empty one: no weight, identity rotation. Unused points are zero."""
     m1, m2 = finite[:, None], finite[:, None, None]
+    used = m2 & problem.used[..., None]
     eye = torch.eye(3, dtype=problem.rotation.dtype, device=problem.rotation.device)
     return LMProblem(
-        torch.where(m2, problem.image_points, 0.0),
-        torch.where(m2, problem.object_points, 0.0),
-        torch.where(m2, problem.weights, 0.0),
+        torch.where(used, problem.image_points, 0.0),
+        torch.where(used, problem.object_points, 0.0),
+        torch.where(used[..., None], problem.weights, 0.0),
         problem.camera,
         torch.where(m2, problem.rotation, eye),
         torch.where(m1, problem.translation, 0.0),
@@ -227,7 +228,7 @@ def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
 
 def _centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
     """The problem with object points about the centroid (B, 3) of those that have a weight, and that centroid."""
-    used = (problem.weights != 0).any(-1, keepdim=True).to(problem.object_points)
+    used = problem.used[..., None].to(problem.object_points)
     centroid = (problem.object_points * used).sum(1) / used.sum(1).clamp_min(1.0)
     lever = (problem.rotation @ centroid[..., None]).squeeze(-1)
     centred = LMProblem(

@@ -16,7 +16,19 @@ import warp as wp
 
 from pnp_ros.kernels import lm_problem
 from pnp_ros.kernels import robust as robust_math
-from pnp_ros.kernels.chunks_warp import EPS, USED, Buffers, Problem, Settings, pack, residuals, start_pose, survey, turn
+from pnp_ros.kernels.chunks_warp import (
+    EPS,
+    USED,
+    Buffers,
+    Calibration,
+    Problem,
+    Settings,
+    pack,
+    residuals,
+    start_pose,
+    survey,
+    turn,
+)
 from pnp_ros.kernels.consensus_warp import consensus, count_different, is_chance
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
@@ -217,6 +229,17 @@ def solve(
 
 
 @wp.func
+def calibrate(settings: Settings, problem: Problem):
+    """The loss's calibration for a problem's share of lines; see :func:`robust.covariance_scale`."""
+    share = (2.0 * problem.used - problem.residuals) / wp.max(problem.residuals, 1.0)
+    mixed = Calibration()
+    mixed.information = wp.lerp(settings.plane.information, settings.line.information, share)
+    mixed.mean_weight = wp.lerp(settings.plane.mean_weight, settings.line.mean_weight, share)
+    mixed.excess = wp.lerp(settings.plane.excess, settings.line.excess, share)
+    return mixed
+
+
+@wp.func
 def write_pose(
     data: Buffers, settings: Settings, problem: Problem, index: int, pose: Pose, converged: bool, sums: vec_sums
 ):
@@ -224,12 +247,15 @@ def write_pose(
     r = wp.quat_to_matrix(pose.rotation)
     lever = r * problem.centroid
     t = pose.translation - lever
-    inliers = sums[WEIGHT_SUM] / settings.mean_weight
-    covariance_scale = (1.0 + 0.5 * NUM_PARAMETERS / wp.max(inliers, 3.0) * settings.excess) / settings.information
+    calibration = calibrate(settings, problem)
+    inliers = sums[WEIGHT_SUM] / calibration.mean_weight
+    told = inliers * problem.residuals / wp.max(problem.used, 1.0)
+    covariance_scale = 1.0 + NUM_PARAMETERS / wp.max(told, NUM_PARAMETERS) * calibration.excess
+    covariance_scale = covariance_scale / calibration.information
     covariance, pivot = covariance_at(sums, covariance_scale, lever)
     cost = sums[NEXT_COST]
     status = wp.where(converged, CONVERGED, MAX_ITERATIONS)
-    determined = pivot > MIN_PIVOT and problem.used >= 3.0
+    determined = pivot > MIN_PIVOT and problem.residuals >= NUM_PARAMETERS
     allowed = float(0.0)
     if settings.kind == CAUCHY or settings.kind == GEMAN_MCCLURE:
         allowed = wp.floor(0.5 * problem.used)

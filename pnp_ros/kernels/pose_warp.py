@@ -21,6 +21,7 @@ WEIGHT_SUM = wp.constant(30)  # robust weights of points with weight
 NUM_SUMS = 31
 
 vec7 = wp.types.vector(length=7, dtype=wp.float32)
+vec9 = wp.types.vector(length=9, dtype=wp.float32)
 vec6 = wp.types.vector(length=6, dtype=wp.float32)
 mat66 = wp.types.matrix(shape=(6, 6), dtype=wp.float32)
 vec_sums = wp.types.vector(length=NUM_SUMS, dtype=wp.float32)

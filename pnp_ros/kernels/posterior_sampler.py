@@ -28,19 +28,21 @@ def whitened_rows(correspondences: Correspondences, camera: Camera) -> Tensor:
     """Rows ``A`` (..., N, 2, 3): ``A p / p_z`` is the weighted reprojection error of a camera-frame point ``p``.
 
     Exact for a pinhole camera; other lenses are linearised at the image point, which leaves an error quadratic in the
-    reprojection error. Rays more than 87 deg away from the optical axis get no weight. Differentiable with respect to
-    image points and weights.
+    reprojection error. Rays more than 87 deg away from the optical axis get no weight, and points without weight may
+    hold anything. Differentiable with respect to image points and weights.
     """
     with torch.no_grad():
         bearings = camera.unproject(correspondences.image_points).nan_to_num(0.0)  # no ray arrives there: no weight
-        forward = bearings[..., 2:] > _MIN_FORWARD
+        forward = (bearings[..., 2:] > _MIN_FORWARD) & correspondences.has_weight[..., None]
         plane = bearings / bearings[..., 2:].clamp_min(_MIN_FORWARD)
         jacobian = camera.project_with_jacobian(plane)[1][..., :2]
         predicted = (jacobian @ plane[..., :2, None]).squeeze(-1)
     # d predicted / d image point is one, whatever the lens.
     predicted = predicted + (correspondences.image_points - correspondences.image_points.detach())
-    rows = torch.cat([jacobian, -predicted[..., None]], dim=-1)
-    return (correspondences.weights * forward)[..., None] * rows
+    rows = torch.where(forward[..., None], torch.cat([jacobian, -predicted[..., None]], dim=-1), 0.0)
+    if correspondences.has_matrices:
+        return (correspondences.weights[..., None] * rows[..., None, :, :]).sum(-2)
+    return correspondences.weights[..., None] * rows
 
 
 class PoseCosts:

@@ -83,33 +83,41 @@ class Calibration:
 
 
 @functools.lru_cache(maxsize=256)
-def calibration(kind: RobustKind, c: float) -> Calibration:
-    """Calibration of a loss, for Gaussian noise of the inliers; ``s`` is then chi-square with two degrees of freedom.
+def calibration(kind: RobustKind, c: float, residuals: int = 2) -> Calibration:
+    """Calibration of a loss, for Gaussian noise of the inliers with 2 residuals each, or 1 (lines).
 
-    An M-estimator's covariance is ``A / B^2 (sum J^T J)^-1`` with ``A = E[weight^2 s] / 2`` and ``B = E[weight +
-    weight_slope s]`` (Huber, "Robust Statistics", 1981, section 6.3), while the reweighted Hessian is ``E[weight] sum
-    J^T J``. Outliers enter neither, as far as their weights vanish. With few points a fit of p parameters to m
-    residuals shrinks ``s`` by ``1 - p / m``, which raises the weights by the share ``p / m (1 - B / E[weight])``.
+    ``s`` is then chi-square with k = 2 or 1 degrees of freedom. An M-estimator's covariance is ``A / B^2 (sum
+    J^T J)^-1`` with ``A = E[weight^2 s] / k`` and ``B = E[weight + 2 weight_slope s / k]`` (Huber, "Robust
+    Statistics", 1981, section 6.3), while the reweighted Hessian is ``E[weight] sum J^T J``. Outliers enter neither,
+    as far as their weights vanish. With few points a fit of p parameters to m residuals shrinks ``s`` by ``1 - p / m``,
+    which raises the weights by the share ``p / m (1 - B / E[weight])``.
     """
     if kind == RobustKind.GAUSSIAN:
         return Calibration(1.0, 1.0, 0.0)
-    # Midpoints of equal probability: s = -2 log(1 - u) inverts the distribution.
+    # Midpoints of equal probability, through the inverse of the distribution.
     u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
-    s = -2.0 * torch.log1p(-u)
+    s = -2.0 * torch.log1p(-u) if residuals == 2 else torch.special.ndtri(0.5 + 0.5 * u).square()
     w = weight(kind, s, c)
-    a = (w.square() * s).mean().item() / 2.0
-    b = (w + weight_slope(kind, s, c) * s).mean().item()
+    a = (w.square() * s).mean().item() / residuals
+    b = (w + weight_slope(kind, s, c) * s * (2.0 / residuals)).mean().item()
     mean = w.mean().item()
     return Calibration(b * b / (a * mean), mean, 1.0 - b / mean)
 
 
-def information_scale(kind: RobustKind, c: float) -> float:
-    """What the reweighted Hessian of many points is multiplied with to be the information of the estimate."""
-    return calibration(kind, c).information
+def covariance_scale(kind: RobustKind, c: float, weight_sum: Tensor, points: Tensor, residuals: Tensor) -> Tensor:
+    """What the inverse of the reweighted Hessian is multiplied with.
 
-
-def covariance_scale(kind: RobustKind, c: float, weight_sum: Tensor) -> Tensor:
-    """What the inverse of the reweighted Hessian is multiplied with; ``weight_sum`` (...): of all points."""
-    calibrated = calibration(kind, c)
-    residuals = 2.0 * (weight_sum / calibrated.mean_weight).clamp_min(3.0)
-    return (1.0 + NUM_PARAMETERS / residuals * calibrated.excess) / calibrated.information
+    Args:
+        kind: robust loss.
+        c: its scale.
+        weight_sum: (...) of all points' robust weights.
+        points: (...) number of points with weight.
+        residuals: (...) of these, two for each point or, where its weight tells one direction only, one.
+    """
+    plane, line = calibration(kind, c), calibration(kind, c, 1)
+    share = (2.0 * points - residuals) / residuals.clamp_min(1.0)  # of the residuals that are lines'
+    mean_weight = plane.mean_weight + share * (line.mean_weight - plane.mean_weight)
+    excess = plane.excess + share * (line.excess - plane.excess)
+    information = plane.information + share * (line.information - plane.information)
+    inliers = (weight_sum / mean_weight) * residuals / points.clamp_min(1.0)
+    return (1.0 + NUM_PARAMETERS / inliers.clamp_min(NUM_PARAMETERS) * excess) / information

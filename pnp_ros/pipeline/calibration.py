@@ -54,7 +54,7 @@ def relative_sigma(pose: Pose, correspondences: Correspondences, camera: Camera,
         diameter: of the object, metres.
     """
     pixels = camera.intrinsics[..., :2].mean(-1) * diameter / pose.translation[..., 2].clamp_min(1e-6)
-    return (1.0 / correspondences.weights.clamp_min(1e-9)).flatten(-2).median(-1).values / pixels
+    return (1.0 / correspondences.axis_weights.clamp_min(1e-9)).flatten(-2).median(-1).values / pixels
 
 
 def fit_calibration(nees: Sequence[float], sigma: Sequence[float]) -> CovarianceCalibration:

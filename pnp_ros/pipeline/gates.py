@@ -27,8 +27,8 @@ class Verdict:
 def reduced_chi_square(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera) -> Tensor:
     """(...) robustly weighted mean squared whitened residual per degree of freedom; about 1 if all is right."""
     residual = camera.project(estimate.pose.transform(correspondences.object_points)) - correspondences.image_points
-    squared = ((residual * correspondences.weights) ** 2).sum(-1)
-    freedom = 2.0 * estimate.inlier_weights.sum(-1) - 6.0
+    squared = correspondences.whiten(residual).square().sum(-1)
+    freedom = (correspondences.residual_count * estimate.inlier_weights).sum(-1) - 6.0
     return (squared * estimate.inlier_weights).sum(-1) / freedom.clamp_min(1.0)
 
 

@@ -8,14 +8,14 @@ For a loss whose gradient on the pose is ``v``, with ``a = H^-1 v``, the gradien
 
 All of it is closed form and batched. Per point, with ``J = d pi / d y``, ``e = W J m`` and ``m = a_t + a_theta x q``:
 
-    c = rho' W r                               (pixel gradient of the cost)
+    c = rho' W^T r                             (pixel gradient of the cost)
     b = J^T c                                  (its pull-back to camera space)
-    M = W (rho' I + 2 rho'' r r^T) W           (pixel Hessian of the cost)
+    M = W^T (rho' I + 2 rho'' r r^T) W         (pixel Hessian of the cost)
     P = J^T M J + sum_k c_k (d^2 pi_k / d y^2) (Hessian in camera space)
 
     H       = sum A^T P A + [0, 0; 0, (b q^T + q b^T) / 2 - (b . q) I],   A = [I, -hat(q)]
     d u     = M J m                   d X = -R^T (P m + b x a_theta)
-    d w     = -((2 rho'' (r . e) r + rho' e) o (pi - u) + rho' r o (J m))
+    d W     = -((2 rho'' (r . e) r + rho' e) (pi - u)^T + rho' r (J m)^T)
     d (cx, cy) = -sum M J m           d (fx, fy) = -sum (M J m o (pi - c) + c o (J m)) / f
 """
 
@@ -74,7 +74,7 @@ def implicit_pose(
     rotation, translation = _ImplicitPose.apply(
         correspondences.image_points,
         correspondences.object_points,
-        correspondences.weights,
+        correspondences.square_root_information,
         camera.intrinsics,
         camera.distortion,
         camera,
@@ -102,7 +102,7 @@ def reprojection_loss(
         target: the true pose.
         regularisation: the paper's lambda; 1 in its authors' published demonstration.
     """
-    seen = (correspondences.weights > 0).any(-1)
+    seen = correspondences.has_weight
     pixels = camera.project(pose.transform(correspondences.object_points))
     goal = camera.project(target.transform(correspondences.object_points))
     squares = (pixels - goal).square().sum(-1)
@@ -151,7 +151,7 @@ class _Expansion:
 
     q: Tensor  # (..., N, 3) m
     y: Tensor  # (..., N, 3) m
-    weights: Tensor  # (..., N, 2) 1/px, zero for points that do not count
+    weights: Tensor  # (..., N, 2, 2) 1/px, zero for points that do not count
     pixels: Tensor  # (..., N, 2)
     jacobian: Tensor  # (..., N, 2, 3) px/m
     offset: Tensor  # (..., N, 2) px, pi(y) - u
@@ -179,13 +179,13 @@ class _Problem:
         loss: RobustLoss,
     ) -> None:
         # Points that do not count, and all of an unusable problem, may hold anything, NaN too.
-        self.active = (weights != 0).any(-1, keepdim=True) & usable[..., None, None]
+        self.active = (weights != 0).flatten(-2).any(-1, keepdim=True) & usable[..., None, None]
         self.image_points = image_points
         object_points = torch.where(self.active, object_points, torch.zeros_like(object_points))
         # About the centroid, held constant: translation and rotation are then well separated.
         self.centroid = object_points.sum(-2, keepdim=True) / self.active.sum(-2, keepdim=True).clamp(min=1)
         self.object_points = object_points - self.centroid
-        self.weights = torch.where(self.active, weights, torch.zeros_like(weights))
+        self.weights = torch.where(self.active[..., None], weights, 0.0)
         self.camera = camera
         self.usable = usable
         self.loss = loss
@@ -206,15 +206,16 @@ class _Problem:
         seen = self.active & visible(self.camera, y)[..., None]
         y = torch.where(seen, y, y.new_tensor([0.0, 0.0, 1.0]))
         pixels, jacobian = self.camera.project_with_jacobian(y)
-        offset = torch.where(seen, pixels - self.image_points, BEHIND_PENALTY * self.camera.intrinsics[..., None, :2])
-        cost = 0.5 * self.loss.rho((self.weights * offset).square().sum(-1)).sum(-1)
-        weights = torch.where(seen, self.weights, torch.zeros_like(self.weights))
-        residual = torch.where(seen, weights * offset, torch.zeros_like(pixels))
+        offset = torch.where(seen, pixels - self.image_points, 0.0)
+        weights = torch.where(seen[..., None], self.weights, 0.0)
+        residual = _times(weights, offset)
         squared = residual.square().sum(-1)
+        penalty = BEHIND_PENALTY * self.camera.intrinsics[..., None, :2] * self.weights.norm(dim=-2)
+        cost = 0.5 * self.loss.rho(torch.where(seen.squeeze(-1), squared, penalty.square().sum(-1))).sum(-1)
         rho1, rho2 = self.loss.weight(squared)[..., None], self.loss.weight_slope(squared)[..., None]
-        c = rho1 * weights * residual
+        c = rho1 * _times(weights.mT, residual)
         b = (c[..., None, :] @ jacobian).squeeze(-2)
-        white = weights[..., None] * jacobian
+        white = (weights[..., None] * jacobian[..., None, :, :]).sum(-2)
         slope = residual[..., None, :] @ white  # (..., N, 1, 3)
         bent = rho1[..., None] * white + (2.0 * rho2 * residual)[..., None] * slope
         on_point = white.mT @ bent + _curvature(self.camera, y, c)
@@ -280,9 +281,9 @@ class _Problem:
         turn = direction[..., None, 3:]
         m = direction[..., None, :3] + torch.linalg.cross(turn, at.q)
         moved = (at.jacobian @ m[..., None]).squeeze(-1)  # J m
-        e = at.weights * moved
+        e = _times(at.weights, moved)
         alpha = 2.0 * at.rho2 * (at.residual * e).sum(-1, keepdim=True) * at.residual + at.rho1 * e
-        on_pixels = at.weights * alpha  # M J m
+        on_pixels = _times(at.weights.mT, alpha)  # M J m
         on_y = (m[..., None, :] @ at.on_point).squeeze(-2)  # P m
         focal, centre = self.camera.intrinsics[..., None, :2], self.camera.intrinsics[..., None, 2:]
         on_focal = (on_pixels * (at.pixels - centre) + at.c * moved) / focal
@@ -290,7 +291,7 @@ class _Problem:
         return [
             on_pixels,
             -((on_y + torch.linalg.cross(at.b, turn.expand_as(at.b))) @ rotation),
-            -(alpha * at.offset + at.rho1 * at.residual * moved),
+            -(alpha[..., None] * at.offset[..., None, :] + (at.rho1 * at.residual)[..., None] * moved[..., None, :]),
             -torch.cat([on_focal, on_pixels], dim=-1).sum(-2),
             on_distortion,
         ]
@@ -312,6 +313,11 @@ def _assemble(q: Tensor, on_point: Tensor, turned: Tensor) -> Tensor:
     rotation = rotation + 0.5 * (turned + turned.mT) - trace * torch.eye(3).to(q)
     top = torch.cat([on_point.sum(-3), mixed], dim=-1)
     return torch.cat([top, torch.cat([mixed.mT, rotation], dim=-1)], dim=-2)
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Products (..., 2) of matrices (..., 2, 2) and vectors (..., 2)."""
+    return (matrices * vectors[..., None, :]).sum(-1)
 
 
 def _select(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Classical:
         """A pose for each problem.
 
         Args:
-            correspondences: (..., N, 2), (..., N, 3), (..., N, 2); points without weight are left out.
+            correspondences: (..., N) px, m and 1/px; points without weight and lines are left out.
             camera: of any model.
 
         Returns:
@@ -71,10 +71,10 @@ def _find(name: str, correspondences: Correspondences, camera: Camera) -> Pose:
     ahead = bearings[..., 2:] > 1e-3
     plane = torch.where(ahead, bearings[..., :2] / bearings[..., 2:].clamp_min(1e-3), 0.0)
     # Median inverse standard deviation in the plane's units; exact at the principal point.
-    weights = correspondences.weights.double()
+    weights = correspondences.axis_weights.double()
     focal = camera.intrinsics[..., None, :2].double()
     whitening = (weights * focal).mean(-1)
-    used = (weights > 0).any(-1) & ahead.squeeze(-1) & plane.isfinite().all(-1)
+    used = (correspondences.residual_count == 2) & ahead.squeeze(-1) & plane.isfinite().all(-1)
     used = used & correspondences.object_points.isfinite().all(-1)
 
     flat_points = _numpy(correspondences.object_points, 2)

@@ -311,7 +311,7 @@ def sample_posterior(
     """Samples the posterior over poses (arXiv 2203.13254, section 3.3); gradients flow through the weights.
 
     Args:
-        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px; gradients flow to all three.
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px; gradients flow to all three.
         camera: of any model. Distortion is linearised about the image points.
         modes: poses (..., 3, 3), (..., 3), or several, (..., K, 3, 3), (..., K, 3), to start at: the solution of
             ``solve_pnp``, or in training the true pose. Levenberg-Marquardt goes to the nearest minimum first. None
@@ -363,7 +363,7 @@ def _flatten(correspondences: Correspondences, camera: Camera) -> tuple[Correspo
     flat = Correspondences(
         correspondences.image_points.reshape(-1, *correspondences.image_points.shape[-2:]),
         correspondences.object_points.reshape(-1, *correspondences.object_points.shape[-2:]),
-        correspondences.weights.reshape(-1, *correspondences.weights.shape[-2:]),
+        correspondences.weights.reshape(-1, *correspondences.weights.shape[-3 if correspondences.has_matrices else -2 :]),
     )
     if camera.intrinsics.ndim > 1:
         intrinsics = camera.intrinsics.expand(*batch, -1).flatten(0, -2)
@@ -385,8 +385,8 @@ def _flat_modes(modes: Pose, batch: torch.Size) -> Pose:
 def _centroid(correspondences: Correspondences) -> Tensor:
     """(B, 3) of the weighted object points: about it, position and orientation are least correlated."""
     with torch.no_grad():
-        weights = correspondences.weights.double().square().sum(-1, keepdim=True)
-        points = correspondences.object_points.double()
+        weights = correspondences.axis_weights.double().square().sum(-1, keepdim=True)
+        points = torch.where(weights > 0, correspondences.object_points.double(), 0.0)
         return (weights * points).sum(-2) / weights.sum(-2).clamp_min(1e-30)
 
 

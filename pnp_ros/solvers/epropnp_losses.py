@@ -55,7 +55,7 @@ def monte_carlo_pose_loss(
 
     Args:
         log_evidence: (...) of ``sample_posterior`` for the same correspondences, camera and robust loss.
-        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px.
         camera: of any model.
         target: true pose.
         loss: robust loss.
@@ -91,7 +91,7 @@ class MonteCarloPoseLoss(nn.Module):
     ) -> Tensor:
         """Scalar loss; arguments as for :func:`monte_carlo_pose_loss`."""
         if self.training:
-            newest = correspondences.weights.detach().mean().to(self.scale)
+            newest = correspondences.axis_weights.detach().mean().to(self.scale)
             known = torch.where(self.scale.isnan(), newest, self.scale)
             self.scale.copy_(known + self.momentum * (newest - known))
         divergence = monte_carlo_pose_loss(log_evidence, correspondences, camera, target, loss=loss)
@@ -115,7 +115,7 @@ def derivative_regularisation(
     the solution to the true pose (equations 14-16 of arXiv 2203.13254).
 
     Args:
-        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px.
         camera: of any model.
         solution: of ``solve_pnp`` for these correspondences; its gradient is not used.
         target: true pose.

@@ -58,7 +58,7 @@ def refine(
     more points than chance would.
 
     Args:
-        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) 1/px.
+        correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px.
         camera: of any model; it follows the correspondences' dtype and device.
         init: (..., 3, 3), (..., 3), or None.
         loss: robust loss.

@@ -41,7 +41,8 @@ def solve_pnp(
     """Camera pose from 2D-3D correspondences, for a batch of problems of any shape, on any device.
 
     Args:
-        correspondences: image points (..., N, 2) px, object points (..., N, 3) m, weights (..., N, 2) 1/px.
+        correspondences: image points (..., N, 2) px, object points (..., N, 3) m, weights 1/px per axis
+            (..., N, 2), or 2x2 square-root information (..., N, 2, 2).
         camera: of any model; intrinsics shared (4,) or one for each problem (..., 4). It follows the
             correspondences' dtype and device.
         solver: how a pose is refined; ``LevenbergMarquardt(max_iterations=0)`` judges an initial pose as it is.
@@ -98,7 +99,7 @@ def _kind(value: object) -> str:
 def _determined(correspondences: Correspondences) -> torch.Tensor:
     """(...) whether four different points have a weight, and not all are on a line; three have up to four poses."""
     points = correspondences.object_points.nan_to_num(0.0, 0.0, 0.0).double()
-    used = (correspondences.weights != 0).any(-1)
+    used = correspondences.has_weight
     batch = torch.broadcast_shapes(points.shape[:-1], used.shape)
     points, used = points.expand(*batch, 3), used.expand(batch)
     if batch[-1] < 4:

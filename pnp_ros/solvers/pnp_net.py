@@ -97,7 +97,7 @@ def _rotation_to(bearing: Tensor) -> Tensor:
 
 def canonicalise(correspondences: Correspondences, camera: Camera) -> tuple[CanonicalProblem, CanonicalFrames]:
     """The problem in the network's frames: mean bearing along the axis, object points centred and of unit size."""
-    weights = correspondences.weights.prod(-1).clamp_min(0.0).sqrt()
+    weights = correspondences.square_root_information.det().abs().sqrt()  # zero for lines
     finite = (correspondences.image_points.sum(-1) + correspondences.object_points.sum(-1)).isfinite()
     valid = (finite & (weights > 0) & weights.isfinite()).to(weights)
     count = valid.sum(-1).clamp_min(1.0)[..., None]
@@ -360,5 +360,5 @@ class PnPNetStart:
             camera: of any model.
         """
         pose, likelihood = coarse_pose(correspondences, camera)
-        trusted = replace(correspondences, weights=correspondences.weights * likelihood.sqrt()[..., None])
+        trusted = correspondences.scaled(likelihood.sqrt())
         return levenberg_marquardt.refine(trusted, camera, pose, Cauchy(), anneal=False).pose

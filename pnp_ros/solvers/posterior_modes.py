@@ -68,7 +68,7 @@ def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera,
 
     Args:
         features: (B, 12, 3 N) of :func:`point_features`.
-        correspondences: (B, N, 2), (B, N, 3), (B, N, 2).
+        correspondences: (B, N, 2), (B, N, 3), (B, N, 2) or (B, N, 2, 2).
         camera: intrinsics (4,) or (B, 4).
         pose: where to start.
         loss: robust loss.
