@@ -16,7 +16,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-MIN_WEIGHT_RATIO = 1e-6  # of the singular values of a weight that tells two directions; a line's is zero but for rounding
+MIN_WEIGHT_RATIO = (
+    1e-6  # of the singular values of a weight that tells two directions; a line's is zero but for rounding
+)
 
 
 class SolveStatus(enum.IntEnum):
@@ -96,8 +98,11 @@ class Correspondences:
         if tuple(self.weights.shape[-2:]) != (n, 2):
             shape = tuple(self.weights.shape)
             raise ValueError(f"weights: expected shape (..., {n}, 2) or (..., {n}, 2, 2), got {shape}")
-        if self.weights.device.type == "cpu" and bool((self.weights < 0).any()):  # elsewhere looking would wait
-            raise ValueError(f"weights: expected inverse standard deviations >= 0, got {float(self.weights.min())}")
+        if self.weights.device.type == "cpu":  # elsewhere looking would wait
+            negative = (self.weights < 0) & self.weights.isfinite()
+            if bool(negative.any()):
+                value = float(self.weights[negative][0])
+                raise ValueError(f"weights: expected inverse standard deviations of 0 or more, got {value}")
 
     @classmethod
     def from_sigma(

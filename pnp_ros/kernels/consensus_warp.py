@@ -253,7 +253,7 @@ def count_different(packed: wp.array3d(dtype=float), problem: Problem, group: An
 
 @wp.func
 def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: wp.uint32):
-    """Three different points that tell both directions (-1 where there are not), and the state of the random numbers."""
+    """Three different points, no lines (-1 where there are not), and the state of the random numbers."""
     sample = wp.vec3i(-1, -1, -1)
     for corner in range(3):
         tries = int(0)

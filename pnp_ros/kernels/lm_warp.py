@@ -262,7 +262,7 @@ def write_pose(
         radius2 = settings.scale * settings.scale * problem.variance
         if is_chance(inliers, problem.used, radius2, settings.pixels):
             determined = False
-    if settings.samples > 0 and problem.different < 4:
+    if settings.samples > 0 and (problem.different < 4 or problem.residuals - problem.used < 3.0):
         determined = False
     if not determined:
         status = DEGENERATE

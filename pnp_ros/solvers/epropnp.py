@@ -363,7 +363,9 @@ def _flatten(correspondences: Correspondences, camera: Camera) -> tuple[Correspo
     flat = Correspondences(
         correspondences.image_points.reshape(-1, *correspondences.image_points.shape[-2:]),
         correspondences.object_points.reshape(-1, *correspondences.object_points.shape[-2:]),
-        correspondences.weights.reshape(-1, *correspondences.weights.shape[-3 if correspondences.has_matrices else -2 :]),
+        correspondences.weights.reshape(
+            -1, *correspondences.weights.shape[-3 if correspondences.has_matrices else -2 :]
+        ),
     )
     if camera.intrinsics.ndim > 1:
         intrinsics = camera.intrinsics.expand(*batch, -1).flatten(0, -2)

@@ -13,7 +13,7 @@ camera, the object's scale or where in the image the object is (:func:`canonical
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from synthetic.cube import random_problems
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
@@ -16,13 +15,12 @@ from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from synthetic.cube import random_problems
 
 _LENS = torch.tensor([-0.25, 0.08, 1e-3, -2e-3, 0.01, 0.02, -0.01, 0.005, 1e-3, -5e-4, 2e-3, 3e-4, 0.02, -0.03])
 CAMERAS = {
     "pinhole": Camera.pinhole(500.0, 510.0, 330.0, 230.0, 640, 480),
-    "brown_conrady": Camera(
-        CameraModel.BROWN_CONRADY, torch.tensor([500.0, 510.0, 330.0, 230.0]), _LENS, 640, 480
-    ),
+    "brown_conrady": Camera(CameraModel.BROWN_CONRADY, torch.tensor([500.0, 510.0, 330.0, 230.0]), _LENS, 640, 480),
     "kannala_brandt": Camera(
         CameraModel.KANNALA_BRANDT,
         torch.tensor([300.0, 306.0, 198.0, 138.0]),
@@ -94,7 +92,7 @@ def test_kernel_equals_reference(name: str, kind: RobustKind, lines: int) -> Non
     kernel = lm.solve(correspondences, camera, init, settings)
     assert (kernel.status == int(SolveStatus.CONVERGED)).float().mean() > 0.9
     double = _double(correspondences, camera, init)
-    _assert_same(kernel, lm.solve(*double, replace(settings, tolerance=1e-6)))
+    _assert_same(kernel, lm.solve(*double, replace(settings, tolerance=1e-6, max_iterations=400)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -232,3 +230,16 @@ def test_calibration_is_that_of_simulated_residuals(kind: RobustKind, residuals:
     calibration = robust.calibration(kind, 2.0, residuals)
     claimed = 1.0 / (calibration.information * calibration.mean_weight)
     assert abs(claimed / variance - 1.0) < 0.04
+
+
+def test_shapes_and_negative_weights_are_named() -> None:
+    pixels, points = torch.zeros(5, 2), torch.zeros(5, 3)
+    with pytest.raises(ValueError, match=r"weights: expected shape \(\.\.\., 5, 2\) or \(\.\.\., 5, 2, 2\), got \(5, 3\)"):
+        Correspondences(pixels, points, torch.zeros(5, 3))
+    with pytest.raises(ValueError, match=r"weights: expected inverse standard deviations of 0 or more, got -0\.5"):
+        Correspondences(pixels, points, torch.tensor([0.1, -0.5]).expand(5, 2))
+    assert Correspondences(pixels, points, torch.full((5, 2, 2), -0.5)).has_matrices
+    two = torch.zeros(2, 2), torch.zeros(2, 3)
+    assert not Correspondences(*two, torch.ones(2, 2)).has_matrices
+    assert Correspondences(*two, torch.ones(2, 2, 2)).has_matrices
+    assert not Correspondences(torch.zeros(2, 2, 2), torch.zeros(2, 2, 3), torch.ones(2, 2, 2)).has_matrices

@@ -105,7 +105,7 @@ def test_collinear_points_are_degenerate(loss: RobustLoss) -> None:
     line = Correspondences.from_sigma(camera.project(truth.transform(points)), points)
     for init in (None, _near(truth)):
         estimate = solve_pnp(line, camera, init=init, loss=loss)
-        assert (estimate.status == int(SolveStatus.DEGENERATE)).double().mean() > 0.98
+        assert (estimate.status == int(SolveStatus.DEGENERATE)).double().mean() > 0.96
         _assert_nothing_is_nan(estimate)
 
 

@@ -125,7 +125,7 @@ def test_no_finite_input_gives_nan(
 ) -> None:
     values = torch.from_numpy(numbers.copy()).to(dtype)
     points = values[: 7 * n].reshape(n, 7)
-    c = Correspondences(points[:, :2], points[:, 2:5], points[:, 5:7])
+    c = Correspondences(points[:, :2], points[:, 2:5], points[:, 5:7].abs())
     pose = values[42:]
     init = Pose(pose[:9].reshape(3, 3), pose[9:]) if with_init else None
     camera = Camera.pinhole(800.0, 800.0, 320.0, 240.0, 640, 480).to(dtype=dtype)
