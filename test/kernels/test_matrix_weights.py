@@ -234,7 +234,9 @@ def test_calibration_is_that_of_simulated_residuals(kind: RobustKind, residuals:
 
 def test_shapes_and_negative_weights_are_named() -> None:
     pixels, points = torch.zeros(5, 2), torch.zeros(5, 3)
-    with pytest.raises(ValueError, match=r"weights: expected shape \(\.\.\., 5, 2\) or \(\.\.\., 5, 2, 2\), got \(5, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"weights: expected shape \(\.\.\., 5, 2\) or \(\.\.\., 5, 2, 2\), got \(5, 3\)"
+    ):
         Correspondences(pixels, points, torch.zeros(5, 3))
     with pytest.raises(ValueError, match=r"weights: expected inverse standard deviations of 0 or more, got -0\.5"):
         Correspondences(pixels, points, torch.tensor([0.1, -0.5]).expand(5, 2))
