@@ -1,4 +1,7 @@
-"""``pnp-ros demo``: a simulated camera, the estimator and a recorder as ROS 2 processes, and what came of it."""
+"""``pnp-ros demo``: a simulated camera, the estimator and a recorder as ROS 2 processes, and what came of it.
+
+Without ROS 2 the same images go through the same estimator in this process.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,31 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from pnp_ros.cli.demo_report import write_images
 from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.node_processes import run_nodes
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
-from pnp_ros.cli.requirements import need_ros
-from pnp_ros.evaluation.frames import open_bag, open_source
+from pnp_ros.cli.requirements import MissingRequirement, has_ros, need_renderer
+from pnp_ros.cli.simulated_bag import (
+    CAMERA_INFO,
+    IMAGE,
+    RECORDED_RATE,
+    TRUTH,
+    recorded_frames,
+    rendered_frames,
+    write_bag,
+)
+from pnp_ros.evaluation.evaluator import Evaluation, evaluate, running
+from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.io.resources import resource
-from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
 
-IMAGE, CAMERA_INFO, TRUTH = "/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth"
 TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", DIAGNOSTICS]
 
 
@@ -29,19 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=300, help="images (default %(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="images a second (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the object's path (default %(default)s)")
+    parser.add_argument("--no-ros", action="store_true", help="in this process, even where ROS 2 is installed")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the nodes, evaluate their bag, leave bag, video, contact sheet and report.
+    """Estimate, evaluate, leave bag, video, contact sheet and report.
 
     Returns:
-        0; 1 if no pose was published.
+        0; 1 if there was no valid pose.
 
     Raises:
-        ValueError: if ROS is absent, an argument is wrong, or a node failed.
+        ValueError: if an argument is wrong, or a node failed.
     """
-    need_ros()
     if arguments.frames < 1 or arguments.rate <= 0:
         raise ValueError("--frames, --rate: expected more than 0")
     folder = arguments.object or resource("config/objects/demo")
@@ -51,18 +67,55 @@ def run(arguments: argparse.Namespace) -> int:
     shutil.rmtree(bag, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     print(f"object {package.name}: {package.mesh.describe()}")
-    _run_nodes(arguments, folder.resolve(), bag.resolve())
+    if has_ros() and not arguments.no_ros:
+        _run_nodes(arguments, folder.resolve(), bag.resolve())
+        done, source, figures = _evaluate_nodes(bag, package)
+    else:
+        print("without ROS 2: the images go through the estimator in this process", flush=True)
+        _simulate(arguments, package, bag)
+        done, source, figures = _estimate(arguments, bag, package)
+    summary = write_report(out, package, source, done, figures)
+    write_images(source, done.records, package, arguments.rate, out)
+    print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
+    print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json")
+    return 0 if any(record.is_valid for record in done.records) else 1
 
+
+def _evaluate_nodes(bag: Path, package: ObjectPackage) -> tuple[Evaluation, FrameSource, dict[str, Any]]:
+    """What the nodes left in the bag."""
     print("evaluating the bag", flush=True)
     source = open_source(bag, image_topic=IMAGE)
     done, figures = evaluate_run(source, IMAGE, package, load_truth(TRUTH, bag))
     with open_bag(bag) as reader:
         figures["run"] = {"images_published": reader.counts[TRUTH], **figures["run"]}
-    summary = write_report(out, package, source, done, figures)
-    write_images(source, done.records, package, arguments.rate, out)
-    print(f"\n{table(summary)}\n")
-    print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json")
-    return 0 if figures["run"]["poses_published"] else 1
+    return done, source, figures
+
+
+def _simulate(arguments: argparse.Namespace, package: ObjectPackage, bag: Path) -> None:
+    """The bag with images and truth, rendered or from the recording that comes with the package."""
+    frames, count = None, arguments.frames
+    try:
+        need_renderer()
+    except MissingRequirement as error:
+        if arguments.object is not None:
+            raise
+        print(f"nothing can be rendered here, so the recording that comes with the package is used: {error}")
+        arguments.rate = RECORDED_RATE
+        frames = recorded_frames(count)
+    if frames is None:
+        frames = rendered_frames(package.mesh, arguments.seed, arguments.rate, count)
+    write_bag(frames, count, arguments.rate, package.name, bag)
+
+
+def _estimate(
+    arguments: argparse.Namespace, bag: Path, package: ObjectPackage
+) -> tuple[Evaluation, FrameSource, dict[str, Any]]:
+    """The estimator over the images of the bag."""
+    source = open_source(bag, image_topic=IMAGE)
+    frames = tqdm(source.frames(), "estimating", unit=" images")
+    estimator = PoseEstimator(package, EstimatorConfig(), arguments.device)
+    done = evaluate(frames, package, running(estimator), load_truth(TRUTH, bag))
+    return done, source, {"run": {"images": len(done.records)}}
 
 
 def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pnp_ros.cli.requirements import need_renderer
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh_files import load_mesh
@@ -20,6 +21,7 @@ from pnp_ros.training.distributed import launch
 from pnp_ros.training.optimisation import Progress
 from pnp_ros.training.symmetries import declared_symmetry
 from pnp_ros.training.trainer import train_object
+from pnp_ros.training.validation import Verdict
 
 _CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much, so that another one works too
 
@@ -37,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder of the object package; its name names the object"
     )
     parser.add_argument(
-        "--minutes", type=float, default=default.minutes, help="wall-clock budget (default %(default)s)"
+        "--minutes",
+        type=float,
+        default=default.minutes,
+        help="wall-clock budget; a larger one goes on with what was trained (default %(default)s)",
     )
     parser.add_argument(
         "--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh (default: as it says)"
@@ -62,24 +67,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="default %(default)s")
 
 
+NOT_USABLE = 3  # exit status of a training that came to its end with an object that cannot be used
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Train, validate, say where the package is."""
+    """Train, validate, say where the package is and whether it can be used.
+
+    Returns:
+        0, or :data:`NOT_USABLE`.
+
+    Raises:
+        ValueError: if an argument is wrong, or nothing can be rendered here.
+    """
     if arguments.devices < 1:
         raise ValueError(f"--devices: expected at least 1, got {arguments.devices}")
+    need_renderer()
     signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: leave a checkpoint
-    if arguments.devices > 1:
-        launch(arguments.devices, _train, vars(arguments))
-    else:
-        _train(vars(arguments))
-    return 0
+    options = {name: value for name, value in vars(arguments).items() if name not in ("run", "parser")}
+    verdict = launch(arguments.devices, _train, options)[0] if arguments.devices > 1 else _train(options)
+    return 0 if verdict is None or verdict.usable else NOT_USABLE
 
 
 def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _train(arguments: dict[str, Any]) -> None:
-    """One of the processes that train."""
+def _train(arguments: dict[str, Any]) -> Verdict | None:
+    """One of the processes that train; the verdict in the first."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     out: Path = arguments["out"]
     mesh = load_mesh(arguments["mesh"], arguments["units"], accept_missing=arguments["accept_missing"])
@@ -101,9 +115,12 @@ def _train(arguments: dict[str, Any]) -> None:
         learning_rate=arguments["learning_rate"],
     )
     trained = train_object(out.resolve().name, mesh, symmetry, out, config, reporter)
-    if trained is not None:
-        reporter.say("validation on held-out images:\n" + table(trained.validation))
-        reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
+    if trained is None:
+        return None
+    reporter.say("validation on held-out images:\n" + table(trained.validation))
+    reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
+    reporter.say(trained.verdict.text)
+    return trained.verdict
 
 
 def _focal_range(camera_path: Path | None) -> tuple[float, float]:
@@ -127,7 +144,7 @@ class _ProgressBar:
 
     def begin(self, phase: str, seconds: float) -> None:
         """A phase starts with a budget."""
-        layout = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
+        layout = "{l_bar}{bar}| {n:.0f} of {total:.0f} s{postfix}"
         self._bar = tqdm(total=round(seconds, 1), desc=f"{phase:<10}", bar_format=layout, mininterval=0.5)
         self._samples, self._began = 0, 0.0
 
@@ -144,6 +161,15 @@ class _ProgressBar:
         self._bar.n = min(progress.seconds, self._bar.total)
         self._bar.set_postfix_str(f"{progress.samples} images, {rate:.0f}/s, {figures}", refresh=False)
         self._bar.update(0)
+
+    def begin_images(self, phase: str, count: int) -> None:
+        """A phase starts that goes through so many images, at most."""
+        self._bar = tqdm(total=count, desc=f"{phase:<10}", unit=" images", mininterval=0.5)
+
+    def image(self) -> None:
+        """An image is done."""
+        assert self._bar is not None
+        self._bar.update(1)
 
     def end(self) -> None:
         """The phase is over."""

@@ -19,8 +19,9 @@ from sensor_msgs.msg import CameraInfo as CameraInfoMsg
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from pnp_ros.io.camera_info import CameraInfo, read_camera_info
+from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import read_images
+from pnp_ros.io.resources import resource
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import declare
@@ -31,15 +32,6 @@ from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, Simulat
 
 _LINGER_S = 1.0  # the last image lies in this process's memory until its subscribers have read it
 _REPORT_S = 2.0
-_FOCAL, _CENTRE = 600.0, (319.5, 239.5)
-_DEFAULT_CAMERA = CameraInfo(
-    width=640,
-    height=480,
-    distortion_model="plumb_bob",
-    d=(0.0,) * 5,
-    k=(_FOCAL, 0.0, _CENTRE[0], 0.0, _FOCAL, _CENTRE[1], 0.0, 0.0, 1.0),
-    p=(_FOCAL, 0.0, _CENTRE[0], 0.0, 0.0, _FOCAL, _CENTRE[1], 0.0, 0.0, 0.0, 1.0, 0.0),
-)
 
 
 class SimulatedCameraNode(Node):
@@ -68,7 +60,7 @@ class SimulatedCameraNode(Node):
             high=2**31 - 1,
         )
 
-        info = read_camera_info(Path(info_path)) if info_path else _DEFAULT_CAMERA
+        info = read_camera_info(Path(info_path) if info_path else resource("config/recording/camera_info.yaml"))
         self._info = conversions.message_from_camera_info(Header(), info)
         self._name = ""  # of the object whose truth is known
         self._frames = _played(Path(source)) if source else self._rendered(folder, seed, shift)

@@ -69,8 +69,8 @@ def process_device(name: str) -> torch.device:
     return device
 
 
-def launch(count: int, function: Callable[..., Any], *arguments: Any) -> None:
-    """Run ``function(*arguments)`` in ``count`` processes on this machine that form one group."""
+def launch(count: int, function: Callable[..., Any], *arguments: Any) -> dict[int, Any]:
+    """Run ``function(*arguments)`` in ``count`` processes on this machine that form one group; what each returned."""
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -80,4 +80,5 @@ def launch(count: int, function: Callable[..., Any], *arguments: Any) -> None:
         run_id=f"pnp_ros-{os.getpid()}",
         max_restarts=0,
     )
-    elastic_launch(config, function)(*arguments)
+    found: dict[int, Any] = elastic_launch(config, function)(*arguments)
+    return found

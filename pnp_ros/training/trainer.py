@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,13 @@ from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.losses import detector_loss, keypoint_loss
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
-from pnp_ros.training.validation import calibrate, judged, summary, validation_image
+from pnp_ros.training.validation import Verdict, calibrate, judged, summary, validation_image, verdict
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
 _FEWEST_HELD_OUT = 40
+# neither the networks nor what they learn from depend on these: they may change when a training goes on
+_FREE = ("minutes", "workers", "device", "detector_share", "validation_share", "validation_frames")
 
 
 class Reporter(Protocol):
@@ -47,6 +50,8 @@ class Reporter(Protocol):
 
     def begin(self, phase: str, seconds: float) -> None: ...
     def progress(self, progress: Progress) -> None: ...
+    def begin_images(self, phase: str, count: int) -> None: ...
+    def image(self) -> None: ...
     def end(self) -> None: ...
 
 
@@ -56,6 +61,7 @@ class TrainedObject:
 
     package: ObjectPackage
     validation: dict[str, Any]
+    verdict: Verdict
 
 
 def train_object(
@@ -68,8 +74,9 @@ def train_object(
 ) -> TrainedObject | None:
     """Train the networks of one object within the budget and write its package.
 
-    An interrupted run leaves checkpoints in ``out/training``; the same call goes on from there. With other settings or
-    another mesh the checkpoints are refused.
+    An interrupted run leaves checkpoints in ``out/training``; the same call goes on from there, and so does one with
+    more minutes, also of a run that came to its end. Checkpoints of another mesh, or of settings that change what is
+    learnt, are refused.
 
     Args:
         name: of the object.
@@ -202,12 +209,15 @@ def _claim(folder: Path, name: str, mesh: TriangleMesh, config: TrainingConfig, 
     if not group.is_first:
         return
     digest = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes()).hexdigest()
-    description = {"name": name, "mesh": digest, "config": {k: str(v) for k, v in sorted(vars(config).items())}}
+    settings = {k: str(v) for k, v in sorted(vars(config).items()) if k not in _FREE}
+    description = {"name": name, "mesh": digest, **settings}
     path = folder / "run.json"
     if path.is_file():
-        if json.loads(path.read_text()) != description:
+        before = json.loads(path.read_text())
+        if differing := [key for key in description if before.get(key) != description[key]]:
+            changes = ", ".join(f"{key} was {before.get(key)}, now {description[key]}" for key in differing)
             raise ValueError(
-                f"{folder}: holds checkpoints of other settings or another mesh; "
+                f"{folder}: holds checkpoints of other settings ({changes}); "
                 "repeat the former command to go on, or remove the folder to start anew"
             )
         logger.info("going on from the checkpoints in %s", folder)
@@ -227,16 +237,16 @@ def _finish(
     factory: ObjectSamplerFactory,
     reporter: Reporter,
 ) -> TrainedObject:
-    """Write the package, validate it, and write it again with the covariance's calibration."""
+    """Validate, and write the package once: with the covariance's calibration."""
     assert isinstance(keypoint_network, KeypointNetwork)
     assert isinstance(detector, DetectorNetwork)
     weights = safetensors.torch.save(
         {k: v.cpu().contiguous() for k, v in weights_of(keypoint_network, detector).items()}
     )
 
-    def write(network: KeypointNetworkConfig) -> ObjectPackage:
+    def write(folder: Path, network: KeypointNetworkConfig) -> ObjectPackage:
         return write_object_package(
-            out,
+            folder,
             name=name,
             mesh=mesh,
             keypoints=factory.keypoints.numpy(),
@@ -248,25 +258,31 @@ def _finish(
         )
 
     network_config = keypoint_network.config
-    package = write(network_config)
-    reporter.begin("validation", config.minutes * 60.0 * config.validation_share)
-    held_out = _held_out(mesh, factory.randomisation, config)
-    learnt = calibrate(judged(package, held_out[::2]))
-    package = write(dataclasses.replace(network_config, covariance_scale=learnt.scale, covariance_growth=learnt.growth))
-    records = judged(package, held_out[1::2])
+    held_out = _held_out(mesh, factory.randomisation, config, reporter)
+    reporter.begin_images("validation", len(held_out))
+    with tempfile.TemporaryDirectory(dir=out / CHECKPOINT_FOLDER) as folder:
+        learnt = calibrate(judged(write(Path(folder), network_config), held_out[::2], seen=reporter.image))
+    calibrated = dataclasses.replace(network_config, covariance_scale=learnt.scale, covariance_growth=learnt.growth)
+    package = write(out, calibrated)
+    records = judged(package, held_out[1::2], seen=reporter.image)
     reporter.end()
     figures = summary(package, records)
     write_image(out / "validation.jpg", validation_image(package, held_out[1::2], records))
     write_bytes_atomically(out / "validation.json", json.dumps(figures, indent=1).encode())
-    return TrainedObject(package, figures)
+    return TrainedObject(package, figures, verdict(figures, config.minutes))
 
 
-def _held_out(mesh: TriangleMesh, ranges: RandomisationConfig, config: TrainingConfig) -> list[ValidationFrame]:
+def _held_out(
+    mesh: TriangleMesh, ranges: RandomisationConfig, config: TrainingConfig, reporter: Reporter
+) -> list[ValidationFrame]:
     """As many held-out images as are wanted and fit into half of the time for validation, yet enough to tell."""
     deadline = time.monotonic() + 30.0 * config.minutes * config.validation_share
     held_out: list[ValidationFrame] = []
+    reporter.begin_images("held-out", config.validation_frames)
     for image in validation_frames(mesh, ranges, config.validation_frames):
         held_out.append(image)
+        reporter.image()
         if time.monotonic() > deadline and len(held_out) >= _FEWEST_HELD_OUT:
             break
+    reporter.end()
     return held_out

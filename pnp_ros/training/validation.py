@@ -5,7 +5,8 @@ Half of the images calibrates the covariance (:mod:`pnp_ros.pipeline.calibration
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,41 @@ from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.validation_frames import ValidationFrame
 from pnp_ros.types import Pose
 
+_USABLE, _GOOD = 0.5, 0.75  # recall on held-out renders, which are harder than most cameras' images
 _VISIBLE = 0.3  # share of the object that must be seen for it to count as there to be found
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a trained object can be used, and one line that says so."""
+
+    usable: bool
+    text: str
+
+
+def verdict(figures: Mapping[str, Any], minutes: float) -> Verdict:
+    """What the held-out images say of a training that took so many ``minutes``."""
+    recall = figures["accuracy"]["recall_10_percent"] or 0.0
+    found = f"{recall:.0%} of the held-out images have a valid pose within 10 % of the diameter"
+    longer = f"--minutes {max(20.0, 2.0 * minutes):g}"
+    if recall < _USABLE:
+        return Verdict(False, f"not usable yet: {found}; repeat the command with {longer} to go on from here")
+    if recall < _GOOD:
+        return Verdict(True, f"usable, and more training would help: {found}; {longer} goes on from here")
+    return Verdict(True, f"usable: {found}")
+
+
 def judged(
-    package: ObjectPackage, images: Sequence[ValidationFrame], device: torch.device | str = "cpu"
+    package: ObjectPackage,
+    images: Sequence[ValidationFrame],
+    device: torch.device | str = "cpu",
+    seen: Callable[[], None] = lambda: None,
 ) -> list[FrameResult]:
-    """What the estimator says of each image, each searched anew, beside the truth."""
+    """What the estimator says of each image, each searched anew, beside the truth; ``seen`` is called at each."""
     estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
 
     def truth_of(frame: Frame) -> Truth:
+        seen()
         image = images[frame.image_id]
         known = image.T_camera_object
         pose = None if known is None else Pose.from_matrix(torch.from_numpy(known).float())

@@ -31,11 +31,11 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import AdaptationStatus, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.ros_compat import LATCHED, use_image_profile
-from pnp_ros.nodes.simulated_camera_node import _DEFAULT_CAMERA
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.rendering.simulation import SimulatedScene
 
@@ -62,7 +62,8 @@ class Bench:
         self.inside: dict[int, float] = {}
         self.across: dict[int, float] = {}
         self._rate, self._stopped = rate, threading.Event()
-        self._info_message = conversions.message_from_camera_info(Header(), _DEFAULT_CAMERA)
+        info = read_camera_info(resource("config/recording/camera_info.yaml"))
+        self._info_message = conversions.message_from_camera_info(Header(), info)
         self._frames = list(self._rendered())
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)

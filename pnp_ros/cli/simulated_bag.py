@@ -1,0 +1,150 @@
+"""A simulated camera's images and truth as a bag, made in this process: what the demo's nodes record, without ROS.
+
+The images are rendered, the same as the simulated camera publishes. Where nothing can be rendered, a recording of one
+cycle of them that comes with the package serves. ``python -m pnp_ros.cli.simulated_bag FOLDER`` makes that recording.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pnp_ros.evaluation.truth import DEFAULT_TRUTH_FRAME
+from pnp_ros.geometry import so3
+from pnp_ros.io.bags import BagWriter, message_types
+from pnp_ros.io.camera_info import CameraInfo, read_camera_info
+from pnp_ros.io.images import VideoWriter, read_images
+from pnp_ros.io.resources import resource
+from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.rendering.simulation import CYCLE_S, SimulatedFrame, SimulatedScene, SimulationConfig
+from pnp_ros.types import Pose
+
+IMAGE, CAMERA_INFO, TRUTH = "/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth"
+RECORDED_RATE = 5.0  # of the recording, images a second
+_FRAME_ID = "camera_optical_frame"
+_START_NS = 1_000_000_000  # a stamp of 0 means: none
+
+
+def rendered_frames(mesh: Any, seed: int, rate: float, count: int) -> Iterator[SimulatedFrame]:
+    """The simulated camera's images, rendered.
+
+    Raises:
+        RendererError: if there is no OpenGL.
+    """
+    scene = SimulatedScene(mesh, simulated_camera().camera(), SimulationConfig(seed=seed))
+    return (scene.frame(index, rate) for index in range(count))
+
+
+def recorded_frames(count: int) -> Iterator[SimulatedFrame]:
+    """The images that come with the package: the demo's object over one cycle, or ``count`` of them."""
+    folder = resource("config/recording")
+    truths = json.loads((folder / "truth.json").read_text())
+    for (_, rgb), truth, _ in zip(read_images(folder / "images.mp4"), truths, range(count)):
+        matrix = truth["T_camera_object"]
+        pose = None if matrix is None else Pose.from_matrix(torch.tensor(matrix, dtype=torch.float64))
+        yield SimulatedFrame(rgb, pose, truth["visible"], None)
+
+
+def simulated_camera() -> CameraInfo:
+    """The camera of the simulation: 640x480, a pinhole."""
+    return read_camera_info(resource("config/recording/camera_info.yaml"))
+
+
+def write_bag(frames: Iterable[SimulatedFrame], count: int, rate: float, name: str, bag: Path) -> int:
+    """Write images, CameraInfo, truth and TF as the demo's nodes do; returns how many images.
+
+    Args:
+        frames: of the simulation.
+        count: how many there are at most, for the progress bar.
+        rate: images a second.
+        name: of the object.
+        bag: folder of the new bag.
+    """
+    info, written = simulated_camera(), 0
+    with BagWriter(bag, "mcap", message_types(resource("msg"))) as writer:
+        messages = _Messages(writer, name)
+        for frame in tqdm(frames, "simulated camera", total=count, unit=" images"):
+            stamp_ns = _START_NS + round(1e9 * written / rate)
+            writer.write_image(IMAGE, frame.rgb, stamp_ns, _FRAME_ID)
+            writer.write_camera_info(CAMERA_INFO, info, stamp_ns, _FRAME_ID)
+            writer.write(TRUTH, messages.truth(frame, stamp_ns), stamp_ns)
+            if frame.pose is not None:
+                writer.write("/tf", messages.transform(frame.pose, stamp_ns), stamp_ns)
+            written += 1
+    return written
+
+
+class _Messages:
+    """The truth as messages."""
+
+    def __init__(self, writer: BagWriter, name: str) -> None:
+        self._message, self._name = writer.message, name
+
+    def truth(self, frame: SimulatedFrame, stamp_ns: int) -> Any:
+        """ObjectPoseArray with the one object; the state is lost while it is absent."""
+        placed = frame.pose or Pose(torch.eye(3).double(), torch.zeros(3).double())
+        pose = self._message(
+            "geometry_msgs/msg/Pose",
+            position=self._point("Point", placed),
+            orientation=self._quaternion(placed),
+        )
+        found = self._message(
+            "pnp_ros/msg/ObjectPose",
+            object_name=self._name,
+            object_id=self._name,
+            state=0 if frame.pose is None else 2,
+            reason="",
+            score=frame.visible,
+            box=np.asarray(frame.box or (0, 0, 0, 0), np.float32),
+            pose=self._message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
+        )
+        header = self._header(stamp_ns)
+        return self._message("pnp_ros/msg/ObjectPoseArray", header=header, objects=[found], latency=[])
+
+    def transform(self, pose: Pose, stamp_ns: int) -> Any:
+        """TFMessage from the camera to the true object."""
+        moved = self._message(
+            "geometry_msgs/msg/Transform", translation=self._point("Vector3", pose), rotation=self._quaternion(pose)
+        )
+        stamped = self._message(
+            "geometry_msgs/msg/TransformStamped",
+            header=self._header(stamp_ns),
+            child_frame_id=DEFAULT_TRUTH_FRAME,
+            transform=moved,
+        )
+        return self._message("tf2_msgs/msg/TFMessage", transforms=[stamped])
+
+    def _header(self, stamp_ns: int) -> Any:
+        sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+        stamp = self._message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+        return self._message("std_msgs/msg/Header", stamp=stamp, frame_id=_FRAME_ID)
+
+    def _point(self, kind: str, pose: Pose) -> Any:
+        x, y, z = pose.translation.tolist()
+        return self._message(f"geometry_msgs/msg/{kind}", x=x, y=y, z=z)
+
+    def _quaternion(self, pose: Pose) -> Any:
+        w, x, y, z = so3.quat_wxyz_from_matrix(pose.rotation).tolist()
+        return self._message("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
+
+
+def write_recording(folder: Path) -> None:
+    """One cycle of the demo's object: ``images.mp4`` and ``truth.json``."""
+    mesh, truths = load_object_package(resource("config/objects/demo")).mesh, []
+    with VideoWriter(folder / "images.mp4", RECORDED_RATE, quality=26) as video:
+        for frame in rendered_frames(mesh, 0, RECORDED_RATE, round(RECORDED_RATE * CYCLE_S)):
+            video.write(frame.rgb)
+            matrix = None if frame.pose is None else frame.pose.matrix().tolist()
+            truths.append({"T_camera_object": matrix, "visible": frame.visible})
+    (folder / "truth.json").write_text(json.dumps(truths, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_recording(Path(sys.argv[1]))

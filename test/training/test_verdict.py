@@ -1,0 +1,36 @@
+"""A training says at its end whether the object can be used, and whether it may be taken up again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.distributed import Group
+from pnp_ros.training.trainer import _claim
+from pnp_ros.training.validation import verdict
+
+MESH = TriangleMesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
+
+
+@pytest.mark.parametrize(("recall", "usable"), [(None, False), (0.0, False), (0.49, False), (0.6, True), (0.95, True)])
+def test_the_verdict_follows_the_recall(recall: float | None, usable: bool) -> None:
+    found = verdict({"accuracy": {"recall_10_percent": recall}}, minutes=15.0)
+    assert found.usable is usable
+    assert found.text.startswith("usable" if usable else "not usable yet")
+    assert ("--minutes 30" in found.text) == (recall is None or recall < 0.75)
+
+
+def test_a_longer_budget_goes_on_and_another_setting_is_named(tmp_path: Path) -> None:
+    group, config = Group(torch.device("cpu")), TrainingConfig(minutes=1.0)
+    _claim(tmp_path, "thing", MESH, config, group)
+    _claim(tmp_path, "thing", MESH, dataclasses.replace(config, minutes=20.0, workers=3), group)
+    with pytest.raises(ValueError, match=r"width was 32, now 16.*repeat the former command"):
+        _claim(tmp_path, "thing", MESH, dataclasses.replace(config, width=16), group)
+    with pytest.raises(ValueError, match=r"mesh was"):
+        _claim(tmp_path, "thing", dataclasses.replace(MESH, vertices=2 * MESH.vertices), config, group)
