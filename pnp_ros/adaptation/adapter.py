@@ -243,22 +243,22 @@ class Adapter:
         if self._active_anchors is None:
             self._active_anchors = examiner.on_anchors(models) if self.status().active_version else own
         active = examiner.measure(models, self._buffer.held_back)
-        before = CovarianceCalibration(models.network.config.covariance_scale, models.network.config.covariance_growth)
+        before = models.calibration
         for share in _SHARES:
             networks = learner.candidate(share)
             measured, gates, anchors = self._judged(examiner, networks, active, own, before, before)
-            calibration, nees = calibrated(measured, before)
-            if calibration != before and all(gate.passed or gate.name == NEES for gate in gates):
-                again = self._judged(examiner, networks, active, own, before, calibration, nees)
+            calibration = before
+            fitted, nees = calibrated(measured, before)
+            if fitted != before and all(gate.passed or gate.name == NEES for gate in gates):
+                again = self._judged(examiner, networks, active, own, before, fitted, nees)
                 if all(gate.passed for gate in again[1]):
                     _, gates, anchors = again
-                else:
-                    _calibrate(networks[0], before)
+                    calibration = fitted
             failed = [gate for gate in gates if not gate.passed]
             if share == 1.0 and any(gate.name == ANCHOR_AUC for gate in failed):
                 learner.hold_firmer()
             if not failed:
-                self._promote(networks, gates, anchors)
+                self._promote(networks, calibration, gates, anchors)
                 return
             if not gates[0].passed:  # nothing is gained; less of it gains less
                 break
@@ -278,7 +278,7 @@ class Adapter:
 
         Args:
             examiner: measures.
-            networks: the candidate's; they get the calibration.
+            networks: the candidate's.
             active: the weights in use.
             own: the package's own weights.
             before: calibration of the weights in use.
@@ -286,8 +286,7 @@ class Adapter:
                 so large that good poses on renders no longer count as certain.
             nees: mean NEES of the held-back poses, where it is known better than from those poses themselves.
         """
-        _calibrate(networks[0], calibration)
-        models = prepared(*networks, self._device)
+        models = prepared(*networks, self._device, calibration)
         candidate, anchors = examiner.measure(models, self._buffer.held_back), examiner.on_anchors(models)
         assert self._active_anchors is not None
         gates = judge(
@@ -301,12 +300,11 @@ class Adapter:
     def _promote(
         self,
         networks: tuple[KeypointNetwork, DetectorNetwork],
+        calibration: CovarianceCalibration,
         gates: tuple[Gate, ...],
         anchors: OnAnchors,
     ) -> None:
         """Store new weights, which is what makes them the active ones; the shadow learns on."""
-        learnt = networks[0].config
-        calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         record = {"gates": [dataclasses.asdict(gate) for gate in gates], "images": len(self._buffer)}
         with self._deciding:
             if self._requests:
@@ -374,9 +372,3 @@ class Adapter:
         with self._lock:
             changed = {**fields, **({"state": state} if state is not None else {})}
             self._status = dataclasses.replace(self._status, **changed)  # type: ignore[arg-type]
-
-
-def _calibrate(network: KeypointNetwork, calibration: CovarianceCalibration) -> None:
-    network.config = dataclasses.replace(
-        network.config, covariance_scale=calibration.scale, covariance_growth=calibration.growth
-    )

@@ -106,15 +106,14 @@ class Examiner:
         self._package, self._anchors, self._device = package, anchors, device
         vertices = package.mesh.vertices
         self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
-        self._estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
+        config = EstimatorConfig(sources=("keypoints",), align=False, track=False)  # the networks alone
+        self._estimator = PoseEstimator(package, config, device)
         self._registrar = Registrar(package.mesh) if own else None
 
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
         """Look at all held-back images with these weights."""
         self._estimator.use(models)
         errors, good, values, sigmas = [], [], [], []
-        learnt = models.network.config
-        calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
         for example in held_back:
             found = self._search(models, example)
             errors.append(_LOST)
@@ -130,7 +129,7 @@ class Examiner:
             pose = found.estimate.pose
             sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
             truth = self._package.symmetry.canonicalise(example.pose, pose)
-            values.append(float(nees(pose, found.estimate.covariance, truth)) * calibration.factor(sigma))
+            values.append(float(nees(pose, found.estimate.covariance, truth)) * models.calibration.factor(sigma))
             sigmas.append(sigma)
         what = _ERROR if self._registrar is None else _MISMATCH
         return Measured(np.array(errors), np.array(good, bool), np.array(values), np.array(sigmas), what)

@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.io.checkpoints import read_shapes, serialised, sha256, write_bytes_atomically
-from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
-from pnp_ros.objects.object_package import ObjectPackage, Setting
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class Version:
 
     def applied_to(self, package: ObjectPackage) -> ObjectPackage:
         """The package with these weights."""
-        return dataclasses.replace(package, weights_path=self.path, network=_network(package, self.calibration))
+        return dataclasses.replace(package, weights_path=self.path, calibration=self.calibration.to_plain())
 
 
 class VersionStore:
@@ -98,7 +97,6 @@ class VersionStore:
             VersionError: if the tensors are not those of the package's networks, or not finite, or cannot be written.
         """
         self._check(tensors)
-        self._check_calibration("calibration", calibration)
         data = serialised(tensors)
         digest = hashlib.sha256(data).hexdigest()
         with self._locked():
@@ -151,8 +149,10 @@ class VersionStore:
             raise VersionError(f"{path}: cannot be read: {error}") from error
         if found != manifest["sha256"]:
             raise VersionError(f"{path}: sha256 is {found}, expected {manifest['sha256']}; the file is damaged")
-        calibration = CovarianceCalibration(manifest["covariance_scale"], manifest["covariance_growth"])
-        self._check_calibration(str(self._path(number, MANIFEST)), calibration)
+        try:
+            calibration = CovarianceCalibration(manifest["covariance_scale"], manifest["covariance_growth"])
+        except ValueError as error:
+            raise VersionError(f"{self._path(number, MANIFEST)}: covariance_{error}") from error
         return Version(number, path, found, calibration)
 
     def withdraw(self, number: int, reason: str) -> None:
@@ -190,12 +190,6 @@ class VersionStore:
                 raise VersionError(f"tensors: {name}: expected shape {self._shapes[name]}, got {tuple(tensor.shape)}")
             if not bool(torch.isfinite(tensor).all()):
                 raise VersionError(f"tensors: {name}: expected finite numbers")
-
-    def _check_calibration(self, where: str, calibration: CovarianceCalibration) -> None:
-        try:
-            KeypointNetworkConfig.from_plain(_network(self._package, calibration))
-        except (ValueError, TypeError) as error:
-            raise VersionError(f"{where}: {error}") from error
 
     def _clean_up(self) -> None:
         """Make room for one version: delete what killed writers left, and weights that are no longer kept."""
@@ -264,11 +258,6 @@ class VersionStore:
 def _number(path: Path) -> int:
     """The number in the name of a version's file, also of one whose manifest is missing; 0 for other files."""
     return int(path.stem) if path.stem.isdecimal() and path.suffix in (WEIGHTS, MANIFEST, WITHDRAWN) else 0
-
-
-def _network(package: ObjectPackage, calibration: CovarianceCalibration) -> dict[str, Setting]:
-    learnt = {"covariance_scale": calibration.scale, "covariance_growth": calibration.growth}
-    return {**package.network, **learnt}
 
 
 def _plain(value: Any) -> Any:

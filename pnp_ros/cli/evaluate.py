@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
@@ -25,7 +26,7 @@ from pnp_ros.evaluation.plots import plots
 from pnp_ros.evaluation.report import measure, table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
 from pnp_ros.io.bop import write_bop_results
-from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
@@ -35,7 +36,7 @@ from pnp_ros.rendering.renderer import RendererError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("input", type=Path, nargs="?", help="bag, BOP scene folder, video, or folder of images")
-    parser.add_argument("--object", type=Path, help="object package")
+    parser.add_argument("--object", type=Path, help="object package, or a mesh")
     parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf (a BOP scene has its own)")
     parser.add_argument("--poses", help="take these poses, a file or /topic, in place of running the estimator")
     parser.add_argument("--out", type=Path, default=Path("out/evaluate"), help="default %(default)s")
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.input is None or arguments.object is None:
         raise ValueError("expected an input and --object, or --compare A B")
-    package = load_adapted(arguments.object, arguments.versions)
+    package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
     source = open_source(
         arguments.input,
         camera=arguments.camera,
@@ -112,13 +113,15 @@ def overlap_meter(package: ObjectPackage, asked_for: bool = False) -> OverlapMet
         return None
 
 
-def load_adapted(folder: Path, versions: Path | None) -> ObjectPackage:
+def load_adapted(folder: Path, versions: Path | None, out: Path) -> ObjectPackage:
     """The object package, with the newest of its adapted weights where a folder of versions is given.
+
+    Of a mesh file a package is made on the way, in the folder ``out``.
 
     Raises:
         ValueError: if the package cannot be used, or the folder does not exist.
     """
-    package = load_object_package(folder)
+    package = object_at(folder, out)
     if versions is None:
         return package
     if not versions.is_dir():

@@ -16,7 +16,8 @@ from pnp_ros.cli.settings_file import dumped, preset
 # command: what it does; its module is pnp_ros.cli.<command>, with _ for -, imported only when it is called
 COMMANDS = {
     "demo": "run a simulated camera and the estimator as ROS 2 nodes, and measure",
-    "train": "train an object from its mesh",
+    "onboard": "make an object package of a mesh, in seconds and without training",
+    "train": "train the networks of an object, from its mesh or its package",
     "run": "estimate poses in a video, a folder of images or an image",
     "evaluate": "measure accuracy and consistency on a bag, a BOP scene, a video or images",
     "replay": "play a bag through the nodes: what became of each image, and how old the poses were",

@@ -24,7 +24,7 @@ from pnp_ros.pipeline.result import FrameResult
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("input", type=Path, help="video file, folder of images, or image")
-    parser.add_argument("--object", type=Path, required=True, help="object package")
+    parser.add_argument("--object", type=Path, required=True, help="object package, or a mesh")
     parser.add_argument("--camera", type=Path, required=True, help="camera_info YAML of the images")
     parser.add_argument("--out", type=Path, default=Path("out/run"), help="default %(default)s")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate, write, print the figures."""
-    package = load_adapted(arguments.object, arguments.versions)
+    package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
     source = open_source(arguments.input, camera=arguments.camera)
     estimator = PoseEstimator(package, EstimatorConfig(track=not arguments.no_tracking), arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -33,10 +33,6 @@ class KeypointNetworkConfig:
         crop_size: side of the square input in pixels, a multiple of 32.
         width: channels at 1/2 of the input; 2, 3, 4 and 5 times that at 1/4, 1/8, 1/16 and 1/32.
         crop_margin: side of the crop's window as a multiple of the longer side of the object's box.
-        covariance_scale: factor from the solver's covariance to one that is consistent on held-out images, where the
-            keypoints' sigma is 1 % of the object's size. Keypoint errors of one image are correlated, which the
-            solver cannot know.
-        covariance_growth: power of the sigma with which that factor grows: the more is hidden, the more correlated.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -46,8 +42,6 @@ class KeypointNetworkConfig:
     crop_size: int = 128
     width: int = 32
     crop_margin: float = 1.25
-    covariance_scale: float = 1.0
-    covariance_growth: float = 0.0
 
     def __post_init__(self) -> None:
         _check_integer("num_keypoints", self.num_keypoints, 4, 256)
@@ -57,10 +51,6 @@ class KeypointNetworkConfig:
             raise ValueError(f"crop_size: expected a multiple of 32, got {self.crop_size}")
         if not 1.0 <= self.crop_margin <= 4.0:
             raise ValueError(f"crop_margin: expected a number from 1 to 4, got {self.crop_margin!r}")
-        if not 0.0 < self.covariance_scale < 1e6:
-            raise ValueError(f"covariance_scale: expected a positive number, got {self.covariance_scale!r}")
-        if not 0.0 <= self.covariance_growth <= 10.0:
-            raise ValueError(f"covariance_growth: expected a number from 0 to 10, got {self.covariance_growth!r}")
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> KeypointNetworkConfig:

@@ -26,7 +26,10 @@ class WeightsFollower:
 
     def __init__(self, estimator: PoseEstimator, store: VersionStore, log: Any, refused: Callable[[str], None]) -> None:
         self._estimator, self._store, self._log, self._tell = estimator, store, log, refused
-        self._own = estimator.models  # the package's files may be replaced meanwhile
+        own = estimator.models
+        if own is None:
+            raise ValueError("parameter versions: the estimator asks no network (parameter estimator.sources)")
+        self._own = own  # the package's files may be replaced meanwhile
         self.active, self.reason = 0, ""
         self._changed = threading.Condition()
         self._wanted: int | None = None

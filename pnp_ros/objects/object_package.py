@@ -1,7 +1,8 @@
 """The object package: a folder with everything that estimating the pose of one object needs.
 
 ``object.yaml`` describes it, ``mesh.ply`` (and ``texture.png``) is the mesh in metres, ``weights.safetensors`` holds
-the networks' weights. Every file is listed with its sha256. Nothing in it is ever executed or unpickled.
+the networks' weights, ``features.safetensors`` the local features of the mesh: a package has either, both or none.
+Every file is listed with its sha256. Nothing in it is ever executed or unpickled.
 """
 
 from __future__ import annotations
@@ -23,12 +24,23 @@ from pnp_ros.objects.mesh_files import load_mesh, save_mesh
 from pnp_ros.objects.symmetry import Symmetry, symmetry_from_bop, symmetry_to_bop
 
 Setting = float | int | str | bool
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_OLDER = 1  # without features; the calibration stood in network
 YAML_NAME, MESH_NAME, WEIGHTS_NAME = "object.yaml", "mesh.ply", "weights.safetensors"
+FEATURES_NAME = "features.safetensors"
 _LONGEST_NAME = 128
 _NAME = re.compile(rf"(?!\.+$)[^/\\\x00-\x1f\x7f]{{1,{_LONGEST_NAME}}}")
 _REQUIRED = ("format_version", "name", "units", "mesh", "diameter", "keypoints", "files")
-_OPTIONAL = ("symmetries_discrete", "symmetries_continuous", "network", "detector", "views", "weights")
+_OPTIONAL = (
+    "symmetries_discrete",
+    "symmetries_continuous",
+    "network",
+    "detector",
+    "calibration",
+    "views",
+    "weights",
+    "features",
+)
 
 
 class ObjectPackageError(ValueError):
@@ -48,9 +60,12 @@ class ObjectPackage:
         symmetry: of the object; trivial if it has none.
         network: settings of the keypoint network, plain values, validated by the network's own config.
         detector: settings of the detector, plain values, validated by the detector's own config.
-        views: what the networks were trained for, plain values, see
+        calibration: of the covariance of the networks' poses, plain values, validated by
+            :class:`~pnp_ros.pipeline.calibration.CovarianceCalibration`; empty: not calibrated.
+        views: what the object was trained or onboarded for, plain values, see
             :func:`pnp_ros.rendering.domain_randomisation.view_ranges`; empty: not known.
         weights_path: safetensors file, its sha256 verified; None before training.
+        features_path: the same of the mesh's local features; None where it has none.
     """
 
     name: str
@@ -61,8 +76,10 @@ class ObjectPackage:
     symmetry: Symmetry = field(default_factory=Symmetry)
     network: Mapping[str, Setting] = field(default_factory=dict)
     detector: Mapping[str, Setting] = field(default_factory=dict)
+    calibration: Mapping[str, Setting] = field(default_factory=dict)
     views: Mapping[str, Setting] = field(default_factory=dict)
     weights_path: Path | None = None
+    features_path: Path | None = None
 
 
 def load_object_package(folder: str | Path) -> ObjectPackage:
@@ -87,8 +104,10 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
     unknown = sorted(set(fields) - set(_REQUIRED) - set(_OPTIONAL))
     if unknown:
         raise ObjectPackageError(f"{yaml_path}: {unknown[0]}: unknown field")
-    if fields["format_version"] != FORMAT_VERSION:
-        raise ObjectPackageError(f"{yaml_path}: format_version: expected {FORMAT_VERSION}")
+    if fields["format_version"] == _OLDER:
+        fields = _from_older(fields)
+    elif fields["format_version"] != FORMAT_VERSION:
+        raise ObjectPackageError(f"{yaml_path}: format_version: expected {_OLDER} or {FORMAT_VERSION}")
     if not isinstance(fields["name"], str) or not _NAME.fullmatch(fields["name"]):  # it names a TF frame and files
         raise ObjectPackageError(
             f"{yaml_path}: name: expected up to {_LONGEST_NAME} characters without slashes, got {fields['name']!r}"
@@ -106,7 +125,9 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
         raise ObjectPackageError(f"{yaml_path}: {error}") from error
     keypoints = _check_keypoints(yaml_path, fields["keypoints"], mesh)
     network, detector = (_check_settings(yaml_path, key, fields.get(key)) for key in ("network", "detector"))
-    views = _check_settings(yaml_path, "views", fields.get("views"), numbers=True)
+    calibration, views = (
+        _check_settings(yaml_path, key, fields.get(key), numbers=True) for key in ("calibration", "views")
+    )
     if network.get("num_keypoints", len(keypoints)) != len(keypoints):
         raise ObjectPackageError(
             f"{yaml_path}: network.num_keypoints: expected {len(keypoints)}, the number of keypoints"
@@ -120,8 +141,10 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
         symmetry=symmetry,
         network=network,
         detector=detector,
+        calibration=calibration,
         views=views,
         weights_path=_listed_file(yaml_path, fields, "weights", files) if fields.get("weights") else None,
+        features_path=_listed_file(yaml_path, fields, "features", files) if fields.get("features") else None,
     )
 
 
@@ -134,15 +157,17 @@ def write_object_package(
     symmetry: Symmetry | None = None,
     network: Mapping[str, Setting] | None = None,
     detector: Mapping[str, Setting] | None = None,
+    calibration: Mapping[str, Setting] | None = None,
     views: Mapping[str, Setting] | None = None,
     weights: bytes | Path | None = None,
+    features: bytes | Path | None = None,
 ) -> ObjectPackage:
     """Write a package, or replace what another write left in the folder; other files there stay.
 
     Each file is written beside its place and moved there, ``object.yaml`` last, and the result is loaded back.
 
     Args:
-        weights: a serialised safetensors file, or the path of one.
+        weights, features: a serialised safetensors file, or the path of one.
 
     Raises:
         ObjectPackageError: if a value would not pass :func:`load_object_package`.
@@ -151,9 +176,10 @@ def write_object_package(
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".writing-") as temporary:
         written = save_mesh(mesh, Path(temporary) / MESH_NAME)
-        if weights is not None:
-            written.append(Path(temporary) / WEIGHTS_NAME)
-            written[-1].write_bytes(weights if isinstance(weights, bytes) else weights.read_bytes())
+        for name_in_folder, content in ((WEIGHTS_NAME, weights), (FEATURES_NAME, features)):
+            if content is not None:
+                written.append(Path(temporary) / name_in_folder)
+                written[-1].write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         fields = {
             "format_version": FORMAT_VERSION,
             "name": name,
@@ -164,8 +190,10 @@ def write_object_package(
             **symmetry_to_bop(symmetry or Symmetry()),
             "network": dict(network or {}),
             "detector": dict(detector or {}),
+            "calibration": dict(calibration or {}),
             "views": dict(views or {}),
             **({"weights": WEIGHTS_NAME} if weights is not None else {}),
+            **({"features": FEATURES_NAME} if features is not None else {}),
             "files": {path.name: _sha256(path) for path in written},
         }
         yaml_path = Path(temporary) / YAML_NAME
@@ -208,6 +236,19 @@ def import_bop_object(
     return write_object_package(
         folder, name=name or stem, mesh=mesh, keypoints=select_keypoints(mesh, num_keypoints), symmetry=symmetry
     )
+
+
+def _from_older(fields: dict) -> dict:
+    """The fields of version 1, whose calibration stood in the network's settings, as version 2 has them."""
+    network = fields.get("network")
+    if not isinstance(network, dict):
+        return fields
+    names = {"covariance_scale": "scale", "covariance_growth": "growth"}
+    calibration = {new: network[old] for old, new in names.items() if old in network}
+    return fields | {
+        "network": {name: value for name, value in network.items() if name not in names},
+        "calibration": calibration,
+    }
 
 
 def _read_yaml(path: Path) -> dict:

@@ -11,9 +11,11 @@ with sigma the median standard deviation of the keypoints as a share of the obje
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -32,10 +34,32 @@ DEGREES_OF_FREEDOM = 6
 
 @dataclass(frozen=True)
 class CovarianceCalibration:
-    """The factor's two parameters; see the module's docstring."""
+    """The factor's two parameters; see the module's docstring.
+
+    Stored in ``object.yaml`` under ``calibration``.
+
+    Raises:
+        ValueError: naming the field and what it expects.
+    """
 
     scale: float = 1.0
     growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, good in (("scale", 0.0 < self.scale < 1e6), ("growth", 0.0 <= self.growth <= 10.0)):
+            if not good:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)!r}")
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> CovarianceCalibration:
+        """From the plain values of ``object.yaml``; ValueError names an unknown field."""
+        if unknown := sorted(set(values) - {"scale", "growth"}):
+            raise ValueError(f"{unknown[0]}: unknown field of the calibration")
+        return cls(**values)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for ``object.yaml``."""
+        return dataclasses.asdict(self)
 
     def factor(self, sigma: float) -> float:
         """The factor on the covariance of a pose whose keypoints have this relative sigma."""

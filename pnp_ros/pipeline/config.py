@@ -6,18 +6,26 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+SOURCES = ("keypoints", "features")
+
 
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Thresholds and counts.
 
     Args:
-        detector_threshold: lowest detector score that is looked at, 0 to 1.
-        max_candidates: detections tried per image, best first.
+        sources: where correspondences come from, asked in this order; those that the package does not have are left
+            out. ``keypoints``: the trained networks; ``features``: local features of the mesh.
+        align: compare the object rendered at the pose with the image, align the pose to it, and give out as valid only
+            what the image supports; needs OpenGL.
+        detector_threshold: lowest score of a place that is looked at, 0 to 1.
+        max_candidates: places tried per source and image, best first.
         lost_presence: presence probability below which the object is absent.
         valid_presence: presence probability below which a pose is uncertain.
         min_inliers: fewer inlier keypoints: lost.
         valid_inliers: smallest share of inlier keypoints of a valid pose, 0 to 1.
+        min_matches: fewer matches of features that agree: lost.
+        valid_matches: fewest matches that agree on a valid pose.
         max_chi_square: largest reduced chi-square of a valid pose's inliers.
         max_keypoint_sigma: largest median standard deviation of a valid pose's keypoints, as a share of the object's
             projected diameter.
@@ -33,12 +41,16 @@ class EstimatorConfig:
         ValueError: naming the field and what it expects.
     """
 
+    sources: tuple[str, ...] = ("keypoints", "features")
+    align: bool = True
     detector_threshold: float = 0.1
     max_candidates: int = 3
     lost_presence: float = 0.2
     valid_presence: float = 0.5
     min_inliers: int = 5
     valid_inliers: float = 0.5
+    min_matches: int = 8
+    valid_matches: int = 12
     max_chi_square: float = 4.0
     max_keypoint_sigma: float = 0.06
     max_rotation_sigma: float = 0.12
@@ -51,8 +63,14 @@ class EstimatorConfig:
     track: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))  # a list, where it came from a file or a ROS parameter
+        for name in self.sources:
+            if name not in SOURCES:
+                raise ValueError(f"sources: expected some of {', '.join(SOURCES)}, got {name!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name == "sources":
+                continue
             if not isinstance(value, bool) and not (isinstance(value, (int, float)) and math.isfinite(value)):
                 raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
         for name in ("detector_threshold", "lost_presence", "valid_presence", "valid_inliers", "settled"):
@@ -72,8 +90,9 @@ class EstimatorConfig:
         for name in ("max_candidates", "max_passes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.min_inliers < 4:
-            raise ValueError(f"min_inliers: expected at least 4, got {self.min_inliers}")
+        for name in ("min_inliers", "min_matches"):
+            if getattr(self, name) < 4:
+                raise ValueError(f"{name}: expected at least 4, got {getattr(self, name)}")
         if not self.max_distance > self.min_distance:
             raise ValueError(f"max_distance: expected more than min_distance, got {self.max_distance}")
         if not self.valid_presence >= self.lost_presence:

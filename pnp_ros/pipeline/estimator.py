@@ -1,4 +1,4 @@
-"""Image to pose: detect or follow, crop, find keypoints, solve, crop again, judge."""
+"""Image to pose: follow or search, look, solve, look again, judge."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import contextlib
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, Crop, CropError, box_from_pose, crop_from_box, crop_from_pose
-from pnp_ros.detection.detector import Detection, image_tensor
-from pnp_ros.networks.keypoint_network import KeypointPrediction
+from pnp_ros.detection.crop import Box, CropError, box_from_pose
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge
-from pnp_ros.pipeline.models import Models, load_models
+from pnp_ros.pipeline.models import Models, calibration_of
+from pnp_ros.pipeline.package_sources import keypoint_source, package_sources
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.tracking import Track
 from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
-from pnp_ros.types import Correspondences, Pose
+from pnp_ros.sources.keypoints import KeypointSource
+from pnp_ros.sources.source import Sighting, Source
+from pnp_ros.types import Pose, PoseEstimate
 
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
+_MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 
 
 class PoseEstimator:
@@ -37,24 +39,32 @@ class PoseEstimator:
     The same images in the same order give the same bytes.
 
     Args:
-        package: with weights.
+        package: with weights, features or both.
         config: thresholds.
         device: of the networks; the solver runs on the CPU for a single image.
+        sources: where correspondences come from, asked in this order; None takes those of the package that ``config``
+            names. Give your own here, such as a network of another library; see ``docs/how_to/own_network.md``.
 
     Raises:
-        ObjectPackageError: if the package has no weights, or they do not fit.
+        ObjectPackageError: if the package has none of the sources, or they do not fit.
     """
 
     def __init__(
-        self, package: ObjectPackage, config: EstimatorConfig | None = None, device: torch.device | str = "cpu"
+        self,
+        package: ObjectPackage,
+        config: EstimatorConfig | None = None,
+        device: torch.device | str = "cpu",
+        sources: Sequence[Source] | None = None,
     ) -> None:
         self.package = package
         self.config = config or EstimatorConfig()
         self._device = torch.device(device)
         self._next: deque[Models] = deque(maxlen=1)  # taken up by the next image
-        self._adopt(load_models(package, self._device))
-        self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
         self._extent = torch.from_numpy(package.mesh.extreme_points)
+        self._sources = list(
+            package_sources(package, self.config.sources, self._device) if sources is None else sources
+        )
+        self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES}
         self._track = Track(package.symmetry)
         self._latency: dict[str, float] = {}
 
@@ -68,9 +78,15 @@ class PoseEstimator:
         return self._device
 
     @property
-    def models(self) -> Models:
-        """The weights of the last image."""
-        return Models(self._network, self._detector)
+    def sources(self) -> tuple[str, ...]:
+        """The names of the sources that are asked, in order."""
+        return tuple(source.name for source in self._sources)
+
+    @property
+    def models(self) -> Models | None:
+        """The weights of the last image; None where no network is a source."""
+        found = [source for source in self._sources if isinstance(source, KeypointSource)]
+        return Models(found[0].network, found[0].detector, self._calibrations["keypoints"]) if found else None
 
     def use(self, models: Models) -> None:
         """Go on with other weights of the same object from the next image on; the track is kept.
@@ -90,9 +106,9 @@ class PoseEstimator:
         self._next.append(models)
 
     def _adopt(self, models: Models) -> None:
-        self._network, self._detector = models.network, models.detector
-        learnt = models.network.config
-        self._calibration = CovarianceCalibration(learnt.covariance_scale, learnt.covariance_growth)
+        fresh = keypoint_source(self.package, models, self._device)
+        self._sources = [fresh if isinstance(source, KeypointSource) else source for source in self._sources]
+        self._calibrations["keypoints"] = models.calibration
 
     def estimate(
         self, image: np.ndarray, camera: Camera, stamp: float | None = None, roi: Box | None = None
@@ -116,7 +132,7 @@ class PoseEstimator:
         if self._next:
             self._adopt(self._next.popleft())
         begin = time.perf_counter()
-        self._latency = {"detect": 0.0, "crop": 0.0, "network": 0.0, "solve": 0.0}
+        self._latency = {"detect": 0.0, "look": 0.0, "solve": 0.0}
         best = self._find(image, camera, roi)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
@@ -128,131 +144,103 @@ class PoseEstimator:
         return [dataclasses.replace(best, latency=dict(self._latency))]
 
     def _find(self, image: np.ndarray, camera: Camera, roi: Box | None) -> ObjectEstimate:
+        """The first valid pose: around the last one, else wherever a source says; else the best that is not valid."""
         tried: list[ObjectEstimate] = []
-        if roi is not None:
-            return self._look(image, camera, roi)
-        if self.config.track and self._track.pose is not None:
-            tried.append(self._follow(image, camera, self._track.pose))
-            if tried[0].state is ObjectState.VALID:
-                return tried[0]
-        with self._timed("detect"):
-            detections = self._detector.detect(image, self.config.max_candidates)
-        for detection in detections:
-            if detection.score < self.config.detector_threshold:
-                break
-            tried.append(self._look(image, camera, detection.box))
-            if tried[-1].state is ObjectState.VALID:
-                return tried[-1]
-        if not tried:
-            return self._nothing(detections)
+        for found in self._attempts(image, camera, roi):
+            tried.append(found)
+            if found.state is ObjectState.VALID:
+                return found
         return max(tried, key=lambda item: (_RANK[item.state], item.score))  # the first of equals
 
-    def _nothing(self, detections: list[Detection]) -> ObjectEstimate:
-        score = detections[0].score if detections else 0.0
-        reason = f"object not found: best detector score {score:.2f} is below {self.config.detector_threshold:.2f}"
-        return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, None, score, reason)
+    def _attempts(self, image: np.ndarray, camera: Camera, roi: Box | None) -> Iterator[ObjectEstimate]:
+        if roi is not None:
+            yield from (self._settle(source, image, camera, roi) for source in self._sources)
+            return
+        if self.config.track and self._track.pose is not None:
+            last = self._track.pose
+            yield from (self._settle(source, image, camera, last) for source in self._sources)
+        for source in self._sources:
+            with self._timed("detect"):
+                places = source.places(image, self.config.max_candidates)
+            good = [place for place in places if place.score >= self.config.detector_threshold]
+            if not good:
+                score, least = max((p.score for p in places), default=0.0), self.config.detector_threshold
+                yield self._lost(f"object not found: best detector score {score:.2f} is below {least:.2f}", None, score)
+            for place in good:
+                yield self._settle(source, image, camera, place.box)
 
-    def _look(self, image: np.ndarray, camera: Camera, box: Box) -> ObjectEstimate:
-        """Start from a box."""
-        config = self._network.config
-        try:
-            with self._timed("crop"):
-                crop = crop_from_box(image, camera, box, config.crop_size, config.crop_margin)
-        except CropError as error:
-            return self._lost(str(error), box)
-        return self._settle(image, camera, crop, None)
+    def _settle(self, source: Source, image: np.ndarray, camera: Camera, where: Box | Pose) -> ObjectEstimate:
+        """Look again around each pose that is found, until a crop gives the pose that asks for that very crop.
 
-    def _follow(self, image: np.ndarray, camera: Camera, pose: Pose) -> ObjectEstimate:
-        """Start from a known pose."""
-        crop = self._crop_around(image, camera, pose)
-        return self._settle(image, camera, crop, pose) if isinstance(crop, Crop) else self._lost(crop, None)
-
-    def _settle(self, image: np.ndarray, camera: Camera, crop: Crop, pose: Pose | None) -> ObjectEstimate:
-        """Crop again around each pose that is found, until a crop gives the pose that asks for that very crop.
-
-        The network is best where the object fills the crop as in training. A pose that does not settle is a fit to
+        A network is best where the object fills the crop as in training. A pose that does not settle is a fit to
         something that hides the object, and not to be trusted.
         """
-        found = self._solve(crop, camera, pose)
-        for _ in range(self.config.max_passes - 1):
-            if found.estimate is None or self._fits(crop, camera, found.estimate.pose):
+        found = self._lost("", None)
+        for _ in range(self.config.max_passes):
+            try:
+                with self._timed("look"):
+                    sighting = source.look(image, camera, where)
+            except CropError as error:
+                return self._lost(str(error), where if isinstance(where, tuple) else found.box)
+            found = self._solve(source.name, sighting, camera, where if isinstance(where, Pose) else None)
+            if found.estimate is None or self._fits(source.crop_margin, sighting.box, camera, found.estimate.pose):
                 return found
-            pose = found.estimate.pose
-            again = self._crop_around(image, camera, pose)
-            if not isinstance(again, Crop):
-                return self._lost(again, found.box)
-            crop = again
-            found = self._solve(crop, camera, pose)
-        if found.estimate is None or self._fits(crop, camera, found.estimate.pose):
-            return found
+            where = found.estimate.pose
         reason = f"the pose does not settle within {self.config.max_passes} passes"
         return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=found.reason or reason)
 
-    def _crop_around(self, image: np.ndarray, camera: Camera, pose: Pose) -> Crop | str:
-        """The crop around a pose, or why there is none."""
-        config = self._network.config
-        try:
-            with self._timed("crop"):
-                return crop_from_pose(image, camera, pose, self._extent, config.crop_size, config.crop_margin)
-        except CropError as error:
-            return str(error)
-
-    def _fits(self, crop: Crop, camera: Camera, pose: Pose) -> bool:
-        """Whether the crop around ``pose`` would be nearly the same as ``crop``."""
+    def _fits(self, margin: float | None, window: Box, camera: Camera, pose: Pose) -> bool:
+        """Whether the crop around ``pose`` would be nearly the same as the ``window`` that was looked at."""
+        if margin is None:
+            return True
         try:
             x, y, width, height = box_from_pose(camera, pose, self._extent)
         except CropError:
             return False
-        left, top, side = crop.window
+        left, top, side, _ = window
         shift = max(abs(x + width / 2 - left - side / 2), abs(y + height / 2 - top - side / 2)) / side
-        growth = abs(max(width, height) * self._network.config.crop_margin / side - 1.0)
+        growth = abs(max(width, height) * margin / side - 1.0)
         return max(shift, growth) <= self.config.settled
 
-    def _solve(self, crop: Crop, camera: Camera, start: Pose | None) -> ObjectEstimate:
-        """Keypoints of one crop to a judged pose."""
-        with self._timed("network"):
-            prediction = self._network.predict(image_tensor(crop.image, self._device))
-            correspondences = self._correspondences(crop, prediction)
-            presence = float(prediction.presence[0])
+    def _solve(self, source: str, sighting: Sighting, camera: Camera, start: Pose | None) -> ObjectEstimate:
+        """What was seen to a judged pose."""
+        correspondences = sighting.correspondences
         with self._timed("solve"):
-            loss = Cauchy(self.config.robust_scale)
-            solved = solve_pnp(
-                correspondences, camera, init=start if start is not None else Classical("ransac"), loss=loss
-            )
+            if sighting.matched:  # the kernel's own search sorts out what agrees
+                solved = solve_pnp(correspondences, camera)
+            else:
+                init = start if start is not None else Classical("ransac")
+                solved = solve_pnp(correspondences, camera, init=init, loss=Cauchy(self.config.robust_scale))
             sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter))
             solved = dataclasses.replace(
                 solved,
                 pose=self._track.choose(solved.pose),
-                covariance=solved.covariance * self._calibration.factor(sigma),
+                covariance=solved.covariance * self._calibrations.get(source, CovarianceCalibration()).factor(sigma),
             )
-            verdict = judge(solved, correspondences, camera, presence, self.package.diameter, self.config)
-        kept = None if verdict.state is ObjectState.LOST else solved
-        x, y, side = map(float, crop.window)
+            verdict = judge(solved, sighting, camera, self.package.diameter, self.config)
+        kept: PoseEstimate | None = None if verdict.state is ObjectState.LOST else solved
         return ObjectEstimate(
             self.package.name,
             verdict.state,
             kept,
             correspondences,
-            (x, y, side, side),
-            presence,
+            sighting.box,
+            sighting.score,
             verdict.reason,
-            source="keypoints",
+            source=source,
             sigma=sigma,
         )
 
-    def _correspondences(self, crop: Crop, prediction: KeypointPrediction) -> Correspondences:
-        points = crop.to_image(prediction.image_points[0].cpu())
-        weights = 1.0 / (prediction.sigma[0].cpu() * crop.scale)
-        return Correspondences(points, self._keypoints, weights)
-
-    def _lost(self, reason: str, box: Box | None) -> ObjectEstimate:
-        return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, 0.0, reason)
+    def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
+        return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, score, reason)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         begin = time.perf_counter()
-        yield
-        self._latency[stage] += time.perf_counter() - begin
+        try:
+            yield
+        finally:
+            self._latency[stage] += time.perf_counter() - begin
 
 
 def _check_image(image: np.ndarray, camera: Camera) -> None:

@@ -11,6 +11,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.pipeline.calibration import relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, PoseEstimate, SolveStatus
 
 _INLIER_WEIGHT = 0.5  # a Cauchy weight of a half means: one scale away
@@ -33,29 +34,28 @@ def reduced_chi_square(estimate: PoseEstimate, correspondences: Correspondences,
 
 
 def judge(
-    estimate: PoseEstimate,
-    correspondences: Correspondences,
-    camera: Camera,
-    presence: float,
-    diameter: float,
-    config: EstimatorConfig,
+    estimate: PoseEstimate, sighting: Sighting, camera: Camera, diameter: float, config: EstimatorConfig
 ) -> Verdict:
-    """Check one pose (no batch dimensions).
+    """Check one pose against the correspondences that it was solved from (no batch dimensions).
 
     Args:
         estimate: with its calibrated covariance.
-        correspondences: it was solved from, pixels of ``camera``.
+        sighting: what it was solved from.
         camera: of the whole image.
-        presence: probability that the object is in the crop.
         diameter: of the object, metres.
         config: thresholds.
     """
-    lost = _lost_reason(estimate, presence, diameter, config)
+    presence, correspondences = sighting.score, sighting.correspondences
+    lost = _lost_reason(estimate, sighting, diameter, config)
     if lost:
         return Verdict(ObjectState.LOST, lost)
     if presence < config.valid_presence:
         return _uncertain(f"presence {presence:.2f} is below {config.valid_presence:.2f}")
     count = int((estimate.inlier_weights > _INLIER_WEIGHT).sum())
+    if sighting.matched:
+        if count < config.valid_matches:
+            return _uncertain(f"{count} matches agree, expected at least {config.valid_matches}")
+        return judge_covariance(estimate, config)
     needed = config.valid_inliers * estimate.inlier_weights.shape[-1]
     if count < needed:
         return _uncertain(f"{count} keypoints agree, expected at least {needed:.0f}")
@@ -65,6 +65,11 @@ def judge(
     sigma = float(relative_sigma(estimate.pose, correspondences, camera, diameter))
     if not sigma <= config.max_keypoint_sigma:
         return _uncertain(f"keypoint sigma {sigma:.3f} of the object's size is above {config.max_keypoint_sigma:.3f}")
+    return judge_covariance(estimate, config)
+
+
+def judge_covariance(estimate: PoseEstimate, config: EstimatorConfig) -> Verdict:
+    """Valid if the pose is known well enough to be of use."""
     eigenvalues = torch.linalg.eigvalsh(torch.stack([estimate.covariance[:3, :3], estimate.covariance[3:, 3:]]))
     sigma_translation, sigma_rotation = eigenvalues[:, -1].clamp_min(0.0).sqrt().tolist()
     if not sigma_rotation <= config.max_rotation_sigma:
@@ -75,7 +80,8 @@ def judge(
     return Verdict(ObjectState.VALID)
 
 
-def _lost_reason(estimate: PoseEstimate, presence: float, diameter: float, config: EstimatorConfig) -> str:
+def _lost_reason(estimate: PoseEstimate, sighting: Sighting, diameter: float, config: EstimatorConfig) -> str:
+    presence = sighting.score
     if not presence >= config.lost_presence:
         return f"object absent: presence {presence:.2f} is below {config.lost_presence:.2f}"
     if not bool(estimate.usable):
@@ -84,8 +90,9 @@ def _lost_reason(estimate: PoseEstimate, presence: float, diameter: float, confi
     if not all(bool(torch.isfinite(value).all()) for value in values):
         return "no pose: not finite"
     count = int((estimate.inlier_weights > _INLIER_WEIGHT).sum())
-    if count < config.min_inliers:
-        return f"only {count} keypoints agree, expected at least {config.min_inliers}"
+    what, needed = ("matches", config.min_matches) if sighting.matched else ("keypoints", config.min_inliers)
+    if count < needed:
+        return f"only {count} {what} agree, expected at least {needed}"
     distance = float(estimate.pose.translation[2])
     low, high = config.min_distance * diameter, config.max_distance * diameter
     if not low <= distance <= high:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from pnp_ros.io.checkpoints import CheckpointError, read_tensors, under_prefix, 
 from pnp_ros.networks.fusion import fused
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+from pnp_ros.pipeline.calibration import CovarianceCalibration
 
 KEYPOINTS, DETECTOR = "keypoints", "detector"  # prefixes in weights.safetensors
 
@@ -22,12 +23,14 @@ class Models:
     """One set of weights, ready for inference.
 
     Args:
-        network: in ``eval()`` mode; its config carries the covariance's calibration.
+        network: in ``eval()`` mode.
         detector: that finds the object in a full image.
+        calibration: of the covariance of the poses that come of them.
     """
 
     network: KeypointNetwork
     detector: Detector
+    calibration: CovarianceCalibration = field(default_factory=CovarianceCalibration)
 
 
 def weights_of(keypoint_network: nn.Module, detector_network: nn.Module) -> dict[str, Tensor]:
@@ -64,19 +67,36 @@ def load_networks(package: ObjectPackage) -> tuple[KeypointNetwork, DetectorNetw
     return keypoint_network, detector_network
 
 
+def calibration_of(package: ObjectPackage) -> CovarianceCalibration:
+    """The calibration of the package's networks.
+
+    Raises:
+        ObjectPackageError: naming the field that is wrong.
+    """
+    try:
+        return CovarianceCalibration.from_plain(package.calibration)
+    except (ValueError, TypeError) as error:
+        raise ObjectPackageError(f"{package.root}/object.yaml: calibration.{error}") from error
+
+
 def load_models(package: ObjectPackage, device: torch.device) -> Models:
     """The package's networks on ``device``, in ``eval()`` mode, ready for inference.
 
     Raises:
         ObjectPackageError: if the package has no weights, or they do not fit its settings.
     """
-    return prepared(*load_networks(package), device)
+    return prepared(*load_networks(package), device, calibration_of(package))
 
 
-def prepared(keypoint_network: KeypointNetwork, detector: DetectorNetwork, device: torch.device) -> Models:
+def prepared(
+    keypoint_network: KeypointNetwork,
+    detector: DetectorNetwork,
+    device: torch.device,
+    calibration: CovarianceCalibration | None = None,
+) -> Models:
     """Copies for inference on ``device``; the networks themselves stay as they are."""
     fast_keypoints, fast_detector = (
         fused(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for network in (keypoint_network, detector)
     )
-    return Models(fast_keypoints, Detector(fast_detector, device))
+    return Models(fast_keypoints, Detector(fast_detector, device), calibration or CovarianceCalibration())

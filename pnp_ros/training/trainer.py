@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
-from pnp_ros.io.checkpoints import write_bytes_atomically
+from pnp_ros.io.checkpoints import serialised, write_bytes_atomically
 from pnp_ros.io.images import write_image
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.networks.precision import training_precision
@@ -30,6 +29,7 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.models import load_networks, weights_of
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, view_settings
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
+from pnp_ros.sources.feature_table import make_feature_table, table_config
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group, process_device
@@ -237,33 +237,28 @@ def _finish(
     factory: ObjectSamplerFactory,
     reporter: Reporter,
 ) -> TrainedObject:
-    """Validate, and write the package once: with the covariance's calibration."""
+    """Validate the networks, and write the package once: with its calibration and the features of the mesh."""
     assert isinstance(keypoint_network, KeypointNetwork)
     assert isinstance(detector, DetectorNetwork)
-    weights = safetensors.torch.save(
-        {k: v.cpu().contiguous() for k, v in weights_of(keypoint_network, detector).items()}
+    views = view_settings(factory.randomisation)
+    write = functools.partial(
+        write_object_package,
+        name=name,
+        mesh=mesh,
+        keypoints=factory.keypoints.numpy(),
+        symmetry=symmetry,
+        network=keypoint_network.config.to_plain(),
+        detector=detector.config.to_plain(),
+        views=views,
+        weights=serialised(weights_of(keypoint_network, detector)),
     )
-
-    def write(folder: Path, network: KeypointNetworkConfig) -> ObjectPackage:
-        return write_object_package(
-            folder,
-            name=name,
-            mesh=mesh,
-            keypoints=factory.keypoints.numpy(),
-            symmetry=symmetry,
-            network=network.to_plain(),
-            detector=detector.config.to_plain(),
-            views=view_settings(factory.randomisation),
-            weights=weights,
-        )
-
-    network_config = keypoint_network.config
     held_out = _held_out(mesh, factory.randomisation, config, reporter)
     reporter.begin_images("validation", len(held_out))
     with tempfile.TemporaryDirectory(dir=out / CHECKPOINT_FOLDER) as folder:
-        learnt = calibrate(judged(write(Path(folder), network_config), held_out[::2], seen=reporter.image))
-    calibrated = dataclasses.replace(network_config, covariance_scale=learnt.scale, covariance_growth=learnt.growth)
-    package = write(out, calibrated)
+        learnt = calibrate(write(Path(folder)), held_out[::2], seen=reporter.image)
+    table = make_feature_table(mesh, table_config(views))
+    features = table.serialised() if table.is_textured else None
+    package = write(out, calibration=learnt.to_plain(), features=features)
     records = judged(package, held_out[1::2], seen=reporter.image)
     reporter.end()
     figures = summary(package, records)

@@ -27,6 +27,7 @@ from pnp_ros.rendering.validation_frames import ValidationFrame
 from pnp_ros.types import Pose
 
 _USABLE, _GOOD = 0.5, 0.75  # recall on held-out renders, which are harder than most cameras' images
+_SEARCH = EstimatorConfig(track=False)
 _VISIBLE = 0.3  # share of the object that must be seen for it to count as there to be found
 
 
@@ -55,9 +56,10 @@ def judged(
     images: Sequence[ValidationFrame],
     device: torch.device | str = "cpu",
     seen: Callable[[], None] = lambda: None,
+    config: EstimatorConfig = _SEARCH,
 ) -> list[FrameResult]:
     """What the estimator says of each image, each searched anew, beside the truth; ``seen`` is called at each."""
-    estimator = PoseEstimator(package, EstimatorConfig(track=False), device)
+    estimator = PoseEstimator(package, config, device)
 
     def truth_of(frame: Frame) -> Truth:
         seen()
@@ -70,8 +72,15 @@ def judged(
     return evaluate(frames, package, running(estimator), truth_of).records
 
 
-def calibrate(records: Sequence[FrameResult]) -> CovarianceCalibration:
-    """The covariance calibration that suits the valid poses, whose covariances are the solver's own."""
+def calibrate(
+    package: ObjectPackage,
+    images: Sequence[ValidationFrame],
+    device: torch.device | str = "cpu",
+    seen: Callable[[], None] = lambda: None,
+) -> CovarianceCalibration:
+    """The covariance calibration that suits the valid poses of a package which has none yet."""
+    networks_alone = EstimatorConfig(sources=("keypoints",), align=False, track=False)
+    records = judged(package, images, device, seen, networks_alone)
     nees, sigmas = [], []
     for record in records:
         if record.is_valid and record.truth is not None and record.covariance is not None and record.pose:
@@ -82,9 +91,7 @@ def calibrate(records: Sequence[FrameResult]) -> CovarianceCalibration:
 
 def summary(package: ObjectPackage, records: Sequence[FrameResult]) -> dict[str, Any]:
     """The figures, JSON-able."""
-    return measure(records, package)[0] | {
-        "calibration": {key: package.network[f"covariance_{key}"] for key in ("scale", "growth")}
-    }
+    return measure(records, package)[0] | {"calibration": dict(package.calibration)}
 
 
 def validation_image(

@@ -17,7 +17,7 @@ from pnp_ros.adaptation.versions import Version, VersionError, VersionStore
 from pnp_ros.io.checkpoints import read_tensors
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.calibration import CovarianceCalibration
-from pnp_ros.pipeline.models import load_networks, weights_of
+from pnp_ros.pipeline.models import calibration_of, load_networks, weights_of
 
 CALIBRATION = CovarianceCalibration(2.5, 0.5)
 
@@ -45,8 +45,7 @@ def test_a_version_comes_back_as_it_was_written(store: VersionStore, package: Ob
     assert store.newest() == written == store.get(1) == VersionStore(store.folder, package).newest()
     adapted = written.applied_to(package)
     keypoints, detector = load_networks(adapted)
-    assert keypoints.config.covariance_scale == 2.5
-    assert keypoints.config.covariance_growth == 0.5
+    assert calibration_of(adapted) == CALIBRATION
     expected = _weights(package, 0.5)
     assert all(torch.equal(expected[name], tensor) for name, tensor in weights_of(keypoints, detector).items())
     (entry,) = store.history()
@@ -220,8 +219,8 @@ def test_unfit_weights_are_not_written(store: VersionStore, package: ObjectPacka
     ):
         with pytest.raises(VersionError, match=expected):
             store.write(spoilt, CALIBRATION, {})
-    with pytest.raises(VersionError, match="covariance_scale"):
-        store.write(good, CovarianceCalibration(float("nan"), 0.0), {})
+    with pytest.raises(ValueError, match="scale"):
+        CovarianceCalibration(float("nan"), 0.0)
     assert not list(store.folder.glob("*.json"))
     with pytest.raises(VersionError, match="train"):
         VersionStore(tmp_path, dataclasses.replace(package, weights_path=None))

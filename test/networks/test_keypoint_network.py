@@ -72,7 +72,6 @@ def test_network_shapes_and_fusion() -> None:
         ("crop_size", 100),
         ("width", "32"),
         ("crop_margin", 0.5),
-        ("covariance_scale", float("nan")),
     ],
 )
 def test_config_names_the_wrong_field(field: str, value: object) -> None:
@@ -81,7 +80,7 @@ def test_config_names_the_wrong_field(field: str, value: object) -> None:
 
 
 def test_config_survives_plain_values() -> None:
-    config = KeypointNetworkConfig(9, covariance_scale=2.5)
+    config = KeypointNetworkConfig(9, width=16)
     assert KeypointNetworkConfig.from_plain(config.to_plain()) == config
     with pytest.raises(ValueError, match="num_keypoints"):
         KeypointNetworkConfig.from_plain({})

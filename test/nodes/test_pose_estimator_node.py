@@ -59,7 +59,7 @@ def test_latency_and_correspondences_come_with_the_objects(talking: Any) -> None
     talking.wait(lambda: talking.received["objects"], what="objects")
     assert len(talking.received["correspondences"][0].image_points) == 2 * 8
     stages = {stage.stage: stage.seconds for stage in talking.received["objects"][0].latency}
-    assert {"decode", "detect", "network", "solve", "total"} <= stages.keys()
+    assert {"decode", "detect", "look", "solve", "total"} <= stages.keys()
     assert sum(seconds for stage, seconds in stages.items() if stage != "total") <= stages["total"]
 
 

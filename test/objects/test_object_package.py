@@ -244,3 +244,29 @@ def test_a_name_that_is_no_frame_is_refused(folder, name):
     edit(folder, name=name)
     with pytest.raises(ObjectPackageError, match="name: expected"):
         load_object_package(folder)
+
+
+def test_version_1_kept_the_calibration_in_the_network(tmp_path, mesh):
+    written = write_object_package(
+        tmp_path,
+        name="thing",
+        mesh=mesh,
+        keypoints=select_keypoints(mesh, 8),
+        calibration={"scale": 2.5, "growth": 0.5},
+    )
+    fields = yaml.safe_load((tmp_path / "object.yaml").read_text())
+    assert (fields["format_version"], fields.pop("calibration")) == (2, {"scale": 2.5, "growth": 0.5})
+    fields |= {"format_version": 1, "network": {"width": 8, "covariance_scale": 2.5, "covariance_growth": 0.5}}
+    (tmp_path / "object.yaml").write_text(yaml.safe_dump(fields))
+    older = load_object_package(tmp_path)
+    assert (older.calibration, older.network) == (written.calibration, {"width": 8})
+
+
+def test_features_stand_beside_or_in_place_of_weights(tmp_path, mesh):
+    package = write_object_package(
+        tmp_path, name="thing", mesh=mesh, keypoints=select_keypoints(mesh, 8), features=b"features"
+    )
+    assert (package.weights_path, package.features_path) == (None, tmp_path / "features.safetensors")
+    (tmp_path / "features.safetensors").write_bytes(b"others")
+    with pytest.raises(ObjectPackageError, match=r"features.safetensors: sha256"):
+        load_object_package(tmp_path)

@@ -10,10 +10,13 @@ import torch
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.sources import keypoints
+from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
@@ -53,7 +56,7 @@ def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
         found = estimator.estimate(image, CAMERA, 0.0)[0]
         assert (found.estimate is None) == (found.state is ObjectState.LOST)
         assert (found.reason == "") == (found.state is ObjectState.VALID)
-        assert set(found.latency) == {"detect", "crop", "network", "solve", "total"}
+        assert set(found.latency) == {"detect", "look", "solve", "total"}
         assert np.isfinite([found.score, *(found.box or ()), *found.latency.values()]).all()
         if found.estimate is not None:
             assert bool(torch.isfinite(found.estimate.pose.matrix()).all())
@@ -71,14 +74,14 @@ class _Oracle:
     """Stands in for the keypoint network: knows where the true pose projects to in the crop that is looked at."""
 
     def __init__(self, estimator: PoseEstimator, truth: Pose) -> None:
-        self.config = estimator._network.config
+        self.config = estimator.models.network.config  # type: ignore[union-attr]
         self._estimator, self._truth = estimator, truth
         self.window = (0, 0, 64)
         self.crops = 0
 
     def predict(self, images: torch.Tensor) -> KeypointPrediction:
         self.crops += 1
-        pixels = CAMERA.project(self._truth.transform(self._estimator._keypoints))
+        pixels = CAMERA.project(self._truth.transform(torch.from_numpy(self._estimator.package.keypoints)))
         x, y, side = self.window
         points = (pixels + 0.5 - torch.tensor([x, y])) * (64 / side) - 0.5
         return KeypointPrediction(points[None], torch.ones(1, 8, 2), torch.ones(1, 8), torch.ones(1))
@@ -90,14 +93,20 @@ def oracle(package: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> tuple[Pos
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))[0]
     truth = Pose(rotation * torch.linalg.det(rotation).sign(), torch.tensor([0.03, -0.02, 0.5]))
     oracle = _Oracle(estimator, truth)
-    monkeypatch.setattr(estimator, "_network", oracle)
-    solve = estimator._solve
+    (source,) = estimator._sources
+    assert isinstance(source, KeypointSource)
+    monkeypatch.setattr(source, "network", oracle)
 
-    def remember(crop, camera, start):  # type: ignore[no-untyped-def]
-        oracle.window = crop.window
-        return solve(crop, camera, start)
+    def remember(cut):  # type: ignore[no-untyped-def]
+        def cropped(*arguments):  # type: ignore[no-untyped-def]
+            crop = cut(*arguments)
+            oracle.window = crop.window
+            return crop
 
-    monkeypatch.setattr(estimator, "_solve", remember)
+        return cropped
+
+    for name in ("crop_from_box", "crop_from_pose"):
+        monkeypatch.setattr(keypoints, name, remember(getattr(keypoints, name)))
     return estimator, oracle, truth
 
 
@@ -146,15 +155,22 @@ def test_keypoints_are_reported_in_image_pixels(oracle: tuple[PoseEstimator, _Or
     torch.testing.assert_close(found.correspondences.weights, torch.full((8, 2), weight))
 
 
-def test_covariance_scale_of_the_package_is_applied(package: ObjectPackage) -> None:
-    wide = dataclasses.replace(package, network={**package.network, "covariance_scale": 4.0})
-    roi = (100.0, 60.0, 120.0, 120.0)
-    estimates = [
-        PoseEstimator(p, EVERYTHING).estimate(_image(3), CAMERA, 0.0, roi)[0].estimate for p in (package, wide)
-    ]
-    if estimates[0] is None or estimates[1] is None:
-        pytest.fail("expected poses")
-    torch.testing.assert_close(4.0 * estimates[0].covariance, estimates[1].covariance)
+def test_the_calibration_of_the_package_is_applied(
+    oracle: tuple[PoseEstimator, _Oracle, Pose], package: ObjectPackage
+) -> None:
+    wide = PoseEstimator(dataclasses.replace(package, calibration={"scale": 4.0}), EVERYTHING)
+    assert wide.models is not None
+    assert wide.models.calibration == CovarianceCalibration(4.0)
+    estimator, _network, _truth = oracle
+    assert estimator.models is not None
+    covariances = []
+    for calibration in (CovarianceCalibration(), wide.models.calibration):
+        estimator.reset()
+        estimator._calibrations["keypoints"] = calibration
+        found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0].estimate
+        assert found is not None
+        covariances.append(found.covariance)
+    torch.testing.assert_close(4.0 * covariances[0], covariances[1])
 
 
 def test_a_roi_outside_the_image_is_lost(package: ObjectPackage) -> None:
@@ -182,6 +198,8 @@ def test_packages_without_fitting_weights_are_refused(package: ObjectPackage, tm
         PoseEstimator(dataclasses.replace(package, weights_path=None))
     with pytest.raises(ObjectPackageError, match="do not fit"):
         PoseEstimator(dataclasses.replace(package, network={**package.network, "width": 16}))
+    with pytest.raises(ObjectPackageError, match=r"calibration\.growth"):
+        PoseEstimator(dataclasses.replace(package, calibration={"growth": -1.0}))
     with pytest.raises(ObjectPackageError, match=r"network\.colour"):
         PoseEstimator(dataclasses.replace(package, network={**package.network, "colour": 1}))
     torn = tmp_path / "weights.safetensors"
@@ -197,9 +215,7 @@ def _other_weights(package: ObjectPackage, folder: Path) -> ObjectPackage:
     moved = {name: tensor * 1.05 if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     path = folder / "other.safetensors"
     path.write_bytes(safetensors.torch.save(moved))
-    return dataclasses.replace(
-        package, weights_path=path, network={**package.network, "covariance_scale": 4.0, "covariance_growth": 0.5}
-    )
+    return dataclasses.replace(package, weights_path=path, calibration={"scale": 4.0, "growth": 0.5})
 
 
 def test_the_same_weights_again_change_no_byte(package: ObjectPackage) -> None:

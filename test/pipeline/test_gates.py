@@ -11,11 +11,13 @@ from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
 CONFIG = EstimatorConfig()
 DIAMETER = 0.15
+BOX = (0.0, 0.0, 640.0, 480.0)
 
 
 def _scene(outliers: int = 0, noise: float = 1.0, depth: float = 0.6) -> tuple[Correspondences, PoseEstimate]:
@@ -29,7 +31,7 @@ def _scene(outliers: int = 0, noise: float = 1.0, depth: float = 0.6) -> tuple[C
 
 
 def _judge(correspondences: Correspondences, estimate: PoseEstimate, presence: float = 0.99) -> tuple[ObjectState, str]:
-    verdict = judge(estimate, correspondences, CAMERA, presence, DIAMETER, CONFIG)
+    verdict = judge(estimate, Sighting(correspondences, presence, BOX), CAMERA, DIAMETER, CONFIG)
     return verdict.state, verdict.reason
 
 
@@ -72,7 +74,7 @@ def test_keypoints_with_wide_sigmas_are_uncertain_though_they_agree() -> None:
     correspondences, _ = _scene(noise=0.5)
     vague = dataclasses.replace(correspondences, weights=torch.full((16, 2), 1 / 12.0))
     estimate = solve_pnp(vague, CAMERA, init=Classical("ransac"), loss=Cauchy(2.0))
-    verdict = judge(estimate, vague, CAMERA, 0.99, DIAMETER, EstimatorConfig(max_rotation_sigma=3.0))
+    verdict = judge(estimate, Sighting(vague, 0.99, BOX), CAMERA, DIAMETER, EstimatorConfig(max_rotation_sigma=3.0))
     assert verdict.state is ObjectState.UNCERTAIN
     assert "keypoint sigma 0.08" in verdict.reason
 
@@ -115,3 +117,20 @@ def test_unusable_or_implausible_poses_are_lost() -> None:
 def test_config_names_the_wrong_field(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         EstimatorConfig(**{field: value})
+
+
+def test_matches_are_judged_by_how_many_agree_not_by_their_share() -> None:
+    correspondences, estimate = _scene()
+    weights = torch.zeros(100)
+    for count, state in ((7, ObjectState.LOST), (11, ObjectState.UNCERTAIN), (12, ObjectState.VALID)):
+        weights[:count] = 1.0
+        some = dataclasses.replace(estimate, inlier_weights=weights)
+        verdict = judge(some, Sighting(correspondences, 1.0, BOX, matched=True), CAMERA, DIAMETER, CONFIG)
+        assert verdict.state is state
+        assert ("matches agree" in verdict.reason) == (state is not ObjectState.VALID)
+
+
+def test_sources_of_the_config_are_known_ones() -> None:
+    assert EstimatorConfig(sources=["features"]).sources == ("features",)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sources"):
+        EstimatorConfig(sources=("sift",))

@@ -36,7 +36,7 @@ def _command(mesh: Path, out: Path, *options: str) -> list[str]:
 def _check_package(out: Path) -> None:
     package = load_object_package(out)
     assert package.weights_path is not None
-    assert package.network["covariance_scale"] > 0
+    assert package.calibration["scale"] > 0
     PoseEstimator(package)  # the weights fit
     figures = json.loads((out / "validation.json").read_text())
     assert figures["frames"]["total"] >= 20

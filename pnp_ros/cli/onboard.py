@@ -1,0 +1,68 @@
+"""``pnp-ros onboard mug.obj --out objects/mug``: an object package that works, in seconds and without training."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from pnp_ros.objects.mesh import load_mesh
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, load_object_package
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.pipeline.onboarding import onboard
+from pnp_ros.rendering.renderer import RendererError
+from pnp_ros.training.symmetries import declared_symmetry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("mesh", type=Path, help="OBJ, PLY or GLB, with texture or vertex colours")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the object package; its name names the object"
+    )
+    parser.add_argument("--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh")
+    parser.add_argument(
+        "--symmetries",
+        help="models_info.json:ID as in BOP, or turns about axes of the mesh: z (any), z4 (quarters), z,x2 (cylinder)",
+    )
+    parser.add_argument(
+        "--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Onboard, and say what the mesh allows."""
+    mesh = load_mesh(arguments.mesh, units=arguments.units)
+    symmetry = declared_symmetry(arguments.symmetries, mesh) if arguments.symmetries else None
+    _onboarded(arguments.mesh, arguments.out, arguments.units, symmetry, -5.0 if arguments.views == "upper" else -90.0)
+    return 0
+
+
+def object_at(path: Path, folder: Path) -> ObjectPackage:
+    """The object package at ``path``; of a mesh file one is made in ``folder``, on the way.
+
+    Raises:
+        ValueError: if there is neither, or it cannot be used.
+    """
+    if not path.is_file():
+        return load_object_package(path)
+    return _onboarded(path, folder / path.stem)
+
+
+def _onboarded(
+    mesh_path: Path,
+    folder: Path,
+    units: str = "auto",
+    symmetry: Symmetry | None = None,
+    lowest_elevation: float = -90.0,
+) -> ObjectPackage:
+    begin = time.monotonic()
+    mesh = load_mesh(mesh_path, units=units)
+    print(f"{mesh_path}: {mesh.describe()}", flush=True)
+    try:
+        made = onboard(folder, folder.resolve().name, mesh, symmetry, lowest_elevation)
+    except RendererError as error:
+        raise ObjectPackageError(f"{mesh_path}: {error}") from error
+    print(f"{folder}: {made.verdict} ({made.features} features, found in {made.found:.0%} of the trial renders)")
+    print(f"{time.monotonic() - begin:.1f} s", flush=True)
+    return made.package

@@ -1,0 +1,57 @@
+"""The sources of correspondences that an object package has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+from pnp_ros.pipeline.models import Models, load_models
+from pnp_ros.sources.feature_table import FeatureTable
+from pnp_ros.sources.features import FeatureSource
+from pnp_ros.sources.keypoints import KeypointSource
+from pnp_ros.sources.source import Source
+
+
+def package_sources(package: ObjectPackage, wanted: Sequence[str], device: torch.device) -> list[Source]:
+    """Those of the ``wanted`` sources that the package has, in the order in which they are wanted.
+
+    Raises:
+        ObjectPackageError: if it has none of them, or one cannot be used.
+    """
+    found: list[Source] = []
+    for name in wanted:
+        if name == "keypoints" and package.weights_path is not None:
+            found.append(keypoint_source(package, load_models(package, device), device))
+        elif name == "features" and package.features_path is not None:
+            found.append(feature_source(package))
+    if not found:
+        raise ObjectPackageError(
+            f"{package.root}: has none of {' or '.join(wanted)}: train the object first (pnp-ros train), "
+            "or, if it has a texture, pnp-ros onboard"
+        )
+    return found
+
+
+def keypoint_source(package: ObjectPackage, models: Models, device: torch.device) -> KeypointSource:
+    """The package's keypoints, found by these models."""
+    keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
+    extent = torch.from_numpy(package.mesh.extreme_points)
+    return KeypointSource(models.network, models.detector, keypoints, extent, device)
+
+
+def feature_source(package: ObjectPackage) -> FeatureSource:
+    """The features of the package's mesh.
+
+    Raises:
+        ObjectPackageError: if the package has none, or they cannot be read.
+    """
+    if package.features_path is None:
+        raise ObjectPackageError(f"{package.root}: features: missing; pnp-ros onboard makes them")
+    try:
+        table = FeatureTable.read(package.features_path)
+    except ValueError as error:
+        raise ObjectPackageError(str(error)) from error
+    return FeatureSource(table, package.diameter, torch.from_numpy(package.mesh.extreme_points))

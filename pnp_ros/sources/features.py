@@ -1,0 +1,130 @@
+"""Features of the mesh in the image: each is matched to the most similar one of the mesh's views.
+
+The ratio test (Lowe, IJCV 2004, 7.1) asks for a rival at another *place* of the object: another view of the same place
+is no rival. Distances are those of RootSIFT (Arandjelovic and Zisserman, CVPR 2012), neighbours are found
+approximately (FLANN's kd-trees; Muja and Lowe, VISAPP 2009). What is matched by chance the robust solve leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.detection.detector import Detection
+from pnp_ros.sources.feature_table import FeatureTable
+from pnp_ros.sources.source import Sighting
+from pnp_ros.types import Correspondences, Pose
+
+
+@dataclass(frozen=True)
+class FeatureSearchConfig:
+    """How features are matched.
+
+    Args:
+        count: at most so many features of an image, the strongest.
+        ratio: a match counts if the best rival is at least 1 / ratio times as far away.
+        place: features of the mesh closer than this share of the diameter are the same place.
+        sigma: standard deviation of a match, as a share of the feature's size in the image, and at least
+            ``least_sigma`` px.
+        margin: around a box or pose that is looked at, as a multiple of its size.
+    """
+
+    count: int = 1500
+    ratio: float = 0.85
+    place: float = 0.04
+    sigma: float = 0.2
+    least_sigma: float = 0.8
+    margin: float = 1.5
+
+
+class FeatureSource:
+    """The features of a mesh as a source of correspondences.
+
+    Args:
+        table: of the mesh's views.
+        diameter: of the object, metres.
+        extent: (E, 3) outermost points of the mesh, metres.
+        config: how features are matched.
+    """
+
+    name = "features"
+    crop_margin = None
+
+    def __init__(
+        self, table: FeatureTable, diameter: float, extent: Tensor, config: FeatureSearchConfig | None = None
+    ) -> None:
+        self._config = config or FeatureSearchConfig()
+        self._points, self._diameter, self._extent = table.points, diameter, extent
+        self._sift = cv2.SIFT.create(self._config.count)
+        cv2.setRNGSeed(0)  # FLANN's trees are drawn at random: the same table gives the same trees
+        self._index = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": 32})
+        self._index.add([_root(table.descriptors)])
+        self._index.train()
+
+    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
+        """The whole image: features need no detector."""
+        return [Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), 1.0)][:count]
+
+    def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
+        """Matches within a box, or around the object at a pose; see :class:`~pnp_ros.sources.source.Source`."""
+        box = _within(image, where if isinstance(where, tuple) else self._around(camera, where))
+        left, top, width, height = (int(value) for value in box)
+        grey = cv2.cvtColor(image[top : top + height, left : left + width], cv2.COLOR_RGB2GRAY)
+        keys, found = self._sift.detectAndCompute(grey, None)
+        image_points, object_points, sizes = self._matched(keys, None if found is None else np.asarray(found))
+        sigma = np.maximum(self._config.least_sigma, self._config.sigma * sizes)
+        correspondences = Correspondences(
+            torch.from_numpy(image_points + np.array([left, top], np.float32)),
+            torch.from_numpy(object_points),
+            torch.from_numpy(np.repeat(1.0 / sigma[:, None], 2, axis=1).astype(np.float32)),
+        )
+        return Sighting(correspondences, 1.0 if len(sizes) else 0.0, box, matched=True)
+
+    def _around(self, camera: Camera, pose: Pose) -> Box:
+        x, y, width, height = box_from_pose(camera, pose, self._extent)
+        side = self._config.margin * max(width, height)
+        return x + (width - side) / 2, y + (height - side) / 2, side, side
+
+    def _matched(
+        self, keys: Sequence[cv2.KeyPoint], descriptors: NDArray | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Pixels (M, 2), object points (M, 3) and sizes (M) in pixels of what passes the ratio test."""
+        if descriptors is None or len(self._points) == 0:
+            return np.zeros((0, 2), np.float32), np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
+        neighbours = self._index.knnMatch(_root(descriptors), k=min(6, len(self._points)))
+        index = np.array([[n.trainIdx for n in row] for row in neighbours])
+        distance = np.array([[n.distance for n in row] for row in neighbours])
+        points = self._points[index]
+        elsewhere = np.linalg.norm(points - points[:, :1], axis=2) > self._config.place * self._diameter
+        rival = np.where(elsewhere, distance, np.inf).min(axis=1)
+        good = distance[:, 0] < self._config.ratio * rival
+        pixels = np.array([key.pt for key in keys], np.float32)
+        sizes = np.array([key.size for key in keys], np.float32)
+        return pixels[good], points[good, 0], sizes[good]
+
+
+def _root(descriptors: NDArray) -> NDArray[np.float32]:
+    """RootSIFT: the Euclidean distance of square roots is the Hellinger distance of histograms."""
+    values = descriptors.astype(np.float32)
+    return np.sqrt(values / (values.sum(axis=1, keepdims=True) + np.float32(1e-6)))
+
+
+def _within(image: np.ndarray, box: Box) -> Box:
+    """The whole pixels of a box that are in the image."""
+    height, width = image.shape[:2]
+    x, y, w, h = box
+    if not np.isfinite(box).all():
+        raise CropError(f"box: expected finite numbers, got {box}")
+    left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
+    right, bottom = min(width, int(np.ceil(x + w))), min(height, int(np.ceil(y + h)))
+    if right - left < 8 or bottom - top < 8:
+        raise CropError(f"box: expected to overlap the {width}x{height} image, got {box}")
+    return float(left), float(top), float(right - left), float(bottom - top)

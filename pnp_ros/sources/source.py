@@ -1,0 +1,63 @@
+"""What a source of correspondences is: it looks at a place of an image and says which pixel shows which object point.
+
+Keypoint network, features of the mesh, or a network of your own: the estimator asks each in turn where the object may
+be (:meth:`Source.places`) and what is there (:meth:`Source.look`); solving, aligning and judging is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import Box
+from pnp_ros.detection.detector import Detection
+from pnp_ros.types import Correspondences, Pose
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What a source saw at one place.
+
+    Args:
+        correspondences: pixels of the whole image, object points in metres, weights in 1/px.
+        score: probability that the object is there, 0 to 1.
+        box: (x, y, width, height) that was looked at, in image pixels.
+        matched: the points were matched, many of them by chance. Else each is meant to be right, and few that agree
+            speak against the pose.
+    """
+
+    correspondences: Correspondences
+    score: float
+    box: Box
+    matched: bool = False
+
+
+class Source(Protocol):
+    """One way to correspondences. Used by one thread."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in results: ``keypoints``, ``features``."""
+        ...
+
+    @property
+    def crop_margin(self) -> float | None:
+        """How much larger than the object the crop is that the source sees best, to be looked at again around the pose
+        that came of it; None for a source that needs no second look."""
+        ...
+
+    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
+        """Where in the image (H, W, 3) uint8 RGB the object may be, at most ``count``, the likeliest first."""
+        ...
+
+    def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
+        """What is seen in a box (pixels of the whole image), or around the object at a pose.
+
+        Raises:
+            CropError: if the place is not in the image.
+        """
+        ...

@@ -1,0 +1,82 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.onboarding import onboard
+from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.types import Pose
+from synthetic.printed_box import printed_box
+
+CAMERA = Camera.pinhole(600.0, 600.0, 319.5, 239.5, 640, 480)
+ALONE = EstimatorConfig(align=False)
+
+
+@pytest.fixture(scope="module")
+def onboarded(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+    made = onboard(tmp_path_factory.mktemp("objects") / "box", "box", printed_box())
+    assert made.verdict == "textured: poses from now on"
+    assert made.found >= 0.5
+    return made.package
+
+
+def _image(mesh: TriangleMesh, x: float, others: int = 0) -> tuple[np.ndarray, Pose]:
+    pose = Pose(so3.exp(torch.tensor([0.4, 0.6, 0.2])), torch.tensor([x, 0.01, 0.42]))
+    background = np.random.default_rng(others).integers(0, 255, (480, 640, 3), np.uint8)
+    with Renderer() as renderer:
+        return renderer.render([(renderer.add(mesh), pose)], CAMERA, background=background).rgb, pose
+
+
+def test_an_onboarded_package_gives_poses_without_training(onboarded: ObjectPackage) -> None:
+    estimator = PoseEstimator(onboarded, ALONE)
+    assert estimator.sources == ("features",)
+    assert estimator.models is None
+    for step, x in enumerate((-0.02, 0.0, 0.02)):
+        image, truth = _image(onboarded.mesh, x)
+        found = estimator.estimate(image, CAMERA)[0]
+        assert (found.state, found.source) == (ObjectState.VALID, "features")
+        assert found.estimate is not None
+        assert float((found.estimate.pose.translation - truth.translation).norm()) < 0.005
+        assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.02
+        assert (found.latency["detect"] == 0.0) == (step > 0)  # followed, not searched
+    empty = np.random.default_rng(5).integers(0, 255, (480, 640, 3), np.uint8)
+    lost = estimator.estimate(empty, CAMERA)[0]
+    assert (lost.state, lost.estimate) == (ObjectState.LOST, None)
+
+
+def test_another_print_on_the_same_shape_is_no_pose(onboarded: ObjectPackage) -> None:
+    image, _ = _image(printed_box(seed=1), 0.0)
+    assert PoseEstimator(onboarded, ALONE).estimate(image, CAMERA)[0].state is ObjectState.LOST
+
+
+def test_a_plain_mesh_is_told_to_need_training(tmp_path: Path) -> None:
+    box = printed_box()
+    made = onboard(tmp_path / "plain", "plain", TriangleMesh(box.vertices, box.faces))
+    assert made.package.features_path is None
+    assert "hardly any texture" in made.verdict
+    with pytest.raises(ObjectPackageError, match="pnp-ros train"):
+        PoseEstimator(made.package, ALONE)
+
+
+def test_networks_of_the_package_stay(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> None:
+    trained = untrained_package(tmp_path / "box", "box", printed_box())
+    assert trained.weights_path is not None
+    weights = trained.weights_path.read_bytes()
+    both = onboard(tmp_path / "box", "box", printed_box()).package
+    assert both.weights_path is not None
+    assert both.weights_path.read_bytes() == weights
+    assert (both.network, both.keypoints.tolist()) == (trained.network, trained.keypoints.tolist())
+    assert PoseEstimator(both, ALONE).sources == ("keypoints", "features")
+    assert PoseEstimator(both, dataclasses.replace(ALONE, sources=("features",))).sources == ("features",)
+    with pytest.raises(ObjectPackageError, match="another mesh"):
+        onboard(tmp_path / "box", "box", printed_box(size=(0.1, 0.1, 0.1)))
