@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from pnp_ros.objects.mesh import load_mesh
+from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.onboarding import onboard

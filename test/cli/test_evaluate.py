@@ -144,7 +144,7 @@ def test_running_the_estimator_twice_gives_the_same_bytes(
         evaluate(tmp_path / name, recorded_run.path, "--object", package.root, "--max-frames", 20, "--no-overlap")
     for file in ("poses.json", "poses.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert any("translation" in entry for entry in json.loads((tmp_path / "a" / "poses.json").read_text()))
+    assert len(json.loads((tmp_path / "a" / "poses.json").read_text())) == 20
 
 
 def open_all_gates(monkeypatch: pytest.MonkeyPatch) -> None:
