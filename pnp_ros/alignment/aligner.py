@@ -1,0 +1,227 @@
+"""The image has the last word: a pose is moved to where the object drawn at it lies on the object in the image.
+
+Draw, search, solve, coarse to fine. What is found in the image (matches of the texture, steps across the outline)
+and the start with its covariance are one least-squares problem; its minimum is the pose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.alignment import joint
+from pnp_ros.alignment.colours import ColourModel
+from pnp_ros.alignment.config import FAR, LAST, MIDDLE, NEAR, AlignmentConfig, Round
+from pnp_ros.alignment.evidence import Evidence, nothing, weigh
+from pnp_ros.alignment.look import Look, look
+from pnp_ros.alignment.uncertainty import covariance
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import CropError
+from pnp_ros.geometry import se3
+from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+
+MATCH, LINE = 0, 1  # kinds of correspondences
+
+_FEWEST = 20  # axes measured, of matches and lines together, from which a round moves the pose
+_DAMPING = 0.026, 0.058  # of the diameter, and rad: how far one round moves a pose that lines hold badly
+_LEARNING = 0.2  # share of an image's colours in what is known of them
+_TURN, _LARGEST_TURN = 1.5, 0.6  # standard deviations of the start's rotation, and rad, between several starts
+_FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """A pose and what the image says of it.
+
+    Args:
+        estimate: the joint minimum of matches, lines and start; its covariance contains the doubt about camera and
+            mesh. Status DEGENERATE, and the start's pose, where nothing was found.
+        correspondences: of the last round, in pixels of the whole image; weights (N, 2, 2).
+        kinds: (N,) int8, ``MATCH`` or ``LINE``.
+        evidence: the image's verdict on the pose.
+    """
+
+    estimate: PoseEstimate
+    correspondences: Correspondences
+    kinds: Tensor
+    evidence: Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Where an attempt ended: pose, the last look, its correspondences and their inlier weights, and the verdict."""
+
+    pose: Pose
+    seen: Look
+    data: Correspondences
+    weights: NDArray
+    evidence: Evidence
+
+    @property
+    def score(self) -> float:
+        return self.evidence.explained + float(self.evidence.supported)
+
+
+class Aligner:
+    """Aligns poses of one object with images; keeps the colours it learns. For one thread.
+
+    Args:
+        mesh: in metres.
+        config: what is compared and what makes a verdict.
+    """
+
+    def __init__(self, mesh: TriangleMesh, config: AlignmentConfig | None = None) -> None:
+        self.config = config or AlignmentConfig()
+        self._mesh = RayMesh(mesh)
+        self._extent = torch.from_numpy(mesh.extreme_points)
+        self._diameter = mesh.diameter
+        self._colours = ColourModel()
+
+    def forget(self) -> None:
+        """Forget the colours: the object was lost, the light is another one."""
+        self._colours.forget()
+
+    def align(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
+        """Align a pose with the image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            camera: of the image, any model.
+            start: a pose, and a covariance that says how far to search and how much the start counts in the end; one
+                that is not determined (``UNKNOWN_VARIANCE``) does not count.
+
+        Returns:
+            Never an error for a start that does not fit: the evidence says so.
+        """
+        camera, pose = camera.to("cpu", torch.float32), _single(start.pose)
+        prior = _information(start.covariance)
+        learn = not self._colours.known
+        best: _Found | str = ""
+        for begin, rounds in self._attempts(start, learn):
+            found = self._descend(image, camera, begin, rounds, None if prior is None else (pose, prior), learn)
+            if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
+                best = found
+            if not isinstance(best, str) and best.evidence.supported:
+                break
+        if isinstance(best, str):
+            return self._lost(start, best)
+        if best.evidence.supported and self.config.contours:
+            best.seen.learn(self._colours, _LEARNING)
+        elif learn:
+            self.forget()
+        estimate = self._estimate(best, camera, prior)
+        return Alignment(estimate, best.data, _kinds(best.seen), best.evidence)
+
+    def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
+        """The image's verdict on a pose from anywhere, which stays as it is."""
+        camera, pose = camera.to("cpu", torch.float32), _single(pose)
+        try:
+            seen = self._look(image, camera, pose, LAST[0], not self._colours.known)
+        except CropError as error:
+            return nothing(str(error))
+        return weigh(seen, pose, camera, self.config)
+
+    def _look(self, image: NDArray[np.uint8], camera: Camera, pose: Pose, step: Round, learn: bool) -> Look:
+        return look(self._mesh, self._extent, image, camera, pose, step, self.config, self._colours, learn)
+
+    def _attempts(self, start: PoseEstimate, learn: bool) -> Iterator[tuple[Pose, Sequence[Round]]]:
+        """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
+        pose = _single(start.pose)
+        spread = start.covariance.diagonal().double().clamp_min(0.0).sqrt().numpy()
+        depth = float(pose.translation[2].clamp_min(1e-6))
+        # each as a share of the object's size by which the image changes
+        share = max(*(spread[:2] / self._diameter), spread[2] / depth, *(0.5 * spread[3:]))
+        if share <= _NEAR and not learn:
+            yield pose, NEAR
+        if share <= _FAR:
+            yield pose, (*MIDDLE, *LAST)
+        if share > _NEAR:
+            yield pose, (*FAR, *MIDDLE, *LAST)
+        if share <= _FAR:
+            return
+        turn = float(min(_TURN * max(spread[3:]), _LARGEST_TURN))
+        for axis, sign in itertools.product(range(3), (1.0, -1.0)):
+            delta = torch.zeros(6)
+            delta[3 + axis] = sign * turn
+            yield se3.retract(pose, delta), (*FAR, *MIDDLE, *LAST)
+
+    def _descend(
+        self,
+        image: NDArray[np.uint8],
+        camera: Camera,
+        pose: Pose,
+        rounds: Sequence[Round],
+        prior: tuple[Pose, NDArray] | None,
+        learn: bool,
+    ) -> _Found | str:
+        """What the rounds lead to, or why they lead nowhere."""
+        try:
+            for step in rounds:
+                seen = self._look(image, camera, pose, step, learn)
+                matches, lines = seen.count
+                if 2 * matches + lines < _FEWEST:
+                    return "the image shows hardly anything of the object near the pose"
+                data = seen.correspondences(step.reach)
+                priors = [(pose, self._damping)] + ([] if prior is None else [prior])
+                pose, weights = joint.minimise(data, camera, pose, priors)
+        except CropError as error:
+            return str(error)
+        return _Found(pose, seen, data, weights, weigh(seen, pose, camera, self.config))
+
+    @property
+    def _damping(self) -> NDArray[np.float64]:
+        return np.diag([(_DAMPING[0] * self._diameter) ** -2.0] * 3 + [_DAMPING[1] ** -2.0] * 3)
+
+    def _estimate(self, found: _Found, camera: Camera, prior: NDArray | None) -> PoseEstimate:
+        data, pose, lines = found.data, found.pose, found.seen.count[1]
+        spread = covariance(data, camera, pose, found.weights, lines, prior, self._diameter, self.config)
+        pixels = camera.project(pose.transform(data.object_points)) - data.image_points
+        squares = (data.weights @ pixels[..., None]).square().sum((-1, -2))
+        inliers = torch.from_numpy(found.weights).float()
+        return PoseEstimate(
+            pose,
+            torch.from_numpy(spread).float(),
+            inliers,
+            0.5 * (inliers * squares).sum(),
+            torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8),
+        )
+
+    def _lost(self, start: PoseEstimate, reason: str) -> Alignment:
+        status = torch.tensor(int(SolveStatus.DEGENERATE), dtype=torch.int8)
+        estimate = dataclasses.replace(start, inlier_weights=torch.zeros(0), status=status)
+        none = Correspondences(torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, 2, 2))
+        return Alignment(estimate, none, torch.zeros(0, dtype=torch.int8), nothing(reason))
+
+
+def start_at(pose: Pose, translation_sigma: float, rotation_sigma: float) -> PoseEstimate:
+    """A start for :meth:`Aligner.align`: a pose that is known to so many metres and radians (1 sigma)."""
+    variances = torch.tensor([translation_sigma**2] * 3 + [rotation_sigma**2] * 3)
+    status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
+    return PoseEstimate(_single(pose), torch.diag(variances), torch.zeros(0), torch.zeros(()), status)
+
+
+def _single(pose: Pose) -> Pose:
+    return Pose(pose.rotation.detach().cpu().float(), pose.translation.detach().cpu().float())
+
+
+def _kinds(seen: Look) -> Tensor:
+    matches, lines = seen.count
+    return torch.tensor([MATCH] * matches + [LINE] * lines, dtype=torch.int8)
+
+
+def _information(spread: Tensor) -> NDArray[np.float64] | None:
+    """(6, 6) of a prior; None where its covariance says that nothing is known."""
+    wide = spread.detach().cpu().double().numpy()
+    if not np.isfinite(wide).all() or wide.diagonal().max() >= UNKNOWN_VARIANCE:
+        return None
+    return np.linalg.inv(wide)

@@ -1,0 +1,73 @@
+"""How poses are aligned with images, and when an image is taken to contradict one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Round:
+    """One look at the image: render, search, solve.
+
+    Args:
+        side: of the square window around the object, pixels.
+        reach: how far a line is searched to each side, pixels of the window.
+    """
+
+    side: int
+    reach: int
+
+    @property
+    def share(self) -> float:
+        """Reach as a share of the object's size."""
+        return self.reach * MARGIN / self.side
+
+
+MARGIN = 1.5  # window over the object's box
+FAR = (Round(64, 12), Round(64, 12), Round(64, 10), Round(64, 10), Round(64, 8), Round(64, 8), Round(80, 8))
+MIDDLE = (Round(80, 6), Round(80, 6), Round(120, 6), Round(120, 5))
+NEAR = (Round(100, 6), Round(200, 2))
+LAST = (Round(160, 4), Round(200, 2), Round(280, 2))
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """What is compared, how exact camera and mesh are taken to be, and what makes a verdict.
+
+    Args:
+        texture: follow the texture's corners.
+        contours: search the outline.
+        focal_sigma: standard deviation of the focal length, as a share of it.
+        centre_sigma: standard deviation of the principal point in x and in y, pixels of the full image.
+        size_sigma: standard deviation of the mesh's scale, as a share of it.
+        shape_sigma: standard deviation of its surface, smooth over about a diameter, as a share of the diameter.
+        distortion_sigma: standard deviation of the first radial coefficient of a lens that has one.
+        valid_explained: share of the object in view, by area, that must be found where the pose says.
+        valid_texture: share of the textured part that must be.
+        valid_contour: share of the outline, where there is no texture that tells.
+
+    Raises:
+        ValueError: if a value is out of its range; the message names it.
+    """
+
+    texture: bool = True
+    contours: bool = True
+    focal_sigma: float = 0.005
+    centre_sigma: float = 3.0
+    size_sigma: float = 0.005
+    shape_sigma: float = 0.003
+    distortion_sigma: float = 0.01
+    valid_explained: float = 0.3
+    valid_texture: float = 0.25
+    valid_contour: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.texture or self.contours):
+            raise ValueError("texture, contours: expected at least one of them")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_sigma") and not (math.isfinite(value) and value >= 0.0):
+                raise ValueError(f"{field.name}: expected a finite number of at least 0, got {value}")
+            if field.name.startswith("valid_") and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{field.name}: expected a share from 0 to 1, got {value}")

@@ -1,0 +1,166 @@
+"""Lines across the object's outline: where along each does the image change from object to background?
+
+At the pose the outline is found exactly, by rays. On each line across it, every place is judged how well it splits the
+line into colours of the object and of the background (Tjaden et al., RBOT, PAMI 2018; Stoiber et al., SRT3D, IJCV
+2022): the posterior of the place gives a mean and a variance, which make a correspondence that tells one direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.rendering.ray_view import RayMesh, View, pixel_rays
+from pnp_ros.types import Pose
+
+_CONFUSION = 0.02  # probability that a pixel's colour says the opposite of what it is
+_DEPENDENCE = 1.5  # neighbours on a line are not independent: so many pixels tell as much as one
+_SPACING = 3  # pixels of outline per line
+_STEP = 1.5  # pixels inwards and outwards between which the outline is bisected
+_FLANK = 4  # pixels to each side of a step from which its two colours are taken
+_NOISE = 4.0  # grey levels of all channels together: what the camera adds to a colour
+_SHARPEST = 0.15  # pixels: no step is known better
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Lines across the outline, in pixels of a window.
+
+    Args:
+        points: (L, 3) object points on the outline, metres.
+        pixels: (L, 2) where they are seen.
+        normals: (L, 2) unit normals, out of the object.
+        clean: (L,) whether the view is one step on the line, from object to background, over its reach.
+    """
+
+    points: NDArray[np.float32]
+    pixels: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    clean: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Where the image steps from object to background on each of L lines.
+
+    Args:
+        offset: (L,) pixels outwards from the line's point.
+        variance: (L,) px^2.
+        contrast: (L,) mean of the object's probability inside less that outside, -1 to 1, at that place.
+    """
+
+    offset: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+
+
+_EMPTY = np.zeros((0, 2), np.float32)
+NO_LINES = Lines(np.zeros((0, 3), np.float32), _EMPTY, _EMPTY, np.zeros(0, np.bool_))
+NO_STEPS = Steps(*(np.zeros(0, np.float32) for _ in range(3)))
+
+
+def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray[np.bool_], reach: int) -> Lines:
+    """Lines across the outline of what is seen at a pose.
+
+    Args:
+        mesh: the object.
+        pose: ``T_camera_object``.
+        camera: of the window.
+        view: of the mesh at the pose in that camera.
+        inside: (H, W) bool, pixels that the image has.
+        reach: pixels to each side in which a line must be free of other parts of the object.
+    """
+    mask = view.mask
+    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    border = np.concatenate([c[::_SPACING, 0] for c in contours if len(c) > 8] or [np.zeros((0, 2), np.int32)])
+    height, width = mask.shape
+    rim = (border > 1).all(1) & (border[:, 0] < width - 2) & (border[:, 1] < height - 2)
+    border = border[rim].astype(np.float32)
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 2.0)
+    gradient = np.stack([sample(cv2.Sobel(soft, cv2.CV_32F, *order), border) for order in ((1, 0), (0, 1))], -1)
+    normals = -gradient / np.maximum(np.linalg.norm(gradient, axis=-1, keepdims=True), 1e-9)
+    inner, outer = border - 0.5 * normals, border + _STEP * normals
+    points, found = mesh.outline(pose, pixel_rays(camera, inner), pixel_rays(camera, outer))
+    points, normals = points[found], normals[found]
+    pixels = camera.project(pose.transform(torch.from_numpy(points))).numpy()
+    places = np.arange(2, reach + 1, dtype=np.float32)
+    step = sample(mask.astype(np.float32), along(pixels, normals, np.concatenate([-places, places])), cv2.INTER_NEAREST)
+    clean = (step[:, : len(places)].min(1, initial=1.0) > 0) & (step[:, len(places) :].max(1, initial=0.0) < 1)
+    ends = along(pixels, normals, np.array([-2, 2], np.float32))
+    clean &= sample(inside.astype(np.float32), ends, cv2.INTER_NEAREST).all(1)
+    return Lines(points, pixels, normals.astype(np.float32), clean)
+
+
+def steps(posterior: NDArray[np.float32], found: Lines, reach: int) -> Steps:
+    """The place of the step on each line, within ``reach`` pixels, in a map of the object's probability (H, W)."""
+    half = 2 * reach + 2
+    places = np.arange(-half, half + 1, dtype=np.float32)
+    inside = sample(posterior, along(found.pixels, found.normals, places))
+    a, b = np.log(inside + _CONFUSION), np.log(1.0 - inside + _CONFUSION)
+    before = np.cumsum(a, 1)
+    after = b.sum(1, keepdims=True) - np.cumsum(b, 1)
+    fit = (before + after)[:, :-1] / _DEPENDENCE
+    between = (places[:-1] + places[1:]) / 2
+    weight = np.exp(fit - fit.max(1, keepdims=True))
+    weight /= weight.sum(1, keepdims=True)
+    mean = weight @ between
+    variance = weight @ between**2 - mean**2
+    # how different the two sides are, within reach of the step
+    split = np.abs(places[None] - mean[:, None]) <= reach
+    inner, outer = split & (places[None] < mean[:, None]), split & (places[None] > mean[:, None])
+    contrast = _mean(inside, inner) - _mean(inside, outer)
+    return Steps(mean, variance, contrast)
+
+
+def along(
+    pixels: NDArray[np.float32], normals: NDArray[np.float32], places: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(L, P, 2) pixels at ``places`` (P) along the lines."""
+    return pixels[:, None] + places[None, :, None] * normals[:, None]
+
+
+def sample(image: NDArray, pixels: NDArray, how: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
+    """(...) values of an image (H, W) at pixels (..., 2)."""
+    flat = pixels.reshape(-1, 1, 2).astype(np.float32)
+    if len(flat) == 0:
+        return np.zeros(pixels.shape[:-1], np.float32)
+    rows = cv2.remap(image, flat[..., 0], flat[..., 1], how, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(rows, np.float32).reshape(pixels.shape[:-1])
+
+
+def _mean(values: NDArray, where: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return (values * where).sum(1) / np.maximum(where.sum(1), 1)
+
+
+def sharpen(image: NDArray[np.uint8], found: Lines, rough: Steps) -> Steps:
+    """The same steps by the colours on the two sides of each line alone: half way from one to the other.
+
+    Colours learnt from the whole object draw the step outwards where mixed pixels at the rim look more like it.
+    A line of little contrast keeps its rough step.
+    """
+    places = np.arange(-_FLANK, _FLANK + 1, dtype=np.float32)
+    centre = found.pixels + rough.offset[:, None] * found.normals
+    colours = _colours(image, along(centre, found.normals, places))
+    inside, outside = colours[:, : _FLANK - 1].mean(1), colours[:, _FLANK + 2 :].mean(1)
+    across = inside - outside
+    square = (across**2).sum(-1)
+    share = ((colours - outside[:, None]) * across[:, None]).sum(-1) / np.maximum(square, 1.0)[:, None]
+    move = share.clip(0.0, 1.0).sum(1) - (_FLANK + 0.5)
+    spread = np.maximum(colours[:, : _FLANK - 1].var(1).sum(-1), colours[:, _FLANK + 2 :].var(1).sum(-1)) + _NOISE**2
+    sharp = (square > 9.0 * spread) & (np.abs(move) < _FLANK - 1)
+    variance = np.where(sharp, _FLANK * spread / np.maximum(square, 1.0) + _SHARPEST**2, rough.variance)
+    offset = np.where(sharp, rough.offset + move, rough.offset)
+    return Steps(offset.astype(np.float32), variance.astype(np.float32), rough.contrast)
+
+
+def _colours(image: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    flat = pixels.reshape(-1, 1, 2).astype(np.float32)
+    if len(flat) == 0:
+        return np.zeros((*pixels.shape[:-1], 3), np.float32)
+    values = cv2.remap(image, flat[..., 0], flat[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(values, np.float32).reshape(*pixels.shape[:-1], 3)

@@ -1,0 +1,147 @@
+"""A pose that is a little off is brought to where the image shows the object; others are refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.alignment.aligner import LINE, MATCH, Aligner, Alignment, start_at
+from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.geometry import covariance, se3
+from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.rendering.demo_object import demo_mesh
+from pnp_ros.types import Pose, SolveStatus
+from synthetic.scenes import CAMERA, EXACT, Errors, Scene, perturbed, scenes
+
+CASTLE = Path(__file__).parents[3] / "shared" / "data" / "castle"
+OFF = 5.0, 0.03  # degrees, share of the distance
+
+
+def plain(mesh: TriangleMesh) -> TriangleMesh:
+    return replace(mesh, uv=None, texture=None)
+
+
+def mirrored(mesh: TriangleMesh) -> TriangleMesh:
+    return replace(mesh, vertices=mesh.vertices * np.float32([1, -1, 1]), faces=mesh.faces[:, ::-1].copy())
+
+
+def reprinted(mesh: TriangleMesh) -> TriangleMesh:
+    """The same shape with another print."""
+    assert mesh.texture is not None
+    noise = np.random.default_rng(5).integers(0, 255, (48, 72, 3), np.uint8)
+    print_ = cv2.resize(noise, mesh.texture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return replace(mesh, texture=np.asarray(print_, np.uint8))
+
+
+def add(mesh: TriangleMesh, pose: Pose, truth: Pose) -> float:
+    points = torch.from_numpy(mesh.extreme_points)
+    return float((pose.transform(points) - truth.transform(points)).norm(dim=-1).mean()) / mesh.diameter
+
+
+def align(aligner: Aligner, scene: Scene, seed: int, off: tuple[float, float] = OFF) -> Alignment:
+    degrees, share = off
+    aligner.forget()
+    sigma = share * float(scene.pose.translation[2])
+    start = start_at(perturbed(scene.pose, degrees, share, seed), sigma, np.radians(degrees))
+    return aligner.align(scene.image, scene.camera, start)
+
+
+@pytest.mark.parametrize("painted", [True, False])
+def test_a_start_beside_the_object_is_brought_onto_it(painted: bool) -> None:
+    mesh = demo_mesh() if painted else plain(demo_mesh())
+    aligner = Aligner(mesh)
+    found = [(align(aligner, scene, seed), scene.pose) for seed, scene in enumerate(scenes(mesh, 6, 1, EXACT))]
+    errors = np.array([add(mesh, alignment.estimate.pose, truth) for alignment, truth in found])
+    assert (errors < 0.01).sum() >= 5
+    assert all(alignment.evidence.supported for (alignment, _), error in zip(found, errors) if error < 0.01)
+    assert not any(alignment.evidence.supported for (alignment, _), error in zip(found, errors) if error > 0.05)
+    kinds = torch.cat([alignment.kinds for alignment, _ in found])
+    assert LINE in kinds
+    assert (MATCH in kinds) == painted
+
+
+def test_the_region_holds_the_truth_although_camera_mesh_and_light_are_off() -> None:
+    mesh = demo_mesh()
+    aligner = Aligner(mesh)
+    nees = []
+    for seed, scene in enumerate(scenes(mesh, 10, 2, Errors())):
+        estimate = align(aligner, scene, seed).estimate
+        assert bool(covariance.is_valid(estimate.covariance))
+        nees.append(float(covariance.nees(se3.local(scene.pose, estimate.pose), estimate.covariance)))
+    assert np.mean(nees) < 12.0
+    assert np.median(nees) > 0.5  # not so wide that it says nothing
+
+
+def test_an_exact_camera_and_mesh_give_a_narrower_region() -> None:
+    mesh = demo_mesh()
+    exact = AlignmentConfig(focal_sigma=0.0, centre_sigma=0.0, size_sigma=0.0, shape_sigma=0.0)
+    (scene,) = scenes(mesh, 1, 3, EXACT)
+    widths = [align(Aligner(mesh, config), scene, 0).estimate.covariance.diagonal() for config in (None, exact)]
+    assert bool((widths[1] < widths[0]).all())
+
+
+@pytest.mark.parametrize("other", [mirrored, reprinted])
+def test_a_similar_object_is_refused(other) -> None:
+    mesh = demo_mesh()
+    aligner = Aligner(mesh)
+    for seed, scene in enumerate(scenes(other(mesh), 4, 4, EXACT)):
+        assert not align(aligner, scene, seed).evidence.supported
+
+
+def test_clutter_is_refused_with_a_reason() -> None:
+    mesh, rng = demo_mesh(), np.random.default_rng(0)
+    aligner = Aligner(mesh)
+    image = cv2.resize(rng.integers(0, 255, (60, 80, 3), np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
+    pose = Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5]))
+    evidence = aligner.align(np.asarray(image, np.uint8), CAMERA, start_at(pose, 0.01, 0.05)).evidence
+    assert not evidence.supported
+    assert evidence.reason
+
+
+@pytest.mark.parametrize("z", [-0.5, 0.0, 1e-3, 50.0])
+def test_a_start_that_cannot_be_seen_comes_back_degenerate(z: float) -> None:
+    aligner = Aligner(demo_mesh())
+    start = start_at(Pose(torch.eye(3), torch.tensor([0.0, 0.0, z])), 0.01, 0.05)
+    found = aligner.align(np.full((480, 640, 3), 90, np.uint8), CAMERA, start)
+    assert int(found.estimate.status) == int(SolveStatus.DEGENERATE)
+    assert torch.equal(found.estimate.pose.translation, start.pose.translation)
+    assert not found.evidence.supported
+    assert found.evidence.reason
+
+
+def test_a_judged_pose_stays_and_a_wrong_one_is_refused() -> None:
+    mesh = demo_mesh()
+    aligner = Aligner(mesh)
+    (scene,) = scenes(mesh, 1, 6, EXACT)
+    assert aligner.judge(scene.image, scene.camera, scene.pose).supported
+    assert not aligner.judge(scene.image, scene.camera, perturbed(scene.pose, 25.0, 0.08, 0)).supported
+
+
+@pytest.mark.skipif(not CASTLE.is_dir(), reason=f"no {CASTLE}")
+def test_the_castle_is_followed_by_its_outline() -> None:
+    mesh, camera = load_mesh(CASTLE / "castle.obj"), read_camera_info(CASTLE / "camera_info.yaml").camera()
+    frames = json.loads((CASTLE / "poses.json").read_text())["frames"][::4]
+    truths = [Pose.from_matrix(torch.tensor(frame["T_camera_object"])) for frame in frames]
+    aligner, start = Aligner(mesh), start_at(perturbed(truths[0], 5.0, 0.03, 0), 0.02, 0.06)
+    errors = []
+    for frame, truth in zip(frames, truths):
+        image = cv2.imread(str(CASTLE / "color" / frame["file"]))
+        found = aligner.align(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), camera, start)
+        start = start_at(found.estimate.pose, 0.02, 0.06)
+        errors.append(add(mesh, found.estimate.pose, truth))
+    assert max(errors) < 0.01
+
+
+def test_numbers_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match="focal_sigma"):
+        AlignmentConfig(focal_sigma=-1.0)
+    with pytest.raises(ValueError, match="valid_explained"):
+        AlignmentConfig(valid_explained=2.0)
+    with pytest.raises(ValueError, match="texture, contours"):
+        AlignmentConfig(texture=False, contours=False)
