@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from pnp_ros import settings
+from pnp_ros.settings import bounded, chosen
 
 Objective = Literal["correspondence", "bpnp", "epropnp"]
 
@@ -42,45 +43,29 @@ class AdaptationConfig:
         ValueError: naming the field and what it expects.
     """
 
-    objective: Objective = "bpnp"
-    learning_rate: float = 6e-4
-    batch: int = 32
-    capacity: int = 320
-    held_back: int = 64
-    min_images: int = 40
-    min_held_back: int = 12
-    check_steps: int = 200
-    max_tries: int = 4
-    anchors: int = 240
-    anchor_margin: float = 0.01
-    min_gain: float = 0.03
-    max_nees: float = 12.0
-    min_overlap: float = 0.3
-    self_overlap: float = 0.6
-    max_offset: float = 0.15
-    max_disagreement: float = 0.5
-    max_bias: float = 0.3
-    seed: int = 0
+    objective: Objective = chosen("bpnp", get_args(Objective))
+    learning_rate: float = bounded(6e-4, 1e-9, 1.0)
+    batch: int = bounded(32, 4, 4096)
+    capacity: int = bounded(320, 8, 100_000)
+    held_back: int = bounded(64, 4, 100_000)
+    min_images: int = bounded(40, 8, 100_000)
+    min_held_back: int = bounded(12, 4, 100_000)
+    check_steps: int = bounded(200, 1, 1_000_000)
+    max_tries: int = bounded(4, 1, 1000)
+    anchors: int = bounded(240, 20, 100_000)
+    anchor_margin: float = bounded(0.01, 0.0, 1.0)
+    min_gain: float = bounded(0.03, 0.0, 1.0)
+    max_nees: float = bounded(12.0, 1e-3, 1e12)
+    min_overlap: float = bounded(0.3, 0.0, 1.0)
+    self_overlap: float = bounded(0.6, 0.0, 1.0)
+    max_offset: float = bounded(0.15, 1e-6, 1e6)
+    max_disagreement: float = bounded(0.5, 1e-6, 1e6)
+    max_bias: float = bounded(0.3, 1e-6, 1e6)
+    seed: int = bounded(0, 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        if self.objective not in (choices := get_args(Objective)):
-            raise ValueError(f"objective: expected one of {', '.join(choices)}, got {self.objective!r}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, str) and not math.isfinite(value):
-                raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
-        for name in ("learning_rate", "max_nees", "max_offset", "max_disagreement", "max_bias"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("anchor_margin", "min_gain", "min_overlap", "self_overlap"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
-        for name, least in (("batch", 4), ("check_steps", 1), ("max_tries", 1), ("anchors", 20), ("min_held_back", 4)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        if not 8 <= self.min_images <= self.capacity:
-            raise ValueError(f"min_images: expected 8 to capacity ({self.capacity}), got {self.min_images}")
+        settings.check(self)
+        if not self.min_images <= self.capacity:
+            raise ValueError(f"min_images: expected at most capacity ({self.capacity}), got {self.min_images}")
         if not self.min_held_back <= self.held_back:
             raise ValueError(f"held_back: expected at least min_held_back, got {self.held_back}")
-        if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {self.seed}")

@@ -19,6 +19,7 @@ _COUNTS = {  # in /diagnostics: here
     "images received": "received",
     "images taken up": "taken_up",
     "images dropped for newer ones": "dropped_for_newer_ones",
+    "images skipped": "skipped",
     "images without CameraInfo": "without_camera_info",
     "messages lost on the way": "reported_lost_on_the_way",
     "errors": "errors",
@@ -62,6 +63,6 @@ def _diagnostics(bag: Path) -> dict[str, int]:
     with open_bag(bag) as reader:
         for _, _, message in reader.messages(DIAGNOSTICS):
             for status in message.status:
-                if status.name == _STATUS:
+                if status.name.endswith(_STATUS):
                     last = {value.key: value.value for value in status.values}
     return {name: int(last[key]) for key, name in _COUNTS.items() if key in last}

@@ -92,5 +92,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _unaccounted(played: int, processed: int, told: dict[str, Any]) -> int:
     """Images that were played and neither processed nor counted as dropped, unpaired, failed or lost."""
-    names = ("dropped_for_newer_ones", "without_camera_info", "reported_lost_on_the_way", "errors")
+    names = ("dropped_for_newer_ones", "skipped", "without_camera_info", "reported_lost_on_the_way", "errors")
     return played - processed - sum(told.get(name, 0) for name in names)

@@ -17,7 +17,7 @@ from rosgraph_msgs.msg import Clock
 
 from pnp_ros.io.bags import BagReader, message_types
 from pnp_ros.io.resources import resource
-from pnp_ros.nodes.parameters import declare
+from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import message_class, run
 
 # The last message lies in this process's memory until its subscribers have read it; and time goes on for them, so that
@@ -32,12 +32,17 @@ class BagPlayerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("bag_player")
-        path = declare(self, "bag", "", "Bag to play: folder, .mcap, .db3 or .bag")
-        topics = declare(self, "topics", [""], "Topics to play; empty: all of them")
-        self._speed = declare(self, "rate", 1.0, "Speed: 2.0 plays twice as fast", low=0.01, high=100.0)
-        self._clock_hz = declare(self, "clock", 0.0, "Publish /clock so often a second; 0: not", low=0.0, high=1000.0)
-        self._loop = declare(self, "loop", False, "Begin again at the end; /clock then jumps back")
-        self._wait_for = declare(self, "wait_for_subscribers", 0, "Hold the first message until each topic has so many")
+        self.settings = Parameters(self)
+        declare = self.settings.declare
+        path = declare("bag", "", "Bag to play: folder, .mcap, .db3 or .bag")
+        topics = declare("topics", [""], "Topics to play; empty: all of them")
+        self._speed = declare("rate", 1.0, "Speed: 2.0 plays twice as fast", low=0.01, high=100.0)
+        self._clock_hz = declare("clock", 0.0, "Publish /clock so often a second; 0: not", low=0.0, high=1000.0)
+        self._loop = declare("loop", False, "Begin again at the end; /clock then jumps back")
+        self._wait_for = declare(
+            "wait_for_subscribers", 0, "Hold the first message until each topic has so many", low=0, high=1000
+        )
+        self.settings.settle()
         self._bag = BagReader(Path(path), message_types(resource("msg")))
         chosen = [topic for topic in topics if topic]
         self._topics = tuple(chosen or self._playable())

@@ -14,7 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from pnp_ros.io.bags import BagWriter, message_types
 from pnp_ros.io.resources import resource
-from pnp_ros.nodes.parameters import declare
+from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import message_class, run
 
 _LOOK_S, _REPORT_S = 0.1, 10.0
@@ -26,9 +26,12 @@ class BagRecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("bag_recorder")
-        self._topics = declare(self, "topics", ["/tf"], "Topics to record; recording begins when all of them are there")
-        output = declare(self, "output", "bag", "Folder of the bag; must not exist yet")
-        storage = declare(self, "storage", "mcap", "Format of the bag", choices=("mcap", "sqlite3"))
+        self.settings = Parameters(self)
+        declare = self.settings.declare
+        self._topics = declare("topics", ["/tf"], "Topics to record; recording begins when all of them are there")
+        output = declare("output", "bag", "Folder of the bag; must not exist yet")
+        storage = declare("storage", "mcap", "Format of the bag", choices=("mcap", "sqlite3"))
+        self.settings.settle()
         self._writer = BagWriter(output, cast(Any, storage), message_types(resource("msg")))
         self._counts: Counter[str] = Counter()
         self._look = self.create_timer(_LOOK_S, self._subscribe)

@@ -265,7 +265,9 @@ def box_marker(
     return marker
 
 
-def diagnostic_status(level: bytes, name: str, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
+def diagnostic_status(
+    level: bytes, name: str, message: str, values: Mapping[str, str], hardware_id: str
+) -> DiagnosticStatus:
     """One entry of ``/diagnostics``."""
     pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
-    return DiagnosticStatus(level=level, name=name, message=message, hardware_id="", values=pairs)
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware_id, values=pairs)

@@ -39,9 +39,9 @@ from pnp_ros.msg import ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.observation_queue import ObservationQueue, Sample
-from pnp_ros.nodes.parameters import declare, declare_config, read_config
+from pnp_ros.nodes.parameters import Parameters, device_of
 from pnp_ros.nodes.references import make_reference
-from pnp_ros.nodes.ros_compat import LATCHED, run
+from pnp_ros.nodes.ros_compat import LATCHED, STEADY_CLOCK, run, wall_time
 from pnp_ros.nodes.weights import describe
 from pnp_ros.objects.object_package import load_object_package
 
@@ -58,8 +58,10 @@ class FineTuningNode(Node):
 
     def __init__(self) -> None:
         super().__init__("fine_tuning")
+        self.settings = Parameters(self)
         self._declare_parameters()
-        self._health = Health("fine_tuning: adaptation")
+        self.settings.settle()
+        self._health = Health(f"{self.get_fully_qualified_name()}: adaptation")
         package = load_object_package(self._needed("object", "folder of an object package"))
         store = VersionStore(self._needed("versions", "folder for the adapted weights"), package)
         self._package, self._device = package, self._checked_device()
@@ -67,7 +69,7 @@ class FineTuningNode(Node):
             _receive_less_urgently()
         self._reference = make_reference(self, self.get_parameter("reference").value)
         self._own = SelfReference() if self._reference is None else None
-        config = read_config(self, "adaptation", AdaptationConfig)
+        config = self.settings.read_config("adaptation", AdaptationConfig)
         self._adapter = Adapter(package, config, store, self._device, own=self._own is not None)
         self._queue = ObservationQueue(
             self.get_parameter("max_rate").value,
@@ -87,21 +89,20 @@ class FineTuningNode(Node):
         self.get_logger().info(f"weights: {describe(active)}")
 
     def _declare_parameters(self) -> None:
-        declare(self, "object", "", "Folder of the object package")
-        declare(self, "versions", "", "Folder of the adapted weights; the estimator gets the same")
-        declare(
-            self, "reference", "self", "Where true poses come from: self, tf:FRAME, topic:/NAME or board:FILE (YAML)"
-        )
-        declare(self, "reference_delay", 0.5, "Seconds an image waits for its reference", low=0.0, high=60.0)
-        declare(self, "image_transport", "raw", "How images arrive", choices=("raw", "compressed"))
-        declare(self, "rectified", False, "The images are rectified: P of the CameraInfo holds, not K and D")
-        declare(self, "device", "cpu", "Where it learns: cpu, cuda, cuda:1, ...")
-        declare(self, "threads", 1, "CPU threads that it computes with", low=1, high=256)
-        declare(self, "cpu_share", 0.8, "Share of one CPU core that it takes at most, on average", low=0.01, high=256.0)
-        declare(self, "nice", True, "Work at the lowest priority: only with time that nobody else wants")
-        declare(self, "gpu_memory_share", 0.25, "Share of the GPU's memory that it takes at most", low=0.01, high=1.0)
-        declare(self, "max_rate", 4.0, "Images a second that are looked at, at most", low=0.01, high=200.0)
-        declare_config(self, "adaptation", AdaptationConfig)
+        declare = self.settings.declare
+        declare("object", "", "Folder of the object package")
+        declare("versions", "", "Folder of the adapted weights; the estimator gets the same")
+        declare("reference", "self", "Where true poses come from: self, tf:FRAME, topic:/NAME or board:FILE (YAML)")
+        declare("reference_delay", 0.5, "Seconds an image waits for its reference", low=0.0, high=60.0)
+        declare("image_transport", "raw", "How images arrive", choices=("raw", "compressed"))
+        declare("rectified", False, "The images are rectified: P of the CameraInfo holds, not K and D")
+        declare("device", "cpu", "Where it learns: cpu, cuda, cuda:1, ...", check=device_of)
+        declare("threads", 1, "CPU threads that it computes with", low=1, high=256)
+        declare("cpu_share", 0.8, "Share of one CPU core that it takes at most, on average", low=0.01, high=256.0)
+        declare("nice", True, "Work at the lowest priority: only with time that nobody else wants")
+        declare("gpu_memory_share", 0.25, "Share of the GPU's memory that it takes at most", low=0.01, high=1.0)
+        declare("max_rate", 4.0, "Images a second that are looked at, at most", low=0.01, high=200.0)
+        self.settings.declare_config("adaptation", AdaptationConfig)
 
     def _needed(self, name: str, what: str) -> str:
         value: str = self.get_parameter(name).value
@@ -110,14 +111,8 @@ class FineTuningNode(Node):
         return value
 
     def _checked_device(self) -> torch.device:
-        name = self.get_parameter("device").value
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise ValueError(f"parameter device: expected cpu, cuda, cuda:1, ..., got {name!r}") from error
+        device = device_of(self.get_parameter("device").value)
         if device.type == "cuda":
-            if (device.index or 0) >= torch.cuda.device_count():
-                raise ValueError(f"parameter device: {name} asked for, there are {torch.cuda.device_count()}")
             torch.cuda.set_per_process_memory_fraction(self.get_parameter("gpu_memory_share").value, device.index)
         return device
 
@@ -136,7 +131,7 @@ class FineTuningNode(Node):
         self.create_service(Trigger, "~/rollback", lambda _, answer: self._answer(answer, self._adapter.rollback))
         self.create_service(Trigger, "~/reset", lambda _, answer: self._answer(answer, self._adapter.reset))
         self.create_service(SetBool, "~/pause", self._on_pause)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=STEADY_CLOCK)
 
     def destroy_node(self) -> None:
         """Stop the worker before what it publishes on is gone; a check in hand is not waited for."""
@@ -268,8 +263,9 @@ class FineTuningNode(Node):
             **{f"refused: {reason}": count for reason, count in refusals},
         }
         fault = status.reason if status.state is AdaptationState.FAULT else ""
+        self._health.hardware_id = self._queue.frame_id
         message = DiagnosticArray(status=[self._health.status(status.state.name.lower(), figures, fault)])
-        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.stamp = wall_time()
         self._diagnostics.publish(message)
 
 

@@ -20,11 +20,15 @@ class Health:
     """Gathers figures between two reports. Safe to use from several threads.
 
     Args:
-        name: of the entry, by custom ``node: what``.
+        name: of the entry, by custom ``node: what``, with the node's namespace.
+
+    Attributes:
+        hardware_id: the camera's frame, once it is known.
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name = name.lstrip("/")
+        self.hardware_id = ""
         self._lock = threading.Lock()
         self._samples: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
         self._processed = 0
@@ -47,13 +51,14 @@ class Health:
             self._error, self._error_time = error, time.monotonic()
             self.errors += 1
 
-    def status(self, state: str, counts: Mapping[str, object], fault: str = "") -> DiagnosticStatus:
+    def status(self, state: str, counts: Mapping[str, object], fault: str = "", warning: str = "") -> DiagnosticStatus:
         """The entry since the last call: ERROR while an error is fresh, WARN while nothing is processed, else OK.
 
         Args:
             state: of the node, in a word.
             counts: figures to list.
             fault: an error that lasts.
+            warning: what should be changed, though it works.
         """
         with self._lock:
             now = time.monotonic()
@@ -65,8 +70,11 @@ class Health:
                 values[name] = f"median {median:.1f} ms, p99 {tail:.1f} ms"
             values |= {name: str(count) for name, count in counts.items()}
             values |= {"errors": str(self.errors), "last error": self._error}
-            if fault or now - self._error_time < _ERROR_SHOWN_S:
-                return diagnostic_status(DiagnosticStatus.ERROR, self._name, fault or self._error, values)
+            level, message = DiagnosticStatus.OK, state
             if frequency == 0.0:
-                return diagnostic_status(DiagnosticStatus.WARN, self._name, f"{state}: no images processed", values)
-            return diagnostic_status(DiagnosticStatus.OK, self._name, state, values)
+                level, message = DiagnosticStatus.WARN, f"{state}: no images processed"
+            if warning:
+                level, message = DiagnosticStatus.WARN, f"{state}: {warning}"
+            if fault or now - self._error_time < _ERROR_SHOWN_S:
+                level, message = DiagnosticStatus.ERROR, fault or self._error
+            return diagnostic_status(level, self._name, message, values, self.hardware_id)

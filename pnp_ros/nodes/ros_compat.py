@@ -12,7 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -22,9 +25,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.io.resources import resource
+from pnp_ros.nodes.ending import ending_in
 
 # The last message reaches also those who subscribe later.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+STEADY_CLOCK = Clock(clock_type=ClockType.STEADY_TIME)  # for timers that run while /clock stands still
+_WALL_CLOCK = Clock(clock_type=ClockType.SYSTEM_TIME)
 
 
 class TfPublisher:
@@ -55,7 +63,18 @@ def use_image_profile() -> None:
     """
     chosen = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"} & os.environ.keys()
     if not chosen:
-        os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(resource("config/fastdds.xml"))
+        os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = image_profile()
+
+
+def image_profile() -> str:
+    """Path of the Fast DDS profile with which images arrive."""
+    return str(resource("config/fastdds.xml"))
+
+
+def wall_time() -> Time:
+    """The time of day, for what goes on while ``/clock`` stands still."""
+    now: Time = _WALL_CLOCK.now().to_msg()
+    return now
 
 
 def message_class(kind: str) -> type:
@@ -77,29 +96,33 @@ def detection_array() -> type | None:
         return None
 
 
-def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
+def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s: float = 1.5) -> None:
     """Run one node until SIGINT, SIGTERM or until it raises SystemExit; the context is always shut down.
+
+    Args:
+        patience_s: how long the node may take to end.
 
     Raises:
         SystemExit: 1 if the node cannot be made; the log says why.
     """
     use_image_profile()
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = make_node()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except rclpy_implementation.RCLError:
-        if rclpy.ok():  # else a signal ended the context while a callback was publishing
-            raise
-    except (ValueError, OSError, ParameterException) as error:
-        if node is not None:
-            raise
-        get_logger("pnp_ros").fatal(str(error))
-        raise SystemExit(1) from error
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    with ending_in(patience_s):
+        rclpy.init(args=args)
+        node = None
+        try:
+            node = make_node()
+            rclpy.spin(node)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        except rclpy_implementation.RCLError:
+            if rclpy.ok():  # else a signal ended the context while a callback was publishing
+                raise
+        except (ValueError, OSError, ParameterException) as error:
+            if node is not None:
+                raise
+            get_logger("pnp_ros").fatal(str(error))
+            raise SystemExit(1) from error
+        finally:
+            if node is not None:
+                node.destroy_node()
+            rclpy.try_shutdown()

@@ -24,7 +24,7 @@ from pnp_ros.io.images import read_images
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
-from pnp_ros.nodes.parameters import declare
+from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import run, transform_broadcaster
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
@@ -39,19 +39,24 @@ class SimulatedCameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__("simulated_camera")
-        source = declare(self, "source", "", "Video file, image or folder to play; empty: render the object")
-        folder = declare(self, "object", "", "Folder of the object package to render")
-        info_path = declare(self, "camera_info", "", "camera_info YAML of the camera; empty: a 640x480 pinhole")
-        self._rate = declare(self, "rate", 15.0, "Images a second", low=0.1, high=200.0)
-        self._limit = declare(self, "frames", 0, "End after this many images; 0: never, or at the end of the source")
-        self._wait_for = declare(self, "wait_for_subscribers", 0, "Hold the first image until so many listen")
-        self._compressed = declare(self, "compressed", False, "Publish JPEG on image_raw/compressed, not raw images")
-        reliable = declare(self, "reliable", False, "Resend what a reliable subscriber misses, for lossless tests")
-        self._frame_id = declare(self, "frame_id", "camera_optical_frame", "TF frame of the camera")
-        self._truth_frame = declare(self, "truth_frame", "object_truth", "TF frame of the object's true pose")
-        seed = declare(self, "seed", 0, "Of the path, the background and the noise", low=0, high=2**31 - 1)
+        self.settings = Parameters(self)
+        declare = self.settings.declare
+        source = declare("source", "", "Video file, image or folder to play; empty: render the object")
+        folder = declare("object", "", "Folder of the object package to render")
+        info_path = declare("camera_info", "", "camera_info YAML of the camera; empty: a 640x480 pinhole")
+        self._rate = declare("rate", 15.0, "Images a second", low=0.1, high=200.0)
+        self._limit = declare(
+            "frames", 0, "End after this many images; 0: never, or at the end of the source", low=0, high=2**31 - 1
+        )
+        self._wait_for = declare(
+            "wait_for_subscribers", 0, "Hold the first image until so many listen", low=0, high=1000
+        )
+        self._compressed = declare("compressed", False, "Publish JPEG on image_raw/compressed, not raw images")
+        reliable = declare("reliable", False, "Resend what a reliable subscriber misses, for lossless tests")
+        self._frame_id = declare("frame_id", "camera_optical_frame", "TF frame of the camera")
+        self._truth_frame = declare("truth_frame", "object_truth", "TF frame of the object's true pose")
+        seed = declare("seed", 0, "Of the path, the background and the noise", low=0, high=2**31 - 1)
         shift = declare(
-            self,
             "shift",
             -1,
             "Seed of a camera and an object that differ strongly from what was trained for, as fine-tuning has to make "
@@ -59,6 +64,7 @@ class SimulatedCameraNode(Node):
             low=-1,
             high=2**31 - 1,
         )
+        self.settings.settle()
 
         info = read_camera_info(Path(info_path) if info_path else resource("config/recording/camera_info.yaml"))
         self._info = conversions.message_from_camera_info(Header(), info)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
+
+from pnp_ros import settings
+from pnp_ros.settings import bounded, chosen
 
 SOURCES = ("keypoints", "features")
 
@@ -41,58 +42,30 @@ class EstimatorConfig:
         ValueError: naming the field and what it expects.
     """
 
-    sources: tuple[str, ...] = ("keypoints", "features")
+    sources: tuple[str, ...] = chosen(SOURCES, SOURCES)
     align: bool = True
-    detector_threshold: float = 0.1
-    max_candidates: int = 3
-    lost_presence: float = 0.2
-    valid_presence: float = 0.5
-    min_inliers: int = 5
-    valid_inliers: float = 0.5
-    min_matches: int = 8
-    valid_matches: int = 12
-    max_chi_square: float = 4.0
-    max_keypoint_sigma: float = 0.06
-    max_rotation_sigma: float = 0.12
-    max_translation_sigma: float = 0.05
-    min_distance: float = 0.6
-    max_distance: float = 100.0
-    settled: float = 0.06
-    max_passes: int = 4
-    robust_scale: float = 2.0
+    detector_threshold: float = bounded(0.1, 0.0, 1.0)
+    max_candidates: int = bounded(3, 1, 100)
+    lost_presence: float = bounded(0.2, 0.0, 1.0)
+    valid_presence: float = bounded(0.5, 0.0, 1.0)
+    min_inliers: int = bounded(5, 4, 10_000)
+    valid_inliers: float = bounded(0.5, 0.0, 1.0)
+    min_matches: int = bounded(8, 4, 10_000)
+    valid_matches: int = bounded(12, 1, 10_000)
+    max_chi_square: float = bounded(4.0, 1e-6, 1e12)
+    max_keypoint_sigma: float = bounded(0.06, 1e-6, 1e12)
+    max_rotation_sigma: float = bounded(0.12, 1e-6, 1e12)
+    max_translation_sigma: float = bounded(0.05, 1e-6, 1e12)
+    min_distance: float = bounded(0.6, 1e-6, 1e6)
+    max_distance: float = bounded(100.0, 1e-6, 1e12)
+    settled: float = bounded(0.06, 0.0, 1.0)
+    max_passes: int = bounded(4, 1, 32)
+    robust_scale: float = bounded(2.0, 1e-3, 1e6)
     track: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))  # a list, where it came from a file or a ROS parameter
-        for name in self.sources:
-            if name not in SOURCES:
-                raise ValueError(f"sources: expected some of {', '.join(SOURCES)}, got {name!r}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "sources":
-                continue
-            if not isinstance(value, bool) and not (isinstance(value, (int, float)) and math.isfinite(value)):
-                raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
-        for name in ("detector_threshold", "lost_presence", "valid_presence", "valid_inliers", "settled"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
-        for name in (
-            "max_chi_square",
-            "max_keypoint_sigma",
-            "max_rotation_sigma",
-            "max_translation_sigma",
-            "min_distance",
-        ):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        if not self.robust_scale > 0.0:
-            raise ValueError(f"robust_scale: expected more than 0, got {self.robust_scale}")
-        for name in ("max_candidates", "max_passes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("min_inliers", "min_matches"):
-            if getattr(self, name) < 4:
-                raise ValueError(f"{name}: expected at least 4, got {getattr(self, name)}")
+        settings.check(self)
         if not self.max_distance > self.min_distance:
             raise ValueError(f"max_distance: expected more than min_distance, got {self.max_distance}")
         if not self.valid_presence >= self.lost_presence:

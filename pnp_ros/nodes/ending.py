@@ -1,0 +1,43 @@
+"""A process that is asked to end, ends: soon, once, and without a word too many."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def ending_in(patience_s: float) -> Iterator[None]:
+    """From the first SIGINT or SIGTERM on, the process has so many seconds to end by itself; then it is ended.
+
+    The signals raise nothing in Python any more, so neither a second nor a tenth interrupts what the first began; what
+    is to end listens in another way, as rclpy's context does. Must be entered by the main thread, before
+    ``rclpy.init``, which keeps these handlers behind its own.
+    """
+    told, tell = socket.socketpair()
+    told.setblocking(True)
+    tell.setblocking(False)  # as the interpreter asks for; it writes there even while the main thread is in C code
+    previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while (byte := told.recv(1)) and byte[0] not in _SIGNALS:
+            pass
+        if byte:
+            time.sleep(patience_s)
+            os._exit(0)
+
+    threading.Thread(target=watch, name="ending", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number in previous:  # the way to the end of the interpreter stays free of tracebacks
+            signal.signal(number, signal.SIG_IGN)
