@@ -166,6 +166,7 @@ class FineTuningNode(Node):
     def _take_up(self) -> None:
         """Look at the images that wait, as far as their references have arrived."""
         while (sample := self._queue.first()) is not None and not self._stopped.is_set():
+            self._health.hardware_id = sample.frame_id
             try:
                 if not self._look(sample):
                     return
@@ -263,7 +264,6 @@ class FineTuningNode(Node):
             **{f"refused: {reason}": count for reason, count in refusals},
         }
         fault = status.reason if status.state is AdaptationState.FAULT else ""
-        self._health.hardware_id = self._queue.frame_id
         message = DiagnosticArray(status=[self._health.status(status.state.name.lower(), figures, fault)])
         message.header.stamp = wall_time()
         self._diagnostics.publish(message)

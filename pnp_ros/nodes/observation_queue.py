@@ -92,7 +92,6 @@ class ObservationQueue:
         self.counts = ObservationCounts()
         self._interval_ns = _RATE_SLACK * 1e9 / max_rate
         self._rectified, self._between = rectified, estimates_between
-        self.frame_id = ""  # of the camera, once it is known
         self._partial: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._waiting: deque[Sample] = deque(maxlen=capacity * (_ESTIMATES_A_IMAGE if estimates_between else 1))
         self._last_ns: int | None = None
@@ -109,7 +108,6 @@ class ObservationQueue:
 
     def put_objects(self, stamp_ns: int, objects: Any) -> None:
         """Add what the estimator says."""
-        self.frame_id = str(objects.header.frame_id)
         self._put(stamp_ns, "objects", objects)
 
     def first(self) -> Sample | None:

@@ -113,6 +113,10 @@ class Probe:
         self._image.publish(image)
         self._info.publish(info)
 
+    def send_image(self, image: Image) -> None:
+        """Publish an image alone."""
+        self._image.publish(image)
+
     def wait(self, condition: Callable[[], object], seconds: float = ANSWER_S, what: str = "") -> None:
         """Handle messages until the condition holds; fail if it does not in time."""
         deadline = time.monotonic() + seconds
@@ -159,10 +163,10 @@ def start_estimator(ros: None, tmp_path_factory: pytest.TempPathFactory) -> Star
     """Starts a pose estimator as a process of its own; leaving the context ends it by SIGINT, with status 0."""
 
     @contextlib.contextmanager
-    def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+    def start(folder: Path, namespace: str = "", **parameters: Any) -> Iterator[subprocess.Popen[str]]:
         gates = {f"estimator.{name}": value for name, value in dataclasses.asdict(OPEN_GATES).items()}
         values = {"object": str(folder), "threads": 1, "publish_uncertain": True, "keep_all": True, **gates}
-        with _running("pose_estimator", tmp_path_factory.mktemp("node"), values | parameters) as process:
+        with _running("pose_estimator", tmp_path_factory.mktemp("node"), values | parameters, namespace) as process:
             yield process
 
     return start
@@ -182,11 +186,15 @@ def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> St
 
 
 @contextlib.contextmanager
-def _running(node: str, folder: Path, parameters: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+def _running(
+    node: str, folder: Path, parameters: dict[str, Any], namespace: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     file = folder / "parameters.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
     remap = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
     command = [sys.executable, "-m", f"pnp_ros.nodes.{node}_node", "--ros-args", "--params-file", str(file)]
+    if namespace:
+        remap += ["-r", f"__ns:={namespace}"]
     process = subprocess.Popen([*command, *remap], text=True)
     try:
         yield process

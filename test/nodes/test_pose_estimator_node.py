@@ -8,6 +8,8 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
@@ -109,6 +111,10 @@ def _without_frame(image: Image, info: CameraInfo) -> None:
     image.header.frame_id = ""
 
 
+def _of_another_camera(image: Image, info: CameraInfo) -> None:
+    info.header.frame_id = "other_optical_frame"
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
@@ -120,6 +126,7 @@ def _without_frame(image: Image, info: CameraInfo) -> None:
         (_zero_size, "image.width"),
         (_other_size, "expected 640x480"),
         (_without_frame, "image.header.frame_id"),
+        (_of_another_camera, "'camera_optical_frame', got 'other_optical_frame'"),
     ],
 )
 def test_bad_input_is_said_and_survived(
@@ -143,6 +150,10 @@ def test_disabled_node_processes_only_what_is_asked_for(talking: Any) -> None:
     assert _values(talking.status())["state"] == "disabled"
     assert not talking.received["objects"]
     assert talking.call(Trigger, "detect_once", Trigger.Request()).success
+    broken = talking.image(3)
+    broken.data = broken.data[:-100]
+    talking.send(broken, talking.camera_info(3))  # does not use the request up
+    talking.wait(lambda: "image.data" in talking.status().message, what="the broken image")
     for index in (1, 2):
         talking.send(talking.image(index), talking.camera_info(index))
     talking.wait(lambda: talking.received["objects"], what="the one image")
@@ -173,6 +184,32 @@ def test_lifecycle_goes_down_and_up_again(talking: Any) -> None:
     talking.wait_until_connected()
     talking.send(talking.image(0), talking.camera_info(0))
     talking.wait(lambda: talking.received["poses"], what="a pose after the restart")
+
+
+@pytest.mark.parametrize("transition", [0, 1, 2, 3, 5, 6, 8, 10, 20, 60, 255])
+def test_a_request_that_the_state_does_not_allow_is_refused(talking: Any, transition: int) -> None:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    assert not talking.call(ChangeState, "change_state", request).success
+    assert talking.call(GetState, "get_state", GetState.Request()).current_state.id == State.PRIMARY_STATE_ACTIVE
+
+
+def test_parameters_that_count_at_configure_are_read_only_while_configured(talking: Any) -> None:
+    def set_one(name: str, value: Any) -> str:
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return str(talking.call(SetParameters, "set_parameters", request).results[0].reason)
+
+    assert "clean it up first" in set_one("estimator.max_passes", 3)
+    assert "clean it up first" in set_one("device", "cpu")
+    assert "type" in set_one("publish_tf", "no")
+    assert set_one("publish_tf", True) == ""
+    assert set_one("max_rate", 0.0) == ""
+
+
+def test_diagnostics_name_the_camera(talking: Any) -> None:
+    talking.send(talking.image(0), talking.camera_info(0))
+    talking.wait(lambda: talking.received["objects"], what="a processed image")
+    assert talking.status().hardware_id == "camera_optical_frame"
+    assert talking.status().name == "pose_estimator: pose"
 
 
 def _values(status: DiagnosticStatus) -> dict[str, str]:

@@ -5,7 +5,8 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from sensor_msgs.msg import CompressedImage
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from pnp_ros.msg import ObjectPose
 from pnp_ros.nodes import conversions
@@ -73,10 +74,35 @@ def test_corrupted_weights_are_said(start_estimator: Any, probe: Any, package: O
 
 @pytest.mark.parametrize(
     ("parameter", "expected"),
-    [({"estimator.min_inliers": 1}, "min_inliers: expected at least 4"), ({"device": "cuda:9"}, "device")],
+    [({"estimator.min_inliers": 1}, "min_inliers: expected 4 to"), ({"device": "cuda:9"}, "device")],
 )
 def test_wrong_parameters_are_said(
     start_estimator: Any, probe: Any, package: ObjectPackage, parameter: dict[str, Any], expected: str
 ) -> None:
     with start_estimator(package.root, **parameter):
         probe.wait(lambda: probe.received["diagnostics"] and expected in probe.status().message, START_S)
+
+
+def test_a_camera_info_published_once_can_be_kept(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    once = probe.node.create_publisher(CameraInfo, "/camera/camera_info", latched)
+    once.publish(probe.camera_info(0))  # before the estimator is there
+    with start_estimator(package.root, keep_camera_info=True):
+        probe.wait_until_connected()
+        for index in range(1, 4):
+            probe.send_image(probe.image(index))
+        probe.wait(lambda: len(probe.received["poses"]) == 3, what="three poses")
+        other = probe.image(4)
+        other.header.frame_id = "another_camera"
+        probe.send_image(other)
+        probe.wait(lambda: "'another_camera', got 'camera_optical_frame'" in probe.status().message, what="both frames")
+
+
+def test_diagnostics_go_on_and_tell_robots_apart_while_the_clock_stands_still(
+    start_estimator: Any, probe: Any, package: ObjectPackage
+) -> None:
+    with start_estimator(package.root, namespace="/robot1", use_sim_time=True):  # and nobody publishes /clock
+        probe.wait(lambda: probe.received["diagnostics"], START_S, "diagnostics")
+        probe.wait(lambda: "active" in probe.status().message, what="an active node")
+        assert probe.status().name == "robot1/pose_estimator: pose"
+        assert probe.received["diagnostics"][-1].header.stamp.sec > 1_700_000_000
