@@ -267,6 +267,17 @@ class PoseEstimate:
     cost: Tensor
     status: Tensor
 
+    @classmethod
+    def of(cls, pose: Pose, covariance: ArrayLike | Tensor) -> PoseEstimate:
+        """A pose and how sure it is (6, 6) or (..., 6, 6), as a prior: from a motion model, or another sensor."""
+        translation = pose.translation
+        batch = translation.shape[:-1]
+        matrix = _as_tensor("covariance", covariance, translation).to(translation)
+        _check_shape("covariance", matrix, (6, 6))
+        status = torch.full(batch, int(SolveStatus.CONVERGED), dtype=torch.int8, device=translation.device)
+        zero = translation.new_zeros(batch)
+        return cls(pose, matrix.expand(*batch, 6, 6), translation.new_zeros(*batch, 0), zero, status)
+
     @property
     def usable(self) -> Tensor:
         """(...) bool: whether the pose may be used."""

@@ -33,6 +33,7 @@ class Buffers:
     weights: wp.array3d(dtype=float)  # (B, N, 2), or (B, N, 4) for matrices
     intrinsics: wp.array2d(dtype=float)
     distortion: wp.array2d(dtype=float)
+    priors: wp.array3d(dtype=float)  # (B, 10, 6) of prior_warp.load_prior, or (0, 10, 6)
     start_rotation: wp.array3d(dtype=float)
     start_translation: wp.array2d(dtype=float)
     rotation: wp.array3d(dtype=float)
@@ -200,6 +201,10 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
             for j in range(3):
                 problem.finite = problem.finite and wp.isfinite(data.start_rotation[index, i, j])
             problem.finite = problem.finite and wp.isfinite(data.start_translation[index, i])
+    if data.priors.shape[0] > 0:
+        for i in range(10):
+            for j in range(6):
+                problem.finite = problem.finite and wp.isfinite(data.priors[index, i, j])
     if not problem.finite:
         problem.used = 0.0
         problem.centroid = wp.vec3(0.0)

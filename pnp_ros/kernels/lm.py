@@ -11,6 +11,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm_launch, lm_reference
 from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
+from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 
@@ -20,6 +21,7 @@ def solve(
     init: Pose | None,
     settings: LMSettings,
     block: lm_launch.Block | None = None,
+    prior: PosePrior | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error of every problem of a batch of any shape.
 
@@ -31,23 +33,25 @@ def solve(
         init: (..., 3, 3), (..., 3), or None: the best of ``settings.samples`` P3P solutions.
         settings: loss and limits.
         block: layout of the launch; None chooses by device and batch.
+        prior: on the pose, batch shape (...).
 
     Raises:
         ValueError: if devices, dtypes or batch shapes do not agree; the message names the field.
     """
     if (init is None) != (settings.samples > 0):
         raise ValueError(f"init: expected {'a pose' if init is None else 'None'} with samples = {settings.samples}")
-    batch, tensors = _aligned(correspondences, camera, init)
+    batch, tensors = _aligned(correspondences, camera, init, prior)
     if tensors[0].dtype == torch.float32 and lm_launch.supports(tensors[0].device):
-        return _launch(tensors, camera, init is None, settings, batch, block)
+        return _launch(tensors, camera, init is None, prior is not None, settings, batch, block)
     with torch.no_grad():
-        return _refer(tensors, correspondences, camera, init, settings, batch)
+        return _refer(tensors, correspondences, camera, init, prior, settings, batch)
 
 
 def _launch(
     tensors: list[Tensor],
     camera: Camera,
     consensus: bool,
+    prior: bool,
     settings: LMSettings,
     batch: torch.Size,
     block: lm_launch.Block | None,
@@ -63,12 +67,15 @@ def _launch(
     count = batch.numel()
     if count > 0:
         *points, intrinsics, distortion = tensors
-        start = [rotation, translation] if consensus else []  # not read
-        buffers = [*points, *start, intrinsics, distortion]
+        absent = [] if prior else [rotation]  # what stands for an absent input is not read
+        start = [rotation, translation] if consensus else []
+        buffers = [*points[:3], *absent, *points[3:], *start, intrinsics, distortion]
         buffers += [rotation, translation, covariance, inlier_weights, cost, status]
         per_problem, coefficients = intrinsics.ndim > 1, distortion.shape[-1]
         matrices = tensors[2].ndim > like.ndim
-        launch = lm_launch.launches.get(device, count, n, matrices, camera.model, per_problem, coefficients, block)
+        launch = lm_launch.launches.get(
+            device, count, n, matrices, prior, camera.model, per_problem, coefficients, block
+        )
         launch(buffers, settings, camera.width * camera.height)
     return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status)
 
@@ -78,10 +85,12 @@ def _refer(
     correspondences: Correspondences,
     camera: Camera,
     init: Pose | None,
+    prior: PosePrior | None,
     settings: LMSettings,
     batch: torch.Size,
 ) -> PoseEstimate:
     *points, intrinsics, distortion = tensors
+    before = PosePrior.unpacked(_flat(points.pop(3), batch)) if prior is not None else None
     if intrinsics.ndim > 1:
         intrinsics, distortion = _flat(intrinsics, batch), _flat(distortion, batch)
     image_points, object_points, weights, *start = (_flat(tensor, batch) for tensor in points)
@@ -89,13 +98,14 @@ def _refer(
         weights = torch.diag_embed(weights)
     kernel = None
     if init is None:
-        kernel = _by_kernel(correspondences, camera, settings)
+        kernel = _by_kernel(correspondences, camera, settings)  # a start: the prior need not be in it
         settings = dataclasses.replace(settings, samples=0)
         start = [_flat(kernel.pose.rotation, batch), _flat(kernel.pose.translation, batch)]
     # a rotation of single precision would keep its error of 1e-7 through all steps
     start[0] = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(start[0]))
     camera = dataclasses.replace(camera, intrinsics=intrinsics, distortion=distortion)
-    result = lm_reference.solve(LMProblem(image_points, object_points, weights, camera, *start), settings)
+    problem = LMProblem(image_points, object_points, weights, camera, start[0], start[1], before)
+    result = lm_reference.solve(problem, settings)
     status = result.status.reshape(batch)
     if kernel is not None:
         status = torch.where(kernel.usable, status, kernel.status)
@@ -121,23 +131,27 @@ def _by_kernel(correspondences: Correspondences, camera: Camera, settings: LMSet
     return dataclasses.replace(estimate, pose=pose, status=estimate.status.to(like.device))
 
 
-def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None) -> tuple[torch.Size, list[Tensor]]:
+def _aligned(
+    correspondences: Correspondences, camera: Camera, init: Pose | None, prior: PosePrior | None
+) -> tuple[torch.Size, list[Tensor]]:
     """The batch's shape, and all inputs with it, contiguous; intrinsics and distortion without, if they are shared."""
     points = correspondences.image_points
     tensors = [points, correspondences.object_points, correspondences.weights]
-    weights = 3 if correspondences.has_matrices else 2
-    tails = [2, 2, weights, 1, 1]
+    tails = [2, 2, 3 if correspondences.has_matrices else 2]
+    if prior is not None:
+        tensors.append(prior.packed())
+        tails.append(2)
     if init is not None:
         tensors += [init.rotation, init.translation]
-        tails = [2, 2, weights, 2, 1, 1, 1]
+        tails += [2, 1]
     shared = camera.intrinsics.ndim == camera.distortion.ndim == 1
     tensors += [camera.intrinsics, camera.distortion]
+    tails += [1, 1]
     dtype, device, batch = points.dtype, points.device, points.shape[:-2]
     for i, tensor in enumerate(tensors):
         if tensor.dtype is not dtype or tensor.device != device:
-            raise ValueError(
-                f"{_name(i, tensors)}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}"
-            )
+            name = _names(init, prior)[i]
+            raise ValueError(f"{name}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}")
     if dtype is not torch.float32 and dtype is not torch.float64:
         raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
     each = len(tensors) - 2 if shared else len(tensors)
@@ -145,7 +159,8 @@ def _aligned(correspondences: Correspondences, camera: Camera, init: Pose | None
         try:
             batch = torch.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails)))
         except RuntimeError as error:
-            shapes = ", ".join(f"{_name(i, tensors)} {tuple(tensor.shape)}" for i, tensor in enumerate(tensors))
+            named = zip(_names(init, prior), tensors)
+            shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named)
             raise ValueError(f"batch dimensions do not agree: {shapes}") from error
         for i in range(each):
             tensors[i] = tensors[i].expand(*batch, *tensors[i].shape[-tails[i] :])
@@ -161,6 +176,9 @@ def _all_have(batch: torch.Size, tensors: list[Tensor], tails: list[int]) -> boo
     return True
 
 
-def _name(index: int, tensors: list[Tensor]) -> str:
-    start = ["init.rotation", "init.translation"] if len(tensors) == 7 else []
-    return ["image_points", "object_points", "weights", *start, "camera.intrinsics", "camera.distortion"][index]
+def _names(init: Pose | None, prior: PosePrior | None) -> list[str]:
+    """Of the tensors of :func:`_aligned`."""
+    start = ["init.rotation", "init.translation"] if init is not None else []
+    before = ["prior"] if prior is not None else []
+    points = ["image_points", "object_points", "weights"]
+    return [*points, *before, *start, "camera.intrinsics", "camera.distortion"]

@@ -84,6 +84,7 @@ class RecordedLaunch:
         batch: B.
         points: N.
         matrices: whether weights are (B, N, 2, 2) or (B, N, 2).
+        prior: whether there is one.
         model: lens model.
         camera_per_problem: whether intrinsics and distortion are (B, ...) or (...).
         coefficients: D, of the distortion.
@@ -96,6 +97,7 @@ class RecordedLaunch:
         batch: int,
         points: int,
         matrices: bool,
+        prior: bool,
         model: CameraModel,
         camera_per_problem: bool,
         coefficients: int,
@@ -113,6 +115,7 @@ class RecordedLaunch:
             "image_points": (batch, points),
             "object_points": (batch, points),
             "weights": (batch, points, 4 if matrices else 2),
+            "priors": (batch if prior else 0, 10, 6),
             "start_rotation": (batch, 3, 3),
             "start_translation": (batch, 3),
             "intrinsics": (batch, 4),

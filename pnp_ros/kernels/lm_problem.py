@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,9 +11,13 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels.robust import RobustKind
 
+if TYPE_CHECKING:
+    from pnp_ros.kernels.pose_prior import PosePrior
+
 UNKNOWN_VARIANCE = 1e6  # m^2, rad^2: the covariance's diagonal where a pose is not determined
 BEHIND_PENALTY = 4.0  # focal lengths of residual per axis for a point that the camera cannot see
 MIN_PIVOT = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
+MIN_PIVOT_WITH_PRIOR = {torch.float32: 1e-6, torch.float64: 1e-13}  # the prior fills in what the points do not tell
 LAMBDA_START, LAMBDA_MIN, LAMBDA_MAX = 1e-3, 1e-7, 1e7
 GOOD_COST = 0.25  # of scale^2 a point: an annealed solve below this (half of Geman-McClure's bound) is not tried again
 ANNEAL_STEPS = 8  # accepted steps from the first scale to the last
@@ -51,6 +56,7 @@ class LMProblem:
         camera: intrinsics (4,) or (B, 4).
         rotation: (B, 3, 3) initial rotation.
         translation: (B, 3) initial translation, metres.
+        prior: on the pose, or None.
     """
 
     image_points: Tensor
@@ -59,6 +65,7 @@ class LMProblem:
     camera: Camera
     rotation: Tensor
     translation: Tensor
+    prior: PosePrior | None = None
 
     @property
     def used(self) -> Tensor:

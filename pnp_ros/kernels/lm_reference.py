@@ -5,6 +5,8 @@ iteratively reweighted Gauss-Newton steps ``(H + lambda diag H) delta = -g`` wit
 1963; Triggs et al., "Bundle adjustment - a modern synthesis", 2000, section 4.3). The covariance is ``H^-1`` at the
 end, calibrated for the loss by :func:`pnp_ros.kernels.robust.calibration`.
 
+A prior adds its residual (:mod:`pnp_ros.kernels.pose_prior`); steps are then solved for in its axes.
+
 Points are taken about their centroid while solving: the information matrix of an object whose origin lies far from
 its points is nearly singular, although the pose is well determined.
 """
@@ -27,6 +29,7 @@ from pnp_ros.kernels.lm_problem import (
     LAMBDA_MIN,
     LAMBDA_START,
     MIN_PIVOT,
+    MIN_PIVOT_WITH_PRIOR,
     UNKNOWN_VARIANCE,
     LMProblem,
     LMResult,
@@ -38,20 +41,31 @@ from pnp_ros.types import SolveStatus, rank_2x2
 
 @dataclass
 class _Linearised:
-    """Normal equations at a pose: hessian (B, 6, 6), gradient (B, 6), squared residuals (B, N), seen (B, N)."""
+    """Normal equations at a pose.
+
+    Args:
+        hessian, gradient: (B, 6, 6), (B, 6) of the points and the prior, for steps in the prior's axes.
+        tangent: (B, 6, 6) what turns such a step into one of the pose.
+        squared, seen: (B, N) squared residuals, and whether the camera sees the point.
+        prior_cost: (B).
+    """
 
     hessian: Tensor
     gradient: Tensor
+    tangent: Tensor
     squared: Tensor
     seen: Tensor
+    prior_cost: Tensor
 
     def where(self, mask: Tensor, other: _Linearised) -> _Linearised:
         m1, m2 = mask[:, None], mask[:, None, None]
         return _Linearised(
             torch.where(m2, self.hessian, other.hessian),
             torch.where(m1, self.gradient, other.gradient),
+            torch.where(m2, self.tangent, other.tangent),
             torch.where(m1, self.squared, other.squared),
             torch.where(m1, self.seen, other.seen),
+            torch.where(mask, self.prior_cost, other.prior_cost),
         )
 
 
@@ -74,7 +88,15 @@ def _linearise(
     weighted = robust.weight(settings.kind, squared, c[:, None])[..., None, None] * jacobian
     hessian = torch.einsum("bnri,bnrj->bij", weighted, jacobian)
     gradient = torch.einsum("bnri,bnr->bi", weighted, residual)
-    return _Linearised(hessian, gradient, squared, seen)
+    tangent = torch.eye(6).to(hessian).expand_as(hessian)
+    prior_cost = torch.zeros_like(c)
+    if problem.prior is not None:
+        eta, tangent = problem.prior.residual(rotation, translation)
+        pull = problem.prior.information * eta
+        prior_cost = 0.5 * (pull * eta).sum(-1)
+        hessian = tangent.mT @ hessian @ tangent + torch.diag_embed(problem.prior.information)
+        gradient = (tangent.mT @ gradient[..., None]).squeeze(-1) + pull
+    return _Linearised(hessian, gradient, tangent, squared, seen, prior_cost)
 
 
 def visible(camera: Camera, points: Tensor) -> Tensor:
@@ -113,6 +135,8 @@ def solve(problem: LMProblem, settings: LMSettings) -> LMResult:
     points = torch.cat([problem.image_points, problem.object_points, problem.weights.flatten(-2)], dim=-1)
     finite = (points.isfinite().all(-1) | ~problem.used).all(-1)  # a point without weight may hold anything
     finite = finite & problem.rotation.isfinite().all(-1).all(-1) & problem.translation.isfinite().all(-1)
+    if problem.prior is not None:
+        finite = finite & problem.prior.packed().isfinite().flatten(1).all(-1)
     centred, centroid = _centre(_without_nan(problem, finite))
     result = _finish(centred, settings, *_iterate(centred, settings), centroid)
     if settings.anneal_from > settings.scale:
@@ -142,7 +166,10 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
     batch = translation.shape[0]
     eps = torch.finfo(translation.dtype).eps
     # Residuals are differences of numbers of this many standard deviations, which limits what can be resolved.
-    resolution = eps * (problem.weight_columns * problem.image_points).square().mean((1, 2)).sqrt()
+    whitened = problem.weight_columns * problem.image_points
+    resolution = eps * (whitened.square().sum((1, 2)) / max(whitened[0].numel(), 1)).sqrt()
+    if problem.prior is not None:
+        resolution = resolution + problem.prior.resolution
     tolerance = (settings.tolerance**2) + 8.0 * resolution.square()
     c = translation.new_full((batch,), settings.anneal_from)
     ratio = (settings.scale / settings.anneal_from) ** (1.0 / ANNEAL_STEPS)
@@ -151,12 +178,14 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
     current = _linearise(problem, settings, rotation, translation, c)
     for _ in range(settings.max_iterations):
         step, _ = solve_damped(current.hessian, current.gradient, damping)
-        new_rotation = so3.exp(step[:, 3:]) @ rotation
-        new_translation = translation + step[:, :3]
+        if problem.prior is None:
+            new_rotation, new_translation = so3.exp(step[:, 3:]) @ rotation, translation + step[:, :3]
+        else:
+            new_rotation, new_translation = problem.prior.step(rotation, translation, step)
         c_next = (c * ratio).clamp_min(settings.scale)
         candidate = _linearise(problem, settings, new_rotation, new_translation, c_next)
-        old_cost = 0.5 * robust.rho(settings.kind, current.squared, c[:, None]).sum(-1)
-        new_cost = 0.5 * robust.rho(settings.kind, candidate.squared, c[:, None]).sum(-1)
+        old_cost = 0.5 * robust.rho(settings.kind, current.squared, c[:, None]).sum(-1) + current.prior_cost
+        new_cost = 0.5 * robust.rho(settings.kind, candidate.squared, c[:, None]).sum(-1) + candidate.prior_cost
         # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
         slack = 4.0 * (eps * old_cost + resolution * old_cost.sqrt())
         decrement = -(current.gradient * step).sum(-1) * (1.0 + damping)
@@ -186,18 +215,25 @@ def _finish(
     allowed = used.sum(-1) // 2 if settings.kind.redescending else torch.zeros_like(unseen)
     inlier_weights = robust.weight(settings.kind, final.squared, c[:, None]) * used
     residuals = rank_2x2(problem.weights).sum(-1)
-    determined = (pivot > MIN_PIVOT[c.dtype]) & (residuals >= robust.NUM_PARAMETERS)
+    told, least = residuals, MIN_PIVOT[c.dtype]
+    if problem.prior is not None:
+        told, least = residuals + problem.prior.rank, MIN_PIVOT_WITH_PRIOR[c.dtype]
+    determined = (pivot > least) & (told >= robust.NUM_PARAMETERS)
     status = torch.where(converged, int(SolveStatus.CONVERGED), int(SolveStatus.MAX_ITERATIONS))
     status = torch.where(determined, status, int(SolveStatus.DEGENERATE))
     status = torch.where(unseen > allowed, int(SolveStatus.BEHIND_CAMERA), status).to(torch.int8)
     scale = robust.covariance_scale(
         settings.kind, settings.scale, inlier_weights.sum(-1), used.sum(-1).to(c), residuals.to(c)
     )
-    covariance = _invert(final.hessian, determined, scale)
+    hessian = final.hessian
+    if problem.prior is not None:  # the scale is of the points' part alone
+        hessian = hessian + torch.diag_embed((scale - 1.0)[:, None] * problem.prior.information)
+    covariance = _invert(hessian, determined, scale)
+    covariance = torch.where(determined[:, None, None], final.tangent @ covariance @ final.tangent.mT, covariance)
     lever = (rotation @ centroid[..., None]).squeeze(-1)
     shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
     shift[:, :3, 3:] = so3.hat(lever)  # about the centroid: t_c = t + R c, so dt = dt_c - dtheta x (R c)
-    cost = 0.5 * robust.rho(settings.kind, final.squared, c[:, None]).sum(-1)
+    cost = 0.5 * robust.rho(settings.kind, final.squared, c[:, None]).sum(-1) + final.prior_cost
     return LMResult(rotation, translation - lever, shift @ covariance @ shift.mT, inlier_weights, cost, status)
 
 
@@ -223,6 +259,7 @@ def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
         problem.camera,
         torch.where(m2, problem.rotation, eye),
         torch.where(m1, problem.translation, 0.0),
+        None if problem.prior is None else problem.prior.where(finite),
     )
 
 
@@ -238,6 +275,7 @@ def _centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
         problem.camera,
         problem.rotation,
         problem.translation + lever,
+        None if problem.prior is None else replace(problem.prior, origin=-centroid),
     )
     return centred, centroid
 

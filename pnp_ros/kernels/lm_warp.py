@@ -41,15 +41,17 @@ from pnp_ros.kernels.pose_warp import (
     Block,
     Pose,
     Thread,
+    about_origin,
     add_up,
-    covariance_at,
     factorise,
-    retract,
+    invert,
+    mat66,
     robust,
     substitute,
     vec6,
     vec_sums,
 )
+from pnp_ros.kernels.prior_warp import Prior, add_prior_cost, in_axes, load_prior, prior_tangent, step_from
 from pnp_ros.types import SolveStatus
 
 CONVERGED = wp.constant(int(SolveStatus.CONVERGED))
@@ -60,6 +62,7 @@ NOT_FINITE = wp.constant(int(SolveStatus.NOT_FINITE))
 
 UNKNOWN_VARIANCE = wp.constant(lm_problem.UNKNOWN_VARIANCE)
 NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
+MIN_PIVOT_WITH_PRIOR = wp.constant(lm_problem.MIN_PIVOT_WITH_PRIOR[torch.float32])
 MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
 GOOD_COST = wp.constant(lm_problem.GOOD_COST)
 CONSENSUS_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative to the final one
@@ -129,8 +132,10 @@ def normal_equations(
 
 
 @wp.func
-def newton_step(sums: vec_sums, damping: float):
-    """The damped step, zero where the Hessian is singular, and its squared length in standard deviations."""
+def newton_step(prior: Prior, pose: Pose, sums: vec_sums, damping: float):
+    """The damped step, in a prior's axes, and its squared length in deviations; zero where the Hessian is singular."""
+    if prior.active:
+        sums = in_axes(prior, pose, prior_tangent(prior, pose), sums, 1.0)
     factor, scale, pivot = factorise(sums, damping)
     gradient = vec6(sums[21], sums[22], sums[23], sums[24], sums[25], sums[26])
     step = -wp.cw_mul(scale, substitute(factor, wp.cw_mul(scale, gradient)))
@@ -141,8 +146,8 @@ def newton_step(sums: vec_sums, damping: float):
 
 @wp.func
 def minimise(
-    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, group: Any, start: Pose, c_first: float,
-    ratio: float, sums: Any, rows: Any,
+    chunks: wp.array2d(dtype=Any), problem: Problem, prior: Prior, settings: Settings, group: Any, start: Pose,
+    c_first: float, ratio: float, sums: Any, rows: Any,
 ):  # fmt: skip
     """The minimum from a pose: its pose, whether the iterations converged, and the sums there.
 
@@ -151,7 +156,8 @@ def minimise(
     """
     kind = int(settings.kind)
     c, c_next, damping = float(c_first), float(c_first), float(LAMBDA_START)
-    tolerance2 = settings.tolerance2 + 8.0 * problem.resolution * problem.resolution
+    resolution = problem.resolution + prior.resolution
+    tolerance2 = settings.tolerance2 + 8.0 * resolution * resolution
     # One by one: assigned together, structs would share memory.
     pose = start
     candidate = start
@@ -163,8 +169,9 @@ def minimise(
     iteration, stage = int(0), int(0)
     while stage < DONE:
         trial = normal_equations(chunks, problem, group, candidate, kind, c, c_next, sums, rows)
+        trial = add_prior_cost(prior, candidate, trial)
         # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
-        slack = 4.0 * (EPS * cost + problem.resolution * wp.sqrt(cost))
+        slack = 4.0 * (EPS * cost + resolution * wp.sqrt(cost))
         if fresh or trial[COST] <= cost + slack:
             pose = candidate
             now = trial
@@ -174,11 +181,11 @@ def minimise(
         else:
             damping = wp.min(10.0 * damping, LAMBDA_MAX)
         fresh = False
-        step, length2 = newton_step(now, damping)
+        step, length2 = newton_step(prior, pose, now, damping)
         converged = c <= settings.scale and length2 <= tolerance2
         ended = converged or iteration >= settings.max_iterations
         if not ended:
-            candidate = retract(pose, step)
+            candidate = step_from(prior, pose, step)
             c_next = wp.max(c * ratio, settings.scale)
             iteration += 1
         elif c > settings.scale:  # out of iterations before the last scale
@@ -213,8 +220,8 @@ def minimise(
 
 @wp.func
 def solve(
-    chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings,
-    data: Buffers, group: Any, width: int, index: int, sums: Any, rows: Any,
+    chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, prior: Prior,
+    settings: Settings, data: Buffers, group: Any, width: int, index: int, sums: Any, rows: Any,
 ):  # fmt: skip
     """From consensus, or from the given pose: :func:`minimise`."""
     c_first, ratio = float(settings.anneal_from), float(settings.anneal_ratio)
@@ -225,7 +232,7 @@ def solve(
         start, cost = consensus(chunks, packed, problem, settings, group, width, index, c_first)
     else:
         start = start_pose(data, problem, index)
-    return minimise(chunks, problem, settings, group, start, c_first, ratio, sums, rows)
+    return minimise(chunks, problem, prior, settings, group, start, c_first, ratio, sums, rows)
 
 
 @wp.func
@@ -241,8 +248,9 @@ def calibrate(settings: Settings, problem: Problem):
 
 @wp.func
 def write_pose(
-    data: Buffers, settings: Settings, problem: Problem, index: int, pose: Pose, converged: bool, sums: vec_sums
-):
+    data: Buffers, settings: Settings, problem: Problem, prior: Prior, index: int, pose: Pose, converged: bool,
+    sums: vec_sums,
+):  # fmt: skip
     """Pose about the object's origin, covariance, cost and status of problem ``index``; 1 if all is finite, else 0."""
     r = wp.quat_to_matrix(pose.rotation)
     lever = r * problem.centroid
@@ -252,15 +260,25 @@ def write_pose(
     told = inliers * problem.residuals / wp.max(problem.used, 1.0)
     covariance_scale = 1.0 + NUM_PARAMETERS / wp.max(told, NUM_PARAMETERS) * calibration.excess
     covariance_scale = covariance_scale / calibration.information
-    covariance, pivot = covariance_at(sums, covariance_scale, lever)
+    covariance = mat66(0.0)
+    pivot = float(0.0)
+    if prior.active:
+        tangent = prior_tangent(prior, pose)
+        covariance, pivot = invert(in_axes(prior, pose, tangent, sums, 1.0 / covariance_scale), 1.0)
+        covariance = tangent * covariance * wp.transpose(tangent)
+    else:
+        covariance, pivot = invert(sums, covariance_scale)
+    covariance = about_origin(covariance, lever)
     cost = sums[NEXT_COST]
     status = wp.where(converged, CONVERGED, MAX_ITERATIONS)
-    determined = pivot > MIN_PIVOT and problem.residuals >= NUM_PARAMETERS
+    least = wp.where(prior.active, MIN_PIVOT_WITH_PRIOR, MIN_PIVOT)
+    determined = pivot > least and problem.residuals + prior.rank >= NUM_PARAMETERS
     allowed = float(0.0)
     if settings.kind == CAUCHY or settings.kind == GEMAN_MCCLURE:
         allowed = wp.floor(0.5 * problem.used)
         radius2 = settings.scale * settings.scale * problem.variance
-        if is_chance(inliers, problem.used, radius2, settings.pixels):
+        # With a prior no agreement of the points is needed: they may all be outliers, and the prior remains.
+        if not prior.active and is_chance(inliers, problem.used, radius2, settings.pixels):
             determined = False
     if settings.samples > 0 and (problem.different < 4 or problem.residuals - problem.used < 3.0):
         determined = False
@@ -331,12 +349,13 @@ def build(width: int, lanes: int) -> wp.Kernel:
         problem = survey(chunks, data, settings, group, index, width)
         if settings.samples > 0:
             problem.different = count_different(packed, problem, group, width)
+        prior = load_prior(data.priors, index, -problem.centroid)
         pose, converged, sums = solve(
-            chunks, packed, problem, settings, data, group, width, index, sums_type(0.0), rows_type(0.0)
+            chunks, packed, problem, prior, settings, data, group, width, index, sums_type(0.0), rows_type(0.0)
         )
         sound = float(0.0)
         if group.lane == 0:
-            sound = write_pose(data, settings, problem, index, pose, converged, sums)
+            sound = write_pose(data, settings, problem, prior, index, pose, converged, sums)
         sound = add_up(group, sound)
         write_inlier_weights(data, chunks, settings, problem, group, index, pose, sound)
 

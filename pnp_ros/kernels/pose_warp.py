@@ -164,8 +164,8 @@ def retract(pose: Pose, step: vec6):
 
 
 @wp.func
-def covariance_at(sums: vec_sums, covariance_scale: float, lever: wp.vec3):
-    """Scaled inverse of the Hessian about the centroid, moved to the origin ``lever`` away; see the reference."""
+def invert(sums: vec_sums, covariance_scale: float):
+    """The Hessian's scaled inverse, and the smallest pivot."""
     factor, scale, pivot = factorise(sums, 0.0)
     inverse = mat66(0.0)
     for j in range(6):
@@ -174,6 +174,12 @@ def covariance_at(sums: vec_sums, covariance_scale: float, lever: wp.vec3):
         column = wp.cw_mul(scale, substitute(factor, unit))
         for i in range(6):
             inverse[i, j] = column[i]
+    return inverse, pivot
+
+
+@wp.func
+def about_origin(covariance: mat66, lever: wp.vec3):
+    """A covariance of the centroid's pose moved to the origin ``lever`` away; see the reference."""
     shift = wp.identity(n=6, dtype=float)  # t_c = t + R c, so dt = dt_c - dtheta x (R c)
     shift[0, 4] = -lever[2]
     shift[0, 5] = lever[1]
@@ -181,4 +187,4 @@ def covariance_at(sums: vec_sums, covariance_scale: float, lever: wp.vec3):
     shift[1, 3] = lever[2]
     shift[2, 3] = -lever[1]
     shift[2, 4] = lever[0]
-    return shift * inverse * wp.transpose(shift), pivot
+    return shift * covariance * wp.transpose(shift)

@@ -11,6 +11,7 @@ import torch
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels import lm
 from pnp_ros.kernels.lm_problem import LMSettings
+from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.solvers.robust_loss import RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
@@ -49,6 +50,7 @@ def refine(
     solver: LevenbergMarquardt | None = None,
     *,
     anneal: bool = True,
+    prior: PoseEstimate | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error.
 
@@ -64,13 +66,14 @@ def refine(
         loss: robust loss.
         solver: limits; None takes the defaults.
         anneal: False if ``init`` is known to lie in the basin of ``loss`` itself.
+        prior: pose and covariance whose residual joins the points'.
     """
     like = correspondences.image_points
     if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
         camera = camera.to(like.device, like.dtype)
     double = like.dtype == torch.float64
     settings = _settings(solver or _DEFAULT, loss, anneal, init is None, double)
-    return lm.solve(correspondences, camera, init, settings)
+    return lm.solve(correspondences, camera, init, settings, prior=None if prior is None else PosePrior.of(prior, like))
 
 
 _DEFAULT = LevenbergMarquardt()

@@ -35,6 +35,7 @@ def solve_pnp(
     *,
     solver: LevenbergMarquardt = _LEVENBERG_MARQUARDT,
     init: Pose | PoseFinder | None = None,
+    prior: PoseEstimate | None = None,
     loss: RobustLoss | None = None,
     gradient: Implicit | None = None,
 ) -> PoseEstimate:
@@ -49,6 +50,10 @@ def solve_pnp(
         init: a pose (..., 3, 3), (..., 3) of any accuracy, or what finds one, such as ``Classical("sqpnp")`` or
             ``PnPNetStart()``. None draws samples of three points inside the kernel, which is faster than any of these
             and as robust.
+        prior: what is known of the pose beforehand, such as a motion model's prediction: its ``pose`` and
+            ``covariance``, whose residual ``local(prior.pose, pose)`` joins the points'. Fewer points then suffice,
+            down to none. A variance may be zero (known exactly) or infinite (not known). Without ``init`` the solve
+            starts there.
         loss: robust loss; None is ``GemanMcClure()`` from eight points on and ``Gaussian()`` below.
         gradient: None returns a pose without gradients; ``Implicit()`` one whose gradients with respect to image
             points, object points, weights and camera are exact at the solution (implicit function theorem).
@@ -60,22 +65,34 @@ def solve_pnp(
         TypeError: for an argument of another type; the message names it and what is expected.
         ValueError: for shapes, dtypes or devices that do not agree; the message names the field.
     """
-    _check_types(correspondences, camera, solver, init, loss, gradient)
+    _check_types(correspondences, camera, solver, init, prior, loss, gradient)
     if loss is None:
         loss = GemanMcClure() if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else Gaussian()
+    if init is None and prior is not None:
+        like = correspondences.image_points
+        init = Pose(prior.pose.rotation.detach().to(like), prior.pose.translation.detach().to(like))
     if init is None or isinstance(init, Pose):
-        estimate = levenberg_marquardt.refine(correspondences, camera, init, loss, solver)
+        estimate = levenberg_marquardt.refine(correspondences, camera, init, loss, solver, prior=prior)
     else:
         start = init.initial_pose(correspondences, camera)
-        estimate = levenberg_marquardt.refine(correspondences, camera, start, loss, solver, anneal=False)
-        estimate = _degenerate_unless(_determined(correspondences), estimate)
+        estimate = levenberg_marquardt.refine(correspondences, camera, start, loss, solver, anneal=False, prior=prior)
+        if prior is None:
+            estimate = _degenerate_unless(_determined(correspondences), estimate)
     if gradient is not None:
+        if prior is not None:
+            raise ValueError("gradient: expected None with a prior")
         return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss))
     return estimate
 
 
 def _check_types(
-    correspondences: object, camera: object, solver: object, init: object, loss: object, gradient: object
+    correspondences: object,
+    camera: object,
+    solver: object,
+    init: object,
+    prior: object,
+    loss: object,
+    gradient: object,
 ) -> None:
     if not isinstance(correspondences, Correspondences):
         raise TypeError(f"correspondences: expected Correspondences, got {_kind(correspondences)}")
@@ -86,6 +103,9 @@ def _check_types(
         raise TypeError(f"solver: expected LevenbergMarquardt(...), got {_kind(solver)}")
     if not (init is None or isinstance(init, Pose | PoseFinder)):
         raise TypeError(f'init: expected a Pose, a finder such as Classical("sqpnp"), or None, got {_kind(init)}')
+    if not (prior is None or isinstance(prior, PoseEstimate)):
+        how = "PoseEstimate.of(pose, covariance) makes one"
+        raise TypeError(f"prior: expected a PoseEstimate or None, got {_kind(prior)}; {how}")
     if not (loss is None or isinstance(loss, RobustLoss)):
         raise TypeError(f"loss: expected a loss of robust_loss, such as Cauchy(), or None, got {_kind(loss)}")
     if not (gradient is None or isinstance(gradient, Implicit)):
