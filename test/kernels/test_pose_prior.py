@@ -161,13 +161,13 @@ def test_batches_that_disagree_are_named() -> None:
 
 
 def test_solve_starts_at_the_prior_and_follows_the_dtype_of_the_points() -> None:
-    c, camera, truth, prior = problems_with_prior(200, 40, outliers=0.3)
+    c, camera, truth, prior = problems_with_prior(1500, 40, outliers=0.3)
     double = PoseEstimate.of(_double(prior.pose), prior.covariance.double())
     estimate = solve_pnp(c, camera, prior=double)
     assert estimate.pose.rotation.dtype == torch.float32
     assert estimate.usable.double().mean() > 0.98
     squares = nees(se3.local(estimate.pose, truth).double(), estimate.covariance.double())
-    assert 0.84 < (squares < 10.645).double().mean() < 0.94
+    assert 0.86 < (squares < 10.645).double().mean() < 0.93
     shared = PoseEstimate.of(Pose(truth.rotation[0], truth.translation[0]), 1e-4 * torch.eye(6))
     assert solve_pnp(Correspondences(*(f[0] for f in vars(c).values())), camera, prior=shared).usable
     with pytest.raises(TypeError, match="prior: expected a PoseEstimate or None, got Pose"):
