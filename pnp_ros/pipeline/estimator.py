@@ -1,4 +1,7 @@
-"""Image to pose: follow or search, look, solve, look again, judge."""
+"""Image to pose: follow or search, look, solve, look again, align with the image, judge.
+
+The image has the last word: a pose from anywhere is aligned with it, and one that it contradicts is not valid.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pnp_ros.alignment.aligner import Aligner, start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import judge
+from pnp_ros.pipeline.gates import judge, judge_covariance
 from pnp_ros.pipeline.models import Models, calibration_of
 from pnp_ros.pipeline.package_sources import keypoint_source, package_sources
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
-from pnp_ros.pipeline.tracking import Track
+from pnp_ros.pipeline.tracking import INTERVAL, Track
 from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
@@ -30,6 +34,7 @@ from pnp_ros.sources.source import Sighting, Source
 from pnp_ros.types import Pose, PoseEstimate
 
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
+_TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 
 
@@ -65,12 +70,19 @@ class PoseEstimator:
             package_sources(package, self.config.sources, self._device) if sources is None else sources
         )
         self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES}
-        self._track = Track(package.symmetry)
+        self._track = Track(package.symmetry, package.diameter)
+        self._aligner = Aligner(package.mesh) if self.config.align else None
+        self._clock = 0.0  # the last stamp
         self._latency: dict[str, float] = {}
 
     def reset(self) -> None:
         """Forget the last pose: the next image is searched."""
-        self._track.lose()
+        self._lose()
+
+    def follow(self, pose: Pose, stamp: float | None = None) -> None:
+        """Take the object to be at ``pose``, by other knowledge: the next image is aligned from there."""
+        self._clock = self._clock if stamp is None else stamp
+        self._track.follow(start_at(pose, _TOLD[0] * self.package.diameter, _TOLD[1]), self._clock)
 
     @property
     def device(self) -> torch.device:
@@ -118,7 +130,8 @@ class PoseEstimator:
         Args:
             image: (H, W, 3) uint8 RGB.
             camera: of the image, with its width and height.
-            stamp: seconds; for the caller's own use, the estimate does not depend on it.
+            stamp: seconds, for where the object is expected by its motion; None: a thirtieth of a second after the
+                last image.
             roi: (x, y, width, height) in image pixels where an external detector saw the object: looked at instead
                 of searching or following.
 
@@ -132,14 +145,15 @@ class PoseEstimator:
         if self._next:
             self._adopt(self._next.popleft())
         begin = time.perf_counter()
-        self._latency = {"detect": 0.0, "look": 0.0, "solve": 0.0}
+        self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
+        self._clock = self._clock + INTERVAL if stamp is None else stamp
         best = self._find(image, camera, roi)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
         if best.state is ObjectState.VALID and best.estimate is not None:
-            self._track.follow(best.estimate.pose)
-        elif best.state is ObjectState.LOST:
-            self._track.lose()
+            self._track.follow(best.estimate, self._clock)
+        elif self._track.predict(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
+            self._lose()
         self._latency["total"] = time.perf_counter() - begin
         return [dataclasses.replace(best, latency=dict(self._latency))]
 
@@ -156,9 +170,11 @@ class PoseEstimator:
         if roi is not None:
             yield from (self._settle(source, image, camera, roi) for source in self._sources)
             return
-        if self.config.track and self._track.pose is not None:
-            last = self._track.pose
-            yield from (self._settle(source, image, camera, last) for source in self._sources)
+        start = self._track.predict(self._clock) if self.config.track else None
+        if start is not None:
+            if self._aligner is not None:
+                yield self._aligned(self._aligner, image, camera, self._expected(start))
+            yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
         for source in self._sources:
             with self._timed("detect"):
                 places = source.places(image, self.config.max_candidates)
@@ -183,11 +199,15 @@ class PoseEstimator:
             except CropError as error:
                 return self._lost(str(error), where if isinstance(where, tuple) else found.box)
             found = self._solve(source.name, sighting, camera, where if isinstance(where, Pose) else None)
-            if found.estimate is None or self._fits(source.crop_margin, sighting.box, camera, found.estimate.pose):
+            if found.estimate is None:
                 return found
+            if self._fits(source.crop_margin, sighting.box, camera, found.estimate.pose):
+                break
             where = found.estimate.pose
-        reason = f"the pose does not settle within {self.config.max_passes} passes"
-        return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=found.reason or reason)
+        else:
+            reason = f"the pose does not settle within {self.config.max_passes} passes"
+            found = dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=found.reason or reason)
+        return found if self._aligner is None else self._aligned(self._aligner, image, camera, found)
 
     def _fits(self, margin: float | None, window: Box, camera: Camera, pose: Pose) -> bool:
         """Whether the crop around ``pose`` would be nearly the same as the ``window`` that was looked at."""
@@ -230,6 +250,39 @@ class PoseEstimator:
             source=source,
             sigma=sigma,
         )
+
+    def _expected(self, start: PoseEstimate) -> ObjectEstimate:
+        """What is known before the image is looked at."""
+        return ObjectEstimate(
+            self.package.name, ObjectState.LOST, start, None, None, 0.0, "", source="tracking", sigma=None
+        )
+
+    def _aligned(self, aligner: Aligner, image: np.ndarray, camera: Camera, found: ObjectEstimate) -> ObjectEstimate:
+        """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it."""
+        assert found.estimate is not None
+        with self._timed("align"):
+            aligned = aligner.align(image, camera, found.estimate)
+        evidence = aligned.evidence
+        found = dataclasses.replace(found, explained=evidence.explained)
+        if not evidence.supported:
+            if found.source == "tracking":
+                return dataclasses.replace(found, estimate=None, reason=evidence.reason)
+            return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
+        estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))
+        verdict = judge_covariance(estimate, self.config)
+        return dataclasses.replace(
+            found,
+            state=verdict.state,
+            estimate=estimate,
+            correspondences=aligned.correspondences,
+            score=max(found.score, evidence.explained),
+            reason=verdict.reason,
+        )
+
+    def _lose(self) -> None:
+        self._track.lose()
+        if self._aligner is not None:
+            self._aligner.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
         return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, score, reason)

@@ -1,35 +1,70 @@
-"""What is remembered of one object from image to image."""
+"""What is remembered of one object from image to image, and where it is expected next."""
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from pnp_ros.geometry import se3
 from pnp_ros.objects.symmetry import Symmetry
-from pnp_ros.types import Pose
+from pnp_ros.types import Pose, PoseEstimate, SolveStatus
+
+INTERVAL = 1.0 / 30.0  # between images without stamps, seconds
+PATIENCE = 1.0  # seconds for which a pose is remembered that no later image confirmed
+# of an object in a hand, 1 sigma, about each axis: translation in diameters, rotation in radians
+_SPEED = (1.2, 1.5)  # a second, where the speed is not known
+_ACCELERATION = (40.0, 20.0)  # a second and second
 
 
 class Track:
-    """The last trusted pose of one object.
+    """The last trusted pose of one object, and its speed.
 
     Of a symmetric object's equivalent poses it keeps choosing the one nearest to the last, so that the pose does not
     flip between images.
+
+    Args:
+        symmetry: of the object.
+        diameter: of the object, metres.
     """
 
-    def __init__(self, symmetry: Symmetry) -> None:
-        self._symmetry = symmetry
-        self._pose: Pose | None = None
+    def __init__(self, symmetry: Symmetry, diameter: float) -> None:
+        self._symmetry, self._diameter = symmetry, diameter
+        self._last: PoseEstimate | None = None
+        self._stamp = 0.0
+        self._velocity: Tensor | None = None  # (6,) [dt, dtheta] a second
 
     @property
     def pose(self) -> Pose | None:
         """The last pose, or None when there is nothing to follow."""
-        return self._pose
+        return self._last.pose if self._last is not None else None
 
     def choose(self, pose: Pose) -> Pose:
         """The equivalent of ``pose`` to report: nearest to the last one, else the canonical one."""
-        return pose if self._symmetry.is_trivial else self._symmetry.canonicalise(pose, self._pose)
+        return pose if self._symmetry.is_trivial else self._symmetry.canonicalise(pose, self.pose)
 
-    def follow(self, pose: Pose) -> None:
-        """Go on from this pose."""
-        self._pose = pose
+    def follow(self, estimate: PoseEstimate, stamp: float) -> None:
+        """Go on from this pose, seen at this time in seconds."""
+        elapsed = stamp - self._stamp
+        if self._last is not None and 0.0 < elapsed <= PATIENCE:
+            self._velocity = se3.local(self._last.pose, estimate.pose) / elapsed
+        else:
+            self._velocity = None
+        self._last, self._stamp = estimate, stamp
+
+    def predict(self, stamp: float) -> PoseEstimate | None:
+        """Where the object is at a time, by constant velocity, and how far off that may be; None: not known."""
+        elapsed = stamp - self._stamp
+        if self._last is None or not 0.0 <= elapsed <= PATIENCE:
+            return None
+        pose, sigma = self._last.pose, [speed * elapsed for speed in _SPEED]
+        if self._velocity is not None:
+            pose = se3.retract(pose, self._velocity * elapsed)
+            sigma = [min(s, 0.5 * a * elapsed**2) for s, a in zip(sigma, _ACCELERATION)]
+        moved = torch.tensor([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
+        covariance = self._last.covariance + torch.diag(moved).to(self._last.covariance)
+        status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
+        return PoseEstimate(pose, covariance, torch.zeros(0), torch.zeros(()), status)
 
     def lose(self) -> None:
         """Forget the pose: the next image is searched."""
-        self._pose = None
+        self._last = self._velocity = None

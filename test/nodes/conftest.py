@@ -35,6 +35,7 @@ from pnp_ros.pipeline.config import EstimatorConfig
 WIDTH, HEIGHT = 320, 240
 # Gates that let every solvable pose pass: these tests are about the way of the messages, not about accuracy.
 OPEN_GATES = EstimatorConfig(
+    align=False,
     detector_threshold=0.0,
     lost_presence=0.0,
     valid_presence=0.0,

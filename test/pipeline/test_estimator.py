@@ -21,7 +21,7 @@ from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
 CAMERA = Camera.pinhole(500.0, 500.0, 160.0, 120.0, 320, 240)
-EVERYTHING = EstimatorConfig(detector_threshold=0.0, lost_presence=0.0, valid_presence=0.0)
+EVERYTHING = EstimatorConfig(align=False, detector_threshold=0.0, lost_presence=0.0, valid_presence=0.0)
 
 
 @pytest.fixture(scope="module")

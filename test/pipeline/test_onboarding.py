@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry import so3
+from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -80,3 +80,44 @@ def test_networks_of_the_package_stay(untrained_package: Callable[..., ObjectPac
     assert PoseEstimator(both, dataclasses.replace(ALONE, sources=("features",))).sources == ("features",)
     with pytest.raises(ObjectPackageError, match="another mesh"):
         onboard(tmp_path / "box", "box", printed_box(size=(0.1, 0.1, 0.1)))
+
+
+def test_followed_by_its_motion_without_a_source_being_asked(onboarded: ObjectPackage) -> None:
+    estimator = PoseEstimator(onboarded)
+    for step in range(6):
+        image, truth = _image(onboarded.mesh, -0.03 + 0.008 * step, others=step)
+        found = estimator.estimate(image, CAMERA, step / 30)[0]
+        assert found.state is ObjectState.VALID, found.reason
+        assert found.source == ("features" if step == 0 else "tracking")
+        assert (found.latency["look"] == 0.0) == (step > 0)
+        assert found.explained is not None
+        assert found.explained > 0.5
+        assert found.estimate is not None
+        assert float((found.estimate.pose.translation - truth.translation).norm()) < 0.004
+        assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.015
+
+
+def test_a_pose_that_the_image_contradicts_is_not_valid(onboarded: ObjectPackage) -> None:
+    image, truth = _image(onboarded.mesh, 0.0)
+    noise = np.random.default_rng(9).integers(0, 255, (480, 640, 3), np.uint8)
+    other, _ = _image(printed_box(seed=1), 0.0)  # the same shape at the same place, with another print
+    estimator = PoseEstimator(onboarded)
+    for contradicting in (noise, other):
+        estimator.reset()
+        estimator.follow(truth, 0.0)
+        assert estimator.estimate(image, CAMERA, 1 / 30)[0].state is ObjectState.VALID
+        gone = estimator.estimate(contradicting, CAMERA, 2 / 30)[0]
+        assert gone.state is not ObjectState.VALID
+        assert gone.reason
+        back = estimator.estimate(image, CAMERA, 3 / 30)[0]
+        assert (back.state, back.source) == (ObjectState.VALID, "tracking")
+
+
+def test_a_told_pose_is_aligned_from_a_little_beside(onboarded: ObjectPackage) -> None:
+    image, truth = _image(onboarded.mesh, 0.0)
+    estimator = PoseEstimator(onboarded)
+    estimator.follow(se3.retract(truth, torch.tensor([0.003, -0.002, 0.006, 0.04, -0.03, 0.04])))
+    found = estimator.estimate(image, CAMERA)[0]
+    assert (found.state, found.source) == (ObjectState.VALID, "tracking")
+    assert found.estimate is not None
+    assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.015
