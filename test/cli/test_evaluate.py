@@ -152,13 +152,8 @@ def open_all_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     from pnp_ros.cli import evaluate as command
     from pnp_ros.pipeline.config import EstimatorConfig
 
-    gates: dict[str, Any] = {
-        "align": False,
-        "detector_threshold": 0.0,
-        "lost_presence": 0.0,
-        "valid_presence": 0.0,
-        "min_inliers": 4,
-    }
+    gates: dict[str, Any] = {"align": False, "detector_threshold": 0.0, "min_inliers": 4}
+    gates |= {"lost_presence": 0.0, "valid_presence": 0.0}
     gates |= {"valid_inliers": 0.0, "max_chi_square": 1e12, "max_rotation_sigma": 1e12, "max_translation_sigma": 1e12}
     gates |= {"min_distance": 1e-6, "max_distance": 1e12}
     monkeypatch.setattr(command, "EstimatorConfig", lambda track: EstimatorConfig(track=track, **gates))
