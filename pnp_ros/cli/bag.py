@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -137,7 +138,13 @@ def _convert(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.input}: no such bag, video or folder")
     if arguments.compress and arguments.raw:
         raise ValueError("--compress, --raw: expected at most one")
-    count = _rewrite(arguments) if is_bag(arguments.input) else _record_images(arguments)
+    if arguments.bag.exists():
+        raise ValueError(f"{arguments.bag}: exists already")
+    try:
+        count = _rewrite(arguments) if is_bag(arguments.input) else _record_images(arguments)
+    except BaseException:  # an interrupt, too, leaves no half of a bag
+        shutil.rmtree(arguments.bag, ignore_errors=True)
+        raise
     print(f"{arguments.bag}: {count} messages")
     return 0
 

@@ -40,22 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 if all went well, 1 for wrong input (said on stderr in one line), 130 if interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="pnp-ros", description="6-DoF object poses with covariance from one camera.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in words if word in COMMANDS), None)
     if {"-q", "--quiet"} & set(words):
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
+    chosen = _command(words)
     try:
-        for name, summary in COMMANDS.items():
-            command = commands.add_parser(name, help=summary, description=summary)
-            if name == chosen:
-                module = load(f"pnp_ros.cli.{name.replace('-', '_')}")
-                module.add_arguments(command)
-                _add_common(command)
-                command.set_defaults(run=module.run)
-                if file := _config_of(words):
-                    preset(_leaf(command, words), file)
+        parser = command_parser(words)
         parsed = parser.parse_args(words)
         if parsed.dump_config:
             print(dumped(parsed.parser, parsed), end="")
@@ -72,6 +61,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             logging.exception("where it happened")
         print(f"pnp-ros {chosen}: {error}", file=sys.stderr)
         return 1
+
+
+def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; only the module of the command that it names is loaded.
+
+    Raises:
+        ValueError: if a package that the command needs is missing, or its ``--config`` is wrong.
+        OSError: if that file cannot be read.
+    """
+    parser = argparse.ArgumentParser(prog="pnp-ros", description="6-DoF object poses with covariance from one camera.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == _command(words):
+            module = load(f"pnp_ros.cli.{name.replace('-', '_')}")
+            module.add_arguments(command)
+            _add_common(command)
+            command.set_defaults(run=module.run)
+            if file := _config_of(words):
+                preset(_leaf(command, words), file)
+    return parser
+
+
+def _command(words: Sequence[str]) -> str | None:
+    return next((word for word in words if word in COMMANDS), None)
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,16 @@ import importlib.util
 import sys
 from types import ModuleType
 
-_EXTRAS = {"moderngl": "train", "rerun": "view", "rclpy": "ros"}
+_EXTRAS = {
+    "moderngl": "train",
+    "collada": "train",
+    "lxml": "train",
+    "networkx": "train",
+    "fast_simplification": "train",
+    "cascadio": "cad",
+    "xacrodoc": "cad",
+    "rerun": "view",
+}
 _DISTRIBUTIONS = {"cv2": "opencv-python-headless", "warp": "warp-lang", "yaml": "pyyaml", "PIL": "pillow"}
 _NO_ROS = "this needs ROS 2: source its setup file, or pip install 'pnp-ros[ros]'"
 

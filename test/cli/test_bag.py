@@ -83,3 +83,22 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         assert bag(*words) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_failed_conversion_leaves_nothing(
+    recorded_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found only while the bag is being written: the camera is one of another size than the images."""
+    video, camera, new = tmp_path / "images", tmp_path / "camera.yaml", tmp_path / "new"
+    video.mkdir()
+    write_image(video / "0.png", np.zeros((20, 30, 3), np.uint8))
+    write_camera_info(camera, CameraInfo(48, 64, "plumb_bob", (0.0,) * 5, K))
+    assert bag("convert", video, new, "--camera", camera) == 1
+    assert "is for 64x48 pixels" in capsys.readouterr().err
+    assert not new.exists()
+    assert bag("convert", recorded_run.path, new, "--topics", "/nothing") == 1
+    assert not new.exists()
+    new.mkdir()
+    (new / "mine").write_text("kept")
+    assert bag("convert", recorded_run.path, new) == 1
+    assert (new / "mine").read_text() == "kept"
