@@ -153,6 +153,8 @@ def _rewrite(arguments: argparse.Namespace) -> int:
     count = 0
     with open_bag(arguments.input) as bag:
         topics, latched = tuple(arguments.topics or ()), bag.latched()
+        if missing := [topic for topic in topics if topic not in bag.topics]:
+            raise ValueError(f"{arguments.input}: no topic {', '.join(missing)}; there are {', '.join(bag.topics)}")
         messages = bag.serialized(*topics)
         total = sum(bag.counts[topic] for topic in topics or bag.topics)
         with BagWriter(arguments.bag, arguments.storage, bag.types) as writer:
