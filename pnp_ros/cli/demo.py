@@ -15,6 +15,7 @@ from tqdm import tqdm
 from pnp_ros.cli.demo_report import write_images
 from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.node_processes import run_nodes
+from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
 from pnp_ros.cli.requirements import MissingRequirement, has_ros, need_renderer
 from pnp_ros.cli.simulated_bag import (
@@ -31,7 +32,7 @@ from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.io.resources import resource
-from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 
@@ -40,7 +41,7 @@ TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", DIAGNOSTICS]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--object", type=Path, help="object package (default: the demo's own)")
+    parser.add_argument("--object", type=Path, help="object package or mesh (default: the demo's own)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="default %(default)s")
     parser.add_argument("--frames", type=int, default=300, help="images (default %(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="images a second (default %(default)s)")
@@ -60,15 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.frames < 1 or arguments.rate <= 0:
         raise ValueError("--frames, --rate: expected more than 0")
-    folder = arguments.object or resource("config/objects/demo")
-    package = load_object_package(folder)
     out: Path = arguments.out
     bag = out / "bag"
+    package = object_at(arguments.object or resource("config/objects/demo"), out / "object")
     shutil.rmtree(bag, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     print(f"object {package.name}: {package.mesh.describe()}")
     if has_ros() and not arguments.no_ros:
-        _run_nodes(arguments, folder.resolve(), bag.resolve())
+        _run_nodes(arguments, package.root.resolve(), bag.resolve())
         done, source, figures = _evaluate_nodes(bag, package)
     else:
         print("without ROS 2: the images go through the estimator in this process", flush=True)

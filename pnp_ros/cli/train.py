@@ -15,6 +15,7 @@ from pnp_ros.cli.requirements import need_renderer
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
@@ -30,13 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     default = TrainingConfig()
     parser.add_argument(
-        "mesh", type=Path, help="OBJ, PLY, STL, GLB, DAE, 3MF, STEP, or a link of a robot: robot.urdf#LINK"
+        "mesh",
+        type=Path,
+        help="OBJ, PLY, STL, GLB, DAE, 3MF, STEP, a link of a robot: robot.urdf#LINK, or an object package",
     )
     parser.add_argument(
         "--accept-missing", action="store_true", help="train without the colours of textures that are not found"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the object package; its name names the object"
+        "--out",
+        type=Path,
+        help="folder of the object package; its name names the object (default: the package that is given)",
     )
     parser.add_argument(
         "--minutes",
@@ -95,11 +100,19 @@ def _interrupt(number: int, frame: Any) -> None:
 def _train(arguments: dict[str, Any]) -> Verdict | None:
     """One of the processes that train; the verdict in the first."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    out: Path = arguments["out"]
-    mesh = load_mesh(arguments["mesh"], arguments["units"], accept_missing=arguments["accept_missing"])
+    known = load_object_package(arguments["mesh"]) if arguments["mesh"].is_dir() else None
+    if known is None and arguments["out"] is None:
+        raise ValueError("--out: missing; it is left out only where an object package is given")
+    out: Path = arguments["out"] or arguments["mesh"]
+    if known is not None:
+        mesh = known.mesh
+    else:
+        mesh = load_mesh(arguments["mesh"], arguments["units"], accept_missing=arguments["accept_missing"])
     reporter = _ProgressBar()
     reporter.say(f"{arguments['mesh']}: {mesh.describe()}")
-    symmetry = declared_symmetry(arguments["symmetries"], mesh) if arguments["symmetries"] else Symmetry()
+    symmetry = known.symmetry if known is not None else Symmetry()
+    if arguments["symmetries"]:
+        symmetry = declared_symmetry(arguments["symmetries"], mesh)
     config = TrainingConfig(
         minutes=arguments["minutes"],
         num_keypoints=arguments["keypoints"],
