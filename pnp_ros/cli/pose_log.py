@@ -16,9 +16,10 @@ COLUMNS = ("frame", "stamp", "name", "state", *_POSE_COLUMNS, *_SIGMA_COLUMNS, "
 
 
 class PoseLog:
-    """Collects estimates; :meth:`write` leaves ``poses.csv`` and ``poses.json`` in a folder.
+    """Collects estimates; :meth:`write` leaves ``poses.csv``, ``poses.json`` and ``poses.tum`` in a folder.
 
-    Both hold ``T_camera_object`` in metres with a wxyz quaternion; the JSON also the full covariance.
+    All hold ``T_camera_object`` in metres; the first two every image, with a wxyz quaternion, the JSON also the full
+    covariance; the last the valid poses as TUM's tools and evo read them: stamp x y z qx qy qz qw.
     """
 
     def __init__(self) -> None:
@@ -38,12 +39,13 @@ class PoseLog:
         self._entries.append(entry)
 
     def write(self, folder: Path) -> None:
-        """Write both files."""
+        """Write the files."""
         (folder / "poses.json").write_text(json.dumps(self._entries, indent=1))
         with (folder / "poses.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(_row(entry) for entry in self._entries)
+        (folder / "poses.tum").write_text("".join(map(_tum, self._entries)))
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
@@ -53,3 +55,11 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
     if "covariance" in entry:
         row.update(zip(_SIGMA_COLUMNS, [entry["covariance"][i][i] ** 0.5 for i in range(6)]))
     return row
+
+
+def _tum(entry: dict[str, Any]) -> str:
+    """A line of the file, or none without a valid pose and its stamp."""
+    if entry["state"] != "valid" or "translation" not in entry or entry["stamp"] is None:
+        return ""
+    w, x, y, z = entry["quat_wxyz"]
+    return " ".join(f"{value:.9f}" for value in (entry["stamp"], *entry["translation"], x, y, z, w)) + "\n"

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         number = next(numbers)
         log.add(number, record, package.name)
         if video is not None:
-            video.write(draw(overlay, frame, number, record))
+            video.write(draw(overlay, frame, number, record), 1e-9 * frame.stamp_ns)
 
     frames = islice(tqdm(source.frames(), unit=" images"), arguments.max_frames)
     try:

@@ -6,6 +6,7 @@ Everywhere an image is (H, W, 3) uint8 RGB, row-major, owned by the caller.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -25,6 +26,7 @@ Buffer = bytes | bytearray | memoryview | NDArray[Any]  # anything with the buff
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _TWELVE_BITS = 4095
 _LARGEST = 128_000_000  # pixels
+_TICKS = 90_000  # a second, of the videos that are written
 DEFAULT_RATE = 30.0  # images a second, where the source does not say
 
 
@@ -155,8 +157,8 @@ def write_image(path: Path | str, rgb: RgbImage) -> None:
 def read_images(path: Path | str, rate: float | None = None) -> Iterator[tuple[float, RgbImage]]:
     """Stamp (s, from 0) and (H, W, 3) uint8 RGB of each image of a video file, a folder of images or one image.
 
-    Stamps are the image's index over the frame rate: ``rate`` if given, else the video's own, else 30 a second. A
-    folder is read in natural order of its names (2 before 10).
+    A video's stamps are those of its container, which need not be evenly spaced; ``rate``, if given, is taken instead.
+    A folder has ``rate``, or else 30, images a second, in natural order of their names (2 before 10).
 
     Raises:
         ImageError: if the path is absent, holds no image, or an image cannot be decoded; the message names it.
@@ -186,18 +188,36 @@ def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, RgbImag
     capture = cv2.VideoCapture(str(path))
     try:
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # the calibration is for the pixels as they lie in the file
+        stamps = [] if rate else _container_stamps(path)
         rate = rate or capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
         index = 0
         while True:
             read, bgr = capture.read()
             if not read:
                 break
-            yield index / rate, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            stamp = stamps[index] if index < len(stamps) else index / rate
+            yield stamp, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
             index += 1
     finally:
         capture.release()
     if index == 0:
         raise ImageError(f"{path}: not a readable video")
+
+
+def _container_stamps(path: Path) -> list[float]:
+    """Seconds from the first image, of each image in the order of showing; empty where the container has none."""
+    try:
+        import av
+
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+            base = stream.time_base
+    except (ImportError, IndexError, OSError, ValueError):  # av's own errors are OSErrors and ValueErrors
+        return []
+    if base is None or any(later <= earlier for earlier, later in itertools.pairwise(times)):
+        return []
+    return [float((time - times[0]) * base) for time in times]
 
 
 class VideoWriter:
@@ -223,16 +243,31 @@ class VideoWriter:
         self._container: Any = None
         self._stream: Any = None
         self._shape: tuple[int, ...] = ()
+        self._pts: int | None = None
 
-    def write(self, rgb: RgbImage) -> None:
-        """Append an image (H, W, 3); an odd last row or column is left out, as H.264 needs even sizes."""
+    def write(self, rgb: RgbImage, stamp: float | None = None) -> None:
+        """Append an image (H, W, 3); an odd last row or column is left out, as H.264 needs even sizes.
+
+        Args:
+            rgb: the image.
+            stamp: seconds, when it is shown; later than the one before. None: at the writer's rate.
+        """
         even = np.ascontiguousarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2])
         if self._container is None:
             self._open(*even.shape[:2])
             self._shape = rgb.shape
         if rgb.shape != self._shape:
             raise ImageError(f"{self.path}: expected images of shape {self._shape}, got {rgb.shape}")
+        self._pts = self._next_pts(stamp)
         self._encode(even)
+
+    def _next_pts(self, stamp: float | None) -> int:
+        """In ticks from the first image, at least one later than the last."""
+        if self._pts is None:
+            self._first = 0.0 if stamp is None else stamp
+            return 0
+        wanted = self._pts + round(_TICKS / self._rate) if stamp is None else round((stamp - self._first) * _TICKS)
+        return max(wanted, self._pts + 1)
 
     def _open(self, height: int, width: int) -> None:
         try:
@@ -243,12 +278,16 @@ class VideoWriter:
         self._container = av.open(str(self.path), "w", options={"movflags": "faststart"})
         self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, _TICKS)
 
     def _encode(self, even: RgbImage | None) -> None:
         """One image, or with None the rest that the encoder still holds."""
         import av
 
-        frame = None if even is None else av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame = None
+        if even is not None:
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            frame.pts, frame.time_base = self._pts, Fraction(1, _TICKS)
         try:
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:

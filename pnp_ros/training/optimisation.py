@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import torch
 from torch import Tensor, nn
@@ -133,11 +133,11 @@ class Phase:
         self.network.train()
         if not self.finished:
             batch = next(batches)  # the first batch waits for the renderer's start, which is not training time
-        begin = time.monotonic() - self._seconds
+        begin = monotonic() - self._seconds
         saved_at = self._seconds
         while not self.finished:
             figures = self._step(batch)
-            self._seconds = self._group.agree(time.monotonic() - begin)
+            self._seconds = self._group.agree(monotonic() - begin)
             self._steps += 1
             self._samples += int(next(iter(batch.values())).shape[0]) * self._group.size
             if self._steps % 5 == 0:

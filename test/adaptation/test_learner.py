@@ -15,6 +15,9 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_networks
 
+# So dark that there is much to learn, which gives margins: of the error before, seeds 0 to 2 leave 0.36 to 0.43, in
+# bfloat16 and in float32 with AVX2. At 0.3 there is little to learn, and seeds 0 to 4 leave 0.88 to 1.00.
+DUSK = 0.06
 CONFIG = AdaptationConfig(batch=18, learning_rate=6e-4, check_steps=48)
 
 
@@ -22,7 +25,7 @@ CONFIG = AdaptationConfig(batch=18, learning_rate=6e-4, check_steps=48)
 def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
     intake = Intake(demo, CONFIG, own=False)
     found = [intake.examine(observe(index)) for index in range(8)]
-    return [dataclasses.replace(example, window=(0.3 * example.window).astype(np.uint8)) for example in found]  # dusk
+    return [dataclasses.replace(example, window=(DUSK * example.window).astype(np.uint8)) for example in found]
 
 
 def learnt(
@@ -50,8 +53,8 @@ def test_keypoints_get_better(demo: ObjectPackage, examples: list[Example]) -> N
     assert all(np.isfinite(losses))
     before = error(load_networks(demo)[0].eval(), demo, examples)
     half, after = (error(learner.candidate(share)[0], demo, examples) for share in (0.5, 1.0))
-    assert after < 0.9 * before
-    assert half < before
+    assert after < 0.75 * before
+    assert half < 0.85 * before
     start = learner.candidate(0.0)[0].state_dict()
     assert all(torch.equal(value, start[name]) for name, value in load_networks(demo)[0].state_dict().items())
 

@@ -254,3 +254,17 @@ def test_a_huge_image_is_refused_by_its_header() -> None:
         png[29:33] = struct.pack(">I", zlib.crc32(bytes(png[12:29])))
         with pytest.raises(ImageError, match=message):
             decode_compressed(bytes(png))
+
+
+def test_the_stamps_of_a_video_are_its_own(tmp_path: Path) -> None:
+    """A phone's video is not evenly spaced; the overlay drawn from it is to be played at the same pace."""
+    path, stamps = tmp_path / "video.mp4", [0.0, 0.033, 0.079, 0.35, 0.4, 2.9]
+    with VideoWriter(path) as writer:
+        for index, stamp in enumerate(stamps):
+            writer.write(np.full((32, 48, 3), 40 * index, np.uint8), 7.0 + stamp)
+    assert [stamp for stamp, _ in read_images(path)] == pytest.approx(stamps, abs=1e-4)
+    assert [stamp for stamp, _ in read_images(path, rate=10.0)] == pytest.approx([0.1 * i for i in range(6)])
+    with VideoWriter(path, 12.5) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((32, 48, 3), np.uint8))
+    assert [stamp for stamp, _ in read_images(path)] == pytest.approx([0.08 * i for i in range(5)], abs=1e-4)
