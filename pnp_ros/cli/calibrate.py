@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import read_images
-from pnp_ros.multiview.calibration import Calibration, board_points, calibrate, detect_board
+from pnp_ros.multiview.calibration import LENSES, Calibration, board_points, calibrate, detect_board
 
 _MODELS = {"plumb_bob": "plumb_bob", "rational": "rational_polynomial", "equidistant": "equidistant"}
 _SUSPICIOUS = 3.0  # times the median error of a view
+_LOOSE = 0.01  # of the focal length
 _COVERAGE_CELLS = 6  # a side, to say how much of the image the corners fill
 
 
@@ -27,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", required=True, metavar="9x6", help="inner corners, columns x rows")
     parser.add_argument("--square", type=float, required=True, help="side of a square in metres")
     parser.add_argument("--model", choices=_MODELS, default="plumb_bob", help="lens (default %(default)s)")
+    parser.add_argument(
+        "--fix",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="coefficients to hold at zero (k3, p1, ...); cx, cy: hold the centre in the middle of the image",
+    )
     parser.add_argument("--out", type=Path, default=Path("camera_info.yaml"), help="default %(default)s")
     parser.add_argument("--name", default="camera", help="camera name in the file (default %(default)s)")
     parser.add_argument("--every", type=int, default=1, help="take only each n-th image, for videos (default 1)")
@@ -37,17 +45,25 @@ def run(arguments: argparse.Namespace) -> int:
     columns, rows = _board_size(arguments.board)
     if not 0.0 < arguments.square < 10.0:
         raise ValueError(f"--square: expected the side of a square in metres, got {arguments.square}")
+    holdable = ("cx", "cy", *LENSES[_MODELS[arguments.model]][1])
+    unknown = set(arguments.fix) - set(holdable)
+    if unknown:
+        raise ValueError(f"--fix: expected of {', '.join(holdable)}, got {', '.join(sorted(unknown))}")
     if arguments.every < 1:
         raise ValueError(f"--every: expected at least 1, got {arguments.every}")
     names, corners, (width, height) = _detect(arguments.images, arguments.every, columns, rows)
     points = board_points(columns, rows, arguments.square)
-    result = calibrate(torch.stack(corners), points, width, height, _MODELS[arguments.model])
+    result = calibrate(torch.stack(corners), points, width, height, _MODELS[arguments.model], arguments.fix)
     k = result.camera.matrix().flatten().tolist()
-    distortion = tuple(result.values[4:].tolist())
+    distortion = tuple(result.camera.distortion[: len(LENSES[result.distortion_model][1])].tolist())
+    known = dict(zip(result.names, result.sigmas.tolist()))
+    sigmas = tuple(known.get(name, 0.0) for name in ("fx", "fy", "cx", "cy"))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_camera_info(
         arguments.out,
-        CameraInfo(height, width, result.distortion_model, distortion, tuple(k), camera_name=arguments.name),
+        CameraInfo(
+            height, width, result.distortion_model, distortion, tuple(k), camera_name=arguments.name, sigmas=sigmas
+        ),
     )
     _report(result, names, torch.stack(corners))
     print(f"written: {arguments.out}")
@@ -100,11 +116,21 @@ def _report(result: Calibration, names: list[str], corners: Tensor) -> None:
     print(f"reprojection error: {result.rms:.4f} px rms")
     by_view = result.rms_by_view
     for name, error in zip(names, by_view.tolist(), strict=True):
-        if error > _SUSPICIOUS * float(by_view.median()):
-            print(f"  look at {name}: {error:.2f} px rms")
+        remark = "  look at this one" if error > _SUSPICIOUS * float(by_view.median()) else ""
+        print(f"  {error:.4f} px  {name}{remark}")
     size = torch.tensor([result.camera.width, result.camera.height])
     cells = (corners.reshape(-1, 2) / size * _COVERAGE_CELLS).long().clamp(0, _COVERAGE_CELLS - 1)
     filled = len(torch.unique(cells, dim=0)) / _COVERAGE_CELLS**2
     print(f"corners fill {100.0 * filled:.0f} % of the image")
-    if not result.converged:
-        print("warning: the refinement did not converge; the values are the best so far")
+    focal, sigma = float(result.values[0]), float(result.sigmas[0])
+    if sigma > _LOOSE * focal:
+        print(
+            f"warning: the focal length is known to {100.0 * sigma / focal:.1f} %, and so is every distance; tilt more"
+        )
+    idle = [
+        n
+        for n, v, sd in zip(result.names, result.values.tolist(), result.sigmas.tolist())
+        if abs(v) < sd and n[0] in "kp"
+    ]
+    if idle:
+        print(f"not determined by these images: {', '.join(idle)}; take more, or hold at zero: --fix {' '.join(idle)}")

@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     _write_poses(arguments.out / "poses.csv", result, tracks.views)
     _report(result, tracks, unit)
     print(f"written: {arguments.out}/keypoints.yaml, points.ply, poses.csv")
+    if 2 * int(result.placed.sum()) < len(tracks.views):
+        print(f"only {int(result.placed.sum())} of {len(tracks.views)} views: this is a part", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -148,6 +152,11 @@ def _sigmas(result: Reconstruction) -> Tensor:
 def _report(result: Reconstruction, tracks: Tracks, unit: str) -> None:
     found, placed = int(result.found.sum()), int(result.placed.sum())
     print(f"{found} of {len(tracks.names)} points, {placed} of {len(tracks.views)} views")
+    if placed < len(tracks.views):
+        known = (tracks.pixels.isfinite().all(-1) & result.found).sum(-1).tolist()
+        left = [f"{name} ({count})" for name, count, ok in zip(tracks.views, known, result.placed.tolist()) if not ok]
+        print(f"not placed, with how many of the points each sees: {', '.join(left)}")
+        print("a view needs five points that others see too; track more, or take views that are nearer to each other")
     print(f"reprojection error of the inliers: {result.rms:.3f} px rms; noise of the tracks: {result.sigma:.3f} px")
     if unit == "m":
         sigma = 1e3 * _sigmas(result)[result.found]

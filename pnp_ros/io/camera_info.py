@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 
 from pnp_ros.cameras.camera import Camera, camera_from_info
 from pnp_ros.io.calibration_files import read_calibration
+
+_INTRINSICS = ("fx", "fy", "cx", "cy")
 
 
 class CameraInfoError(ValueError):
@@ -45,6 +48,8 @@ class CameraInfo:
         binning_y: 0 means 1.
         roi: the window of the image.
         camera_name: of the calibration file; the message does not carry it.
+        sigmas: standard deviations of fx, fy, cx, cy (px) by the calibration, 0 for what was held; empty if unknown.
+            ``pnp-ros calibrate`` writes them as ``calibration_sigmas``, which ROS passes over.
     """
 
     height: int
@@ -58,6 +63,7 @@ class CameraInfo:
     binning_y: int = 0
     roi: RegionOfInterest = RegionOfInterest()
     camera_name: str = ""
+    sigmas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.p and len(self.k) == 9:
@@ -131,6 +137,7 @@ def read_camera_info(path: Path | str) -> CameraInfo:
             binning_y=_integer(fields, "binning_y", 0),
             roi=_region(fields.get("roi") or {}),
             camera_name=str(fields.get("camera_name", "")),
+            sigmas=_sigmas(fields.get("calibration_sigmas")),
         )
         info.camera()  # refuse here, where the file is known
     except (OSError, ValueError) as error:
@@ -150,6 +157,8 @@ def write_camera_info(path: Path | str, info: CameraInfo) -> None:
         "rectification_matrix": _matrix(3, 3, info.r),
         "projection_matrix": _matrix(3, 4, info.p),
     }
+    if info.sigmas:
+        document["calibration_sigmas"] = dict(zip(_INTRINSICS, info.sigmas))
     if info.binning_x > 1 or info.binning_y > 1:
         document |= {"binning_x": info.binning_x, "binning_y": info.binning_y}
     if info.roi != RegionOfInterest():
@@ -179,6 +188,15 @@ def _numbers(fields: dict[str, Any], name: str, count: int | None = None) -> tup
     if count is not None and len(data) != count:
         raise ValueError(f"{name}: expected {count} numbers, got {len(data)}")
     return tuple(data)
+
+
+def _sigmas(fields: Any) -> tuple[float, ...]:
+    if fields is None:
+        return ()
+    values: list[Any] = [fields.get(name) for name in _INTRINSICS] if isinstance(fields, dict) else []
+    if not values or not all(isinstance(v, int | float) and 0 <= v < math.inf for v in values):
+        raise ValueError(f"calibration_sigmas: expected fx, fy, cx, cy in pixels, 0 or more, got {fields!r}")
+    return tuple(map(float, values))
 
 
 def _region(fields: Any) -> RegionOfInterest:

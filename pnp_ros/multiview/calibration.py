@@ -3,12 +3,13 @@
 Zhang, "A flexible new technique for camera calibration" (PAMI 2000), with another start: instead of homographies,
 which a strong lens bends, a sweep over focal lengths, each with the poses that :func:`solve_pnp` finds. Then all
 parameters and poses are refined together by Levenberg-Marquardt on the reprojection error, poses eliminated by the
-Schur complement. The covariance is the inverse normal matrix scaled by the residual variance.
+Schur complement. The covariance is the inverse normal matrix scaled by the residual variance. Views that leave the
+focal length open are refused: any number would fit, and look like a calibration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ LENSES: dict[str, tuple[CameraModel, tuple[str, ...]]] = {
 }
 _FOCAL_LENGTHS = 0.25 * 1.35 ** torch.arange(12, dtype=torch.float64)  # 0.25 to 6.8 image widths
 _MIN_PIVOT = 1e-7
+_LARGEST_FOCAL_SIGMA = 0.05  # of the focal length
+_CURE = "tilt the board by 20 to 45 degrees about both axes, and fill the image"
 
 
 class CalibrationError(ValueError):
@@ -45,7 +48,7 @@ class Calibration:
     Args:
         camera: float64.
         distortion_model: ROS's name.
-        names: (P) of the estimated parameters: fx, fy, cx, cy (px), then distortion coefficients.
+        names: (P) of the estimated parameters: fx, fy, cx, cy (px), then distortion coefficients, without fixed ones.
         values: (P).
         covariance: (P, P), from the spread of the residuals.
         poses: (V) ``T_camera_board`` of each view.
@@ -105,7 +108,12 @@ def detect_board(image: NDArray[np.uint8], columns: int, rows: int) -> Tensor | 
 
 
 def calibrate(
-    image_points: Tensor, object_points: Tensor, width: int, height: int, distortion_model: str = "plumb_bob"
+    image_points: Tensor,
+    object_points: Tensor,
+    width: int,
+    height: int,
+    distortion_model: str = "plumb_bob",
+    fixed: Sequence[str] = (),
 ) -> Calibration:
     """The camera that saw a board in several views.
 
@@ -115,9 +123,11 @@ def calibrate(
         width: of the images, pixels.
         height: of the images, pixels.
         distortion_model: ``plumb_bob`` (5 coefficients), ``rational_polynomial`` (8) or ``equidistant`` (4).
+        fixed: names of coefficients to hold at zero, as k3, and of cx, cy to hold in the middle of the image.
 
     Raises:
-        CalibrationError: if the views are too few or do not determine the camera.
+        CalibrationError: if the views are too few or do not determine the camera: the refinement does not settle, or
+            the focal length is uncertain by more than 5 %.
         ValueError: if an argument does not fit; the message names it.
     """
     if distortion_model not in LENSES:
@@ -126,7 +136,11 @@ def calibrate(
     if image_points.shape != (views, count, 2) or object_points.shape != (count, 3):
         shapes = f"{tuple(image_points.shape)} and {tuple(object_points.shape)}"
         raise ValueError(f"image_points, object_points: expected shapes (V, N, 2) and (N, 3), got {shapes}")
-    lens = _Lens(*LENSES[distortion_model], width, height)
+    model, coefficients = LENSES[distortion_model]
+    for name in fixed:
+        if name not in ("cx", "cy", *coefficients):
+            raise ValueError(f"fixed: expected of cx, cy, {', '.join(coefficients)}, got {name!r}")
+    lens = _Lens(model, coefficients, width, height, tuple(fixed))
     if views < 3 or 2 * views * count <= lens.size + 6 * views:
         raise CalibrationError(f"image_points: expected at least 3 views of the board, got {views} of {count} points")
     image_points, object_points = image_points.double(), object_points.double()
@@ -134,11 +148,12 @@ def calibrate(
     state, equations, converged = schur.minimise(
         start, _linearise(image_points, object_points, lens), lambda s, first, second: s.moved(first[0], second)
     )
-    camera = lens.camera(state.parameters)
+    camera = lens.camera(lens.full(state.parameters))
     residuals = camera.project(state.poses.transform(object_points)) - image_points
     freedom = 2 * views * count - lens.size - 6 * views
     information = equations.reduced(torch.linalg.inv(equations.second))
     covariance = _inverse(information) * residuals.square().sum() / freedom
+    _check_focal_length(state.parameters, covariance, converged)
     return Calibration(
         camera, distortion_model, lens.names, state.parameters, covariance, state.poses, residuals, converged
     )
@@ -146,23 +161,32 @@ def calibrate(
 
 @dataclass(frozen=True)
 class _Lens:
-    """A lens model with the names of its free coefficients, and the image's size."""
+    """A lens model with the names of its coefficients, the image's size, and the names of what is held."""
 
     model: CameraModel
     coefficients: tuple[str, ...]
     width: int
     height: int
+    fixed: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return _INTRINSICS + self.coefficients
+        """Of the free parameters (P)."""
+        return tuple(name for name in _INTRINSICS + self.coefficients if name not in self.fixed)
 
     @property
     def size(self) -> int:
         return len(self.names)
 
+    def full(self, free: Tensor) -> Tensor:
+        """All parameters (..., Q), of free ones (..., P): coefficients held at zero, the centre in the middle."""
+        held = {"cx": (self.width - 1) / 2.0, "cy": (self.height - 1) / 2.0}
+        columns = dict(zip(self.names, free.unbind(-1)))
+        every = _INTRINSICS + self.coefficients
+        return torch.stack([columns.get(n, torch.full_like(free[..., 0], held.get(n, 0.0))) for n in every], dim=-1)
+
     def camera(self, parameters: Tensor) -> Camera:
-        """The camera of parameters (..., P); coefficients that are not free are zero."""
+        """The camera of all parameters (..., Q)."""
         padding = (14 if self.model is CameraModel.BROWN_CONRADY else 4) - len(self.coefficients)
         distortion = torch.nn.functional.pad(parameters[..., 4:], (0, padding))
         return Camera(self.model, parameters[..., :4], distortion, self.width, self.height)
@@ -174,16 +198,18 @@ class _State:
     poses: Pose  # (V)
 
     def moved(self, parameters: Tensor, poses: Tensor) -> _State:
-        return _State(self.parameters + parameters, se3.retract(self.poses, poses))
+        moved = self.parameters + parameters
+        focal = torch.maximum(moved[:2], 0.1 * self.parameters[:2])  # a longer step would turn the camera round
+        return _State(torch.cat([focal, moved[2:]]), se3.retract(self.poses, poses))
 
 
 def _linearise(image_points: Tensor, object_points: Tensor, lens: _Lens) -> Callable[[_State], schur.NormalEquations]:
     def at(state: _State) -> schur.NormalEquations:
         points = state.poses.transform(object_points)
         turned = points - state.poses.translation[:, None]
-        pixels, by_point = lens.camera(state.parameters).project_with_jacobian(points)
+        pixels, by_point = lens.camera(lens.full(state.parameters)).project_with_jacobian(points)
         by_pose = torch.cat([by_point, -by_point @ so3.hat(turned)], dim=-1)
-        by_lens = torch.func.jacfwd(lambda parameters: lens.camera(parameters).project(points))(state.parameters)
+        by_lens = torch.func.jacfwd(lambda free: lens.camera(lens.full(free)).project(points))(state.parameters)
         residual = pixels - image_points
         one = torch.ones_like(residual[..., 0])
         return schur.NormalEquations.of(
@@ -208,7 +234,19 @@ def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens)
     best = int(cost.argmin())
     if not bool(cost[best].isfinite()):
         raise CalibrationError("image_points: expected views of a board, but some view has no pose at any focal length")
-    return _State(parameters[best], Pose(estimate.pose.rotation[best], estimate.pose.translation[best]))
+    free = [(_INTRINSICS + lens.coefficients).index(name) for name in lens.names]
+    return _State(parameters[best, free], Pose(estimate.pose.rotation[best], estimate.pose.translation[best]))
+
+
+def _check_focal_length(parameters: Tensor, covariance: Tensor, converged: bool) -> None:
+    sigma, value = float(covariance[0, 0].clamp(min=0.0).sqrt()), float(parameters[0])
+    if converged and sigma <= _LARGEST_FOCAL_SIGMA * value:
+        return
+    found = f"{value:.0f} +- {sigma:.0f} px" if converged else "any fits, the refinement does not settle"
+    raise CalibrationError(
+        f"image_points: the views do not determine the focal length ({found}): seen from nearly straight ahead, a board"
+        f" tells it no more than its distance; {_CURE}"
+    )
 
 
 def _inverse(information: Tensor) -> Tensor:
@@ -216,7 +254,5 @@ def _inverse(information: Tensor) -> Tensor:
     scale = information.diagonal().clamp(min=1e-300).rsqrt()
     factor, info = torch.linalg.cholesky_ex(scale[:, None] * information * scale)
     if int(info) != 0 or float(factor.diagonal().min()) < _MIN_PIVOT:
-        raise CalibrationError(
-            "image_points: the views do not determine the camera; tilt the board about both axes, and fill the image"
-        )
+        raise CalibrationError(f"image_points: the views do not determine the camera; {_CURE}")
     return scale[:, None] * torch.cholesky_inverse(factor) * scale

@@ -2,11 +2,13 @@
 
 The incremental way (Schoenberger, Frahm, "Structure-from-motion revisited", CVPR 2016): two views by the essential
 matrix (Nister, PAMI 2004), then, in rounds, the poses of all further views by :func:`solve_pnp`, the points that they
-add by triangulation, and bundle adjustment. All views of a round are solved in one batch.
+add by triangulation, and bundle adjustment. All views of a round are solved in one batch; views with few known points
+come when no other is left. Where views remain, the same is tried from another pair, and the largest result counts.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,19 +19,27 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.multiview import bundle_adjustment
 from pnp_ros.multiview.bundle_adjustment import Structure, whitened_residuals
 from pnp_ros.multiview.schur import NormalEquations
+from pnp_ros.multiview.triangulation import INLIER, LOSS, triangulate
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, RobustLoss
+from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
 
-_LOSS = GemanMcClure()
-_MIN_POINTS = 8  # to start with two views, and to place a further one
+_START_POINTS = (8, 6)  # to start with two views: rather many, else few
+_VIEW_POINTS = (8, 6, 5)  # known points that place a view: those with many first
+_MIN_POINTS = _VIEW_POINTS[-1]  # that must agree on a view in the end
+_NEIGHBOUR_KNOWN = 3  # known points that tell the length of a step from a neighbour
+_NO_WORSE = 1.2  # times the noise before: what a view may raise it to that is placed by its neighbour
+_SAME_NOISE = 1.7  # times the least noise: a reconstruction that needs more is bent
+_STARTS = 6  # pairs that are gone on from, as long as views remain
+_TRIALS, _TRIAL_ROUNDS = 4, 3  # reconstructions that are tried for so many rounds, to choose one
+_IDENTITY = (torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
 _MIN_PARALLAX = 0.03  # rad, of the rays that determine a point
 _PAIR_VIEWS = 24  # views, spread over all, among which the first two are sought
-_PAIRS = 12  # pairs tried
-_MAX_ROUNDS = 20
+_PAIRS = 8  # pairs tried
+_FINAL_ROUNDS = 20
+_STEPS, _FINAL_STEPS = 30, 100  # of an adjustment, between rounds and in the end
 _FIRST_SIGMA, _LEAST_SIGMA = 1.0, 1e-3  # px, until the residuals say more, and at least
 _RAYLEIGH_MEDIAN = 1.1774  # of the length of a two-dimensional Gaussian vector
-_INLIER = 0.25  # robust weight of an image point that confirms its point: within three sigmas
 _INLIER_SIGMAS = 4.0  # in the end; a closer bound would cut good points off and spoil the covariance
 
 
@@ -78,6 +88,8 @@ def reconstruct(
     Raises:
         ReconstructionError: if two views with enough common points and parallax are not found, or an end of the known
             distance is not reconstructed.
+
+    The result need not hold all views: see ``placed``. A view needs five known points, seen by two views before.
         ValueError: if an argument does not fit; the message names it.
     """
     if tracks.ndim != 3 or tracks.shape[-1] != 2:
@@ -88,62 +100,46 @@ def reconstruct(
             raise ValueError(f"known_distance: expected two different points and metres, got {known_distance}")
     if sigma is not None and not sigma > 0:
         raise ValueError(f"sigma: expected more than 0 px, got {sigma}")
-    builder = _Builder(tracks.double(), camera.to(dtype=torch.float64), sigma)
-    builder.start()
-    for _ in range(_MAX_ROUNDS):
-        if not builder.place_views():
+    tracks, camera = tracks.double(), camera.to(dtype=torch.float64)
+    finished: list[tuple[_Builder, Reconstruction]] = []
+    failure = ReconstructionError("tracks: too few of them agree on a structure")
+    tried = torch.zeros(len(tracks), dtype=torch.bool)
+    for _ in range(_STARTS):
+        starts = _Builder(tracks, camera, sigma).starts(tried)
+        if not starts:
             break
-        builder.triangulate()
-        builder.adjust(Cauchy(), builder.seen)
-    return builder.finish(known_distance)
+        for builder in starts:
+            builder.grow(_TRIAL_ROUNDS)
+        builder = _most_consistent(starts)
+        builder.grow()
+        tried |= builder.placed
+        try:
+            finished.append((builder, builder.finish(known_distance)))
+        except ReconstructionError as error:
+            failure = error
+        if builder.placed.all():
+            break
+    if not tried.any():
+        raise ReconstructionError(
+            f"tracks: expected two views that see {_START_POINTS[-1]} common points from clearly different places"
+        )
+    if not finished:
+        raise failure
+    best = _most_consistent([builder for builder, _ in finished])
+    return next(result for builder, result in finished if builder is best)
 
 
-def triangulate(bearings: Tensor, poses: Pose, weights: Tensor, hypotheses: int = 24) -> tuple[Tensor, Tensor]:
-    """Points (M, 3) that most of their rays meet, and the parallax (M) in rad of those rays; 0 where none is found.
-
-    For each point the best of some two-ray hypotheses, refined by reweighted least squares on the distances to the
-    rays (Geman-McClure on the angles).
-
-    Args:
-        bearings: (V, M, 3) unit, in each camera's frame.
-        poses: (V) ``T_camera_object``.
-        weights: (V, M) inverse standard deviation of the bearings, 1/rad; zero where not seen.
-        hypotheses: pairs of rays tried for each point.
-    """
-    rays = bearings @ poses.rotation
-    centres = -(poses.rotation.mT @ poses.translation[..., None]).squeeze(-1)[:, None]
-    seen = weights > 0
-    lottery = torch.rand(hypotheses, *weights.shape, generator=torch.Generator().manual_seed(0)).to(rays)
-    threshold = torch.where(seen, lottery, -1.0).topk(2, dim=1).values[:, 1:]
-    pairs = (seen & (lottery >= threshold)).to(rays)
-    points, _ = _nearest(rays, centres, pairs)
-    support = _ray_weights(points, rays, centres, weights)
-    best = support.sum(1).argmax(0)
-    chosen = support[best, :, torch.arange(len(best))].mT
-    for _ in range(5):
-        points, normal = _nearest(rays, centres, chosen)
-        chosen = _ray_weights(points, rays, centres, weights)
-    # Two rays at an angle phi: the smallest eigenvalue of the mean of their projectors is (1 - cos phi) / 2.
-    share = torch.linalg.eigvalsh(normal)[:, 0] / chosen.sum(0).clamp(min=1e-12)
-    parallax = torch.acos((1.0 - 2.0 * share).clamp(-1.0, 1.0))
-    return points, torch.where((chosen > _INLIER).sum(0) >= 2, parallax, torch.zeros_like(parallax))
+def _most_consistent(builders: list[_Builder]) -> _Builder:
+    """The one that explains most image points, all judged by the least noise that any of them needs."""
+    sigma = min([b.sigma for b in builders if b.placed.sum() > 3] or [b.sigma for b in builders])
+    consistent = [b for b in builders if b.sigma <= _SAME_NOISE * sigma] or builders
+    return max(consistent, key=lambda builder: builder.explained(sigma))
 
 
-def _nearest(rays: Tensor, centres: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (..., M, 3) nearest to rays (V, M, 3) from centres (V, 1, 3), and the normal matrices (..., M, 3, 3)."""
-    across = torch.eye(3).to(rays) - rays[..., :, None] * rays[..., None, :]
-    target = (across @ centres[..., None]).squeeze(-1)
-    normal = torch.einsum("...vm,vmij->...mij", weights, across)
-    right = torch.einsum("...vm,vmi->...mi", weights, target)
-    return torch.linalg.solve(normal + 1e-9 * torch.eye(3).to(rays), right), normal
-
-
-def _ray_weights(points: Tensor, rays: Tensor, centres: Tensor, weights: Tensor) -> Tensor:
-    """Robust weights (..., V, M) of rays, by their angle to points (..., M, 3)."""
-    towards = points[..., None, :, :] - centres
-    off = torch.linalg.cross(towards, rays.expand_as(towards)).norm(dim=-1) / towards.norm(dim=-1).clamp(min=1e-12)
-    ahead = (towards * rays).sum(-1) > 0
-    return torch.where(ahead & (weights > 0), _LOSS.weight((weights * off).square()), torch.zeros_like(off))
+def _mirror(direction: Tensor) -> Tensor:
+    """(3, 3) the reflection along a direction (3)."""
+    unit = direction / direction.norm()
+    return torch.eye(3).to(unit) - 2.0 * unit[:, None] * unit[None]
 
 
 class _Builder:
@@ -166,74 +162,149 @@ class _Builder:
         self.rotation = torch.eye(3, dtype=torch.float64).repeat(views, 1, 1)
         self.translation = torch.zeros(views, 3, dtype=torch.float64)
 
-    def start(self) -> None:
-        """Place the two views that see most points under a good angle."""
-        best, best_score = None, 0.0
-        for i, j in self._likely_pairs():
-            pose = self._relative_pose(i, j)
-            if pose is None:
-                continue
-            rotation = torch.stack([torch.eye(3, dtype=torch.float64), pose.rotation])
-            poses = Pose(rotation, torch.stack([torch.zeros(3, dtype=torch.float64), pose.translation]))
-            _, parallax = triangulate(self.bearings[[i, j]], poses, self._angular_weights()[[i, j]])
-            good = parallax > _MIN_PARALLAX
-            score = float(parallax[good].clamp(max=0.35).sum())
-            if int(good.sum()) >= _MIN_POINTS and score > best_score:
-                best, best_score = (i, j, poses), score
-        if best is None:
-            raise ReconstructionError(
-                f"tracks: expected two views that see {_MIN_POINTS} common points from clearly different places"
-            )
-        i, j, poses = best
-        self.rotation[[i, j]], self.translation[[i, j]] = poses.rotation, poses.translation
-        self.placed[[i, j]] = True
-        self.triangulate()
-        self.adjust(Cauchy(), self.seen)
+    def starts(self, tried: Tensor) -> list[_Builder]:
+        """Reconstructions of two views, not both of those (V) that were tried: rather of many points, else of few.
 
-    def _likely_pairs(self) -> list[tuple[int, int]]:
+        Of a small object two views tell little apart from its mirror image in depth (Necker's reversal), so that each
+        pair gives two.
+        """
+        for minimum in _START_POINTS:
+            found = []
+            for i, j in self._likely_pairs(minimum, tried):
+                pose = self._relative_pose(i, j, minimum)
+                if pose is None:
+                    continue
+                for second in (pose, self._reversed(i, j, pose)):
+                    poses = Pose(*(torch.stack(pair) for pair in zip(_IDENTITY, (second.rotation, second.translation))))
+                    _, parallax = triangulate(self.bearings[[i, j]], poses, self._angular_weights()[[i, j]])
+                    good = parallax > _MIN_PARALLAX
+                    if int(good.sum()) >= minimum:
+                        found.append((float(parallax[good].clamp(max=0.35).sum()), i, j, poses))
+            if found:
+                found.sort(key=lambda entry: -entry[0])
+                return [self._started((i, j), poses.rotation, poses.translation) for _, i, j, poses in found[:_TRIALS]]
+        return []
+
+    def _started(self, views: tuple[int, ...], rotation: Tensor, translation: Tensor) -> _Builder:
+        """A copy with further views at poses (n, 3, 3), (n, 3), adjusted."""
+        builder = copy.copy(self)
+        builder.rotation, builder.translation = self.rotation.clone(), self.translation.clone()
+        builder.points, builder.found = self.points.clone(), self.found.clone()
+        builder.placed = self.placed.clone()
+        builder.rotation[list(views)], builder.translation[list(views)] = rotation, translation
+        builder.placed[list(views)] = True
+        builder.triangulate()
+        builder.adjust(Cauchy(), builder.seen)
+        return builder
+
+    def _reversed(self, i: int, j: int, pose: Pose) -> Pose:
+        """The pose of view j that shows, far away, the same of the points mirrored along the ray of view i."""
+        poses = Pose(*(torch.stack(pair) for pair in zip(_IDENTITY, (pose.rotation, pose.translation))))
+        points, parallax = triangulate(self.bearings[[i, j]], poses, self._angular_weights()[[i, j]])
+        centre = points[parallax > 0].mean(0) if bool((parallax > 0).any()) else points.mean(0)
+        seen = pose.rotation @ centre + pose.translation
+        rotation = _mirror(seen) @ pose.rotation @ _mirror(centre)
+        return Pose(rotation, seen - rotation @ centre)
+
+    def grow(self, rounds: int | None = None) -> None:
+        """Place further views as long as there are any, those with many known points before those with few."""
+        while rounds != 0:
+            rounds = None if rounds is None else rounds - 1
+            if any(self.place_views(minimum) for minimum in _VIEW_POINTS):
+                self.triangulate()
+                self.adjust(Cauchy(), self.seen)
+            elif not self.place_by_neighbour():
+                break
+
+    def place_by_neighbour(self) -> bool:
+        """Place one view by the points that it shares with a placed one, known or not; whether one was.
+
+        Where neighbours share few points, too few of them are known to place a view by those alone. The essential
+        matrix tells the rest, up to the length of the step, which the known ones tell. What comes of it is kept only if
+        it fits as well as all before.
+        """
+        common = (self.seen[:, None] & self.seen[None, self.placed]).sum(-1)  # (V, placed)
+        known = (self.seen & self.found).sum(-1)
+        views = torch.nonzero(~self.placed & (known >= _NEIGHBOUR_KNOWN)).flatten()
+        placed = torch.nonzero(self.placed).flatten()
+        for view in sorted(views.tolist(), key=lambda v: -int(common[v].max() + known[v])):
+            neighbour = int(placed[common[view].argmax()])
+            if int(common[view].max()) < _START_POINTS[-1]:
+                continue
+            relative = self._relative_pose(neighbour, view, _START_POINTS[-1])
+            for step in () if relative is None else (relative, self._reversed(neighbour, view, relative)):
+                trial = self._with_neighbour(view, neighbour, step)
+                if trial is not None:
+                    self.__dict__.update(trial.__dict__)
+                    return True
+        return False
+
+    def _with_neighbour(self, view: int, neighbour: int, step: Pose) -> _Builder | None:
+        """With a view a step away from its neighbour, adjusted; None if that does not fit."""
+        rotation = step.rotation @ self.rotation[neighbour]
+        shift = step.rotation @ self.translation[neighbour]
+        known = self.seen[view] & self.found
+        turned = self.points[known] @ rotation.mT + shift
+        ray = self.bearings[view, known]
+        # the length l for which turned + l t is along the ray: the cross product with the ray is linear in l
+        across, along = torch.linalg.cross(ray, turned), torch.linalg.cross(ray, step.translation.expand_as(ray))
+        length = (-(across * along).sum(-1) / along.square().sum(-1).clamp(min=1e-12)).median()
+        moved = Pose(rotation, shift + length * step.translation)
+        trial = self._started((view,), moved.rotation[None], moved.translation[None])
+        agreeing, used = (trial.inliers()[view], trial.seen[view] & trial.found)
+        enough = int(agreeing.sum()) >= _START_POINTS[-1] and 5 * int(agreeing.sum()) >= 4 * int(used.sum())
+        return trial if enough and trial.sigma <= _NO_WORSE * self.sigma else None
+
+    def _likely_pairs(self, minimum: int, tried: Tensor) -> list[tuple[int, int]]:
         """Pairs of views with many common points that moved far, best first."""
         views = torch.linspace(0, len(self.seen) - 1, min(len(self.seen), _PAIR_VIEWS)).round().long()
-        pairs = torch.combinations(views, 2)
+        near = torch.arange(len(self.seen) - 1)
+        near = torch.stack([near, near + 1], dim=-1)  # of many views, those that follow each other may share most
+        pairs = torch.unique(torch.cat([torch.combinations(views, 2), near]), dim=0)
+        pairs = pairs[~tried[pairs].all(-1)]
+        if len(pairs) == 0:
+            return []
         common = self.seen[pairs[:, 0]] & self.seen[pairs[:, 1]]
         moved = torch.where(common, (self.bearings[pairs[:, 0]] - self.bearings[pairs[:, 1]]).norm(dim=-1), torch.nan)
         score = common.sum(-1) * moved.nanmedian(-1).values.clamp(max=0.5)
-        score = torch.where(common.sum(-1) >= _MIN_POINTS, score, torch.zeros_like(score))
+        score = torch.where(common.sum(-1) >= minimum, score, torch.zeros_like(score))
         order = score.argsort(descending=True)[:_PAIRS]
         return [(int(i), int(j)) for i, j in pairs[order[score[order] > 0]]]
 
-    def _relative_pose(self, i: int, j: int) -> Pose | None:
+    def _relative_pose(self, i: int, j: int, minimum: int) -> Pose | None:
         """The pose of view j in the frame of view i, a unit away, by the five-point method and RANSAC."""
         import cv2
 
         ahead = (self.bearings[[i, j], :, 2] > 0.1).all(0)
         common = torch.nonzero(self.seen[i] & self.seen[j] & ahead).squeeze(-1)
-        if len(common) < _MIN_POINTS:
+        if len(common) < minimum:
             return None
         a, b = (np.ascontiguousarray((r[:, :2] / r[:, 2:]).numpy()) for r in self.bearings[[i, j]][:, common])
+        cv2.setRNGSeed(0)  # the same tracks give the same structure
         essential, inliers = cv2.findEssentialMat(
             a, b, np.eye(3), method=cv2.RANSAC, prob=0.9999, threshold=2.0 * self.sigma / self.focal
         )
         if essential is None or essential.shape != (3, 3):
             return None
         count, rotation, translation, _ = cv2.recoverPose(essential, a, b, np.eye(3), mask=inliers)
-        if count < _MIN_POINTS:
+        if count < minimum:
             return None
         return Pose(torch.from_numpy(rotation), torch.from_numpy(translation).squeeze(-1))
 
     def _angular_weights(self) -> Tensor:
         return self.seen.to(self.pixels) * (self.focal / self.sigma)
 
-    def place_views(self) -> bool:
-        """Solve the poses of the views that see enough points; whether any was added."""
+    def place_views(self, minimum: int) -> bool:
+        """Solve the poses of the views that see so many known points; whether any was added."""
         known = self.seen & self.found & ~self.placed[:, None]
-        views = torch.nonzero(known.sum(-1) >= _MIN_POINTS).squeeze(-1)
+        views = torch.nonzero(known.sum(-1) >= minimum).squeeze(-1)
         if len(views) == 0:
             return False
         weights = (known[views, :, None].to(self.pixels) / self.sigma).expand(-1, -1, 2)
         points = self.points.expand(len(views), -1, -1)
-        estimate = solve_pnp(Correspondences(self.pixels[views], points, weights), self.camera, loss=_LOSS)
-        inliers = (estimate.inlier_weights > _INLIER).sum(-1)
-        good = estimate.usable & (inliers >= _MIN_POINTS) & (2 * inliers > known[views].sum(-1))
+        estimate = solve_pnp(Correspondences(self.pixels[views], points, weights), self.camera, loss=LOSS)
+        inliers = (estimate.inlier_weights > INLIER).sum(-1)
+        good = estimate.usable & (inliers >= minimum) & (2 * inliers > known[views].sum(-1))
         chosen = views[good]
         self.rotation[chosen], self.translation[chosen] = estimate.pose.rotation[good], estimate.pose.translation[good]
         self.placed[chosen] = True
@@ -258,7 +329,8 @@ class _Builder:
         weights = (used.to(self.pixels) / self.sigma)[..., None].expand(-1, -1, 2)
         pixels, weights = (values[self.placed][:, self.found] for values in (self.pixels, weights))
         start = Structure(self.points[self.found], self._poses())
-        result, equations, converged = bundle_adjustment.adjust(pixels, weights, self.camera, start, loss)
+        steps = _FINAL_STEPS if isinstance(loss, Gaussian) else _STEPS
+        result, equations, converged = bundle_adjustment.adjust(pixels, weights, self.camera, start, loss, steps)
         self.points[self.found] = result.points
         self.rotation[self.placed], self.translation[self.placed] = result.poses.rotation, result.poses.translation
         if self.given_sigma is None:
@@ -280,6 +352,11 @@ class _Builder:
         freedom = max(2 * int(inlier.sum()) - parameters, 1)
         self.sigma = max(float(errors[inlier].square().sum() / freedom) ** 0.5, _LEAST_SIGMA)
 
+    def explained(self, sigma: float) -> float:
+        """How many image points agree with the structure, each counted by how well at this noise (px)."""
+        errors, used = self._errors()
+        return float((1.0 - (errors[used] / (_INLIER_SIGMAS * sigma)).square()).clamp(min=0.0).sum())
+
     def inliers(self) -> Tensor:
         """(V, M) whether an image point is close enough to its point's projection."""
         errors, used = self._errors()
@@ -293,13 +370,13 @@ class _Builder:
         inliers = self.inliers()
         self.found = self.found & (inliers.sum(0) >= min(3, int(self.placed.sum())))
         self.placed = self.placed & ((inliers & self.found).sum(1) >= _MIN_POINTS)
-        if int(self.found.sum()) < _MIN_POINTS or int(self.placed.sum()) < 2:
+        if int(self.found.sum()) < _START_POINTS[-1] or int(self.placed.sum()) < 2:
             raise ReconstructionError("tracks: too few of them agree on a structure")
         return inliers & self.found & self.placed[:, None]
 
     def finish(self, known_distance: tuple[int, int, float] | None) -> Reconstruction:
         """Adjust by least squares on the inliers alone, fix origin and size, and compute covariances."""
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(_FINAL_ROUNDS):
             inliers = self.prune()
             equations, converged = self.adjust(Gaussian(), inliers)
             if torch.equal(self.prune(), inliers):

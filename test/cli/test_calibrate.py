@@ -47,12 +47,19 @@ def draw_views(folder: Path, count: int) -> None:
 def test_from_images_to_camera_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw_views(tmp_path, 8)
     out = tmp_path / "calibration" / "camera_info.yaml"
-    assert calibrate.run(parse(str(tmp_path), "--board", "7x5", "--square", str(SQUARE), "--out", str(out))) == 0
+    assert (
+        calibrate.run(parse(str(tmp_path), "--board", "7x5", "--square", str(SQUARE), "--out", str(out), "--fix", "k3"))
+        == 0
+    )
     info = read_camera_info(out)
     assert (info.width, info.height, info.distortion_model, len(info.d)) == (640, 480, "plumb_bob", 5)
     assert info.k[0] == pytest.approx(600.0, rel=0.02)
     assert info.k[4] == pytest.approx(600.0, rel=0.02)
+    assert len(info.sigmas) == 4
+    assert 0 < info.sigmas[0] < 6.0
+    assert read_camera_info(out).camera().distortion[4] == 0
     said = capsys.readouterr().out
+    assert said.count(f" px  {tmp_path}, image") == 8  # the error of each view
     assert "8 views" in said
     assert "+-" in said
     assert f"in 1 images: {tmp_path}, image 1" in said
@@ -62,6 +69,8 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     draw_views(tmp_path, 1)
     with pytest.raises(ValueError, match="--board"):
         calibrate.run(parse(str(tmp_path), "--board", "seven", "--square", "0.03"))
+    with pytest.raises(ValueError, match="--fix"):
+        calibrate.run(parse(str(tmp_path), "--board", "7x5", "--square", "0.03", "--fix", "k9"))
     with pytest.raises(ValueError, match="--square"):
         calibrate.run(parse(str(tmp_path), "--board", "7x5", "--square", "-1"))
     with pytest.raises(ValueError, match="no board of 11x4"):

@@ -69,6 +69,23 @@ def test_from_tracks_to_keypoints(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "25 of 25 points, 10 of 10 views" in capsys.readouterr().out
 
 
+def test_a_part_is_called_a_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracks, _, _ = random_tracks(6, 20, sigma=0.2, visible=1.0)
+    tracks[2:, :17] = torch.nan  # four views see three points only
+    lines = [
+        f"v{v},p{m},{tracks[v, m, 0]},{tracks[v, m, 1]}" for v in range(6) for m in range(20) if tracks[v, m, 0] >= 0
+    ]
+    (tmp_path / "tracks.csv").write_text("view,track,x,y\n" + "\n".join(lines))
+    camera = tmp_path / "camera_info.yaml"
+    write_camera_info(camera, CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, (800.0, 0, 320, 0, 800.0, 240, 0, 0, 1)))
+    words = [str(tmp_path / "tracks.csv"), "--camera", str(camera), "--out", str(tmp_path)]
+    assert reconstruct.run(parse(*words)) == 1
+    said = capsys.readouterr()
+    assert "2 of 6 views" in said.out
+    assert "v2 (3), v3 (3), v4 (3), v5 (3)" in said.out
+    assert "only 2 of 6 views" in said.err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

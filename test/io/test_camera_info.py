@@ -152,6 +152,14 @@ def test_opencv_file_storage_is_read(tmp_path: Path, caplog: pytest.LogCaptureFi
         read_camera_info(path)
 
 
+def test_deviations_of_a_calibration_travel_with_it(tmp_path: Path) -> None:
+    info = replace(read_camera_info(write(tmp_path)), sigmas=(0.5, 0.6, 0.25, 0.0))
+    write_camera_info(tmp_path / "again.yaml", info)
+    assert read_camera_info(tmp_path / "again.yaml") == info
+    with pytest.raises(CameraInfoError, match="calibration_sigmas: expected fx, fy, cx, cy"):
+        read_camera_info(write(tmp_path, calibration_sigmas={"fx": 1.0, "fy": -1.0, "cx": 0, "cy": 0}))
+
+
 def test_what_opencv_itself_writes_is_read(tmp_path: Path) -> None:
     path = str(tmp_path / "camera.yml")
     storage = cv2.FileStorage(path, cv2.FILE_STORAGE_WRITE)

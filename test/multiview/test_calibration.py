@@ -114,5 +114,81 @@ def test_views_that_do_not_determine_the_camera_are_refused() -> None:
         calibrate(pixels, board[:-1], 640, 480)
 
 
+def tilted_views(tilt: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Twelve views with f = 900 px and 0.2 px of noise, the board tilted by up to ``tilt`` degrees."""
+    lens = torch.tensor([-0.2, 0.05] + [0.0] * 12, dtype=torch.float64)
+    intrinsics = torch.tensor([900.0, 900.0, 320.0, 240.0], dtype=torch.float64)
+    camera, board = Camera(CameraModel.BROWN_CONRADY, intrinsics, lens, 640, 480), board_points(9, 6, 0.025)
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return 2.0 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1.0
+
+    limits = torch.tensor([tilt * np.pi / 180, tilt * np.pi / 180, 1.5], dtype=torch.float64)
+    rotation = so3.exp(uniform(12, 3) * limits)
+    depth = 0.62 * (1 + 0.3 * uniform(12))
+    pixels = torch.tensor([320.0, 240.0]) + uniform(12, 2) * torch.tensor([110.0, 60.0])
+    centre = depth[:, None] * camera.unproject(pixels[:, None])[:, 0]
+    pose = Pose(rotation, centre - (rotation @ board.mean(0)[:, None]).squeeze(-1))
+    noise = torch.randn(12, 54, 2, generator=generator, dtype=torch.float64)
+    return camera.project(pose.transform(board)) + 0.2 * noise, board
+
+
+@pytest.mark.parametrize("tilt", [0.5, 1.0, 2.0, 3.0])
+def test_views_that_leave_the_focal_length_open_are_refused(tilt: float) -> None:
+    """OpenCV gives 240 to 5800 px for 900 here, with deviations of 0.1 px."""
+    pixels, board = tilted_views(tilt, seed=0)
+    with pytest.raises(CalibrationError, match=r"do not determine the focal length .*; tilt the board by 20"):
+        calibrate(pixels, board, 640, 480)
+
+
+@pytest.mark.parametrize("tilt", [10.0, 30.0])
+def test_more_tilt_tells_it(tilt: float) -> None:
+    pixels, board = tilted_views(tilt, seed=0)
+    result = calibrate(pixels, board, 640, 480)
+    assert abs(float(result.values[0]) - 900.0) < 3.0 * float(result.sigmas[0])
+    assert float(result.sigmas[0]) < 20.0
+
+
+@pytest.mark.parametrize("fixed", [("k3",), ("k2", "k3", "p1", "p2"), ("cx", "cy", "k3")])
+def test_what_is_held_stays(fixed: tuple[str, ...]) -> None:
+    pixels, board = tilted_views(30.0, seed=1)
+    result = calibrate(pixels, board, 640, 480, fixed=fixed)
+    assert set(result.names) == {"fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3"} - set(fixed)
+    assert len(result.values) == len(result.sigmas) == len(result.names)
+    places = {"k1": 0, "k2": 1, "p1": 2, "p2": 3, "k3": 4}
+    for name in fixed:
+        expected = {"cx": 319.5, "cy": 239.5}.get(name, 0.0)
+        value = result.camera.intrinsics[2 + "xy".index(name[1])] if name[0] == "c" else None
+        assert float(result.camera.distortion[places[name]] if value is None else value) == expected
+    free = calibrate(pixels, board, 640, 480)
+    assert (result.sigmas[0] < free.sigmas[0]) or "k3" not in fixed
+    with pytest.raises(ValueError, match="fixed: expected of cx, cy, k1"):
+        calibrate(pixels, board, 640, 480, fixed=("k7",))
+
+
+def test_holding_k3_on_real_images_agrees_with_opencv() -> None:
+    if not CHESSBOARD.is_dir():
+        pytest.skip(f"no chessboard images at {CHESSBOARD}")
+    import cv2
+
+    for side in ("left", "right"):
+        found = [detect_board(cv2.imread(str(f)), 9, 6) for f in sorted(CHESSBOARD.glob(f"{side}[0-9]*.jpg"))]
+        seen = [corners for corners in found if corners is not None]
+        board = board_points(9, 6, 0.025)
+        result = calibrate(torch.stack(seen), board, 640, 480, fixed=("k3",))
+        rms, matrix, distortion, *_ = cv2.calibrateCamera(
+            [board.numpy().astype(np.float32)] * len(seen),
+            [c.numpy().astype(np.float32) for c in seen],
+            (640, 480),
+            None,
+            None,
+            flags=cv2.CALIB_FIX_K3,
+        )
+        assert result.rms == pytest.approx(rms, rel=0.02)
+        expected = torch.tensor([matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], *distortion.ravel()[:4]])
+        assert ((result.values - expected).abs() / result.sigmas).max() < 0.2
+
+
 def test_no_board_is_no_detection() -> None:
     assert detect_board(np.full((240, 320, 3), 128, dtype=np.uint8), 9, 6) is None

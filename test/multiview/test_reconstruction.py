@@ -39,6 +39,17 @@ def test_structure_is_right_and_its_covariance_honest(views: int, points: int, o
     assert result.sigma == pytest.approx(0.5, rel=0.15)
 
 
+@pytest.mark.parametrize(("points", "visible", "seed", "views"), [(60, 0.1, 0, 28), (60, 0.1, 2, 18), (45, 0.1, 2, 15)])
+def test_neighbours_that_share_few_points_make_a_chain(points: int, visible: float, seed: int, views: int) -> None:
+    """30 views: neighbours share 7 to 10 points in the median, 3 to 4 at the weakest link."""
+    tracks, camera, truth = random_tracks(30, points, sigma=0.3, visible=visible, seed=seed)
+    result = reconstruct(tracks, camera)
+    assert int(result.placed.sum()) >= views
+    errors, _ = aligned_errors(result, truth)
+    assert errors.norm(dim=-1).median() < 2e-3  # and none of the bent ones that fit nearly as well
+    assert result.sigma < 0.45
+
+
 def test_without_noise_the_structure_is_exact() -> None:
     tracks, camera, truth = random_tracks(10, 30, sigma=0.0, visible=0.5)
     errors, _ = aligned_errors(reconstruct(tracks, camera), truth)
