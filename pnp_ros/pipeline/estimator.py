@@ -18,7 +18,7 @@ from torch import Tensor
 from pnp_ros.alignment.aligner import Aligner, start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
-from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge, judge_covariance
@@ -35,6 +35,7 @@ from pnp_ros.types import Pose, PoseEstimate
 
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
+_ROUGH = 4.0  # times the usual motion, where no source can help out
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 
 
@@ -44,14 +45,14 @@ class PoseEstimator:
     The same images in the same order give the same bytes.
 
     Args:
-        package: with weights, features or both.
+        package: with weights, features or both. With neither, :meth:`follow` must tell where the object is at first.
         config: thresholds.
         device: of the networks; the solver runs on the CPU for a single image.
         sources: where correspondences come from, asked in this order; None takes those of the package that ``config``
             names. Give your own here, such as a network of another library; see ``docs/how_to/own_network.md``.
 
     Raises:
-        ObjectPackageError: if the package has none of the sources, or they do not fit.
+        ObjectPackageError: if a source does not fit, or there is none and poses are not aligned either.
     """
 
     def __init__(
@@ -66,9 +67,14 @@ class PoseEstimator:
         self._device = torch.device(device)
         self._next: deque[Models] = deque(maxlen=1)  # taken up by the next image
         self._extent = torch.from_numpy(package.mesh.extreme_points)
-        self._sources = list(
-            package_sources(package, self.config.sources, self._device) if sources is None else sources
-        )
+        if sources is None:
+            sources = package_sources(package, self.config.sources, self._device)
+        if not sources and not self.config.align:
+            raise ObjectPackageError(
+                f"{package.root}: has none of {' or '.join(self.config.sources)}: train the object first "
+                "(pnp-ros train) or, if it has a texture, pnp-ros onboard"
+            )
+        self._sources = list(sources)
         self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES}
         self._track = Track(package.symmetry, package.diameter)
         self._aligner = Aligner(package.mesh) if self.config.align else None
@@ -175,6 +181,11 @@ class PoseEstimator:
             if self._aligner is not None:
                 yield self._aligned(self._aligner, image, camera, self._expected(start))
             yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
+            wide = self._track.predict(self._clock, _ROUGH)
+            if self._aligner is not None and not self._sources and wide is not None:
+                yield self._aligned(self._aligner, image, camera, self._expected(wide))
+        if not self._sources:
+            yield self._lost("the package has nothing to search an image with: pnp-ros train gives it networks", None)
         for source in self._sources:
             with self._timed("detect"):
                 places = source.places(image, self.config.max_candidates)

@@ -19,7 +19,7 @@ def package_sources(package: ObjectPackage, wanted: Sequence[str], device: torch
     """Those of the ``wanted`` sources that the package has, in the order in which they are wanted.
 
     Raises:
-        ObjectPackageError: if it has none of them, or one cannot be used.
+        ObjectPackageError: if one cannot be used.
     """
     found: list[Source] = []
     for name in wanted:
@@ -27,11 +27,6 @@ def package_sources(package: ObjectPackage, wanted: Sequence[str], device: torch
             found.append(keypoint_source(package, load_models(package, device), device))
         elif name == "features" and package.features_path is not None:
             found.append(feature_source(package))
-    if not found:
-        raise ObjectPackageError(
-            f"{package.root}: has none of {' or '.join(wanted)}: train the object first (pnp-ros train), "
-            "or, if it has a texture, pnp-ros onboard"
-        )
     return found
 
 

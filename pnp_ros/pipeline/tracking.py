@@ -13,7 +13,7 @@ INTERVAL = 1.0 / 30.0  # between images without stamps, seconds
 PATIENCE = 1.0  # seconds for which a pose is remembered that no later image confirmed
 # of an object in a hand, 1 sigma, about each axis: translation in diameters, rotation in radians
 _SPEED = (1.2, 1.5)  # a second, where the speed is not known
-_ACCELERATION = (40.0, 20.0)  # a second and second
+_ACCELERATION = (12.0, 10.0)  # a second and second
 
 
 class Track:
@@ -51,8 +51,13 @@ class Track:
             self._velocity = None
         self._last, self._stamp = estimate, stamp
 
-    def predict(self, stamp: float) -> PoseEstimate | None:
-        """Where the object is at a time, by constant velocity, and how far off that may be; None: not known."""
+    def predict(self, stamp: float, doubt: float = 1.0) -> PoseEstimate | None:
+        """Where the object is at a time, by constant velocity, and how far off that may be; None: not known.
+
+        Args:
+            stamp: seconds.
+            doubt: how many times rougher than usual its motion may be.
+        """
         elapsed = stamp - self._stamp
         if self._last is None or not 0.0 <= elapsed <= PATIENCE:
             return None
@@ -60,7 +65,7 @@ class Track:
         if self._velocity is not None:
             pose = se3.retract(pose, self._velocity * elapsed)
             sigma = [min(s, 0.5 * a * elapsed**2) for s, a in zip(sigma, _ACCELERATION)]
-        moved = torch.tensor([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
+        moved = doubt**2 * torch.tensor([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
         covariance = self._last.covariance + torch.diag(moved).to(self._last.covariance)
         status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
         return PoseEstimate(pose, covariance, torch.zeros(0), torch.zeros(()), status)

@@ -195,7 +195,7 @@ def test_images_of_another_form_are_refused(package: ObjectPackage, image: np.nd
 
 def test_packages_without_fitting_weights_are_refused(package: ObjectPackage, tmp_path: Path) -> None:
     with pytest.raises(ObjectPackageError, match="train"):
-        PoseEstimator(dataclasses.replace(package, weights_path=None))
+        PoseEstimator(dataclasses.replace(package, weights_path=None), EstimatorConfig(align=False))
     with pytest.raises(ObjectPackageError, match="do not fit"):
         PoseEstimator(dataclasses.replace(package, network={**package.network, "width": 16}))
     with pytest.raises(ObjectPackageError, match=r"calibration\.growth"):

@@ -66,6 +66,13 @@ def test_a_plain_mesh_is_told_to_need_training(tmp_path: Path) -> None:
     assert "hardly any texture" in made.verdict
     with pytest.raises(ObjectPackageError, match="pnp-ros train"):
         PoseEstimator(made.package, ALONE)
+    image, truth = _image(made.package.mesh, 0.0)
+    estimator = PoseEstimator(made.package)
+    unknown = estimator.estimate(image, CAMERA)[0]
+    assert (unknown.state, unknown.estimate) == (ObjectState.LOST, None)
+    assert "train" in unknown.reason
+    estimator.follow(truth)
+    assert estimator.estimate(image, CAMERA)[0].source == "tracking"
 
 
 def test_networks_of_the_package_stay(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> None:
