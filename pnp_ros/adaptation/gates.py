@@ -98,7 +98,7 @@ class Examiner:
         package: of the object.
         anchors: to be remembered.
         device: of the networks.
-        own: the references are the estimator's own poses, by which new weights cannot be told from better ones: the
+        own: the references are the estimator's own poses. They cannot show whether new weights are better, so the
             object rendered at the pose is compared with the image instead.
     """
 

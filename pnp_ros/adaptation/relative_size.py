@@ -17,7 +17,7 @@ _SCALES = np.exp(np.linspace(-0.16, 0.16, 9))  # 4 % apart: the peak of a sharp 
 _REACH = 12  # pixels of the window by which the object may stand beside the rendering
 _OUTLINE = 4  # pixels from the outline in which texture is not compared
 _RING = 6  # pixels around the object in which its edges must not be
-_CLEAR, _AWAY = 0.1, 4  # a correlation tells the size if it is so much lower so many scales away
+_CLEAR, _AWAY = 0.1, 4  # the size is known if the correlation drops by this much within this many scales
 _HALF = 20.0  # grey levels per pixel at which an edge counts half
 _BEFORE, _AFTER = 1.0, 1.5  # pixels of smoothing: against noise, and so that edges a little apart still meet
 

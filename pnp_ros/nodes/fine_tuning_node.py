@@ -259,7 +259,7 @@ class FineTuningNode(Node):
             "images without an estimate": counts.unmatched,
             "images dropped for newer ones": counts.dropped,
             "images without a reference": self._unknown,
-            "references that are none": self._reference.refused if self._reference is not None else 0,
+            "invalid references": self._reference.refused if self._reference is not None else 0,
             "images kept": status.buffered,
             **{f"refused: {reason}": count for reason, count in refusals},
         }

@@ -135,7 +135,7 @@ class PoseEstimatorNode(ManagedNode):
             self._weights.follow(message.active_version)
 
     def _warm_up(self) -> None:
-        """The first solve compiles the solver's kernels, once a machine: half a minute that no image shall wait."""
+        """Compile the solver's kernels before the first image: half a minute, once on each machine."""
         assert self._estimator is not None
         width, height = 640, 480
         camera = Camera.pinhole(width, width, width / 2, height / 2, width, height)

@@ -42,7 +42,7 @@ class Reference(Protocol):
 
     @property
     def refused(self) -> int:
-        """Values that were none, as those that are not finite."""
+        """How many values were not poses, for example because they were not finite."""
 
     @property
     def problem(self) -> str:
@@ -71,7 +71,7 @@ def make_reference(node: Node, text: str) -> Reference | None:
 
 
 class TransformHistory:
-    """The last seconds of ``/tf`` and all of ``/tf_static``. Transforms that are none are left out and counted."""
+    """The last seconds of ``/tf`` and all of ``/tf_static``. Invalid transforms are left out and counted."""
 
     def __init__(self, node: Node) -> None:
         self.refused, self.problem = 0, ""
@@ -147,7 +147,7 @@ class TransformReference:
 
     @property
     def refused(self) -> int:
-        """Transforms that are none."""
+        """How many transforms were invalid."""
         return self._history.refused
 
     def find(self, sample: Sample) -> Pose | None:

@@ -29,7 +29,7 @@ class TrainingConfig:
         validation_share: share of the minutes kept for validation.
         validation_frames: held-out images, fewer if they do not fit into the time.
         learning_rate: the largest one.
-        start_from: object package of the same object whose weights the training starts with; None starts anew.
+        start_from: object package of the same object whose weights the training starts with; None: random ones.
 
     Raises:
         ValueError: naming the field and what it expects.

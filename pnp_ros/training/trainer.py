@@ -46,7 +46,7 @@ _FREE = ("minutes", "workers", "device", "detector_share", "validation_share", "
 
 
 class Reporter(Protocol):
-    """Who is told how it goes."""
+    """Receives the progress of a training."""
 
     def begin(self, phase: str, seconds: float) -> None: ...
     def progress(self, progress: Progress) -> None: ...
@@ -84,7 +84,7 @@ def train_object(
         symmetry: of the object.
         out: folder of the package.
         config: budget and settings.
-        reporter: is told the progress.
+        reporter: receives the progress.
 
     Returns:
         The package and its validation; None in all but the first of several processes.
@@ -218,7 +218,7 @@ def _claim(folder: Path, name: str, mesh: TriangleMesh, config: TrainingConfig, 
             changes = ", ".join(f"{key} was {before.get(key)}, now {description[key]}" for key in differing)
             raise ValueError(
                 f"{folder}: holds checkpoints of other settings ({changes}); "
-                "repeat the former command to go on, or remove the folder to start anew"
+                "repeat the former command to go on, or remove the folder to start from the beginning"
             )
         logger.info("going on from the checkpoints in %s", folder)
         return

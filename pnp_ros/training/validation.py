@@ -58,7 +58,7 @@ def judged(
     seen: Callable[[], None] = lambda: None,
     config: EstimatorConfig = _SEARCH,
 ) -> list[FrameResult]:
-    """What the estimator says of each image, each searched anew, beside the truth; ``seen`` is called at each."""
+    """The estimator's result for each image, without tracking, beside the truth; ``seen`` is called after each."""
     estimator = PoseEstimator(package, config, device)
 
     def truth_of(frame: Frame) -> Truth:
