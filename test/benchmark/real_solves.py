@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from compared_solvers import Solver
 
+from compared_solvers import Solver
 from pnp_ros.types import Pose
 from synthetic.lenses import Array, Lens
 from synthetic.problems import Case, Problems
@@ -43,7 +43,7 @@ def _problems(lens: Lens, sigma: float, pixels: Array, points: Array, pose: tupl
     return Problems(case, lens, pixels, points, whitening, *pose, np.ones((count, n), bool))
 
 
-def video_matches(folder: Path, ratio: float, seed: int = 0) -> tuple[Array, Array]:
+def video_matches(folder: Path, ratio: float, every: int = EVERY, seed: int = 0) -> tuple[Array, Array]:
     """Image points (F, N, 2) and object points (F, N, 3) of frames of the cookie box, N of each frame's matches."""
     storage = cv2.FileStorage(str(folder / "cookies_ORB.yml"), cv2.FILE_STORAGE_READ)
     model_points = storage.getNode("points_3d").mat().reshape(-1, 3).astype(np.float64) / 100.0
@@ -55,7 +55,7 @@ def video_matches(folder: Path, ratio: float, seed: int = 0) -> tuple[Array, Arr
     index = 0
     while video.grab():
         index += 1
-        if index % EVERY:
+        if index % every:
             continue
         _, frame = video.retrieve()
         keypoints, seen = orb.detectAndCompute(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), None)
@@ -69,8 +69,8 @@ def video_matches(folder: Path, ratio: float, seed: int = 0) -> tuple[Array, Arr
     return np.array(pixels, np.float64), np.array(points, np.float64)
 
 
-def video_set(folder: Path, ratio: float, solvers: dict[str, Solver]) -> RealSet:
-    pixels, points = video_matches(folder, ratio)
+def video_set(folder: Path, ratio: float, solvers: dict[str, Solver], every: int = EVERY) -> RealSet:
+    pixels, points = video_matches(folder, ratio, every)
     count = len(pixels)
     nowhere = (np.broadcast_to(np.eye(3), (count, 3, 3)), np.broadcast_to([0.0, 0.0, 1.0], (count, 3)))
     problems = _problems(VIDEO_LENS, 2.0, pixels, points, nowhere)
@@ -134,7 +134,7 @@ def run_real(solvers: dict[str, Solver], folder: Path = SHARED) -> tuple[list[st
     """Markdown, and the record; a word where the data are not there."""
     if not (folder / "cookie_box").is_dir():
         return ["", f"Left out: no recordings in {folder}."], []
-    blind = {name: s for name, s in solvers.items() if name in ("ours", "PoseLib", "MAGSAC", "COLMAP")}
+    blind = {name: s for name, s in solvers.items() if name in ("ours", "ours, PnP-Net", "PoseLib", "MAGSAC", "COLMAP")}
     sets = [video_set(folder / "cookie_box", ratio, blind) for ratio in (0.8, 0.9, 0.97)]
     sets += [chessboard_set(folder / "chessboard", few, swapped) for few, swapped in ((6, 0), (FEW, SWAPPED))]
     lines = ["", "| Right, wrong and usable, in % | " + " | ".join(blind) + " |", "|---" * (len(blind) + 1) + "|"]
