@@ -25,6 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from solver_cells import CELLS, NOISE_IMAGES, NOISE_POINTS, Cell
+
 from compared_solvers import (
     Answers,
     Solver,
@@ -37,8 +39,6 @@ from compared_solvers import (
     solve_poselib,
     turned,
 )
-from solver_cells import CELLS, NOISE_IMAGES, NOISE_POINTS, Cell
-
 from pnp_ros.solvers.pnp import solve_pnp
 from synthetic.problems import Case, Problems, draw
 

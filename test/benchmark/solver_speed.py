@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import torch
 import warp as wp
-from compared_solvers import solve_directly, solve_magsac, solve_poselib
 
+from compared_solvers import solve_directly, solve_magsac, solve_poselib
 from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm_launch
 from pnp_ros.solvers.pnp import solve_pnp
