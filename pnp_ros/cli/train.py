@@ -19,6 +19,7 @@ from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
+from pnp_ros.training.likeness import alike_turns
 from pnp_ros.training.optimisation import Progress
 from pnp_ros.training.symmetries import declared_symmetry
 from pnp_ros.training.trainer import train_object
@@ -113,6 +114,10 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     symmetry = known.symmetry if known is not None else Symmetry()
     if arguments["symmetries"]:
         symmetry = declared_symmetry(arguments["symmetries"], mesh)
+    elif known is None and (turns := alike_turns(mesh)) is not None:
+        reporter.say(
+            f"it looks alike under turns about its axes: use --symmetries {turns}, if nothing else tells them apart"
+        )
     config = TrainingConfig(
         minutes=arguments["minutes"],
         num_keypoints=arguments["keypoints"],
