@@ -26,6 +26,7 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import Models
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.training.validation import SEEN
 from pnp_ros.types import Pose
 
 NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
@@ -33,7 +34,6 @@ ANCHOR_AUC = "anchor AUC, %"  # the gate that weights fail which have forgotten 
 _LOST = 0.5  # error that an image without a valid pose counts for; larger errors count as this
 _GOOD, _WORST = 0.1, 0.2  # of the diameter: a right pose, and the largest error that counts on anchors
 _ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
-_VISIBLE = 0.3  # share of an anchor's object that must be seen for it to count
 _SURFACE_POINTS = 500
 _FEWEST_TO_CALIBRATE = 24
 
@@ -161,7 +161,7 @@ class Examiner:
             is_valid = found.state is ObjectState.VALID
             if frame.T_camera_object is None:
                 false += is_valid
-            elif frame.visible >= _VISIBLE:
+            elif frame.visible >= SEEN:
                 truth = Pose.from_matrix(torch.from_numpy(frame.T_camera_object))
                 errors.append(self._error(found, truth) if is_valid else math.inf)
         if not errors:

@@ -133,11 +133,6 @@ class Renderer:
         self._targets: dict[tuple[int, int, str], moderngl.Framebuffer] = {}
         self._lenses: dict[tuple, LensWarp] = {}
 
-    @property
-    def device_name(self) -> str:
-        """What renders: a GPU's name, or llvmpipe for software."""
-        return str(self._context.info["GL_RENDERER"])
-
     def __enter__(self) -> Renderer:
         return self
 

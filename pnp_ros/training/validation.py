@@ -28,7 +28,7 @@ from pnp_ros.types import Pose
 
 _USABLE, _GOOD = 0.5, 0.75  # recall on held-out renders, which are harder than most cameras' images
 _SEARCH = EstimatorConfig(track=False)
-_VISIBLE = 0.3  # share of the object that must be seen for it to count as there to be found
+SEEN = 0.3  # share of the object that must be visible in a render for a miss to count
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def judged(
         image = images[frame.image_id]
         known = image.T_camera_object
         pose = None if known is None else Pose.from_matrix(torch.from_numpy(known).float())
-        return Truth(pose, image.visible >= _VISIBLE)
+        return Truth(pose, image.visible >= SEEN)
 
     frames = (Frame(index, index, image.rgb, image.camera) for index, image in enumerate(images))
     return evaluate(frames, package, running(estimator), truth_of).records
