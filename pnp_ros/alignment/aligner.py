@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ _FEWEST = 20  # axes measured, of matches and lines together, from which a round
 _DAMPING = 0.026, 0.058  # of the diameter, and rad: how far one round moves a pose that lines hold badly
 _LEARNING = 0.2  # share of an image's colours in what is known of them
 _TURN, _LARGEST_TURN = 1.5, 0.6  # standard deviations of the start's rotation, and rad, between several starts
+_ENOUGH = 15.0  # times the last move that a round must be able to reach, or it is left out
 _FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
 
 
@@ -81,7 +83,11 @@ class Aligner:
     """
 
     def __init__(self, mesh: TriangleMesh, config: AlignmentConfig | None = None) -> None:
-        self.config = config or AlignmentConfig()
+        config = config or AlignmentConfig()
+        painted = mesh.texture is not None or mesh.vertex_colors is not None
+        if not painted and config.contours:
+            config = dataclasses.replace(config, texture=False)
+        self.config = config
         self._mesh = RayMesh(mesh)
         self._extent = torch.from_numpy(mesh.extreme_points)
         self._diameter = mesh.diameter
@@ -138,9 +144,7 @@ class Aligner:
         """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
         pose = _single(start.pose)
         spread = start.covariance.diagonal().double().clamp_min(0.0).sqrt().numpy()
-        depth = float(pose.translation[2].clamp_min(1e-6))
-        # each as a share of the object's size by which the image changes
-        share = max(*(spread[:2] / self._diameter), spread[2] / depth, *(0.5 * spread[3:]))
+        share = self._share(spread, float(pose.translation[2]))
         if share <= _NEAR and not learn:
             yield pose, NEAR
         if share <= _FAR:
@@ -155,6 +159,10 @@ class Aligner:
             delta[3 + axis] = sign * turn
             yield se3.retract(pose, delta), (*FAR, *MIDDLE, *LAST)
 
+    def _share(self, delta: NDArray, depth: float) -> float:
+        """By how large a share of the object's size the image changes with [dt, dtheta]."""
+        return float(max(*(delta[:2] / self._diameter), delta[2] / max(depth, 1e-6), *(0.5 * delta[3:])))
+
     def _descend(
         self,
         image: NDArray[np.uint8],
@@ -165,15 +173,21 @@ class Aligner:
         learn: bool,
     ) -> _Found | str:
         """What the rounds lead to, or why they lead nowhere."""
+        moved = math.inf
         try:
             for step in rounds:
+                if step.share > _ENOUGH * moved and step is not rounds[-1]:
+                    continue  # the last round already moved it much less than this one could
                 seen = self._look(image, camera, pose, step, learn)
                 matches, lines = seen.count
                 if 2 * matches + lines < _FEWEST:
                     return "the image shows hardly anything of the object near the pose"
                 data = seen.correspondences(step.reach)
-                priors = [(pose, self._damping)] + ([] if prior is None else [prior])
-                pose, weights = joint.minimise(data, camera, pose, priors)
+                solved = joint.minimise(data, camera, pose, self._damping, prior)
+                if not bool(solved.usable):
+                    return "what the image shows of the object does not determine its pose"
+                before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
+                moved = self._share(se3.local(before, pose).abs().numpy(), float(pose.translation[2]))
         except CropError as error:
             return str(error)
         return _Found(pose, seen, data, weights, weigh(seen, pose, camera, self.config))
@@ -205,9 +219,7 @@ class Aligner:
 
 def start_at(pose: Pose, translation_sigma: float, rotation_sigma: float) -> PoseEstimate:
     """A start for :meth:`Aligner.align`: a pose that is known to so many metres and radians (1 sigma)."""
-    variances = torch.tensor([translation_sigma**2] * 3 + [rotation_sigma**2] * 3)
-    status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
-    return PoseEstimate(_single(pose), torch.diag(variances), torch.zeros(0), torch.zeros(()), status)
+    return joint.known(_single(pose), np.diag([translation_sigma**2] * 3 + [rotation_sigma**2] * 3))
 
 
 def _single(pose: Pose) -> Pose:

@@ -58,7 +58,7 @@ class AlignmentConfig:
     size_sigma: float = 0.005
     shape_sigma: float = 0.003
     distortion_sigma: float = 0.01
-    valid_explained: float = 0.3
+    valid_explained: float = 0.25
     valid_texture: float = 0.25
     valid_contour: float = 0.5
 

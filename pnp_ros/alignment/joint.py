@@ -1,45 +1,48 @@
-"""Matches, lines and priors in one robust Gauss-Newton solve."""
+"""Matches, lines and what is known beforehand in one solve: :func:`pnp_ros.solvers.pnp.solve_pnp` with a prior."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3
-from pnp_ros.types import Correspondences, Pose
+from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
-_STEPS = 5
-_SCALE = 3.0  # standard deviations at which a correspondence counts half
+_LOSS = Cauchy(3.0)  # its basin is wide, and most of what is found is right
+_SOLVER = LevenbergMarquardt(max_iterations=10)  # the next round looks again
 
 
 def minimise(
-    correspondences: Correspondences, camera: Camera, start: Pose, priors: list[tuple[Pose, NDArray]]
-) -> tuple[Pose, NDArray[np.float64]]:
-    """The pose, and the inlier weights (N,) there."""
-    points, observed = correspondences.object_points.numpy().astype(float), correspondences.image_points.numpy()
-    roots = correspondences.weights.numpy().astype(float)
-    rotation, translation = start.rotation.numpy().astype(float), start.translation.numpy().astype(float)
-    offsets = [(se3.local(pose, start).numpy().astype(float), information) for pose, information in priors]
-    moved = np.zeros(6)
-    weight = np.ones(len(points))
-    for _ in range(_STEPS):
-        turned = points @ rotation.T
-        seen = torch.from_numpy((turned + translation).astype(np.float32))
-        pixels, slope = camera.project_with_jacobian(seen)
-        residual = (roots @ (pixels.numpy() - observed)[..., None])[..., 0]
-        white = roots @ slope.numpy()
-        design = np.concatenate([white, np.cross(turned[:, None], white)], -1)
-        weight = 1.0 / (1.0 + (residual**2).sum(1) / _SCALE**2)
-        weighted = design * weight[:, None, None]
-        hessian = np.tensordot(weighted, design, ([0, 1], [0, 1]))
-        gradient = np.tensordot(weighted, residual, ([0, 1], [0, 1]))
-        for offset, information in offsets:
-            hessian = hessian + information
-            gradient = gradient + information @ (offset + moved)
-        step = -np.linalg.solve(hessian, gradient)
-        moved = moved + step
-        rotation, translation = cv2.Rodrigues(step[3:])[0] @ rotation, translation + step[:3]
-    return Pose(torch.from_numpy(rotation.astype(np.float32)), torch.from_numpy(translation.astype(np.float32))), weight
+    correspondences: Correspondences,
+    camera: Camera,
+    pose: Pose,
+    damping: NDArray[np.float64],
+    prior: tuple[Pose, NDArray[np.float64]] | None,
+) -> PoseEstimate:
+    """The joint minimum from ``pose``.
+
+    Args:
+        correspondences: N matches and lines.
+        camera: of their pixels.
+        pose: of the last round.
+        damping: (6, 6) information that holds the pose near that of the last round.
+        prior: the start, and its (6, 6) information; None where it tells nothing.
+    """
+    information, pull = damping, np.zeros(6)
+    if prior is not None:
+        # two Gaussians about different poses are one about a pose between them
+        information = damping + prior[1]
+        pull = np.linalg.solve(information, prior[1] @ se3.local(pose, prior[0]).double().numpy())
+    held = known(se3.retract(pose, torch.from_numpy(pull).float()), np.linalg.inv(information))
+    return solve_pnp(correspondences, camera, solver=_SOLVER, init=pose, prior=held, loss=_LOSS)
+
+
+def known(pose: Pose, covariance: NDArray) -> PoseEstimate:
+    """A pose that is known so well: (6, 6) of [dt, dtheta]."""
+    status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
+    return PoseEstimate(pose, torch.from_numpy(covariance).float(), torch.zeros(0), torch.zeros(()), status)

@@ -17,7 +17,7 @@ from pnp_ros.alignment.contours import sample
 from pnp_ros.rendering.ray_view import View
 
 _WINDOW = 17  # pixels, side of a patch
-_BLUR, _NEIGHBOURHOOD = 0.8, 8.0  # pixels: against noise, and over which grey values are normalised
+_BLUR, _NEIGHBOURHOOD = 0.8, 19  # pixels: against noise, and of the box over which grey values are normalised twice
 _GAIN, _FLAT = 40.0, 4.0  # of the normalised grey values, and the contrast below which a place counts as flat
 _MOST = 200  # corners
 _QUALITY = 0.005  # of the best corner
@@ -100,9 +100,14 @@ def _follow(
 def normalised(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Grey values (H, W) less their local mean, over their local deviation: light and exposure cancel."""
     smooth = cv2.GaussianBlur(grey, (0, 0), _BLUR)
-    difference = smooth - cv2.GaussianBlur(smooth, (0, 0), _NEIGHBOURHOOD)
-    deviation = np.sqrt(cv2.GaussianBlur(difference**2, (0, 0), _NEIGHBOURHOOD))
+    difference = smooth - _average(smooth)
+    deviation = np.sqrt(np.maximum(_average(difference**2), 0.0))
     return np.clip(128.0 + _GAIN * difference / (deviation + _FLAT), 0.0, 255.0).astype(np.uint8)
+
+
+def _average(image: NDArray) -> NDArray:
+    """Over the neighbourhood: two box filters, nearly a Gaussian."""
+    return np.asarray(cv2.blur(cv2.blur(image, (_NEIGHBOURHOOD,) * 2), (_NEIGHBOURHOOD,) * 2))
 
 
 def _points(view: View, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

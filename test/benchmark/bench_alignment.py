@@ -1,0 +1,274 @@
+"""Alignment by texture and contours: basin, accuracy, tracking, verdict, coverage and cost.
+
+    PYTHONPATH=test python test/benchmark/bench_alignment.py castle basin verdict coverage cost --problems 40
+
+``castle`` compares with ``cv2.rapid`` in the same run where OpenCV has it (opencv-contrib, in an environment of its
+own). Shares are of all images, ADD relative to the diameter. CPU time of one thread; quote ratios from loaded machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.geometry import covariance, se3
+from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.rendering.backgrounds import random_background
+from pnp_ros.rendering.demo_object import demo_mesh
+from pnp_ros.types import Pose
+from synthetic.scenes import EXACT, Errors, Scene, perturbed, scenes
+
+CASTLE = Path(__file__).parents[3] / "shared" / "data" / "castle"
+# its images have pixel centres at half integers, its camera file is read with integer ones: half a pixel of doubt
+KNOWN = AlignmentConfig(focal_sigma=0.0, centre_sigma=0.5, size_sigma=0.0, shape_sigma=0.0)
+IN_90 = 10.645  # chi-square of six degrees of freedom
+
+
+def add(mesh: TriangleMesh, pose: Pose, truth: Pose) -> float:
+    points = torch.from_numpy(mesh.extreme_points)
+    return float((pose.transform(points) - truth.transform(points)).norm(dim=-1).mean()) / mesh.diameter
+
+
+def shares(errors: Sequence[float]) -> str:
+    values = np.array(errors)
+    parts = [f"{100 * np.mean(values < limit):5.1f}" for limit in (0.1, 0.05, 0.02, 0.01)]
+    return f"within 10/5/2/1 %: {' '.join(parts)}   median {100 * np.median(values):.2f} %, n = {len(values)}"
+
+
+def binomial(count: int, total: int) -> str:
+    """A share with its 95 % Wilson interval."""
+    share, z = count / max(total, 1), 1.96
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total**2)) / (1 + z * z / total)
+    return f"{100 * share:.1f} % [{100 * (middle - half):.1f}, {100 * (middle + half):.1f}]"
+
+
+def start_of(truth: Pose, degrees: float, share: float, seed: int):
+    """A start so far off, which says so."""
+    pose = perturbed(truth, degrees, share, seed)
+    return start_at(pose, max(share * float(truth.translation.norm()), 1e-4), max(np.radians(degrees), 1e-3))
+
+
+class Castle:
+    """The castle's images, camera and poses."""
+
+    def __init__(self) -> None:
+        self.mesh, self.camera = (
+            load_mesh(CASTLE / "castle.obj"),
+            read_camera_info(CASTLE / "camera_info.yaml").camera(),
+        )
+        frames = json.loads((CASTLE / "poses.json").read_text())["frames"]
+        self.truths = [Pose.from_matrix(torch.tensor(frame["T_camera_object"])) for frame in frames]
+        self.images = [cv2.imread(str(CASTLE / "color" / frame["file"]))[..., ::-1].copy() for frame in frames]
+
+
+def castle(problems: int) -> None:
+    data = Castle()
+    orders = {"forwards": slice(None), "backwards": slice(None, None, -1), "every 2nd": slice(0, None, 2)}
+    orders["every 4th"] = slice(0, None, 4)
+    for name, order in orders.items():
+        truths, images = data.truths[order], data.images[order]
+        step = max(float((a.translation - b.translation).norm()) for a, b in itertools.pairwise(truths))
+        for tracker in (_ours(data, step), *_rapids(data)):
+            errors = [add(data.mesh, pose, truth) for pose, truth in zip(tracker(images, truths[0]), truths)]
+            print(f"castle {name:10} {tracker.__name__:15} {shares(errors)}", flush=True)
+    aligner = Aligner(data.mesh, KNOWN)
+    for degrees, share in ((5.0, 0.03), (10.0, 0.05), (20.0, 0.08)):
+        found = []
+        for seed, (image, truth) in enumerate(list(zip(data.images, data.truths))[:problems]):
+            aligner.forget()
+            found.append((aligner.align(image, data.camera, start_of(truth, degrees, share, seed)), truth))
+        print(f"castle each image from {degrees:.0f} deg, {share:.0%}: {shares(_errors(data.mesh, found))}")
+        report_consistency("  with mesh and focal length taken as exact, centre to 0.5 px", found)
+
+
+def _ours(data: Castle, step: float) -> Callable:
+    def aligned(images: list[NDArray], first: Pose) -> list[Pose]:
+        aligner, start, poses = Aligner(data.mesh), start_of(first, 5.0, 0.03, 0), []
+        for image in images:
+            found = aligner.align(image, data.camera, start)
+            poses.append(found.estimate.pose)
+            start = start_at(found.estimate.pose, max(step, 0.01) / 2, 0.06)
+        return poses
+
+    return aligned
+
+
+def _rapids(data: Castle) -> list[Callable]:
+    """Trackers of OpenCV's contrib module, where there is one."""
+    if not hasattr(cv2, "rapid"):
+        print("cv2.rapid: not in this OpenCV")
+        return []
+    intrinsics = data.camera.matrix().numpy().astype(np.float64)
+    vertices, faces = data.mesh.vertices, data.mesh.faces.astype(np.int32)
+
+    def follow(kind: str) -> Callable:
+        def tracked(images: list[NDArray], first: Pose) -> list[Pose]:
+            tracker = getattr(cv2.rapid, f"{kind}_create")(vertices, faces)
+            start = perturbed(first, 5.0, 0.03, 0)
+            rvec = cv2.Rodrigues(start.rotation.numpy().astype(np.float64))[0]
+            tvec, poses = start.translation.numpy().astype(np.float64).reshape(3, 1), []
+            for image in images:
+                until = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, 20, 1e-4)
+                _, rvec, tvec = tracker.compute(image, 200, 30, intrinsics, rvec, tvec, until)[:3]
+                rotation = torch.from_numpy(cv2.Rodrigues(rvec)[0]).float()
+                poses.append(Pose(rotation, torch.from_numpy(np.asarray(tvec)).float().reshape(3)))
+            return poses
+
+        tracked.__name__ = f"cv2 {kind}"
+        return tracked
+
+    return [follow(kind) for kind in ("Rapid", "OLSTracker", "GOSTracker")]
+
+
+def objects() -> dict[str, TriangleMesh]:
+    mesh = demo_mesh()
+    return {"textured": mesh, "untextured": replace(mesh, uv=None, texture=None)}
+
+
+def run(aligner: Aligner, drawn: Sequence[Scene], degrees: float, share: float) -> list[tuple[Alignment, Pose]]:
+    found = []
+    for seed, scene in enumerate(drawn):
+        aligner.forget()
+        start = start_of(scene.pose, degrees, share, seed)
+        found.append((aligner.align(scene.image, scene.camera, start), scene.pose))
+    return found
+
+
+def _errors(mesh: TriangleMesh, found: Sequence[tuple[Alignment, Pose]]) -> list[float]:
+    return [add(mesh, alignment.estimate.pose, truth) for alignment, truth in found]
+
+
+def basin(problems: int) -> None:
+    """Success: supported by the image and within 2 % of the diameter. Renders with exact camera and mesh."""
+    angles, moves = (0, 5, 10, 15, 20, 30, 40), (0.0, 0.03, 0.05, 0.1, 0.2)
+    for name, mesh in objects().items():
+        drawn = list(scenes(mesh, problems, 21, EXACT))
+        kinds = {"contours": AlignmentConfig(texture=False)}
+        if name == "textured":
+            kinds = {"texture": AlignmentConfig(contours=False), **kinds, "both": AlignmentConfig()}
+        for kind, config in kinds.items():
+            aligner = Aligner(mesh, config)
+            print(f"basin, {name} object, {kind}: % by degrees (rows) and share of the distance {moves}")
+            for angle in angles:
+                row = []
+                for move in moves:
+                    found = run(aligner, drawn, angle, move)
+                    right = [a.evidence.supported and e < 0.02 for (a, _), e in zip(found, _errors(mesh, found))]
+                    row.append(f"{100 * np.mean(right):4.0f}")
+                print(f"  {angle:3} deg {' '.join(row)}", flush=True)
+
+
+def mirrored(mesh: TriangleMesh) -> TriangleMesh:
+    return replace(mesh, vertices=mesh.vertices * np.float32([1, -1, 1]), faces=mesh.faces[:, ::-1].copy())
+
+
+def reprinted(mesh: TriangleMesh, seed: int) -> TriangleMesh:
+    if mesh.texture is None:
+        return mesh
+    print_ = random_background(mesh.texture.shape[1], mesh.texture.shape[0], np.random.default_rng(seed))
+    return replace(mesh, texture=print_)
+
+
+def verdict(problems: int) -> None:
+    """How many are valid: of the object itself, and of what is not the object."""
+    for name, mesh in objects().items():
+        aligner = Aligner(mesh)
+        for hidden in (0.0, 0.3, 0.6):
+            found = run(aligner, list(scenes(mesh, problems, 31, Errors(occlusion=hidden))), 5.0, 0.03)
+            valid = [alignment.evidence.supported for alignment, _ in found]
+            explained = np.median([alignment.evidence.explained for alignment, _ in found])
+            print(f"verdict, {name}, up to {hidden:.0%} hidden: valid {binomial(sum(valid), len(valid))}", end="")
+            print(f", explained {explained:.2f}")
+        others = {"mirror image": [mirrored(mesh)]}
+        if name == "textured":
+            others["another print"] = [reprinted(mesh, seed) for seed in range(4)]
+        for kind, meshes in others.items():
+            drawn = [
+                s for k, other in enumerate(meshes) for s in scenes(other, problems // len(meshes), 32 + k, Errors())
+            ]
+            valid = [alignment.evidence.supported for alignment, _ in run(aligner, drawn, 5.0, 0.03)]
+            print(f"verdict, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
+        rng, valid = np.random.default_rng(33), []
+        for scene in scenes(mesh, problems, 34, EXACT):
+            clutter = random_background(640, 480, rng)
+            aligner.forget()
+            valid.append(aligner.align(clutter, scene.camera, start_of(scene.pose, 15.0, 0.1, 0)).evidence.supported)
+        print(f"verdict, {name}, clutter: valid {binomial(sum(valid), len(valid))}", flush=True)
+
+
+def report_consistency(name: str, found: Sequence[tuple[Alignment, Pose]]) -> None:
+    used = [(a.estimate, truth) for a, truth in found if a.evidence.supported]
+    deltas = [(se3.local(truth, e.pose).double(), e.covariance.double()) for e, truth in used]
+    nees = np.array([float(covariance.nees(delta, spread)) for delta, spread in deltas])
+    sigma = np.array([spread.diagonal().sqrt().numpy() for _, spread in deltas])
+    inside = binomial(int((nees < IN_90).sum()), len(nees))
+    x, z, turn = 1e3 * np.median(sigma[:, 0]), 1e3 * np.median(sigma[:, 2]), np.degrees(np.median(sigma[:, 3:]))
+    size = f"{x:.1f} {z:.1f} mm {turn:.2f} deg"
+    quantile = np.quantile(nees, min(0.9 * (1 + 1 / len(nees)), 1.0)) / IN_90
+    print(
+        f"{name}: valid {len(used)} of {len(found)}, in the 90 % region {inside}, NEES mean {nees.mean():.1f}", end=""
+    )
+    print(f" median {np.median(nees):.1f}; sigma of x, z, rotation {size}; conformal factor {quantile:.2f}", flush=True)
+
+
+def coverage(problems: int) -> None:
+    """Camera (0.5 %, 3 px), mesh (scale and shape 1 %), light, blur and noise off by more than the starts tell."""
+    for name, mesh in objects().items():
+        for hidden in (0.0, 0.4):
+            found = run(Aligner(mesh), list(scenes(mesh, problems, 41, Errors(occlusion=hidden))), 5.0, 0.03)
+            print(f"coverage, {name}, up to {hidden:.0%} hidden: {shares(_errors(mesh, found))}")
+            report_consistency("  regions", found)
+
+
+def cost(problems: int) -> None:
+    """CPU milliseconds of one thread, images of 640x480, by kind of start."""
+    for name, mesh in objects().items():
+        aligner, times = Aligner(mesh), {"tracking": [], "beside (5 deg, 3 %)": [], "far (20 deg, 8 %)": []}
+        for seed, scene in enumerate(scenes(mesh, problems, 51, EXACT)):
+            aligner.forget()
+            aligner.align(scene.image, scene.camera, start_of(scene.pose, 1.0, 0.01, seed))
+            starts = [start_at(perturbed(scene.pose, 2.0, 0.005, seed), 0.03 * mesh.diameter, 0.05)]
+            starts += [start_of(scene.pose, 5.0, 0.03, seed), start_of(scene.pose, 20.0, 0.08, seed)]
+            for start, values in zip(starts, times.values()):
+                begin = time.process_time()
+                aligner.align(scene.image, scene.camera, start)
+                values.append(1e3 * (time.process_time() - begin))
+        for kind, values in times.items():
+            print(
+                f"cost, {name}, {kind}: p50 {np.median(values):.1f} ms, p99 {np.quantile(values, 0.99):.1f} ms",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parts = {"castle": castle, "basin": basin, "verdict": verdict, "coverage": coverage, "cost": cost}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default all")
+    parser.add_argument("--problems", type=int, default=40, help="images for each figure")
+    arguments = parser.parse_args()
+    for name in arguments.parts or parts:
+        if name not in parts:
+            parser.error(f"PART: expected {', '.join(parts)}, got {name!r}")
+        if name == "castle" and not CASTLE.is_dir():
+            print(f"castle: skipped, no {CASTLE}")
+            continue
+        parts[name](arguments.problems)
+
+
+if __name__ == "__main__":
+    main()
