@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.objects.mesh import PLAIN_GREY, MeshError
-from pnp_ros.objects.mesh_sources import MeshSource
+from pnp_ros.objects.mesh_sources import IMAGES, MeshSource
 from pnp_ros.objects.texture_atlas import Part, merge
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
         raise MeshError("holds no triangles")
     part = merge(parts, max_texture_size)
     remarks = []
+    images = [file.name for file in source.found if file.suffix.lower() in IMAGES]
+    if images and part.texture is None:
+        remarks.append(f"no face shows {', '.join(images)}")
     up = re.search(rb"<up_axis>\s*([XY]_UP)", content[:20_000]) if suffix == ".dae" and turn_up else None
     if up is not None:
         part.vertices = part.vertices @ np.array(_UP_AXES[up[1].decode()], np.float64).T

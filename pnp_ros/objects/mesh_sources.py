@@ -11,7 +11,8 @@ from pnp_ros.objects.mesh import MeshError
 
 _MTL_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2, "-bm": 1, "-blendu": 1, "-blendv": 1, "-boost": 1}
 _MTL_OPTIONS |= {"-cc": 1, "-clamp": 1, "-imfchan": 1, "-texres": 1, "-type": 1, "-colorspace": 1}
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp", ".gif", ".dds")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp", ".gif", ".dds")
+_LARGEST = 1_000_000_000  # bytes of a file that a mesh refers to
 _STL_HEADER, _STL_TRIANGLE = 84, 50  # bytes
 _TEXTURE_COORDINATES = rb"^(property \w+ )(s|t|u|v|texture_u|texture_v)\s*$"
 
@@ -26,7 +27,7 @@ class MeshSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.missing: list[str] = []  #: names that were referred to and not found
-        self.unreadable: list[str] = []  #: names of images that are there and hold no image
+        self.unreadable: list[str] = []  #: names of images that are there and cannot be used
         self.found: list[Path] = []
 
     def content(self) -> bytes:
@@ -58,11 +59,14 @@ class MeshSource:
         if path is None:
             self.missing.append(_without_options(name))
             raise FileNotFoundError(name)
+        if path.stat().st_size > _LARGEST:
+            self.unreadable.append(f"{_without_options(name)} (more than {_LARGEST // 1_000_000} MB)")
+            raise FileNotFoundError(name)
         self.found.append(path)
         data = path.read_bytes()
         if path.suffix.lower() == ".mtl":
             return _text(data).encode()
-        if path.suffix.lower() in _IMAGES:
+        if path.suffix.lower() in IMAGES:
             self._check_image(name, data)
         return data
 

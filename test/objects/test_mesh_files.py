@@ -104,11 +104,12 @@ def test_a_pipe_as_material_library_does_not_hang(tmp_path: Path) -> None:
         load_mesh(tmp_path / "pipe.obj")
 
 
-def test_the_only_material_is_meant_where_none_is_named(tmp_path: Path) -> None:
+def test_the_only_material_is_meant_where_none_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     obj = OBJ.replace("usemtl m\n", "")
     assert load_mesh(write_obj(tmp_path, "newmtl m\nmap_Kd pic.png\n", obj=obj)).texture is not None
     two = load_mesh(write_obj(tmp_path, "newmtl m\nmap_Kd pic.png\nnewmtl n\nKd 1 0 0\n", obj=obj))
     assert two.color_source == "no texture: plain grey"
+    assert "no face shows pic.png" in caplog.text
 
 
 def test_umlauts_of_an_older_editor(tmp_path: Path) -> None:
