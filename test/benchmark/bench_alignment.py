@@ -124,7 +124,10 @@ def _rapids(data: Castle) -> list[Callable]:
             tvec, poses = start.translation.numpy().astype(np.float64).reshape(3, 1), []
             for image in images:
                 until = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, 20, 1e-4)
-                _, rvec, tvec = tracker.compute(image, 200, 30, intrinsics, rvec, tvec, until)[:3]
+                try:
+                    _, rvec, tvec = tracker.compute(image, 200, 30, intrinsics, rvec, tvec, until)[:3]
+                except cv2.error:  # it lost the object and asserts; the last pose stays
+                    tracker.clearState()
                 rotation = torch.from_numpy(cv2.Rodrigues(rvec)[0]).float()
                 poses.append(Pose(rotation, torch.from_numpy(np.asarray(tvec)).float().reshape(3)))
             return poses
