@@ -35,6 +35,7 @@ MATCH, LINE = 0, 1  # kinds of correspondences
 
 _FEWEST = 20  # axes measured, of matches and lines together, from which a round moves the pose
 _DAMPING = 0.026, 0.058  # of the diameter, and rad: how far one round moves a pose that lines hold badly
+_LEAST_VARIANCE = 1e-10  # m^2, rad^2: no start is known better
 _LEARNING = 0.2  # share of an image's colours in what is known of them
 _TURN, _LARGEST_TURN = 1.5, 0.6  # standard deviations of the start's rotation, and rad, between several starts
 _ENOUGH = 15.0  # times the last move that a round must be able to reach, or it is left out
@@ -108,7 +109,11 @@ class Aligner:
 
         Returns:
             Never an error for a start that does not fit: the evidence says so.
+
+        Raises:
+            ValueError: if the image is not (H, W, 3) uint8 of the camera's size.
         """
+        _check_image(image, camera)
         camera, pose = camera.to("cpu", torch.float32), _single(start.pose)
         prior = _information(start.covariance)
         learn = not self._colours.known
@@ -129,7 +134,8 @@ class Aligner:
         return Alignment(estimate, best.data, _kinds(best.seen), best.evidence)
 
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
-        """The image's verdict on a pose from anywhere, which stays as it is."""
+        """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
+        _check_image(image, camera)
         camera, pose = camera.to("cpu", torch.float32), _single(pose)
         try:
             seen = self._look(image, camera, pose, LAST[0], not self._colours.known)
@@ -145,6 +151,8 @@ class Aligner:
         pose = _single(start.pose)
         spread = start.covariance.diagonal().double().clamp_min(0.0).sqrt().numpy()
         share = self._share(spread, float(pose.translation[2]))
+        if not math.isfinite(share):
+            share = math.inf
         if share <= _NEAR and not learn:
             yield pose, NEAR
         if share <= _FAR:
@@ -153,7 +161,7 @@ class Aligner:
             yield pose, (*FAR, *MIDDLE, *LAST)
         if share <= _FAR:
             return
-        turn = float(min(_TURN * max(spread[3:]), _LARGEST_TURN))
+        turn = float(np.nan_to_num(min(_TURN * spread[3:].max(), _LARGEST_TURN), nan=_LARGEST_TURN))
         for axis, sign in itertools.product(range(3), (1.0, -1.0)):
             delta = torch.zeros(6)
             delta[3 + axis] = sign * turn
@@ -222,6 +230,12 @@ def start_at(pose: Pose, translation_sigma: float, rotation_sigma: float) -> Pos
     return joint.known(_single(pose), np.diag([translation_sigma**2] * 3 + [rotation_sigma**2] * 3))
 
 
+def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
+    expected = (camera.height, camera.width, 3)
+    if image.shape != expected or image.dtype != np.uint8:
+        raise ValueError(f"image: expected {expected} uint8 as the camera has, got {image.shape} {image.dtype}")
+
+
 def _single(pose: Pose) -> Pose:
     return Pose(pose.rotation.detach().cpu().float(), pose.translation.detach().cpu().float())
 
@@ -236,4 +250,4 @@ def _information(spread: Tensor) -> NDArray[np.float64] | None:
     wide = spread.detach().cpu().double().numpy()
     if not np.isfinite(wide).all() or wide.diagonal().max() >= UNKNOWN_VARIANCE:
         return None
-    return np.linalg.inv(wide)
+    return np.asarray(np.linalg.inv(wide + _LEAST_VARIANCE * np.eye(6)), np.float64)

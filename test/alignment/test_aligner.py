@@ -115,6 +115,25 @@ def test_a_start_that_cannot_be_seen_comes_back_degenerate(z: float) -> None:
     assert found.evidence.reason
 
 
+@pytest.mark.parametrize("variance", [0.0, torch.nan, torch.inf, 1e6])
+def test_any_covariance_of_a_start_will_do(variance: float) -> None:
+    mesh = demo_mesh()
+    (scene,) = scenes(mesh, 1, 7, EXACT)
+    start = replace(start_at(scene.pose, 0.0, 0.0), covariance=variance * torch.eye(6))
+    found = Aligner(mesh).align(scene.image, scene.camera, start)
+    assert add(mesh, found.estimate.pose, scene.pose) < 0.01
+    assert bool(covariance.is_valid(found.estimate.covariance))
+
+
+def test_an_image_that_is_not_the_cameras_is_named() -> None:
+    aligner, start = Aligner(demo_mesh()), start_at(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.01, 0.05)
+    for image in (np.zeros((480, 640), np.uint8), np.zeros((480, 640, 3)), np.zeros((240, 320, 3), np.uint8)):
+        with pytest.raises(ValueError, match="image: expected"):
+            aligner.align(image, CAMERA, start)
+        with pytest.raises(ValueError, match="image: expected"):
+            aligner.judge(image, CAMERA, start.pose)
+
+
 def test_a_judged_pose_stays_and_a_wrong_one_is_refused() -> None:
     mesh = demo_mesh()
     aligner = Aligner(mesh)
