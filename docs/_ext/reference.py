@@ -82,17 +82,17 @@ class Parameters(_Written):
 
 def _parameter_rows(call: ast.Call, module: ast.Module) -> list[tuple[str, ...]]:
     """The parameters that one call of ``declare`` or ``declare_config`` in a module declares."""
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    if name == "declare" and isinstance(call.args[1], ast.Constant):
-        text = ast.literal_eval(call.args[3])
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if name == "declare" and isinstance(call.args[0], ast.Constant):
+        text = ast.literal_eval(call.args[2])
         limits = {k.arg: ast.unparse(k.value) for k in call.keywords}
         if "low" in limits:
             text += f" ({limits['low']} to {limits['high']})"
         if "choices" in limits:
             text += " (one of " + ", ".join(ast.literal_eval(limits["choices"])) + ")"
-        return [(f"``{call.args[1].value}``", f"``{ast.unparse(call.args[2])}``", text)]
-    if name == "declare_config" and isinstance(call.args[1], ast.Constant):
-        return _config_rows(call.args[1].value, _imported(ast.unparse(call.args[2]), module))
+        return [(f"``{call.args[0].value}``", f"``{ast.unparse(call.args[1])}``", text)]
+    if name == "declare_config" and isinstance(call.args[0], ast.Constant):
+        return _config_rows(call.args[0].value, _imported(ast.unparse(call.args[1]), module))
     return []
 
 

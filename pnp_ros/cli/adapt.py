@@ -17,6 +17,7 @@ from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, Refer
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.evaluate import write_report
+from pnp_ros.cli.progress import images
 from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_image
 from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
@@ -88,9 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
         object_id=arguments.object_id,
     )
     reference, truth_of = _reference(arguments.reference, source)
-    blocks = TimeBlocks.of((frame.stamp_ns for frame in tqdm(source.frames(), "reading")), arguments.blocks)
+    stamps = [frame.stamp_ns for frame in images(source, description="reading")]
+    blocks = TimeBlocks.of(stamps, arguments.blocks)
+    count_out = sum(map(blocks.is_held_out, stamps))
     learnt = partial(_frames, source, lambda frame: not blocks.is_held_out(frame.stamp_ns))
-    held_out = FrameSource(source.path, source.kind, partial(_frames, source, lambda f: blocks.is_held_out(f.stamp_ns)))
+    shown = partial(_frames, source, lambda frame: blocks.is_held_out(frame.stamp_ns))
+    held_out = FrameSource(source.path, source.kind, shown, lambda: count_out)
     store = VersionStore(arguments.versions or arguments.out / "versions", package)
     measured = partial(_measured, package, store, held_out, truth_of, reference == _SELF, arguments.device)
 
@@ -98,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     before = measured(arguments.out / "before")
     with (arguments.out / HISTORY_NAME).open("w") as file:
         result = adapt(
-            lambda: tqdm(learnt(), "adapting", unit=" images"),
+            lambda: tqdm(learnt(), "adapting", total=len(stamps) - count_out, unit=" images"),
             package,
             store,
             config,
@@ -178,7 +182,7 @@ def _measured(
     adapted = newest.applied_to(package) if newest else package
     pose_of = running(PoseEstimator(adapted, EstimatorConfig(track=held_out.kind != "bop"), device))
     meter = OverlapMeter(package) if overlap else None
-    done = evaluate(tqdm(held_out.frames(), out.name, unit=" images"), package, pose_of, truth_of, meter)
+    done = evaluate(images(held_out, description=out.name), package, pose_of, truth_of, meter)
     return write_report(out, package, held_out, done, more_plots=more_plots)
 
 

@@ -10,12 +10,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pnp_ros.cli.demo_report import write_images
 from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.node_processes import run_nodes
 from pnp_ros.cli.onboard import object_at
+from pnp_ros.cli.progress import images
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
 from pnp_ros.cli.requirements import MissingRequirement, has_ros, need_renderer
 from pnp_ros.cli.simulated_bag import (
@@ -112,9 +111,8 @@ def _estimate(
 ) -> tuple[Evaluation, FrameSource, dict[str, Any]]:
     """The estimator over the images of the bag."""
     source = open_source(bag, image_topic=IMAGE)
-    frames = tqdm(source.frames(), "estimating", unit=" images")
     estimator = PoseEstimator(package, EstimatorConfig(), arguments.device)
-    done = evaluate(frames, package, running(estimator), load_truth(TRUTH, bag))
+    done = evaluate(images(source, description="estimating"), package, running(estimator), load_truth(TRUTH, bag))
     return done, source, {"run": {"images": len(done.records)}}
 
 

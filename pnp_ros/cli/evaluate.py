@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.pose_log import PoseLog
+from pnp_ros.cli.progress import images
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
@@ -93,9 +92,8 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     has_truth = truth_of is not None or source.kind == "bop"
     wanted = arguments.overlap or (arguments.overlap is None and not has_truth)
     overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None
-    frames = tqdm(source.frames(), unit=" images")
-    limited = (frame for _, frame in zip(range(arguments.max_frames), frames)) if arguments.max_frames else frames
-    return evaluate(limited, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+    frames = images(source, arguments.max_frames)
+    return evaluate(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
 
 
 def overlap_meter(package: ObjectPackage, asked_for: bool = False) -> OverlapMeter | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
-
-from tqdm import tqdm
 
 from pnp_ros.cli.evaluate import load_adapted, overlap_meter
 from pnp_ros.cli.pose_log import PoseLog
+from pnp_ros.cli.progress import images
 from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, write_caption
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         if video is not None:
             video.write(draw(overlay, frame, number, record), 1e-9 * frame.stamp_ns)
 
-    frames = islice(tqdm(source.frames(), unit=" images"), arguments.max_frames)
+    frames = images(source, arguments.max_frames)
     try:
         done = evaluate(frames, package, running(estimator), overlap=overlap_meter(package), watch=watch)
     finally:

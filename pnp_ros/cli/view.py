@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cli.progress import images
 from pnp_ros.cli.requirements import load
 from pnp_ros.evaluation.evaluator import PoseOf, recorded, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
@@ -96,7 +95,7 @@ def _log(
     rerun.log("/", rerun.ViewCoordinates.RDF, static=True)  # the camera's optical frame
     rerun.log("camera/object/mesh", _mesh(rerun, mesh), static=True)
     first_ns: int | None = None
-    for frame in tqdm(islice(source.frames(), limit), unit=" images"):
+    for frame in images(source, limit):
         first_ns = frame.stamp_ns if first_ns is None else first_ns
         rerun.set_time("time", duration=1e-9 * (frame.stamp_ns - first_ns))
         rerun.set_time("image", sequence=frame.image_id)

@@ -15,7 +15,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.io.bags import BagError, BagReader, message_types
 from pnp_ros.io.bop import BopScene
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
-from pnp_ros.io.images import read_images
+from pnp_ros.io.images import count_images, read_images
 from pnp_ros.io.resources import resource
 from pnp_ros.types import Pose
 
@@ -55,11 +55,13 @@ class FrameSource:
         path: of the bag, scene, video or folder.
         kind: ``bag``, ``bop`` or ``images``.
         frames: begins anew at each call.
+        count: how many images there are; None where that is not known beforehand.
     """
 
     path: Path
     kind: str
     frames: Callable[[], Iterator[Frame]]
+    count: Callable[[], int | None] = lambda: None
 
 
 def open_source(
@@ -89,10 +91,11 @@ def open_source(
         scene = BopScene(path)
         return FrameSource(path, "bop", partial(_bop_frames, scene, _object_id(scene, object_id)))
     if is_bag(path):
-        return FrameSource(path, "bag", partial(_bag_frames, path, image_topic, camera_info_topic, info))
+        frames = partial(_bag_frames, path, image_topic, camera_info_topic, info)
+        return FrameSource(path, "bag", frames, partial(_bag_count, path, image_topic))
     if info is None:
         raise ValueError(f"{path}: a video or folder of images needs --camera with its camera_info YAML")
-    return FrameSource(path, "images", partial(_image_frames, path, info))
+    return FrameSource(path, "images", partial(_image_frames, path, info), partial(count_images, path))
 
 
 def is_bag(path: Path) -> bool:
@@ -119,6 +122,11 @@ def _bag_frames(
             if calibration not in cameras:
                 cameras[calibration] = calibration.camera()
             yield Frame(index, recorded.stamp_ns, recorded.rgb, cameras[calibration], recorded.frame_id)
+
+
+def _bag_count(path: Path, image_topic: str | None) -> int:
+    with open_bag(path) as reader:
+        return reader.counts[reader.camera_topics(image_topic)[0]]
 
 
 def _image_frames(path: Path, info: CameraInfo) -> Iterator[Frame]:

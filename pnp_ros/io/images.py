@@ -178,6 +178,20 @@ def read_images(path: Path | str, rate: float | None = None) -> Iterator[tuple[f
         yield from _read_video(path, rate)
 
 
+def count_images(path: Path | str) -> int | None:
+    """How many images :func:`read_images` gives, as far as that is known without reading them; for progress bars."""
+    path = Path(path)
+    if path.is_dir():
+        return sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return 1
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(round(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
+    finally:
+        capture.release()
+
+
 def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +102,15 @@ def test_an_executable_without_torch_is_one_line(tmp_path: Path) -> None:
         assert done.returncode == 1
         (line,) = done.stderr.strip().splitlines()
         assert "pip install torch" in line
+
+
+def test_progress_knows_the_total(recorded_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pnp_ros.cli.progress import images
+    from pnp_ros.evaluation.frames import open_source
+
+    source = open_source(recorded_run.path)
+    assert source.count() == len(list(images(source))) == 60
+    assert len(list(images(source, 7))) == 7
+    shown = capsys.readouterr().err
+    assert "60/60" in shown
+    assert "7/7" in shown

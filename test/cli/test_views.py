@@ -12,8 +12,8 @@ from pnp_ros.cli.main import main
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage
 
-NODE = (Path(__file__).parents[2] / "pnp_ros/nodes/pose_estimator_node.py").read_text()
-PUBLISHED = {f"/pose_estimator/{name}" for name in re.findall(r'publisher\(\w+, "~/(\w+)"', NODE)}
+OUTPUTS = (Path(__file__).parents[2] / "pnp_ros/nodes/pose_outputs.py").read_text()
+PUBLISHED = {f"/pose_estimator/{name}" for name in re.findall(r'publisher\(\w+, "~/(\w+)"', OUTPUTS)}
 
 
 def named_topics(text: str) -> set[str]:
