@@ -36,6 +36,7 @@ from pnp_ros.types import Pose, PoseEstimate
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
+_FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 
 
@@ -236,6 +237,10 @@ class PoseEstimator:
     def _solve(self, source: str, sighting: Sighting, camera: Camera, start: Pose | None) -> ObjectEstimate:
         """What was seen to a judged pose."""
         correspondences = sighting.correspondences
+        count = correspondences.image_points.shape[-2]
+        if count < _FEWEST:
+            reason = f"{count} points found in the image, expected at least {_FEWEST}"
+            return dataclasses.replace(self._lost(reason, sighting.box), source=source)
         with self._timed("solve"):
             if sighting.matched:  # the kernel's own search sorts out what agrees
                 solved = solve_pnp(correspondences, camera)

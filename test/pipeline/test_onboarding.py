@@ -128,3 +128,11 @@ def test_a_told_pose_is_aligned_from_a_little_beside(onboarded: ObjectPackage) -
     assert (found.state, found.source) == (ObjectState.VALID, "tracking")
     assert found.estimate is not None
     assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.015
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_an_image_of_nothing_at_all_is_lost(onboarded: ObjectPackage, grey: int) -> None:
+    for config in (ALONE, EstimatorConfig()):
+        found = PoseEstimator(onboarded, config).estimate(np.full((480, 640, 3), grey, np.uint8), CAMERA)[0]
+        assert (found.state, found.estimate) == (ObjectState.LOST, None)
+        assert "0 points found" in found.reason
