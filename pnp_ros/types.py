@@ -29,6 +29,9 @@ class SolveStatus(enum.IntEnum):
     DEGENERATE = 2  # too few or ill-placed points: the pose is not determined (singular information matrix)
     BEHIND_CAMERA = 3  # the best pose puts weighted points behind the camera
     NOT_FINITE = 4  # NaN or infinity in the input
+    UNEXPLAINED = (
+        5  # the points do not agree on the pose: no more than chance explains, or worse than their weights say
+    )
 
     @property
     def usable(self) -> bool:
@@ -249,16 +252,44 @@ class Pose:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A second hypothesis: another minimum that may be the right one, such as the mirrored pose of a flat object.
+
+    Args:
+        values: (..., 49) rotation (9, row by row), translation (3), covariance (36), probability.
+    """
+
+    values: Tensor
+
+    @property
+    def pose(self) -> Pose:
+        """``T_camera_object``; the estimate's own where there is no other."""
+        return Pose(self.values[..., :9].unflatten(-1, (3, 3)), self.values[..., 9:12])
+
+    @property
+    def covariance(self) -> Tensor:
+        """(..., 6, 6) about its own pose."""
+        return self.values[..., 12:48].unflatten(-1, (6, 6))
+
+    @property
+    def probability(self) -> Tensor:
+        """(...) that it, and not the estimate's pose, is the right one: below one half; 0 where there is no other."""
+        return self.values[..., 48]
+
+
+@dataclass(frozen=True)
 class PoseEstimate:
     """The result of a PnP solve.
 
     Args:
         pose: ``T_camera_object``.
         covariance: (..., 6, 6) of the perturbation [dt, dtheta] (m, rad) in camera axes about the object's origin:
-            ``t = t_hat + dt``, ``R = exp(dtheta) R_hat``. NaN-free; meaningful where ``status`` is usable.
+            ``t = t_hat + dt``, ``R = exp(dtheta) R_hat``. NaN-free; meaningful where ``status`` is usable. Where an
+            alternative has a probability of more than a thousandth, it is that of both together about ``pose``.
         inlier_weights: (..., N) robust weight of each correspondence, 0 (outlier) to 1 (inlier).
         cost: (...) robust cost at the pose (half the sum of squared whitened residuals for a Gaussian loss).
         status: (...) int8 tensor of :class:`SolveStatus`.
+        alternative: a second hypothesis; None if none was sought.
     """
 
     pose: Pose
@@ -266,6 +297,7 @@ class PoseEstimate:
     inlier_weights: Tensor
     cost: Tensor
     status: Tensor
+    alternative: Alternative | None = None
 
     @classmethod
     def of(cls, pose: Pose, covariance: ArrayLike | Tensor) -> PoseEstimate:

@@ -42,6 +42,7 @@ class Buffers:
     inlier_weights: wp.array2d(dtype=float)
     cost: wp.array(dtype=float)
     status: wp.array(dtype=wp.int8)
+    second: wp.array2d(dtype=float)  # (B, 49): rotation 9, translation 3, covariance 36, probability
 
 
 @wp.struct
@@ -66,7 +67,9 @@ class Settings:
     line: Calibration  # of those that tell one
     max_iterations: int
     tolerance2: float
-    samples: int  # at most, of three points each; 0: start from the given pose
+    given: int  # whether there is a pose to start from
+    samples: int  # at most, of three points each; 0: no search
+    accept: int  # whether the pose is judged, and another one sought
     pixels: float  # of the image
 
 
@@ -81,7 +84,9 @@ class Problem:
     centroid: wp.vec3
     used: float  # points with weight
     residuals: float  # of these: two each, one where the weight tells one direction
-    different: int  # of these, up to four; only for consensus
+    different: int  # of these, up to four
+    scatter: wp.mat33  # of the points about their centroid, a mean square in each direction, m^2
+    extent2: float  # its trace
     variance: float  # of an image point, px^2; of a line, what makes it as likely to be met by chance
     resolution: float  # rounding of a whitened residual
     finite: bool
@@ -196,7 +201,11 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
     area = area + lines * lines / wp.max(found[8], 1e-30) * LINE_CHANCE * wp.sqrt(settings.pixels)
     problem.variance = area / wp.max(found[3], 1.0)
     problem.finite = found[5] == 0.0
-    if settings.samples == 0:
+    for i in range(data.intrinsics.shape[1]):
+        problem.finite = problem.finite and wp.isfinite(data.intrinsics[index, i])
+    for i in range(data.distortion.shape[1]):
+        problem.finite = problem.finite and wp.isfinite(data.distortion[index, i])
+    if settings.given != 0:
         for i in range(3):
             for j in range(3):
                 problem.finite = problem.finite and wp.isfinite(data.start_rotation[index, i, j])

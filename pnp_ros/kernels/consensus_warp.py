@@ -1,14 +1,11 @@
 # mypy: disable-error-code="assignment, no-redef"
 # ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
-"""An initial pose from samples of three points, for kernels: P3P and the lowest robust cost (MSAC-like consensus).
+"""Poses of samples of three points, for kernels: draw, P3P, and what such a pose costs.
 
 P3P with depths d1, d2, d3 of unit bearings: with x = d1 / d3 and y = d2 / d3 the law of cosines gives two conics in
 (x, y) whose intersections are sought. A real root s of ``det(A + s B) = 0`` makes a pair of lines of their pencil,
 and each line meets a conic in at most two points (Persson and Nordberg, "Lambda twist", ECCV 2018; Ding et al.,
 "Revisiting the P3P problem", CVPR 2023). The depths are then polished by Newton's method.
-
-A wrong hypothesis costs the same as a right one, a few vector instructions a chunk, so all are scored on all points.
-Sampling ends when a better one is improbable (Fischler and Bolles, 1981).
 """
 
 from typing import Any
@@ -16,17 +13,13 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import lens_warp
-from pnp_ros.kernels.chunks_warp import BEARING, USED, WEIGHT, Problem, Settings, residuals, turn
+from pnp_ros.kernels.chunks_warp import BEARING, USED, WEIGHT, Problem, turn
 from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, fisheye_radius, inverse
-from pnp_ros.kernels.pose_warp import CAUCHY, GEMAN_MCCLURE, Pose, add_up, pick_lowest, robust
+from pnp_ros.kernels.pose_warp import Pose, add_up, robust
 
 UNPROJECT_ITERATIONS = wp.constant(10)
 POLISH_ITERATIONS = wp.constant(2)
 DRAWS = wp.constant(64)  # tries to find a point with weight that is not in the sample yet
-TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
-LOG_MISS = wp.constant(-5.3)  # log of the probability 0.005 to stop before a sample without outliers was seen
-LOG_FALSE_ALARMS = wp.constant(-4.6)  # log of the number of false alarms, 0.01, that a pose may be
-INLIER_LOSS = wp.constant(0.2)  # mean Geman-McClure loss of an inlier, in units of its bound, at a sample's pose
 
 
 @wp.func
@@ -197,35 +190,54 @@ def pose_of(sample: Conics, which: int):
         tau = far / wp.where(qa == 0.0, 1e-30, qa)
     x = foot[0] + tau * along[0]
     y = foot[1] + tau * along[1]
+    pose = Pose()
+    if not (sample.real and discriminant > -1e-5 * qb * qb and x > 0.0 and y > 0.0):
+        return pose, False
     d2 = wp.sqrt(sample.a[0] / wp.max(y * y + 1.0 - 2.0 * sample.b[0] * y, 1e-20))
-    exists = sample.real and discriminant > -1e-5 * qb * qb and x > 0.0 and y > 0.0
     d = polish_depths(wp.vec3(x * d2, y * d2, d2), sample.b, sample.a)
     c0 = d[0] * wp.vec3(sample.bearings[0])
     c1 = d[1] * wp.vec3(sample.bearings[1])
     c2 = d[2] * wp.vec3(sample.bearings[2])
     p0, p1, p2 = wp.vec3(sample.points[0]), wp.vec3(sample.points[1]), wp.vec3(sample.points[2])
     r = triad(c0, c1, c2) * wp.transpose(triad(p0, p1, p2))
-    pose = Pose()
     pose.rotation = wp.normalize(wp.quat_from_matrix(r))
     pose.translation = (c0 + c1 + c2 - r * (p0 + p1 + p2)) / 3.0
-    return pose, exists and wp.isfinite(pose.rotation) and wp.isfinite(pose.translation)
+    return pose, wp.isfinite(pose.rotation) and wp.isfinite(pose.translation)
 
 
 @wp.func
-def cost_of(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float):
-    """Robust cost of a pose."""
+def score(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float, bar: float):
+    """Robust cost of a sample's pose, or of as many points as it takes to exceed ``bar``.
+
+    Residuals are taken on the plane of focal length one (a fisheye: between unit bearings), where they are cheap: what
+    the lens does to a small residual there is left out. A point behind the camera, or without a bearing, is an outlier.
+    """
     r, t = wp.quat_to_matrix(pose.rotation), pose.translation
-    total = 0.0 * chunks[problem.first, 0]
-    for chunk in range(problem.count):
+    fx, fy = 1.0 * problem.lens.focal[0], 1.0 * problem.lens.focal[1]
+    total = float(0.0)
+    chunk = int(0)
+    while chunk < problem.count and total < bar:
         k = problem.first + chunk
         qx, qy, qz = turn(r, chunks, k)
         one = type(qx)(1.0)
-        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
-            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
-        )
-        rho, weight = robust(kind, c, wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv))
-        total = total + rho
-    return 0.5 * wp.dot(total, type(total)(1.0))
+        px, py, pz = qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+        depth = pz
+        if problem.lens.model == KANNALA_BRANDT:
+            depth = lens_warp.sqrt(wp.cw_mul(px, px) + wp.cw_mul(py, py) + wp.cw_mul(pz, pz))
+        over = inverse(wp.max(depth, 1e-20 * one))
+        du = fx * (wp.cw_mul(px, over) - chunks[k, BEARING])
+        dv = fy * (wp.cw_mul(py, over) - chunks[k, BEARING + 1])
+        ru = wp.cw_mul(chunks[k, WEIGHT], du) + wp.cw_mul(chunks[k, WEIGHT + 2], dv)
+        rv = wp.cw_mul(chunks[k, WEIGHT + 1], dv)
+        s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
+        if problem.lens.model == KANNALA_BRANDT:
+            dz = fx * (wp.cw_mul(pz, over) - chunks[k, BEARING + 2])
+            rz = wp.cw_mul(chunks[k, WEIGHT], dz)
+            s = s + wp.cw_mul(rz, rz)
+        rho, weight = robust(kind, c, wp.min(s, 1e15 * one))
+        total += 0.5 * wp.dot(rho, one)
+        chunk += 1
+    return total
 
 
 @wp.func
@@ -276,81 +288,3 @@ def gather(packed: wp.array3d(dtype=float), problem: Problem, width: int, sample
         for axis in range(3):
             m[corner, axis] = packed[k, row + axis, sample[corner] % width]
     return m
-
-
-@wp.func
-def samples_needed(cost: float, bound: float):
-    """How many samples find one without outliers, given the lowest Geman-McClure cost and its bound."""
-    share = wp.clamp((1.0 - cost / bound) / (1.0 - INLIER_LOSS), 0.05, 0.999)
-    return int(LOG_MISS / wp.log(1.0 - share * share * share)) + 1
-
-
-@wp.func
-def consensus(
-    chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings, group: Any,
-    width: int, index: int, c: float,
-):  # fmt: skip
-    """The pose of lowest cost among the solutions of random samples, and that cost."""
-    kind = settings.kind
-    if kind == CAUCHY:
-        kind = GEMAN_MCCLURE
-    for chunk in range(group.lane, problem.count, group.lanes):
-        unproject(chunks, problem, problem.first + chunk)
-    best = Pose()
-    best.rotation = wp.quat_identity()
-    lowest = float(1e30)
-    # Adding up waits for all threads: each draws from all points.
-    needed = int(add_up(group, float(settings.samples)) / float(group.lanes))
-    if kind != GEMAN_MCCLURE:
-        needed = wp.min(needed, TRUSTING_SAMPLES)
-    if problem.different < 4 or problem.residuals - problem.used < 3.0:
-        needed = 0
-    state = wp.rand_init(1 + group.lane, problem.points)
-    drawn = int(0)
-    while drawn < needed:
-        sample, state = draw(packed, problem, width, state)
-        if sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0:
-            bearings = gather(packed, problem, width, sample, BEARING)
-            bearings = wp.matrix_from_rows(
-                wp.normalize(wp.vec3(bearings[0])),
-                wp.normalize(wp.vec3(bearings[1])),
-                wp.normalize(wp.vec3(bearings[2])),
-            )
-            conics = intersect_cones(bearings, gather(packed, problem, width, sample, 2))
-            solution = int(0)
-            while solution < 4:  # a loop that is not unrolled: the body is large
-                pose, exists = pose_of(conics, solution)
-                if exists:
-                    cost = cost_of(chunks, problem, pose, kind, c)
-                    if cost < lowest:
-                        lowest = cost
-                        best = pose
-                solution += 1
-        drawn += group.lanes
-        if kind == GEMAN_MCCLURE:
-            needed = wp.min(needed, samples_needed(lowest, 0.5 * c * c * problem.used))
-    return pick_lowest(group, lowest, best)
-
-
-@wp.func
-def log_factorial(n: float):
-    """Stirling's series, from n = 0 on within 0.001."""
-    x = n + 1.0
-    return (x - 0.5) * wp.log(x) - x + 0.9189385 + 1.0 / (12.0 * x)
-
-
-@wp.func
-def is_chance(inliers: float, points: float, radius2: float, pixels: float):
-    """Whether so many inliers are expected somewhere among all samples of unrelated points.
-
-    The number of false alarms of Moisan and Stival, "A probabilistic criterion to detect rigid point matches" (IJCV
-    2004), ``(n - 3) C(n, k) C(k, 3) p^(k - 3)`` for k inliers, each of which is one by chance with probability p: the
-    share of a disc of squared radius ``radius2`` (px^2) in the image.
-    """
-    k = wp.min(inliers, points)
-    if k <= 3.0:
-        return True
-    p = wp.clamp(3.14159265 * radius2 / pixels, 1e-20, 1.0)
-    alarms = wp.log(wp.max(points - 3.0, 1.0)) + log_factorial(points) - log_factorial(points - k)
-    alarms = alarms - log_factorial(3.0) - log_factorial(k - 3.0) + (k - 3.0) * wp.log(p)
-    return alarms > LOG_FALSE_ALARMS

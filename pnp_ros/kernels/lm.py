@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
-from pnp_ros.kernels import lm_launch, lm_reference
-from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
+from pnp_ros.kernels import lm_launch, solve_reference
+from pnp_ros.kernels.lm_problem import SECOND, LMProblem, LMSettings
 from pnp_ros.kernels.pose_prior import PosePrior
-from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from pnp_ros.types import Alternative, Correspondences, Pose, PoseEstimate
 
 
 def solve(
@@ -38,13 +38,13 @@ def solve(
     Raises:
         ValueError: if devices, dtypes or batch shapes do not agree; the message names the field.
     """
-    if (init is None) != (settings.samples > 0):
-        raise ValueError(f"init: expected {'a pose' if init is None else 'None'} with samples = {settings.samples}")
+    if init is None and settings.samples == 0:
+        raise ValueError("init: expected a pose with samples = 0")
     batch, tensors = _aligned(correspondences, camera, init, prior)
     if tensors[0].dtype == torch.float32 and lm_launch.supports(tensors[0].device):
         return _launch(tensors, camera, init is None, prior is not None, settings, batch, block)
     with torch.no_grad():
-        return _refer(tensors, correspondences, camera, init, prior, settings, batch)
+        return _refer(tensors, camera, init, prior, settings, batch)
 
 
 def _launch(
@@ -64,25 +64,26 @@ def _launch(
     inlier_weights = like.new_empty(*batch, n)
     cost = like.new_empty(size=batch)
     status = like.new_empty(size=batch, dtype=torch.int8)
+    second = like.new_empty(*batch, SECOND)
     count = batch.numel()
     if count > 0:
         *points, intrinsics, distortion = tensors
         absent = [] if prior else [rotation]  # what stands for an absent input is not read
         start = [rotation, translation] if consensus else []
         buffers = [*points[:3], *absent, *points[3:], *start, intrinsics, distortion]
-        buffers += [rotation, translation, covariance, inlier_weights, cost, status]
+        buffers += [rotation, translation, covariance, inlier_weights, cost, status, second]
         per_problem, coefficients = intrinsics.ndim > 1, distortion.shape[-1]
         matrices = tensors[2].ndim > like.ndim
         launch = lm_launch.launches.get(
             device, count, n, matrices, prior, camera.model, per_problem, coefficients, block
         )
-        launch(buffers, settings, camera.width * camera.height)
-    return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status)
+        launch(buffers, settings, camera.width * camera.height, not consensus)
+    alternative = Alternative(second)
+    return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status, alternative)
 
 
 def _refer(
     tensors: list[Tensor],
-    correspondences: Correspondences,
     camera: Camera,
     init: Pose | None,
     prior: PosePrior | None,
@@ -96,39 +97,27 @@ def _refer(
     image_points, object_points, weights, *start = (_flat(tensor, batch) for tensor in points)
     if weights.ndim == 3:
         weights = torch.diag_embed(weights)
-    kernel = None
     if init is None:
-        kernel = _by_kernel(correspondences, camera, settings)  # a start: the prior need not be in it
-        settings = dataclasses.replace(settings, samples=0)
-        start = [_flat(kernel.pose.rotation, batch), _flat(kernel.pose.translation, batch)]
+        count = batch.numel()
+        start = [torch.eye(3).to(image_points).expand(count, 3, 3), image_points.new_zeros(count, 3)]
     # a rotation of single precision would keep its error of 1e-7 through all steps
     start[0] = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(start[0]))
     camera = dataclasses.replace(camera, intrinsics=intrinsics, distortion=distortion)
     problem = LMProblem(image_points, object_points, weights, camera, start[0], start[1], before)
-    result = lm_reference.solve(problem, settings)
-    status = result.status.reshape(batch)
-    if kernel is not None:
-        status = torch.where(kernel.usable, status, kernel.status)
+    result, second = solve_reference.solve(problem, settings, init is not None)
     return PoseEstimate(
         Pose(result.rotation.reshape(*batch, 3, 3), result.translation.reshape(*batch, 3)),
         result.covariance.reshape(*batch, 6, 6),
         result.inlier_weights.reshape(*batch, image_points.shape[-2]),
         result.cost.reshape(batch),
-        status,
+        result.status.reshape(batch),
+        Alternative(second.reshape(*batch, SECOND)),
     )
 
 
 def _flat(tensor: Tensor, batch: torch.Size) -> Tensor:
     """(B, ...) of a tensor whose leading dimensions are those of the batch."""
     return tensor.reshape(batch.numel(), *tensor.shape[len(batch) :])
-
-
-def _by_kernel(correspondences: Correspondences, camera: Camera, settings: LMSettings) -> PoseEstimate:
-    """The kernel's solution on the CPU in single precision: a start for what it cannot solve itself."""
-    like = correspondences.image_points
-    estimate = solve(correspondences.to("cpu", torch.float32), camera.to("cpu", torch.float32), None, settings)
-    pose = Pose(estimate.pose.rotation.to(like), estimate.pose.translation.to(like))
-    return dataclasses.replace(estimate, pose=pose, status=estimate.status.to(like.device))
 
 
 def _aligned(

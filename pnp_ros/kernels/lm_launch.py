@@ -18,10 +18,10 @@ import warp as wp
 from torch import Tensor
 
 from pnp_ros.cameras.camera import CameraModel
-from pnp_ros.kernels import lm_warp, robust
+from pnp_ros.kernels import robust, solve_warp
 from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
-from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, LMSettings
+from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, SECOND, LMSettings
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class RecordedLaunch:
             "inlier_weights": (batch, points),
             "cost": (batch,),
             "status": (batch,),
+            "second": (batch, SECOND),
         }
         data = Buffers()
         for name, shape in shapes.items():
@@ -143,7 +144,7 @@ class RecordedLaunch:
             self._array((rows, int(NUM_ROWS), width), wp.float32),
         ]
         self._launch = wp.launch(
-            lm_warp.build(width, block.lanes),
+            solve_warp.build(width, block.lanes),
             batch * block.lanes,
             arguments,
             device=wp_device,
@@ -159,11 +160,13 @@ class RecordedLaunch:
             ptr=self._packed.data_ptr(), shape=shape, strides=strides, dtype=dtype, device=self._device, copy=False
         )
 
-    def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int) -> None:
-        """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the image."""
+    def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int, given: bool) -> None:
+        """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the image;
+        ``given``: whether the start is one of them."""
         if settings is not self._settings:
             self._set(settings)
         self._settings_fields.pixels = pixels
+        self._settings_fields.given = int(given)
         for field, tensor in zip(self._fields, tensors):
             field.data = tensor.data_ptr()
         stream = None if self._device.is_cpu else wp.stream_from_torch(tensors[0].device)
@@ -184,6 +187,7 @@ class RecordedLaunch:
         struct.max_iterations = settings.max_iterations
         struct.tolerance2 = settings.tolerance**2
         struct.samples = settings.samples
+        struct.accept = int(settings.accept)
         self._settings = settings
 
 

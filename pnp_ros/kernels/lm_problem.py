@@ -20,6 +20,7 @@ MIN_PIVOT = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the scaled informa
 MIN_PIVOT_WITH_PRIOR = {torch.float32: 1e-6, torch.float64: 1e-13}  # the prior fills in what the points do not tell
 LAMBDA_START, LAMBDA_MIN, LAMBDA_MAX = 1e-3, 1e-7, 1e7
 GOOD_COST = 0.25  # of scale^2 a point: an annealed solve below this (half of Geman-McClure's bound) is not tried again
+SECOND = 49  # numbers of a second hypothesis: rotation, translation, covariance, probability
 ANNEAL_STEPS = 8  # accepted steps from the first scale to the last
 
 
@@ -34,7 +35,10 @@ class LMSettings:
         max_iterations: steps tried, accepted or not.
         tolerance: the solve has converged when the Newton step is shorter than this many standard deviations of the
             pose (a Mahalanobis length, so units do not matter).
-        samples: of three points, at most, to find an initial pose from; 0: an initial pose is given.
+        samples: of three points, drawn at most where no initial pose is given, or the given one leads to none that
+            explains half of the points; 0: none.
+        accept: whether the pose is judged, and another one sought that may be the right one; a step on the way to a
+            solution does without.
     """
 
     kind: RobustKind = RobustKind.GAUSSIAN
@@ -43,6 +47,7 @@ class LMSettings:
     max_iterations: int = 50
     tolerance: float = 5e-3
     samples: int = 0
+    accept: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ its points is nearly singular, although the pose is well determined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ from pnp_ros.types import SolveStatus, rank_2x2
 
 
 @dataclass
-class _Linearised:
+class Linearised:
     """Normal equations at a pose.
 
     Args:
@@ -57,9 +57,9 @@ class _Linearised:
     seen: Tensor
     prior_cost: Tensor
 
-    def where(self, mask: Tensor, other: _Linearised) -> _Linearised:
+    def where(self, mask: Tensor, other: Linearised) -> Linearised:
         m1, m2 = mask[:, None], mask[:, None, None]
-        return _Linearised(
+        return Linearised(
             torch.where(m2, self.hessian, other.hessian),
             torch.where(m1, self.gradient, other.gradient),
             torch.where(m2, self.tangent, other.tangent),
@@ -69,9 +69,7 @@ class _Linearised:
         )
 
 
-def _linearise(
-    problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, c: Tensor
-) -> _Linearised:
+def linearise(problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, c: Tensor) -> Linearised:
     """Normal equations at a pose, for the loss scale ``c`` (B)."""
     turned = problem.object_points @ rotation.mT
     points = turned + translation[:, None]
@@ -96,7 +94,7 @@ def _linearise(
         prior_cost = 0.5 * (pull * eta).sum(-1)
         hessian = tangent.mT @ hessian @ tangent + torch.diag_embed(problem.prior.information)
         gradient = (tangent.mT @ gradient[..., None]).squeeze(-1) + pull
-    return _Linearised(hessian, gradient, tangent, squared, seen, prior_cost)
+    return Linearised(hessian, gradient, tangent, squared, seen, prior_cost)
 
 
 def visible(camera: Camera, points: Tensor) -> Tensor:
@@ -125,42 +123,51 @@ def solve_damped(hessian: Tensor, gradient: Tensor, damping: Tensor) -> tuple[Te
     return torch.where((good & step.isfinite().all(-1))[:, None], step, torch.zeros_like(step)), pivot
 
 
-def solve(problem: LMProblem, settings: LMSettings) -> LMResult:
-    """Solve every problem of the batch from its initial pose; float32 or float64, any device.
-
-    An annealed loss that ends with more than half of its bound is also solved without: through a Cauchy loss, whose
-    basin is wide, and then with its final scale. Annealing withstands more outliers, a fixed loss a worse start; the
-    lower cost is kept.
-    """
+def is_finite(problem: LMProblem) -> Tensor:
+    """(B) whether all numbers of a problem are finite; a point without weight may hold anything."""
     points = torch.cat([problem.image_points, problem.object_points, problem.weights.flatten(-2)], dim=-1)
-    finite = (points.isfinite().all(-1) | ~problem.used).all(-1)  # a point without weight may hold anything
+    finite = (points.isfinite().all(-1) | ~problem.used).all(-1)
     finite = finite & problem.rotation.isfinite().all(-1).all(-1) & problem.translation.isfinite().all(-1)
     if problem.prior is not None:
         finite = finite & problem.prior.packed().isfinite().flatten(1).all(-1)
-    centred, centroid = _centre(_without_nan(problem, finite))
-    result = _finish(centred, settings, *_iterate(centred, settings), centroid)
-    if settings.anneal_from > settings.scale:
-        again = result.cost > GOOD_COST * settings.scale**2 * problem.used.sum(-1)
-        if bool(again.any()):
-            wide = replace(settings, kind=RobustKind.CAUCHY, anneal_from=settings.scale)
-            rotation, translation, _ = _iterate(centred, wide)
-            fixed = replace(settings, anneal_from=settings.scale)
-            start = replace(centred, rotation=rotation, translation=translation)
-            other = _finish(centred, settings, *_iterate(start, fixed), centroid)
-            result = _where(again & (other.cost < result.cost), other, result)
-    return _sanitise(result, finite)
+    camera = problem.camera
+    return finite & camera.intrinsics.isfinite().all(-1) & camera.distortion.isfinite().all(-1)
 
 
-def _where(mask: Tensor, a: LMResult, b: LMResult) -> LMResult:
-    """``a`` where the mask (B) holds, else ``b``."""
-    chosen = {}
-    for field in fields(LMResult):
-        x, y = getattr(a, field.name), getattr(b, field.name)
-        chosen[field.name] = torch.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
-    return LMResult(**chosen)
+def minimise(problem: LMProblem, settings: LMSettings, restart: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The minimum from each problem's pose: rotation, translation and whether the iterations converged, (B, ...).
+
+    An annealed loss that ends with more than half of its bound is, if ``restart`` allows it, also solved without:
+    through a Cauchy loss, whose basin is wide, and then with its final scale. Annealing withstands more outliers, a
+    fixed loss a worse start; the lower cost is kept.
+    """
+    found = iterate(problem, settings)
+    if not restart or settings.anneal_from <= settings.scale:
+        return found
+    cost = _cost(problem, settings, *found[:2])
+    again = cost > GOOD_COST * settings.scale**2 * problem.used.sum(-1)
+    if not bool(again.any()):
+        return found
+    wide = replace(settings, kind=RobustKind.CAUCHY, anneal_from=settings.scale)
+    rotation, translation, _ = iterate(problem, wide)
+    fixed = replace(settings, anneal_from=settings.scale)
+    other = iterate(replace(problem, rotation=rotation, translation=translation), fixed)
+    better = again & (_cost(problem, settings, *other[:2]) < cost)
+    return (
+        torch.where(better[:, None, None], other[0], found[0]),
+        torch.where(better[:, None], other[1], found[1]),
+        torch.where(better, other[2], found[2]),
+    )
 
 
-def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, Tensor]:
+def _cost(problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor) -> Tensor:
+    """(B) robust cost at poses."""
+    c = translation.new_full(translation.shape[:1], settings.scale)
+    at = linearise(problem, settings, rotation, translation, c)
+    return 0.5 * robust.rho(settings.kind, at.squared, c[:, None]).sum(-1) + at.prior_cost
+
+
+def iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Final rotation, translation and whether the iterations converged, (B, ...)."""
     rotation, translation = problem.rotation, problem.translation
     batch = translation.shape[0]
@@ -175,7 +182,7 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
     ratio = (settings.scale / settings.anneal_from) ** (1.0 / ANNEAL_STEPS)
     damping = torch.full_like(c, LAMBDA_START)
     done = torch.zeros(batch, dtype=torch.bool, device=c.device)
-    current = _linearise(problem, settings, rotation, translation, c)
+    current = linearise(problem, settings, rotation, translation, c)
     for _ in range(settings.max_iterations):
         step, _ = solve_damped(current.hessian, current.gradient, damping)
         if problem.prior is None:
@@ -183,7 +190,7 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
         else:
             new_rotation, new_translation = problem.prior.step(rotation, translation, step)
         c_next = (c * ratio).clamp_min(settings.scale)
-        candidate = _linearise(problem, settings, new_rotation, new_translation, c_next)
+        candidate = linearise(problem, settings, new_rotation, new_translation, c_next)
         old_cost = 0.5 * robust.rho(settings.kind, current.squared, c[:, None]).sum(-1) + current.prior_cost
         new_cost = 0.5 * robust.rho(settings.kind, candidate.squared, c[:, None]).sum(-1) + candidate.prior_cost
         # Near the minimum differences vanish in rounding: a step that changes nothing must not be refused for ever.
@@ -202,12 +209,12 @@ def _iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, 
     return rotation, translation, done
 
 
-def _finish(
+def finish(
     problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, converged: Tensor, centroid: Tensor
 ) -> LMResult:
     """Covariance, weights, cost and status at the final pose, about the object's origin again."""
     c = translation.new_full(translation.shape[:1], settings.scale)
-    final = _linearise(problem, settings, rotation, translation, c)
+    final = linearise(problem, settings, rotation, translation, c)
     zero = torch.zeros_like(c)
     _, pivot = solve_damped(final.hessian, final.gradient, zero)
     used = problem.used
@@ -247,7 +254,7 @@ def _invert(hessian: Tensor, good: Tensor, factor: Tensor) -> Tensor:
     return torch.where(good[:, None, None], factor[:, None, None] * inverse, UNKNOWN_VARIANCE * eye)
 
 
-def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
+def without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
     """Problems that are not finite replaced by an empty one: no weight, identity rotation. Unused points are zero."""
     m1, m2 = finite[:, None], finite[:, None, None]
     used = m2 & problem.used[..., None]
@@ -263,7 +270,7 @@ def _without_nan(problem: LMProblem, finite: Tensor) -> LMProblem:
     )
 
 
-def _centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
+def centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
     """The problem with object points about the centroid (B, 3) of those that have a weight, and that centroid."""
     used = problem.used[..., None].to(problem.object_points)
     centroid = (problem.object_points * used).sum(1) / used.sum(1).clamp_min(1.0)
@@ -280,7 +287,7 @@ def _centre(problem: LMProblem) -> tuple[LMProblem, Tensor]:
     return centred, centroid
 
 
-def _sanitise(result: LMResult, finite: Tensor) -> LMResult:
+def sanitise(result: LMResult, finite: Tensor) -> LMResult:
     """No NaN leaves: a result that is not finite becomes the identity pose with unknown covariance."""
     fine = result.rotation.isfinite().all(-1).all(-1) & result.translation.isfinite().all(-1)
     fine = fine & result.covariance.isfinite().all(-1).all(-1) & result.cost.isfinite()

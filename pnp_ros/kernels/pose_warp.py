@@ -73,7 +73,8 @@ def pick_lowest(group: Block, cost: float, pose: Pose):  # noqa: F811 - an overl
     lowest = wp.tile_reduce(wp.min, wp.tile(cost))[0]
     lane = wp.where(cost == lowest, group.lane, group.lanes)
     first = wp.tile_reduce(wp.min, wp.tile(lane))[0]
-    q, t = pose.rotation, pose.translation
+    q = 1.0 * pose.rotation
+    t = 1.0 * pose.translation
     value = vec7(q[0], q[1], q[2], q[3], t[0], t[1], t[2])
     value = add_up(group, wp.where(group.lane == first, value, vec7(0.0)))
     picked = Pose()

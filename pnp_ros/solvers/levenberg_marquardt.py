@@ -31,7 +31,7 @@ class LevenbergMarquardt:
 
     max_iterations: int = 50
     tolerance: float | None = None
-    samples: int = 3000
+    samples: int = 50_000
 
     def __post_init__(self) -> None:
         if self.max_iterations < 0:
@@ -50,6 +50,7 @@ def refine(
     solver: LevenbergMarquardt | None = None,
     *,
     anneal: bool = True,
+    accept: bool = True,
     prior: PoseEstimate | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error.
@@ -66,13 +67,14 @@ def refine(
         loss: robust loss.
         solver: limits; None takes the defaults.
         anneal: False if ``init`` is known to lie in the basin of ``loss`` itself.
+        accept: False for a step on the way to a solution: the pose is not judged, and no other sought.
         prior: pose and covariance whose residual joins the points'.
     """
     like = correspondences.image_points
     if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
         camera = camera.to(like.device, like.dtype)
     double = like.dtype == torch.float64
-    settings = _settings(solver or _DEFAULT, loss, anneal, init is None, double)
+    settings = _settings(solver or _DEFAULT, loss, anneal, double, accept)
     return lm.solve(correspondences, camera, init, settings, prior=None if prior is None else PosePrior.of(prior, like))
 
 
@@ -80,9 +82,8 @@ _DEFAULT = LevenbergMarquardt()
 
 
 @functools.lru_cache(maxsize=256)
-def _settings(solver: LevenbergMarquardt, loss: RobustLoss, anneal: bool, search: bool, double: bool) -> LMSettings:
+def _settings(solver: LevenbergMarquardt, loss: RobustLoss, anneal: bool, double: bool, accept: bool) -> LMSettings:
     """Cached, because the kernel's launch takes settings anew only when they are another object."""
-    anneal_from = loss.schedule_from if anneal and not search else loss.scale
+    anneal_from = loss.schedule_from if anneal else loss.scale
     tolerance = solver.tolerance if solver.tolerance is not None else (1e-7 if double else 5e-3)
-    samples = solver.samples if search else 0
-    return LMSettings(loss.kind, loss.scale, anneal_from, solver.max_iterations, tolerance, samples)
+    return LMSettings(loss.kind, loss.scale, anneal_from, solver.max_iterations, tolerance, solver.samples, accept)

@@ -16,7 +16,7 @@ from pnp_ros.solvers.robust_loss import Gaussian, GemanMcClure, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 ON_A_LINE = 1e-5  # how thick a line is, for its length
-MIN_ROBUST_POINTS = 8  # below, outliers cannot be told from inliers and the default loss is Gaussian
+MIN_ROBUST_POINTS = 5  # below, outliers cannot be told from inliers and the default loss is Gaussian
 
 _LEVENBERG_MARQUARDT = LevenbergMarquardt()
 
@@ -54,7 +54,7 @@ def solve_pnp(
             ``covariance``, whose residual ``local(prior.pose, pose)`` joins the points'. Fewer points then suffice,
             down to none. A variance may be zero (known exactly) or infinite (not known). Without ``init`` the solve
             starts there.
-        loss: robust loss; None is ``GemanMcClure()`` from eight points on and ``Gaussian()`` below.
+        loss: robust loss; None is ``GemanMcClure()`` from five points on and ``Gaussian()`` below.
         gradient: None returns a pose without gradients; ``Implicit()`` one whose gradients with respect to image
             points, object points, weights and camera are exact at the solution (implicit function theorem).
 

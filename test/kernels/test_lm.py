@@ -12,7 +12,7 @@ import warp as wp
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
-from pnp_ros.kernels import lm, lm_launch, lm_warp
+from pnp_ros.kernels import lm, lm_launch, solve_warp
 from pnp_ros.kernels.lm_launch import Block
 from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.kernels.robust import RobustKind
@@ -147,7 +147,7 @@ def test_threads_of_a_block_that_share_a_problem(lanes: int, monkeypatch: pytest
 )
 def test_kernel_compiles_for_cuda_without_a_driver(block: Block, arch: int, tmp_path: Path) -> None:
     lm_launch.initialise()
-    module = lm_warp.build(block.width, block.lanes).module
+    module = solve_warp.build(block.width, block.lanes).module
     module.options["block_dim"] = block.threads
     (cubin,) = wp.compile_aot_module(module, arch=arch, module_dir=tmp_path, use_ptx=False)
     assert cubin.suffix == ".cubin"

@@ -9,6 +9,7 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.solvers.classical import METHODS, Classical
+from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import PoseFinder, solve_pnp
 from pnp_ros.solvers.pnp_net import PnPNetStart
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber, RobustLoss
@@ -78,13 +79,10 @@ def test_no_solver_finds_a_pose_of_a_line(init: PoseFinder | None) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_three_points_need_an_initial_pose(dtype: torch.dtype) -> None:
+def test_three_points_are_not_believed_from_an_initial_pose_either(dtype: torch.dtype) -> None:
     c, camera, truth = _exact(3, dtype=dtype)
-    assert (solve_pnp(c, camera).status == int(SolveStatus.DEGENERATE)).all()
-    estimate = solve_pnp(c, camera, init=_near(truth), loss=Gaussian())
-    # Some triangles have another of their up to four poses nearby.
-    assert (_error_deg(estimate, truth)[estimate.usable] < 0.1).double().mean() > 0.7
-    assert (estimate.cost[estimate.usable] < 0.01).all()
+    for init in (None, _near(truth)):
+        assert not solve_pnp(c, camera, init=init, loss=Gaussian()).usable.any()
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -94,7 +92,7 @@ def test_few_points_are_enough(n: int, planar: bool) -> None:
     estimate = solve_pnp(c, camera)
     assert estimate.usable.double().mean() > 0.97
     right = _error_deg(estimate, truth)[estimate.usable] < 0.2
-    assert right.double().mean() > 0.97
+    assert right.double().mean() > 0.96
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
@@ -150,11 +148,18 @@ def test_points_without_weight_do_not_exist(used: int, dtype: torch.dtype) -> No
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
-def test_an_initial_pose_behind_the_camera_says_so(loss: RobustLoss, dtype: torch.dtype) -> None:
+def test_an_initial_pose_behind_the_camera_does_not_keep_the_right_one_from_being_found(
+    loss: RobustLoss, dtype: torch.dtype
+) -> None:
     c, camera, truth = _exact(10, dtype=dtype)
-    estimate = solve_pnp(c, camera, init=Pose(truth.rotation, -truth.translation), loss=loss)
-    assert (estimate.status == int(SolveStatus.BEHIND_CAMERA)).all()
+    behind = Pose(truth.rotation, -truth.translation)
+    estimate = solve_pnp(c, camera, init=behind, loss=loss)
+    assert estimate.usable.all()
+    assert (_error_deg(estimate, truth) < 0.2).all()
+    judged = solve_pnp(c, camera, init=behind, loss=loss, solver=LevenbergMarquardt(max_iterations=0))
+    assert (judged.status == int(SolveStatus.BEHIND_CAMERA)).all()
     _assert_nothing_is_nan(estimate)
+    _assert_nothing_is_nan(judged)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -176,7 +181,8 @@ def test_what_is_not_finite_spoils_its_own_problem_only(field: str, value: float
 def test_unrelated_points_have_no_pose() -> None:
     c, camera, _ = random_problems(50, 64, outliers=1.0)
     estimate = solve_pnp(c, camera)
-    assert (estimate.status == int(SolveStatus.DEGENERATE)).double().mean() > 0.9
+    assert (estimate.status == int(SolveStatus.UNEXPLAINED)).double().mean() > 0.95
+    assert not estimate.usable.any()
 
 
 @pytest.mark.parametrize("init", CLASSICAL, ids=str)

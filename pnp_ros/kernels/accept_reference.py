@@ -1,0 +1,99 @@
+"""Whether a pose is believed, in plain torch: the truth that :mod:`pnp_ros.kernels.accept_warp` is tested against.
+
+A pose of unrelated points fits some of them, too. The evidence for a pose is the logarithm of the Bayes factor between
+"the inliers are images of the object at some pose, the others anywhere" and "all points are anywhere in the image"::
+
+    sum over inliers of log(A |W| / 2 pi) - s / 2      how much better than anywhere (A: px^2 of the image)
+    - log((n + 1) C(n, k))                             any k of the n points may be the inliers, any k as probable
+    - log(V |H|^(1/2) / (2 pi)^3)                      Laplace's integral over V, the volume of poses in view
+
+with squared whitened residuals ``s`` and the inliers' information ``H`` of the pose. By Markov's inequality a Bayes
+factor of 100 has for unrelated points a probability of at most 1 %, whatever their number, the image's size and the
+noise; as only one minimum of many is integrated over, much less of it has, too (``MIN_EVIDENCE``). The number of false
+alarms of Moisan and Stival (IJCV 2004) bounds the same by counting samples. The evidence of two poses also tells how
+probable each of them is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MIN_EVIDENCE = 1.0  # measured: at most 0.5 % of unrelated points reach it
+TRUSTED_EVIDENCE = 12.0  # of a minimum near a given start; with less of it, others are sought
+EXPLAINED = 0.5  # share of the points, likewise
+LOG_TURNS = math.log(8.0 * math.pi**2)  # volume of all rotations, rad^3
+LOG_DEPTHS = math.log(math.log(10.0))  # distances within a decade, equally probable by their logarithm
+LOG_2_PI = math.log(2.0 * math.pi)
+CHI_SQUARE_DEVIATION = 3.72  # of a normal variable: one in ten thousand is larger
+TRUSTED_VARIANCE = 4.0  # a Gaussian fit's residuals may be twice as large as the weights say
+THIN = 4.0  # standard deviations of an image point: a relief below that may be flat
+DISTINCT = 25.0  # squared deviations between two poses that are two answers
+MIN_PROBABILITY = 1e-3  # of another pose that the covariance has to cover
+
+
+def evidence(
+    squared: Tensor,
+    log_density: Tensor,
+    used: Tensor,
+    likely: Tensor,
+    information: Tensor,
+    distance2: Tensor,
+    area: float,
+    focal2: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(B) logarithm of the Bayes factor, and how many points it counts as inliers.
+
+    Args:
+        squared: (B, N) squared whitened residuals.
+        log_density: (B, N) ``log(A |W| / 2 pi)``, of a line ``log(A |w|^2 / 2 pi) / 2``.
+        used: (B, N) bool: points with weight.
+        likely: (B) about how many inliers there are: what a point must tell to be counted depends on it.
+        information: (B, 6, 6) of the pose of the points' centroid.
+        distance2: (B) squared distance of the centroid and size of the object, m^2.
+        area: of the image, px^2.
+        focal2: (B) product of the focal lengths, px^2.
+    """
+    n = used.sum(-1).to(squared)
+    likely = torch.minimum(likely.clamp_min(1.0), n.clamp_min(1.0))
+    price = ((n - likely + 1.0) / (likely + 1.0)).log()
+    told = log_density - 0.5 * squared
+    inlier = used & (told > price[:, None])
+    fit, k = torch.where(inlier, told, 0.0).sum(-1), inlier.sum(-1).to(squared)
+    choices = torch.lgamma(n + 2.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0)
+    volume = LOG_TURNS + LOG_DEPTHS + math.log(area) - focal2.log() + 1.5 * distance2.log() - 3.0 * LOG_2_PI
+    least = torch.ones_like(information[:, 0])  # nothing makes a pose less known than to a radian and to its distance
+    least[:, :3] = distance2.clamp_min(1e-30).reciprocal()[:, None]
+    volume = volume + 0.5 * torch.linalg.slogdet(information + torch.diag_embed(least)).logabsdet
+    return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), k
+
+
+def fits(squares: Tensor, freedom: Tensor) -> Tensor:
+    """(B) whether a Gaussian fit's sum of squares is one that its weights allow (Wilson and Hilferty, 1931)."""
+    width = 2.0 / (9.0 * freedom.clamp_min(1.0))
+    bound = TRUSTED_VARIANCE * freedom * (1.0 - width + CHI_SQUARE_DEVIATION * width.sqrt()) ** 3
+    return (freedom <= 0.0) | (squares <= bound)
+
+
+def mirrored(points: Tensor, used: Tensor, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations (B, 3, 3) that show flat objects alike from afar, and the objects' mean square thickness (B), m^2.
+
+    Seen from afar an object and its mirror image in a plane across the view are alike; a flat one is its own mirror
+    image in its plane: ``R' = (1 - 2 v v^T) R (1 - 2 n n^T)`` with the view v and the normal n.
+    """
+    normal, thickness, _ = flatness(points, used)
+    view = torch.nn.functional.normalize(translation, dim=-1)
+    eye = torch.eye(3).to(points)
+    across = eye - 2.0 * view[:, :, None] * view[:, None, :]
+    through = eye - 2.0 * normal[:, :, None] * normal[:, None, :]
+    return across @ rotation @ through, thickness
+
+
+def flatness(points: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of points (B, N, 3) about their centroid: normal (B, 3), mean square along it (B), and in all directions (B)."""
+    weighted = points * used[..., None]
+    scatter = weighted.mT @ weighted / used.sum(-1).clamp_min(1)[:, None, None]
+    squares, axes = torch.linalg.eigh(scatter)
+    return axes[..., 0], squares[:, 0].clamp_min(0.0), squares.sum(-1)

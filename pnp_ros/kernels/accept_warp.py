@@ -1,0 +1,201 @@
+# mypy: disable-error-code="assignment, no-redef, call-overload"
+# ruff: noqa: UP018, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+"""Whether a pose is believed, and what other pose may be the right one, for kernels.
+
+The formulas are those of :mod:`pnp_ros.kernels.accept_reference`.
+"""
+
+from typing import Any
+
+import warp as wp
+
+from pnp_ros.kernels import accept_reference
+from pnp_ros.kernels.chunks_warp import USED, WEIGHT, Problem, Settings, column_norm, residuals, turn
+from pnp_ros.kernels.consensus_warp import cofactors
+from pnp_ros.kernels.pose_warp import WEIGHT_SUM, Pose, add_up, factorise, vec6, vec_sums
+from pnp_ros.kernels.robust import RobustKind
+
+GAUSSIAN = wp.constant(int(RobustKind.GAUSSIAN))
+LOG_VOLUME = wp.constant(accept_reference.LOG_TURNS + accept_reference.LOG_DEPTHS)
+LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
+CHI_SQUARE_DEVIATION = wp.constant(accept_reference.CHI_SQUARE_DEVIATION)
+TRUSTED_VARIANCE = wp.constant(accept_reference.TRUSTED_VARIANCE)
+BIG = wp.constant(1e30)
+THIN = wp.constant(accept_reference.THIN)
+DISTINCT = wp.constant(accept_reference.DISTINCT)
+
+
+@wp.func
+def log_factorial(n: float):
+    """Stirling's series, from n = 0 on within 0.001."""
+    x = n + 1.0
+    return (x - 0.5) * wp.log(x) - x + 0.9189385 + 1.0 / (12.0 * x)
+
+
+@wp.func
+def log_choices(n: float, k: float):
+    """Log of the number of ways to choose which points, and how many, are inliers."""
+    return wp.log(n + 1.0) + log_factorial(n) - log_factorial(k) - log_factorial(n - k)
+
+
+@wp.func
+def log_determinant(sums: vec_sums, information: float, distance2: float):
+    """Of the information of a pose, which nothing makes less known than to a radian and to its distance."""
+    known = information * sums
+    for i in range(6):
+        diagonal = (i * (11 - i)) // 2 + i
+        known[diagonal] = known[diagonal] + wp.where(i < 3, 1.0 / wp.max(distance2, 1e-30), 1.0)
+    factor, scale, pivot = factorise(known, 0.0)
+    value = float(0.0)
+    for i in range(6):
+        value -= 2.0 * wp.log(factor[i, i] * scale[i])
+    return value
+
+
+@wp.func
+def tell(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, pose: Pose,
+    likely: float,
+):  # fmt: skip
+    """What every ``lanes``-th chunk, from ``lane`` on, tells of a pose: its fit, inliers, and squared residuals."""
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    # What a point must tell to be counted as an inlier rather than an outlier, the shares of both being as they are.
+    price = wp.log((problem.used - likely + 1.0) / (likely + 1.0))
+    log_area = wp.log(settings.pixels)
+    half = 0.5 * (log_area - LOG_2_PI)
+    none = 0.0 * chunks[problem.first, 0]
+    fit, inliers, squares = 1.0 * none, 1.0 * none, 1.0 * none
+    for chunk in range(lane, problem.count, lanes):
+        k = problem.first + chunk
+        qx, qy, qz = turn(r, chunks, k)
+        one = type(qx)(1.0)
+        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
+            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+        )
+        s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
+        density = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT + 1])
+        line = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT]) + wp.cw_mul(
+            column_norm(chunks, k), column_norm(chunks, k)
+        )
+        rank = 2.0 * one
+        for i in range(len(density)):
+            if density[i] == 0.0:
+                rank[i] = 1.0
+                density[i] = wp.sqrt(line[i])
+            density[i] = wp.log(wp.max(wp.abs(density[i]), 1e-30))
+        told_here = density + half * rank - 0.5 * s
+        inlier = wp.min(wp.max(1e30 * (told_here - price * one), 0.0 * one), one)
+        inlier = wp.cw_mul(chunks[k, USED], inlier)
+        fit = fit + wp.cw_mul(inlier, told_here)
+        inliers = inliers + inlier
+        squares = squares + s
+    all_ones = type(fit)(1.0)
+    found = wp.vec3(wp.dot(fit, all_ones), wp.dot(inliers, all_ones), wp.dot(squares, all_ones))
+    return found
+
+
+@wp.func
+def evidence_of(told: wp.vec3, problem: Problem, settings: Settings, pose: Pose, sums: vec_sums, information: float):
+    """Evidence for a pose at which the normal equations are ``sums``, given what all points tell of it."""
+    log_area = wp.log(settings.pixels)
+    volume = LOG_VOLUME + log_area - wp.log(problem.lens.focal[0] * problem.lens.focal[1])
+    distance2 = wp.length_sq(pose.translation) + problem.extent2
+    volume = volume + 1.5 * wp.log(distance2) - 3.0 * LOG_2_PI
+    volume = volume + 0.5 * log_determinant(sums, information, distance2)
+    evidence = told[0] - log_choices(problem.used, told[1]) - volume
+    if not wp.isfinite(evidence):
+        evidence = -BIG
+    return evidence
+
+
+@wp.func
+def likely_inliers(problem: Problem, sums: vec_sums, mean_weight: float):
+    """About how many inliers a pose has, by the robust weights."""
+    return wp.clamp(sums[WEIGHT_SUM] / mean_weight, 1.0, wp.max(problem.used, 1.0))
+
+
+@wp.func
+def fits(kind: int, squares: float, freedom: float):
+    """Whether a Gaussian fit's sum of squares is one that its weights allow (Wilson and Hilferty, 1931)."""
+    if kind != GAUSSIAN or freedom <= 0.0:
+        return True
+    width = 2.0 / (9.0 * freedom)
+    root = 1.0 - width + CHI_SQUARE_DEVIATION * wp.sqrt(width)
+    return squares <= TRUSTED_VARIANCE * freedom * root * root * root
+
+
+@wp.func
+def spread(chunks: wp.array2d(dtype=Any), problem: Problem, group: Any):
+    """Scatter matrix of the points about their centroid, a mean square in each direction, m^2."""
+    one = type(chunks[problem.first, 0])(1.0)
+    xx, yy, zz = 0.0 * one, 0.0 * one, 0.0 * one
+    xy, xz, yz = 0.0 * one, 0.0 * one, 0.0 * one
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        x = wp.cw_mul(chunks[k, USED], chunks[k, 2])
+        y = wp.cw_mul(chunks[k, USED], chunks[k, 3])
+        z = wp.cw_mul(chunks[k, USED], chunks[k, 4])
+        xx = xx + wp.cw_mul(x, x)
+        yy = yy + wp.cw_mul(y, y)
+        zz = zz + wp.cw_mul(z, z)
+        xy = xy + wp.cw_mul(x, y)
+        xz = xz + wp.cw_mul(x, z)
+        yz = yz + wp.cw_mul(y, z)
+    found = vec6(wp.dot(xx, one), wp.dot(yy, one), wp.dot(zz, one), wp.dot(xy, one), wp.dot(xz, one), wp.dot(yz, one))
+    found = add_up(group, found) / wp.max(problem.used, 1.0)
+    return wp.mat33(found[0], found[3], found[4], found[3], found[1], found[5], found[4], found[5], found[2])
+
+
+@wp.func
+def mirrored(scatter: wp.mat33, problem: Problem, pose: Pose):
+    """The pose that shows a flat object alike from afar, and whether the object is flat as far as the image can tell.
+
+    Seen from afar an object and its mirror image in a plane across the view are alike; a flat one is its own mirror
+    image in its plane: ``R' = (1 - 2 v v^T) R (1 - 2 n n^T)`` with the view v and the normal n.
+    """
+    # The adjugate's eigenvectors are the scatter's, its largest value the normal's; powers single that out.
+    adjugate = cofactors(scatter / wp.max(wp.trace(scatter), 1e-30))
+    for _ in range(3):
+        adjugate = adjugate * adjugate / wp.max(wp.trace(adjugate) * wp.trace(adjugate), 1e-30)
+    n = wp.vec3(adjugate[0, 0], adjugate[1, 0], adjugate[2, 0])
+    for column in range(1, 3):
+        other_column = wp.vec3(adjugate[0, column], adjugate[1, column], adjugate[2, column])
+        if wp.length_sq(other_column) > wp.length_sq(n):
+            n = other_column
+    n = wp.normalize(n)
+    least = wp.dot(n, scatter * n)
+    v = wp.normalize(pose.translation)
+    r = wp.quat_to_matrix(pose.rotation)
+    rn = r * n
+    # (1 - 2 v v^T) (R - 2 (R n) n^T)
+    turned = r - 2.0 * wp.outer(rn, n)
+    turned = turned - 2.0 * wp.outer(v, wp.transpose(turned) * v)
+    other = Pose()
+    other.rotation = wp.normalize(wp.quat_from_matrix(turned))
+    other.translation = pose.translation
+    pixels = wp.max(least, 0.0) * problem.lens.focal[0] * problem.lens.focal[1] / wp.length_sq(pose.translation)
+    return other, pixels <= THIN * THIN * problem.variance
+
+
+@wp.func
+def step_between(a: Pose, b: Pose):
+    """``[dt, dtheta]`` from ``a`` to ``b``: ``t_b = t_a + dt``, ``R_b = exp(dtheta) R_a``."""
+    q = b.rotation * wp.quat_inverse(a.rotation)
+    if q[3] < 0.0:
+        q = -q
+    v = wp.vec3(q[0], q[1], q[2])
+    sine = wp.length(v)
+    v = v * (2.0 * wp.atan2(sine, q[3]) / wp.max(sine, 1e-12))
+    d = b.translation - a.translation
+    return vec6(d[0], d[1], d[2], v[0], v[1], v[2])
+
+
+@wp.func
+def distinct(sums: vec_sums, step: vec6):
+    """Whether a step leaves the neighbourhood of a minimum with these normal equations."""
+    length2 = float(0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            twice = wp.where(i == j, 1.0, 2.0)
+            length2 += twice * sums[(i * (11 - i)) // 2 + j] * step[i] * step[j]
+    return length2 > DISTINCT

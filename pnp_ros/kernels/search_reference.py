@@ -1,0 +1,186 @@
+"""An initial pose from samples of three points in plain torch: the truth beside :mod:`pnp_ros.kernels.search_warp`.
+
+P3P here is Grunert's quartic (1841; Haralick et al., "Review and analysis of solutions of the three point perspective
+pose estimation problem", IJCV 1994), so the kernel's is checked by another algorithm. Samples, local optimisation and
+the rule to stop are the kernel's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pnp_ros.kernels import lm_reference, robust
+from pnp_ros.kernels.accept_reference import MIN_EVIDENCE
+from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
+from pnp_ros.kernels.robust import RobustKind
+
+LOG_MISS = math.log(0.01)  # of the probability to stop before a sample without outliers was seen
+GOOD_SAMPLE = 0.8  # share of the samples without outliers that lead to the pose
+SAMPLE_SCALE = 2.0  # the loss's scale at a sample's pose, relative to the final one
+TRUSTING_SAMPLES = 16  # for a loss without bound, which trusts every point
+ROUND = 64  # samples at once
+POLISHED = 6  # poses of a round that are refined
+POLISH_STEPS = 6
+APART = math.radians(40.0)  # between rotations that are two hypotheses
+
+# (problem (B, ...) at poses, (B) whether they are many and good enough to be believed) -> evidence, inliers
+Judge = Callable[[LMProblem], tuple[Tensor, Tensor]]
+
+
+def p3p(bearings: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All poses that put three points on three rays.
+
+    Args:
+        bearings: (S, 3, 3) unit rows.
+        points: (S, 3, 3) rows, m.
+
+    Returns:
+        Rotations (S, 4, 3, 3), translations (S, 4, 3), and which of them exist (S, 4).
+    """
+    cos_a, cos_b, cos_c = ((bearings[:, i] * bearings[:, j]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1)))
+    a2, b2, c2 = ((points[:, i] - points[:, j]).square().sum(-1) for i, j in ((1, 2), (0, 2), (0, 1)))
+    p, q, r = (a2 - c2) / b2, (a2 + c2) / b2, c2 / b2
+    quartic = torch.stack(
+        [
+            (p - 1.0) ** 2 - 4.0 * r * cos_a**2,
+            4.0 * (p * (1.0 - p) * cos_b - (1.0 - q) * cos_a * cos_c + 2.0 * r * cos_a**2 * cos_b),
+            2.0
+            * (
+                p**2
+                - 1.0
+                + 2.0 * p**2 * cos_b**2
+                + 2.0 * (1.0 - r) * cos_a**2
+                - 4.0 * q * cos_a * cos_b * cos_c
+                + 2.0 * (1.0 - a2 / b2) * cos_c**2
+            ),
+            4.0 * (-p * (1.0 + p) * cos_b + 2.0 * a2 / b2 * cos_c**2 * cos_b - (1.0 - q) * cos_a * cos_c),
+            (1.0 + p) ** 2 - 4.0 * a2 / b2 * cos_c**2,
+        ],
+        dim=-1,
+    )
+    sound = (quartic.isfinite().all(-1)) & (quartic[:, 0].abs() > 1e-12)
+    quartic = torch.where(sound[:, None], quartic, quartic.new_tensor([1.0, 0.0, 0.0, 0.0, 1.0]))
+    companion = torch.diag_embed(torch.ones_like(quartic[:, :3]), offset=-1)
+    companion[:, 0] = -quartic[:, 1:] / quartic[:, :1]
+    roots = torch.linalg.eigvals(companion)
+    v = roots.real
+    exists = sound[:, None] & (roots.imag.abs() < 1e-3 * (1.0 + v.abs())) & (v > 0.0)
+    p, cos_a, cos_b, cos_c = (x[:, None] for x in (p, cos_a, cos_b, cos_c))
+    u = ((p - 1.0) * v**2 - 2.0 * p * cos_b * v + 1.0 + p) / (2.0 * (cos_c - v * cos_a))
+    depth = (b2[:, None] / (1.0 + v**2 - 2.0 * v * cos_b).clamp_min(1e-20)).sqrt()
+    depths = torch.stack([depth, u * depth, v * depth], dim=-1)  # (S, 4, 3)
+    exists = exists & (depths > 0.0).all(-1) & depths.isfinite().all(-1)
+    in_camera = torch.where(exists[..., None, None], depths[..., None] * bearings[:, None], bearings[:, None])
+    rotation = _triad(in_camera) @ _triad(points[:, None].expand_as(in_camera)).mT
+    translation = in_camera.mean(-2) - (rotation @ points.mean(-2)[:, None, :, None]).squeeze(-1)
+    return rotation, translation, exists & rotation.isfinite().all(-1).all(-1)
+
+
+def _triad(corners: Tensor) -> Tensor:
+    """Orthonormal axes, as columns (..., 3, 3), of triangles (..., 3, 3)."""
+    a, b, c = corners.unbind(-2)
+    x = torch.nn.functional.normalize(b - a, dim=-1)
+    z = torch.nn.functional.normalize(torch.linalg.cross(x, c - a), dim=-1)
+    return torch.stack([x, torch.linalg.cross(z, x), z], dim=-1)
+
+
+def samples_needed(inliers: float, points: float) -> float:
+    """How many samples find one of inliers alone that leads to their pose."""
+    n, k = max(points, 3.0), min(max(inliers, 3.0), points)
+    share = k * (k - 1.0) * (k - 2.0) / max(n * (n - 1.0) * (n - 2.0), 1.0)
+    return LOG_MISS / math.log(1.0 - GOOD_SAMPLE * min(max(share, 1e-12), 1.0))
+
+
+def fewest_inliers(points: int, each: float) -> int:
+    """The fewest inliers that could be more than chance explains; ``each``: what one tells, log of a density ratio."""
+    for k in range(4, points):
+        choices = math.lgamma(points + 2.0) - math.lgamma(k + 1.0) - math.lgamma(points - k + 1.0)
+        if (k - 3.0) * each - choices >= MIN_EVIDENCE:
+            return k
+    return max(points, 4)
+
+
+def search(problem: LMProblem, settings: LMSettings, judge: Judge, each: float) -> LMProblem:
+    """The best two hypotheses for one problem.
+
+    Args:
+        problem: (1, ...), about its points' centroid; its pose is not read.
+        settings: loss and the most samples.
+        judge: evidence and inliers of poses.
+        each: what a point tells in the mean, log of its density ratio.
+
+    Returns:
+        The problem twice (2, ...) at both poses, the better one first; the same pose twice if there is no other.
+    """
+    kind = RobustKind.GEMAN_MCCLURE if settings.kind == RobustKind.CAUCHY else settings.kind
+    rough = replace(settings, kind=kind, max_iterations=POLISH_STEPS, anneal_from=SAMPLE_SCALE * settings.scale)
+    bearings = problem.camera.unproject(problem.image_points)[0]
+    planes = (torch.linalg.det(problem.weights[0]) != 0) & bearings.isfinite().all(-1)
+    candidates = planes.nonzero().squeeze(-1)
+    points = int(problem.used.sum())
+    if len(candidates) < 3:
+        return _at(problem, *(torch.cat([x, x]) for x in (problem.rotation, problem.translation)))
+    most = float(settings.samples)
+    most = min(most, samples_needed(fewest_inliers(points, each), points) if kind.redescending else TRUSTING_SAMPLES)
+    generator = torch.Generator().manual_seed(points)
+    poses = [problem.rotation, problem.translation]
+    costs = torch.full((1,), math.inf).to(bearings)
+    needed, drawn = most, 0
+    while drawn < needed:
+        order = torch.rand(ROUND, len(candidates), generator=generator).argsort(-1)[:, :3].to(candidates.device)
+        sample = candidates[order]
+        rotation, translation, exists = p3p(bearings[sample], problem.object_points[0, sample])
+        drawn += ROUND
+        if not bool(exists.any()):
+            continue
+        tried = _at(problem, rotation[exists], translation[exists])
+        chosen = cost(tried, rough, rough.anneal_from).topk(min(POLISHED, int(exists.sum())), largest=False).indices
+        start = _at(problem, tried.rotation[chosen], tried.translation[chosen])
+        rotation, translation, _ = lm_reference.iterate(start, rough)
+        polished = _at(problem, rotation, translation)
+        poses = [torch.cat(pair) for pair in zip(poses, (rotation, translation))]
+        costs = torch.cat([costs, cost(polished, rough, settings.scale)])
+        best = int(costs.argmin())
+        poses, costs = _best_two(poses, costs, best)
+        if kind.redescending:
+            evidence, inliers = judge(_at(problem, poses[0][:1], poses[1][:1]))
+            if float(evidence) > MIN_EVIDENCE:
+                needed = min(most, samples_needed(float(inliers), points))
+    return _at(problem, *(torch.cat([x, x])[:2] for x in poses))
+
+
+def _best_two(poses: list[Tensor], costs: Tensor, best: int) -> tuple[list[Tensor], Tensor]:
+    """The pose of lowest cost and the best one that is another hypothesis."""
+    cosine = 0.5 * ((poses[0] * poses[0][best]).sum((-2, -1)) - 1.0)
+    others = torch.where(cosine < math.cos(APART), costs, math.inf)
+    keep = [best] + ([int(others.argmin())] if bool(others.isfinite().any()) else [])
+    return [x[keep] for x in poses], costs[keep]
+
+
+def _at(problem: LMProblem, rotation: Tensor, translation: Tensor) -> LMProblem:
+    """One problem (1, ...) at many poses."""
+    count = len(rotation)
+
+    def repeat(x: Tensor) -> Tensor:
+        return x[:1].expand(count, *x.shape[1:])
+
+    return replace(
+        problem,
+        image_points=repeat(problem.image_points),
+        object_points=repeat(problem.object_points),
+        weights=repeat(problem.weights),
+        rotation=rotation,
+        translation=translation,
+    )
+
+
+def cost(problem: LMProblem, settings: LMSettings, c: float) -> Tensor:
+    """(B) robust cost at the problems' poses."""
+    scale = problem.translation.new_full((len(problem.translation),), c)
+    squared = lm_reference.linearise(problem, settings, problem.rotation, problem.translation, scale).squared
+    return 0.5 * robust.rho(settings.kind, squared, c).sum(-1)

@@ -1,0 +1,197 @@
+# mypy: disable-error-code="assignment, no-redef"
+# ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+"""An initial pose from samples of three points, for kernels: P3P, and local optimisation of the promising ones.
+
+A sample's pose misses the other points by more than the noise. One that explains as many points as the best so far, or
+nearly, is refined by a few steps with the robust loss (LO-RANSAC: Chum, Matas, Kittler, 2003; Lebeda, Matas, Chum,
+2012), and refined poses compete by the loss itself. Sampling ends when a sample of inliers alone has most probably been
+seen: of as many inliers as the best pose has, once these are more than chance explains, and until then of as few as
+could be more than that.
+"""
+
+from typing import Any
+
+import warp as wp
+
+from pnp_ros.kernels import accept_reference
+from pnp_ros.kernels.accept_warp import evidence_of, likely_inliers, log_choices, tell
+from pnp_ros.kernels.chunks_warp import BEARING, Problem, Settings
+from pnp_ros.kernels.consensus_warp import draw, gather, intersect_cones, pose_of, score, unproject
+from pnp_ros.kernels.lm_warp import newton_step, normal_equations_of
+from pnp_ros.kernels.pose_warp import (
+    CAUCHY,
+    GEMAN_MCCLURE,
+    NEXT_COST,
+    Pose,
+    add_up,
+    pick_lowest,
+    retract,
+    vec9,
+    vec_sums,
+)
+from pnp_ros.kernels.prior_warp import Prior
+
+SAMPLE_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative to the final one
+POLISH_STEPS = wp.constant(4)
+POLISH_DAMPING = wp.constant(1e-3)
+NEARLY = wp.constant(1.0)  # points that a sample's pose may explain less than the best one's, to be refined
+FEW = wp.constant(16.0)  # of fewer points, another hypothesis may explain as many
+FEW_SAMPLES = wp.constant(8.0)  # at least, of few points
+TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
+LOG_MISS = wp.constant(-4.6)  # log of the probability 0.01 to stop before a sample without outliers was seen
+GOOD_SAMPLE = wp.constant(0.8)  # share of the samples without outliers that lead to the pose
+MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
+LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
+APART = wp.constant(0.94)  # cosine of half the angle, 40 deg, between rotations that are two hypotheses
+
+
+@wp.struct
+class Hypotheses:
+    """The best pose and the best other one, with their costs."""
+
+    pose: Pose
+    cost: float
+    other: Pose
+    other_cost: float
+
+
+@wp.func
+def apart(a: Pose, b: Pose):
+    """Whether two poses are different hypotheses."""
+    p, q = a.rotation, b.rotation
+    return wp.abs(p[0] * q[0] + p[1] * q[1] + p[2] * q[2] + p[3] * q[3]) < APART
+
+
+@wp.func
+def samples_needed(inliers: float, points: float):
+    """How many samples find one of inliers alone that leads to their pose."""
+    n, k = wp.max(points, 3.0), wp.clamp(inliers, 3.0, points)
+    share = k * (k - 1.0) * (k - 2.0) / wp.max(n * (n - 1.0) * (n - 2.0), 1.0)
+    return LOG_MISS / wp.log(1.0 - GOOD_SAMPLE * wp.clamp(share, 1e-12, 1.0))
+
+
+@wp.func
+def fewest_inliers(problem: Problem, settings: Settings):
+    """The fewest inliers that could be more than chance explains: three make the pose, the others speak for it."""
+    each = wp.log(wp.max(settings.pixels / wp.max(problem.variance, 1e-30), 1.0)) - LOG_2_PI
+    k = float(4.0)
+    while k < problem.used and (k - 3.0) * each - log_choices(problem.used, k) < MIN_EVIDENCE:
+        k += 1.0
+    return k
+
+
+@wp.func
+def polish(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, start: Pose, kind: int, sums: Any, rows: Any
+):
+    """A sample's pose after a few steps, its cost, and the normal equations there; by one thread."""
+    nothing = Prior()
+    nothing.active = False
+    pose = start
+    lowest = start
+    c = SAMPLE_SCALE * settings.scale
+    cost = float(1e30)
+    now = vec_sums(0.0)
+    iteration = int(0)
+    while iteration <= POLISH_STEPS:
+        trial = normal_equations_of(chunks, problem, 0, 1, pose, kind, c, settings.scale, sums, rows)
+        if trial[NEXT_COST] < cost:
+            cost = trial[NEXT_COST]
+            lowest = pose
+            now = trial
+        c = settings.scale
+        step, length2 = newton_step(nothing, pose, trial, POLISH_DAMPING)
+        pose = retract(pose, step)
+        iteration += 1
+    return lowest, cost, now
+
+
+@wp.func
+def search(
+    chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings, group: Any,
+    width: int, information: float, mean_weight: float, sums: Any, rows: Any,
+):  # fmt: skip
+    """The best hypotheses of random samples."""
+    kind = int(settings.kind)
+    if kind == CAUCHY:
+        kind = GEMAN_MCCLURE
+    for chunk in range(group.lane, problem.count, group.lanes):
+        unproject(chunks, problem, problem.first + chunk)
+    found = Hypotheses()
+    found.pose.rotation = wp.quat_identity()
+    found.other.rotation = wp.quat_identity()
+    found.cost = 1e30
+    found.other_cost = 1e30
+    # Adding up waits for all threads: each draws from all points.
+    most = add_up(group, float(settings.samples)) / float(group.lanes)
+    if kind == GEMAN_MCCLURE:
+        most = wp.min(most, samples_needed(fewest_inliers(problem, settings), problem.used))
+    else:
+        most = wp.min(most, float(TRUSTING_SAMPLES))
+    if problem.different < 4 or problem.residuals - problem.used < 3.0:
+        most = 0.0
+    needed = float(most)
+    c = SAMPLE_SCALE * settings.scale
+    near = 0.5 * NEARLY * c * c
+    bar = float(1e30)  # a sample's pose of lower cost is refined
+    state = wp.rand_init(1 + group.lane, problem.points)
+    drawn = float(0.0)
+    while drawn < needed:
+        sample, state = draw(packed, problem, width, state)
+        if sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0:
+            bearings = gather(packed, problem, width, sample, BEARING)
+            bearings = wp.matrix_from_rows(
+                wp.normalize(wp.vec3(bearings[0])),
+                wp.normalize(wp.vec3(bearings[1])),
+                wp.normalize(wp.vec3(bearings[2])),
+            )
+            conics = intersect_cones(bearings, gather(packed, problem, width, sample, 2))
+            best = Pose()
+            cost = float(bar)
+            solution = int(0)
+            while solution < 4:  # a loop that is not unrolled: the body is large
+                pose, exists = pose_of(conics, solution)
+                if exists:
+                    pose_cost = score(chunks, problem, pose, kind, c, cost)
+                    if pose_cost < cost:
+                        cost = pose_cost
+                        best = pose
+                solution += 1
+            if cost < bar:
+                refined, refined_cost, equations = polish(chunks, problem, settings, best, kind, sums, rows)
+                bar = wp.min(bar, cost + near)
+                if refined_cost < found.cost:
+                    if apart(refined, found.pose):
+                        found.other = found.pose
+                        found.other_cost = found.cost
+                    found.pose = refined
+                    found.cost = refined_cost
+                    if kind == GEMAN_MCCLURE:
+                        likely = likely_inliers(problem, equations, mean_weight)
+                        told = tell(chunks, problem, settings, 0, 1, refined, likely)
+                        evidence = evidence_of(told, problem, settings, refined, equations, information)
+                        if evidence > MIN_EVIDENCE:
+                            needed = samples_needed(told[1], problem.used)
+                            needed = wp.min(most, wp.where(problem.used < FEW, wp.max(needed, FEW_SAMPLES), needed))
+                            if problem.used >= FEW:
+                                bar = wp.min(bar, score(chunks, problem, refined, kind, c, bar))
+                elif refined_cost < found.other_cost and apart(refined, found.pose):
+                    found.other = refined
+                    found.other_cost = refined_cost
+        drawn += float(group.lanes)
+    mine = found.pose
+    picked, lowest = pick_lowest(group, float(found.cost), mine)
+    # The other hypothesis of the thread (or threads, with the same pose) that found the best one.
+    q = 1.0 * found.other.rotation
+    t = 1.0 * found.other.translation
+    theirs = vec9(q[0], q[1], q[2], q[3], t[0], t[1], t[2], found.other_cost, 1.0)
+    chosen = found.cost == lowest and mine.translation == picked.translation
+    theirs = add_up(group, wp.where(chosen, theirs, vec9(0.0)))
+    theirs = theirs / wp.max(theirs[8], 1.0)
+    hypotheses = Hypotheses()
+    hypotheses.pose = picked
+    hypotheses.cost = lowest
+    hypotheses.other.rotation = wp.normalize(wp.quat(theirs[0], theirs[1], theirs[2], theirs[3]))
+    hypotheses.other.translation = wp.vec3(theirs[4], theirs[5], theirs[6])
+    hypotheses.other_cost = wp.where(theirs[8] > 0.0, theirs[7], 1e30)
+    return hypotheses
