@@ -39,7 +39,7 @@ from pnp_ros.kernels.chunks_warp import (
     turn,
 )
 from pnp_ros.kernels.consensus_warp import count_different
-from pnp_ros.kernels.lm_warp import minimise
+from pnp_ros.kernels.lm_warp import CPU_COMPILER_FLAGS, minimise
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
     GEMAN_MCCLURE,
@@ -81,10 +81,6 @@ OTHER_SCALE = wp.constant(4.0)  # the loss's scale at the start of another hypot
 EXPLAINED = wp.constant(accept_reference.EXPLAINED)
 GIVEN, SEARCH, MIRROR, OTHER, END = (wp.constant(i) for i in range(5))
 
-# Warp's default depth keeps LLVM from turning the chunks' vectors into SIMD registers; more inlining than this triples
-# the time to compile and gains nothing.
-CPU_COMPILER_FLAGS = "-march=native -ffp-contract=fast -mllvm=-inline-threshold=1000 -mllvm=-slp-recursion-max-depth=7"
-
 
 @wp.struct
 class Minimum:
@@ -108,7 +104,8 @@ class Answer:
 @wp.func
 def solve(
     chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, prior: Prior,
-    settings: Settings, data: Buffers, group: Any, width: int, index: int, calibration: Calibration, sums: Any, rows: Any,
+    settings: Settings, data: Buffers, group: Any, width: int, index: int, calibration: Calibration, sums: Any,
+    rows: Any,
 ):  # fmt: skip
     """All minima worth trying, and the two best of them."""
     c_first, ratio = float(settings.anneal_from), float(settings.anneal_ratio)
