@@ -250,7 +250,7 @@ def _answer(
 def _different(problem: LMProblem) -> Tensor:
     """(B) how many different points with weight there are, up to four: three have up to four poses."""
     others, points = problem.used, problem.object_points
-    count = torch.zeros_like(others[:, 0], dtype=torch.int64)
+    count = torch.zeros(len(others), dtype=torch.int64, device=others.device)
     for _ in range(4):
         count += others.any(-1)
         if others.shape[-1] == 0:

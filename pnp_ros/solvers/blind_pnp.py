@@ -202,7 +202,9 @@ class _Problem:
             points = self.points.expand(len(partner), -1, -1)
             correspondences = Correspondences(self.pixels[partner], points, weights.contiguous())
             loss = GemanMcClure(scale=max(0.5 * gate, _MATCH_SIGMAS))
-            poses = levenberg_marquardt.refine(correspondences, self.camera, poses, loss, anneal=False).pose
+            poses = levenberg_marquardt.refine(
+                correspondences, self.camera, poses, loss, anneal=False, accept=False
+            ).pose
         _, matched = self._pair(poses, _MATCH_SIGMAS)
         count, best = matched.sum(-1).max(0)
         pose = Pose(poses.rotation[best], poses.translation[best])

@@ -361,4 +361,4 @@ class PnPNetStart:
         """
         pose, likelihood = coarse_pose(correspondences, camera)
         trusted = correspondences.scaled(likelihood.sqrt())
-        return levenberg_marquardt.refine(trusted, camera, pose, Cauchy(), anneal=False).pose
+        return levenberg_marquardt.refine(trusted, camera, pose, Cauchy(), anneal=False, accept=False).pose

@@ -85,7 +85,7 @@ def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera,
         camera = replace(camera, intrinsics=repeat(camera.intrinsics), distortion=repeat(camera.distortion))
     like = correspondences.image_points
     start = Pose(pose.rotation.flatten(0, 1).to(like), pose.translation.flatten(0, 1).to(like))
-    solution = levenberg_marquardt.refine(repeated, camera, start, loss, anneal=False).pose
+    solution = levenberg_marquardt.refine(repeated, camera, start, loss, anneal=False, accept=False).pose
     refined = Pose(
         solution.rotation.double().unflatten(0, (batch, count)),
         solution.translation.double().unflatten(0, (batch, count)),
