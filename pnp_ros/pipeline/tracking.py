@@ -13,7 +13,7 @@ INTERVAL = 1.0 / 30.0  # between images without stamps, seconds
 PATIENCE = 1.0  # seconds for which a pose is remembered that no later image confirmed
 # of an object in a hand, 1 sigma, about each axis: translation in diameters, rotation in radians
 _SPEED = (1.2, 1.5)  # a second, where the speed is not known
-_ACCELERATION = (12.0, 10.0)  # a second and second
+_ACCELERATION = (8.0, 10.0)  # a second and second
 
 
 class Track:
