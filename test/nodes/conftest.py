@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -26,13 +27,15 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from pnp_ros.io.resources import resource
 from pnp_ros.msg import Correspondences, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.ros_compat import use_image_profile
-from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 
 WIDTH, HEIGHT = 320, 240
+_DIFFERENT_IMAGES = 8
 # Gates that let every solvable pose pass: these tests are about the way of the messages, not about accuracy.
 OPEN_GATES = EstimatorConfig(
     align=False,
@@ -51,9 +54,23 @@ START_S, ANSWER_S = 300.0, 60.0  # the machine may be busy, and the kernel may h
 
 
 @pytest.fixture(scope="session")
-def package(untrained_package: Callable[..., ObjectPackage], tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
-    """A package whose networks know nothing, but load and run quickly."""
-    return untrained_package(tmp_path_factory.mktemp("objects") / "tetrahedron")
+def package() -> ObjectPackage:
+    """The demo's: networks that know nothing give no pose."""
+    return load_object_package(resource("config/objects/demo"))
+
+
+@functools.lru_cache
+def _rendered() -> tuple[np.ndarray, ...]:
+    """Images (240, 320, 3) of the demo's object on its way, in steps of a second."""
+    pytest.importorskip("moderngl")
+    from pnp_ros.rendering.simulation import SimulatedScene, SimulationConfig
+
+    camera = conversions.camera_from_message(Probe.camera_info(0))
+    scene = SimulatedScene(
+        load_object_package(resource("config/objects/demo")).mesh, camera, SimulationConfig(occlusion=0.0)
+    )
+    frames = (scene.frame(index, 2.0) for index in range(100))
+    return tuple(frame.rgb for frame in frames if frame.visible > 0.9)[:_DIFFERENT_IMAGES]
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +104,8 @@ class Probe:
 
     @staticmethod
     def pixels(index: int) -> np.ndarray:
-        """(240, 320, 3) noise."""
-        return np.random.default_rng(index).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        """(240, 320, 3) the object in view."""
+        return _rendered()[index % _DIFFERENT_IMAGES]
 
     @staticmethod
     def header(index: int) -> Header:
@@ -101,9 +118,10 @@ class Probe:
         """The message of image ``index``."""
         return conversions.image_from_rgb(self.header(index), self.pixels(index))
 
-    def camera_info(self, index: int) -> CameraInfo:
+    @staticmethod
+    def camera_info(index: int) -> CameraInfo:
         """Its CameraInfo."""
-        info = CameraInfo(header=self.header(index), width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
+        info = CameraInfo(header=Probe.header(index), width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
         info.d = [0.0] * 5
         info.k = [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]
         info.p = [300.0, 0.0, 160.0, 0.0, 0.0, 300.0, 120.0, 0.0, 0.0, 0.0, 1.0, 0.0]

@@ -60,11 +60,11 @@ def fine_tuning(probe: Any, package: ObjectPackage, tmp_path: Path) -> _FineTuni
 def test_weights_are_swapped_between_two_images(
     start_estimator: Any, probe: Any, fine_tuning: _FineTuning, package: ObjectPackage, open_gates: EstimatorConfig
 ) -> None:
-    first = fine_tuning.write(0.05)
+    first = fine_tuning.write(0.001)
     with start_estimator(package.root, versions=str(fine_tuning.store.folder)):
         probe.wait_until_connected()
         fine_tuning.wait_for("version 1")  # the newest, without being told
-        second, sent, told = fine_tuning.write(0.10), 0, 0
+        second, sent, told = fine_tuning.write(0.002), 0, 0
         while not told or sent < told + 5:
             if sent == 5:
                 fine_tuning.say(second, name="another object")
@@ -103,7 +103,7 @@ def _first_mismatch(probe: Any, packages: list[ObjectPackage], config: Estimator
     for index, message in enumerate(probe.received["objects"]):
         if index == swap:
             library.use(load_models(packages[1], library.device))
-        found = library.estimate(probe.pixels(index), camera, 0.0)[0]
+        found = library.estimate(probe.pixels(index), camera, conversions.seconds(probe.header(index).stamp))[0]
         if message.objects != [conversions.object_pose(found, packages[0].name)]:
             return index
     return len(probe.received["objects"])
@@ -112,8 +112,8 @@ def _first_mismatch(probe: Any, packages: list[ObjectPackage], config: Estimator
 def test_a_bad_version_is_refused_and_the_old_one_stays(
     start_estimator: Any, probe: Any, fine_tuning: _FineTuning, package: ObjectPackage
 ) -> None:
-    fine_tuning.write(0.05)
-    spoilt, good = fine_tuning.write(0.10), fine_tuning.write(0.15)
+    fine_tuning.write(0.001)
+    spoilt, good = fine_tuning.write(0.002), fine_tuning.write(0.003)
     path = fine_tuning.store.folder / f"{spoilt:06d}.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     fine_tuning.store.withdraw(good, "for the test")
@@ -134,7 +134,7 @@ def test_a_bad_version_is_refused_and_the_old_one_stays(
 def test_without_the_parameter_the_packages_own_weights_are_used(
     start_estimator: Any, probe: Any, fine_tuning: _FineTuning, package: ObjectPackage
 ) -> None:
-    fine_tuning.say(fine_tuning.write(0.05))
+    fine_tuning.say(fine_tuning.write(0.001))
     with start_estimator(package.root):
         probe.wait_until_connected()
         fine_tuning.wait_for("the object package's own")
@@ -144,7 +144,7 @@ def test_versions_of_another_package_are_not_used(
     start_estimator: Any, probe: Any, fine_tuning: _FineTuning, package: ObjectPackage
 ) -> None:
     path = fine_tuning.store.folder / "000001.json"
-    fine_tuning.write(0.05)
+    fine_tuning.write(0.001)
     path.write_text(path.read_text().replace(fine_tuning.store.history()[0]["package_sha256"], "0" * 64))
     with start_estimator(package.root, versions=str(fine_tuning.store.folder)):
         probe.wait_until_connected()

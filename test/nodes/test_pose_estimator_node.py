@@ -44,7 +44,7 @@ def test_poses_are_those_of_the_library(talking: Any, package: ObjectPackage, op
     library = PoseEstimator(package, open_gates)
     camera = conversions.camera_from_message(talking.camera_info(0))
     for index, published in enumerate(talking.received["poses"]):
-        (expected,) = library.estimate(talking.pixels(index), camera, 0.0)
+        (expected,) = library.estimate(talking.pixels(index), camera, conversions.seconds(talking.header(index).stamp))
         assert expected.estimate is not None
         assert published == conversions.stamped_pose(talking.header(index), expected.estimate)  # to the last bit
         shown = talking.received["objects"][index]
@@ -59,7 +59,7 @@ def test_latency_and_correspondences_come_with_the_objects(talking: Any) -> None
     talking.send(talking.image(0), talking.camera_info(0))
     talking.wait(lambda: talking.received["correspondences"], what="correspondences")
     talking.wait(lambda: talking.received["objects"], what="objects")
-    assert len(talking.received["correspondences"][0].image_points) == 2 * 8
+    assert len(talking.received["correspondences"][0].image_points) >= 2 * 8
     stages = {stage.stage: stage.seconds for stage in talking.received["objects"][0].latency}
     assert {"decode", "detect", "look", "solve", "total"} <= stages.keys()
     assert sum(seconds for stage, seconds in stages.items() if stage != "total") <= stages["total"]
