@@ -35,8 +35,9 @@ class AdaptationConfig:
         self_overlap: the same where the reference is the estimator's own pose.
         max_offset: largest distance between the reference and the place where the image fits the rendering best, as
             a share of the object's size in the image.
-        max_disagreement: largest distance from a valid estimate, in diameters.
+        max_disagreement: largest distance from a valid estimate across the view, in diameters; twice that along it.
         max_bias: largest median offset of the references from the valid estimates along one axis, in diameters.
+        max_turn_bias: the same of their turn about one axis, radians.
         seed: of everything random.
 
     Raises:
@@ -59,8 +60,9 @@ class AdaptationConfig:
     min_overlap: float = bounded(0.3, 0.0, 1.0)
     self_overlap: float = bounded(0.6, 0.0, 1.0)
     max_offset: float = bounded(0.15, 1e-6, 1e6)
-    max_disagreement: float = bounded(0.5, 1e-6, 1e6)
-    max_bias: float = bounded(0.3, 1e-6, 1e6)
+    max_disagreement: float = bounded(0.12, 1e-6, 1e6)
+    max_bias: float = bounded(0.04, 1e-6, 1e6)
+    max_turn_bias: float = bounded(0.04, 1e-6, 4.0)
     seed: int = bounded(0, 0, 2**31 - 1)
 
     def __post_init__(self) -> None:

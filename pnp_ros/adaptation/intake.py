@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.reference_bias import ReferenceBias, parts
 from pnp_ros.adaptation.refinement import Refiner
-from pnp_ros.adaptation.registration import Registrar, Registration, displacement, is_flat
+from pnp_ros.adaptation.registration import Registrar, Registration, is_flat
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Crop, CropError, box_from_pose, crop_from_box, crop_from_pose
 from pnp_ros.detection.detector import letter_box
@@ -28,7 +29,8 @@ WINDOW = 208  # pixels of the stored window's side
 WINDOW_MARGIN = 2.0  # window over the object's box: room to shift and turn the crops that are cut from it
 _SMALLEST = 20.0  # pixels of the object's size in the image
 _INSIDE = 0.7  # share of the object's box that must lie in the image
-_LARGEST_TURN = math.radians(45.0)  # between a valid estimate and the reference
+_LARGEST_TURN = math.radians(12.0)  # between a valid estimate and the reference
+_DEPTH_FREEDOM = 2.0  # the image tells the distance less well than the place
 _OWN_INTERVAL_NS = 200_000_000  # between poses of the estimator's own, whose refinement takes its time
 _RECENT = 40  # references that a bias is told from
 _FEWEST = 10
@@ -93,7 +95,7 @@ class Intake:
         self._last_own_ns = -_OWN_INTERVAL_NS
         self._last: bytes = b""
         self._sizes: deque[float] = deque(maxlen=_RECENT)
-        self._offsets: deque[Tensor] = deque(maxlen=_RECENT)
+        self._bias = ReferenceBias(package.diameter, config.max_bias, config.max_turn_bias)
 
     def examine(self, seen: Observation) -> Example:
         """What to keep of an image.
@@ -121,13 +123,7 @@ class Intake:
         if len(self._sizes) >= _FEWEST and abs(median := float(np.median(self._sizes))) > _SIZE_BIAS:
             word = "small" if median > 0 else "large"
             return f"references put the object too far or too near: it looks {abs(median):.0%} too {word} there"
-        if len(self._offsets) >= _FEWEST:
-            offset = torch.stack(list(self._offsets)).median(0).values
-            worst = float(offset.abs().max())
-            if worst > self._config.max_bias:
-                metres = 1e3 * worst * self._package.diameter
-                return f"references differ from the valid estimates by {metres:.0f} mm, always the same way"
-        return ""
+        return self._bias.problem
 
     def _check_image(self, rgb: NDArray[np.uint8]) -> None:
         if is_flat(rgb):
@@ -150,16 +146,21 @@ class Intake:
             raise Refusal("reference: the object is not wholly in the image")
 
     def _check_estimate(self, seen: Observation, pose: Pose) -> None:
-        """A valid estimate and the reference may differ a little, and not always the same way."""
+        """A valid estimate, which the image confirmed, and the reference may differ a little, not always alike."""
         if seen.state is not ObjectState.VALID or seen.estimate is None:
             return
         estimate = Pose(seen.estimate.rotation.float(), seen.estimate.translation.float())
-        move, turn = displacement(estimate, self._package.symmetry.canonicalise(pose, estimate))
-        move = move / self._package.diameter
-        self._offsets.append(move)
-        distance = float(move.norm())
-        if distance > self._config.max_disagreement or turn > _LARGEST_TURN:
-            raise Refusal(f"reference: {distance:.2f} diameters and {math.degrees(turn):.0f} deg from a valid estimate")
+        nearest = self._package.symmetry.canonicalise(pose, estimate)
+        self._bias.add(estimate, nearest)
+        side, depth, turn = parts(estimate, nearest)
+        across, angle = float(side.norm()) / self._package.diameter, float(turn.norm())
+        along = abs(float(depth)) * float(estimate.translation.norm()) / self._package.diameter
+        limit = self._config.max_disagreement
+        if across > limit or along > _DEPTH_FREEDOM * limit or angle > _LARGEST_TURN:
+            distance = math.hypot(across, along)
+            raise Refusal(
+                f"reference: {distance:.2f} diameters and {math.degrees(angle):.0f} deg from a valid estimate"
+            )
 
     def _check_fit(self, seen: Observation, pose: Pose) -> None:
         found: Registration = self._registrar.register(seen.rgb, seen.camera, pose)
