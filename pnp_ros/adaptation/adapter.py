@@ -107,13 +107,10 @@ class Adapter:
             active = self.status().active_version
             if not active:
                 return "nothing to roll back: the object package's own weights are in use"
-            try:
-                self._store.withdraw(active, "rolled back by the user")
-            except VersionError as error:
-                return f"not rolled back: {error}"
+            lasting = _lasting(lambda: self._store.withdraw(active, "rolled back by the user"))
             number = self._say_newest()
-            self._request(lambda: self._begin_anew(True, f"rolled back to version {number}; paused"))
-        return f"version {active} is withdrawn for version {number}, and the fine-tuning pauses"
+            self._request(lambda: self._begin_anew(True, f"rolled back to version {number}; paused{lasting}"))
+        return f"version {active} is withdrawn for version {number}, and the fine-tuning pauses{lasting}"
 
     def reset(self) -> str:
         """Go back to the package's own weights, at once, forget all images, and begin anew."""
@@ -125,13 +122,10 @@ class Adapter:
             self._begin_anew(False, "reset: waiting for images")
 
         with self._deciding:
-            try:
-                self._store.withdraw_all("reset by the user")
-            except VersionError as error:
-                return f"not reset: {error}"
+            lasting = _lasting(lambda: self._store.withdraw_all("reset by the user"))
             self._say_newest()
             self._request(forget)
-        return "all versions are withdrawn, and all images forgotten"
+        return f"all versions are withdrawn, and all images forgotten{lasting}"
 
     @property
     def check_is_due(self) -> bool:
@@ -372,3 +366,12 @@ class Adapter:
         with self._lock:
             changed = {**fields, **({"state": state} if state is not None else {})}
             self._status = dataclasses.replace(self._status, **changed)  # type: ignore[arg-type]
+
+
+def _lasting(withdraw: Callable[[], None]) -> str:
+    """Withdraw versions; what to add where the disk did not take it."""
+    try:
+        withdraw()
+    except VersionError as error:
+        return f"; until the next start only, since it could not be stored: {error}"
+    return ""

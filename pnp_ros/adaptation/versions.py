@@ -31,6 +31,7 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 logger = logging.getLogger(__name__)
 WEIGHTS, MANIFEST, WITHDRAWN = ".safetensors", ".json", ".withdrawn"
 _LOCK = ".lock"
+_MOST_DIGITS = 12  # of a version's number
 
 
 class VersionError(ValueError):
@@ -76,6 +77,7 @@ class VersionStore:
         if keep < 1:
             raise VersionError(f"keep: expected at least 1, got {keep}")
         self.folder, self._package, self._keep = Path(folder), package, keep
+        self._withdrawn: dict[int, str] = {}  # in this process at once, whatever the disk does
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -111,8 +113,13 @@ class VersionStore:
                 "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
                 "record": _plain(record),
             }
-            write_bytes_atomically(self._path(number, WEIGHTS), data)
-            write_bytes_atomically(self._path(number, MANIFEST), json.dumps(manifest, indent=1).encode())
+            manifest["checksum"] = _checksum(manifest)
+            try:
+                write_bytes_atomically(self._path(number, WEIGHTS), data)
+                write_bytes_atomically(self._path(number, MANIFEST), json.dumps(manifest, indent=1).encode())
+            except OSError:  # the disk is full: what was written of this version would keep it so
+                self._path(number, WEIGHTS).unlink(missing_ok=True)
+                raise
         return Version(number, self._path(number, WEIGHTS), digest, calibration)
 
     def next_number(self) -> int:
@@ -122,7 +129,7 @@ class VersionStore:
     def newest(self) -> Version | None:
         """The newest good version; damaged, foreign and withdrawn ones are passed over. None: the package's own."""
         for number in reversed(self._numbers()):
-            if self._path(number, WITHDRAWN).exists():
+            if self._is_withdrawn(number):
                 continue
             try:
                 return self.get(number)
@@ -136,11 +143,13 @@ class VersionStore:
         Raises:
             VersionError: saying that it is missing, withdrawn, damaged, or of another object package.
         """
-        if self._path(number, WITHDRAWN).exists():
+        if self._is_withdrawn(number):
             raise VersionError(f"{self._path(number, MANIFEST)}: withdrawn: {self._reason(number)}")
         manifest, path = self._manifest(number), self._path(number, WEIGHTS)
         if manifest["package_sha256"] != self._package_sha256:
             raise VersionError(f"{path}: adapted from the weights of another object package")
+        if "checksum" in manifest and manifest["checksum"] != _checksum(manifest):
+            raise VersionError(f"{self._path(number, MANIFEST)}: checksum: does not fit; the file is damaged")
         if not path.is_file():
             raise VersionError(f"{path}: missing, or no longer kept")
         try:
@@ -159,18 +168,25 @@ class VersionStore:
         """Take a version back for good; the newest one before it is then the newest.
 
         Raises:
-            VersionError: if there is no such version.
+            VersionError: if there is no such version, or if the disk does not take it: then it is withdrawn for this
+                store alone, until the process ends.
         """
         if number not in self._numbers():
             raise VersionError(f"{self._path(number, MANIFEST)}: no such version")
+        self._withdrawn[number] = reason
         with self._locked():
             write_bytes_atomically(self._path(number, WITHDRAWN), reason.encode())
 
     def withdraw_all(self, reason: str) -> None:
-        """Take all versions back: the package's own weights are then the newest."""
-        for number in self._numbers():  # oldest first: if this is broken off, the newest still stands
-            if not self._path(number, WITHDRAWN).exists():
-                self.withdraw(number, reason)
+        """Take all versions back: the package's own weights are then the newest.
+
+        Raises:
+            VersionError: as :meth:`withdraw`.
+        """
+        numbers = [number for number in self._numbers() if not self._path(number, WITHDRAWN).exists()]
+        self._withdrawn |= dict.fromkeys(numbers, reason)
+        for number in numbers:  # oldest first: if this is broken off, the newest still stands
+            self.withdraw(number, reason)
 
     def history(self) -> list[dict[str, Any]]:
         """The manifests, oldest first, each with ``withdrawn``: the reason, or nothing. Damaged ones are left out."""
@@ -219,7 +235,7 @@ class VersionStore:
             fields = json.loads(path.read_bytes())
         except FileNotFoundError as error:
             raise VersionError(f"{path}: no such version") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise VersionError(f"{path}: not a readable manifest ({error})") from error
         if not isinstance(fields, dict) or fields.get("number") != number:
             raise VersionError(f"{path}: number: expected {number}; not the manifest of this version")
@@ -231,7 +247,12 @@ class VersionStore:
                 raise VersionError(f"{path}: {name}: expected a number, got {fields.get(name)!r}")
         return fields
 
+    def _is_withdrawn(self, number: int) -> bool:
+        return number in self._withdrawn or self._path(number, WITHDRAWN).exists()
+
     def _reason(self, number: int) -> str:
+        if number in self._withdrawn:
+            return self._withdrawn[number]
         try:
             return self._path(number, WITHDRAWN).read_text(errors="replace") or "without a reason"
         except FileNotFoundError:
@@ -257,7 +278,14 @@ class VersionStore:
 
 def _number(path: Path) -> int:
     """The number in the name of a version's file, also of one whose manifest is missing; 0 for other files."""
-    return int(path.stem) if path.stem.isdecimal() and path.suffix in (WEIGHTS, MANIFEST, WITHDRAWN) else 0
+    usual = path.stem.isdecimal() and len(path.stem) <= _MOST_DIGITS and path.suffix in (WEIGHTS, MANIFEST, WITHDRAWN)
+    return int(path.stem) if usual else 0
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of all other fields: a flipped bit in a number would go unnoticed."""
+    content = {name: value for name, value in manifest.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 
@@ -30,11 +31,15 @@ def sha256(path: Path) -> str:
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part, also after a loss of power."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())  # the content reaches the disk before its name does
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # the content reaches the disk before its name does
+        partial.replace(path)
+    except OSError:  # a part of a file would keep a full disk full
+        partial.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -61,16 +66,20 @@ def read_tensors(path: Path, expected_sha256: str | None = None) -> dict[str, Te
     """Read named tensors onto the CPU.
 
     Raises:
-        CheckpointError: if the file is absent, is not safetensors, or has another sha256.
+        CheckpointError: if the file is absent, is not safetensors, has another sha256, or numbers that are not finite.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file of weights")
     if expected_sha256 is not None and (found := sha256(path)) != expected_sha256:
         raise CheckpointError(f"{path}: sha256 is {found}, expected {expected_sha256}; the file is damaged")
     try:
-        return safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {name}: expected finite numbers")
+    return tensors
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

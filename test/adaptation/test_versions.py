@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.adaptation.versions import Version, VersionError, VersionStore
-from pnp_ros.io.checkpoints import read_tensors
+from pnp_ros.io.checkpoints import read_tensors, write_tensors
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.models import calibration_of, load_networks, weights_of
@@ -283,3 +283,67 @@ def test_a_killed_writer_leaves_the_newest_good_version(package: ObjectPackage, 
 @pytest.mark.slow
 def test_writers_killed_during_200_writes_leave_the_newest_good_version(package: ObjectPackage, tmp_path: Path) -> None:
     assert _kill_writers(package, tmp_path, writes=200, longest_s=1.5) >= 5
+
+
+def test_no_flipped_bit_of_a_manifest_changes_what_is_used(store: VersionStore, package: ObjectPackage) -> None:
+    written = store.write(_weights(package, 0.5), CALIBRATION, {"reason": "test"})
+    path = store.folder / "000001.json"
+    good = path.read_bytes()
+    logging.disable(logging.CRITICAL)
+    for place in range(8 * len(good)):
+        spoilt = bytearray(good)
+        spoilt[place // 8] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        assert store.newest() in (None, written)
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("000002.json", "[" * 100_000), ("9" * 200 + ".json", "{}"), ("000002.json", '{"number": ' + "9" * 5000 + "}")],
+)
+def test_strange_manifests_are_passed_over(
+    store: VersionStore, package: ObjectPackage, name: str, content: str
+) -> None:
+    written = store.write(_weights(package, 0.5), CALIBRATION, {"reason": "test"})
+    (store.folder / name).write_text(content)
+    assert store.newest() == written
+    assert store.history()[0]["number"] == 1
+
+
+def test_a_full_disk_leaves_no_parts_and_rolls_back_in_memory(
+    store: VersionStore, package: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.write(_weights(package, 0.5), CALIBRATION, {"reason": "test"})
+    second = store.write(_weights(package, 0.6), CALIBRATION, {"reason": "test"})
+    files = sorted(store.folder.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(VersionError, match="No space left"):
+        store.write(_weights(package, 0.7), CALIBRATION, {"reason": "test"})
+    assert sorted(store.folder.iterdir()) == files
+    assert store.newest() == second
+    with pytest.raises(VersionError, match="No space left"):
+        store.withdraw(second.number, "worse")
+    assert store.newest() == first  # at once, though the disk did not take it
+    with pytest.raises(VersionError, match="No space left"):
+        store.withdraw_all("reset")
+    assert store.newest() is None
+    assert sorted(store.folder.iterdir()) == files
+    monkeypatch.undo()
+    store.withdraw(second.number, "worse")
+    assert VersionStore(store.folder, package).newest() == first
+
+
+def test_weights_that_are_not_finite_are_refused_by_the_estimator(
+    store: VersionStore, package: ObjectPackage, tmp_path: Path
+) -> None:
+    weights = _weights(package, 0.0)
+    next(tensor for tensor in weights.values() if tensor.is_floating_point()).view(-1)[0] = float("nan")
+    path = tmp_path / "weights.safetensors"
+    write_tensors(path, weights)
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        load_networks(dataclasses.replace(package, weights_path=path))
