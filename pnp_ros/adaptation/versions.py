@@ -148,8 +148,6 @@ class VersionStore:
         manifest, path = self._manifest(number), self._path(number, WEIGHTS)
         if manifest["package_sha256"] != self._package_sha256:
             raise VersionError(f"{path}: adapted from the weights of another object package")
-        if "checksum" in manifest and manifest["checksum"] != _checksum(manifest):
-            raise VersionError(f"{self._path(number, MANIFEST)}: checksum: does not fit; the file is damaged")
         if not path.is_file():
             raise VersionError(f"{path}: missing, or no longer kept")
         try:
@@ -162,6 +160,8 @@ class VersionStore:
             calibration = CovarianceCalibration(manifest["covariance_scale"], manifest["covariance_growth"])
         except ValueError as error:
             raise VersionError(f"{self._path(number, MANIFEST)}: covariance_{error}") from error
+        if "checksum" in manifest and manifest["checksum"] != _checksum(manifest):
+            raise VersionError(f"{self._path(number, MANIFEST)}: checksum: does not fit; the file is damaged")
         return Version(number, path, found, calibration)
 
     def withdraw(self, number: int, reason: str) -> None:
