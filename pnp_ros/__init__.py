@@ -39,9 +39,11 @@ _PLACES = {  # name: module, or module and the name there
     "LevenbergMarquardt": "solvers.levenberg_marquardt",
     "ObjectEstimate": "pipeline.result",
     "ObjectState": "pipeline.result",
+    "PnPNet": "solvers.pnp_net",
     "Pose": "types",
     "PoseEstimate": "types",
     "PoseEstimator": "pipeline.estimator",
+    "Search": "solvers.search",
     "SolveStatus": "types",
     "load_object": "objects.object_package:load_object_package",
     "read_camera_info": "io.camera_info",
@@ -62,9 +64,11 @@ __all__ = [
     "LevenbergMarquardt",
     "ObjectEstimate",
     "ObjectState",
+    "PnPNet",
     "Pose",
     "PoseEstimate",
     "PoseEstimator",
+    "Search",
     "SolveStatus",
     "load_object",
     "read_camera_info",
@@ -84,7 +88,9 @@ if TYPE_CHECKING:  # for type checkers and editors; the names below are loaded b
     from pnp_ros.solvers.classical import Classical
     from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
     from pnp_ros.solvers.pnp import solve_pnp
+    from pnp_ros.solvers.pnp_net import PnPNet
     from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
+    from pnp_ros.solvers.search import Search
     from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 

@@ -1,4 +1,4 @@
-"""``pnp-ros train-pnpnet``: trains the network that starts robust PnP, on synthetic correspondences."""
+"""``pnp-ros train-pnpnet``: trains the network that guides robust PnP, on synthetic correspondences."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains and writes the weights; a line of progress every ten seconds."""
+    """Trains and writes the weights; a line of progress every ten seconds. Repeated, it goes on where it was."""
     import torch
 
-    from pnp_ros.solvers.pnp_net import PnPNet
+    from pnp_ros.solvers.pnp_net import LikelihoodNetwork
     from pnp_ros.training import pnp_net_trainer
 
     config = pnp_net_trainer.PnPNetTrainingConfig(minutes=args.minutes, seed=args.seed, device=args.device)
     torch.manual_seed(config.seed)
-    network = PnPNet()
-    for progress in pnp_net_trainer.train(network, config):
+    network = LikelihoodNetwork()
+    checkpoint = args.out.with_suffix(".checkpoint")
+    for progress in pnp_net_trainer.train(network, config, checkpoint=checkpoint):
         print(
             f"{progress.elapsed / 60:5.1f} min  step {progress.step:6d}  loss {progress.loss:6.3f}"
-            f"  inliers judged rightly {progress.inlier_accuracy:6.2%}  coarse pose within 30 deg"
-            f" {progress.within_30_deg:6.2%}",
+            f"  points judged rightly {progress.inlier_accuracy:6.2%}  drawn rightly {progress.drawn_right:6.2%}",
             flush=True,
         )
     pnp_net_trainer.save(network, args.out)
+    checkpoint.unlink(missing_ok=True)
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
     return 0

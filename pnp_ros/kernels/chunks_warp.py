@@ -18,10 +18,11 @@ EPS = wp.constant(2.0**-23)
 MIN_RATIO = wp.constant(MIN_WEIGHT_RATIO)
 LINE_CHANCE = wp.constant(0.25)
 
-NUM_ROWS = wp.constant(12)
+NUM_ROWS = wp.constant(13)
 WEIGHT = wp.constant(5)  # rows 0 to 4: u, v (px), x, y, z (m); then w_uu, w_vv, w_uv (1/px): [[w_uu, w_uv], [0, w_vv]]
 USED = wp.constant(8)  # 1 for a point with weight, else 0
 BEARING = wp.constant(9)  # x, y, z of the ray through the image point; only for consensus
+TRUST = wp.constant(12)  # how probably a point is an inlier; only for a guided search
 
 
 @wp.struct
@@ -43,6 +44,7 @@ class Buffers:
     cost: wp.array(dtype=float)
     status: wp.array(dtype=wp.int8)
     second: wp.array2d(dtype=float)  # (B, 49): rotation 9, translation 3, covariance 36, probability
+    likelihood: wp.array2d(dtype=float)  # (B, N), not read unless the search is guided
 
 
 @wp.struct
@@ -69,6 +71,7 @@ class Settings:
     tolerance2: float
     given: int  # whether there is a pose to start from
     samples: int  # at most, of three points each; 0: no search
+    guided: int  # whether the points' likelihoods guide it
     accept: int  # whether the pose is judged, and another one sought
     pixels: float  # of the image
 
@@ -111,7 +114,7 @@ def triangular(weights: wp.array3d(dtype=float), index: int, i: int):
 
 
 @wp.func
-def pack(packed: wp.array3d(dtype=float), data: Buffers, group: Any, index: int, width: int):
+def pack(packed: wp.array3d(dtype=float), data: Buffers, guided: int, group: Any, index: int, width: int):
     """Write the points of problem ``index`` into its chunks, filled up with points without weight."""
     matrices = data.weights.shape[2] == 4
     n = data.image_points.shape[1]
@@ -139,6 +142,11 @@ def pack(packed: wp.array3d(dtype=float), data: Buffers, group: Any, index: int,
             packed[k, WEIGHT + 1, slot] = w[1]
             packed[k, WEIGHT + 2, slot] = w[2]
             packed[k, USED, slot] = wp.where(w[0] != 0.0 or w[1] != 0.0, 1.0, 0.0)
+            if guided != 0 and i < n:
+                trust = data.likelihood[index, i]
+                packed[k, TRUST, slot] = wp.where(wp.isfinite(trust), wp.clamp(trust, 0.0, 1.0), 0.0)
+            else:
+                packed[k, TRUST, slot] = 0.0
 
 
 @wp.func

@@ -13,13 +13,14 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import lens_warp
-from pnp_ros.kernels.chunks_warp import BEARING, USED, WEIGHT, Problem, turn
+from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, WEIGHT, Problem, turn
 from pnp_ros.kernels.lens_warp import BROWN_CONRADY, KANNALA_BRANDT, distort_brown_conrady, fisheye_radius, inverse
 from pnp_ros.kernels.pose_warp import Pose, add_up, robust
 
 UNPROJECT_ITERATIONS = wp.constant(10)
 POLISH_ITERATIONS = wp.constant(2)
 DRAWS = wp.constant(64)  # tries to find a point with weight that is not in the sample yet
+GUIDED_DRAWS = wp.constant(48)  # of these, tries to find one that is probably an inlier
 
 
 @wp.func
@@ -264,8 +265,11 @@ def count_different(packed: wp.array3d(dtype=float), problem: Problem, group: An
 
 
 @wp.func
-def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: wp.uint32):
-    """Three different points, no lines (-1 where there are not), and the state of the random numbers."""
+def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: wp.uint32, highest: float):
+    """Three different points, no lines (-1 where there are not), and the state of the random numbers.
+
+    With ``highest`` > 0, points are drawn in proportion to how probably they are inliers, of which it is the highest.
+    """
     sample = wp.vec3i(-1, -1, -1)
     for corner in range(3):
         tries = int(0)
@@ -273,6 +277,8 @@ def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: w
             i = wp.randi(state, 0, problem.points)
             k, slot = problem.first + i // width, i % width
             point = packed[k, WEIGHT, slot] * packed[k, WEIGHT + 1, slot] > 0.0  # not a line
+            if highest > 0.0 and tries < GUIDED_DRAWS:
+                point = point and wp.randf(state) * highest < packed[k, TRUST, slot]
             if point and i != sample[0] and i != sample[1]:
                 sample[corner] = i
             tries += 1

@@ -22,6 +22,7 @@ def solve(
     settings: LMSettings,
     block: lm_launch.Block | None = None,
     prior: PosePrior | None = None,
+    likelihood: Tensor | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error of every problem of a batch of any shape.
 
@@ -33,6 +34,8 @@ def solve(
         init: (..., 3, 3), (..., 3), or None: the best of ``settings.samples`` P3P solutions.
         settings: loss and limits.
         block: layout of the launch; None chooses by device and batch.
+        likelihood: (..., N) how probably each point is an inlier, to guide the kernel's search; the reference does
+            without.
         prior: on the pose, batch shape (...).
 
     Raises:
@@ -42,7 +45,8 @@ def solve(
         raise ValueError("init: expected a pose with samples = 0")
     batch, tensors = _aligned(correspondences, camera, init, prior)
     if tensors[0].dtype == torch.float32 and lm_launch.supports(tensors[0].device):
-        return _launch(tensors, camera, init is None, prior is not None, settings, batch, block)
+        guide = _guide(likelihood, batch, tensors[0])
+        return _launch(tensors, camera, init is None, prior is not None, settings, batch, block, guide)
     with torch.no_grad():
         return _refer(tensors, camera, init, prior, settings, batch)
 
@@ -55,6 +59,7 @@ def _launch(
     settings: LMSettings,
     batch: torch.Size,
     block: lm_launch.Block | None,
+    likelihood: Tensor | None,
 ) -> PoseEstimate:
     like = tensors[0]
     n, device = like.shape[-2], like.device
@@ -72,14 +77,25 @@ def _launch(
         start = [rotation, translation] if consensus else []
         buffers = [*points[:3], *absent, *points[3:], *start, intrinsics, distortion]
         buffers += [rotation, translation, covariance, inlier_weights, cost, status, second]
+        buffers += [rotation if likelihood is None else likelihood]  # not read without
         per_problem, coefficients = intrinsics.ndim > 1, distortion.shape[-1]
         matrices = tensors[2].ndim > like.ndim
         launch = lm_launch.launches.get(
             device, count, n, matrices, prior, camera.model, per_problem, coefficients, block
         )
-        launch(buffers, settings, camera.width * camera.height, not consensus)
+        launch(buffers, settings, camera.width * camera.height, not consensus, likelihood is not None)
     alternative = Alternative(second)
     return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status, alternative)
+
+
+def _guide(likelihood: Tensor | None, batch: torch.Size, like: Tensor) -> Tensor | None:
+    """The likelihoods (..., N) as the kernel reads them."""
+    if likelihood is None:
+        return None
+    n = like.shape[-2]
+    if likelihood.shape[-1:] != (n,):
+        raise ValueError(f"likelihood: expected shape (..., {n}), got {tuple(likelihood.shape)}")
+    return likelihood.detach().to(like).expand(*batch, n).contiguous()
 
 
 def _refer(

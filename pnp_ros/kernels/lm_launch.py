@@ -127,6 +127,7 @@ class RecordedLaunch:
             "cost": (batch,),
             "status": (batch,),
             "second": (batch, SECOND),
+            "likelihood": (batch, points),
         }
         data = Buffers()
         for name, shape in shapes.items():
@@ -160,13 +161,14 @@ class RecordedLaunch:
             ptr=self._packed.data_ptr(), shape=shape, strides=strides, dtype=dtype, device=self._device, copy=False
         )
 
-    def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int, given: bool) -> None:
+    def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int, given: bool, guided: bool) -> None:
         """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the image;
         ``given``: whether the start is one of them."""
         if settings is not self._settings:
             self._set(settings)
         self._settings_fields.pixels = pixels
         self._settings_fields.given = int(given)
+        self._settings_fields.guided = int(guided)
         for field, tensor in zip(self._fields, tensors):
             field.data = tensor.data_ptr()
         stream = None if self._device.is_cpu else wp.stream_from_torch(tensors[0].device)

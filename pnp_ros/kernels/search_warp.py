@@ -15,7 +15,7 @@ import warp as wp
 
 from pnp_ros.kernels import accept_reference
 from pnp_ros.kernels.accept_warp import evidence_of, likely_inliers, log_choices, tell
-from pnp_ros.kernels.chunks_warp import BEARING, Problem, Settings
+from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
 from pnp_ros.kernels.consensus_warp import draw, gather, intersect_cones, pose_of, score, unproject
 from pnp_ros.kernels.lm_warp import newton_step, normal_equations_of
 from pnp_ros.kernels.pose_warp import (
@@ -26,6 +26,7 @@ from pnp_ros.kernels.pose_warp import (
     add_up,
     pick_lowest,
     retract,
+    robust,
     vec9,
     vec_sums,
 )
@@ -63,11 +64,44 @@ def apart(a: Pose, b: Pose):
 
 
 @wp.func
-def samples_needed(inliers: float, points: float):
-    """How many samples find one of inliers alone that leads to their pose."""
+def inliers_alone(inliers: float, points: float):
+    """The share of samples that consist of inliers."""
     n, k = wp.max(points, 3.0), wp.clamp(inliers, 3.0, points)
-    share = k * (k - 1.0) * (k - 2.0) / wp.max(n * (n - 1.0) * (n - 2.0), 1.0)
+    return k * (k - 1.0) * (k - 2.0) / wp.max(n * (n - 1.0) * (n - 2.0), 1.0)
+
+
+@wp.func
+def samples_needed(share: float):
+    """How many samples find one of inliers alone that leads to their pose, if these are such a share of all."""
     return LOG_MISS / wp.log(1.0 - GOOD_SAMPLE * wp.clamp(share, 1e-12, 1.0))
+
+
+@wp.func
+def trust_in(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float):
+    """The share of a pose's inliers in the likelihoods: how often a guided draw finds one of them."""
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    one = type(chunks[problem.first, 0])(1.0)
+    inside, total = 0.0 * one, 0.0 * one
+    for chunk in range(problem.count):
+        k = problem.first + chunk
+        qx, qy, qz = turn(r, chunks, k)
+        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
+            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+        )
+        rho, weight = robust(kind, c, wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv))
+        trust = wp.cw_mul(chunks[k, USED], chunks[k, TRUST])
+        inside = inside + wp.cw_mul(trust, weight)
+        total = total + trust
+    return wp.dot(inside, one) / wp.max(wp.dot(total, one), 1e-12)
+
+
+@wp.func
+def highest_trust(packed: wp.array3d(dtype=float), problem: Problem, width: int):
+    """The highest likelihood of all points."""
+    highest = float(0.0)
+    for i in range(problem.points):
+        highest = wp.max(highest, packed[problem.first + i // width, TRUST, i % width])
+    return highest
 
 
 @wp.func
@@ -125,7 +159,8 @@ def search(
     # Adding up waits for all threads: each draws from all points.
     most = add_up(group, float(settings.samples)) / float(group.lanes)
     if kind == GEMAN_MCCLURE:
-        most = wp.min(most, samples_needed(fewest_inliers(problem, settings), problem.used))
+        share = inliers_alone(fewest_inliers(problem, settings), problem.used)
+        most = wp.min(most, samples_needed(share))
     else:
         most = wp.min(most, float(TRUSTING_SAMPLES))
     if problem.different < 4 or problem.residuals - problem.used < 3.0:
@@ -136,8 +171,12 @@ def search(
     bar = float(1e30)  # a sample's pose of lower cost is refined
     state = wp.rand_init(1 + group.lane, problem.points)
     drawn = float(0.0)
+    highest = float(0.0)
+    if settings.guided != 0:
+        highest = highest_trust(packed, problem, width)
     while drawn < needed:
-        sample, state = draw(packed, problem, width, state)
+        guided = settings.guided != 0 and int(drawn) // group.lanes % 2 == 0  # the others trust nobody
+        sample, state = draw(packed, problem, width, state, wp.where(guided, highest, 0.0))
         if sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0:
             bearings = gather(packed, problem, width, sample, BEARING)
             bearings = wp.matrix_from_rows(
@@ -171,7 +210,11 @@ def search(
                         told = tell(chunks, problem, settings, 0, 1, refined, likely)
                         evidence = evidence_of(told, problem, settings, refined, equations, information)
                         if evidence > MIN_EVIDENCE:
-                            needed = samples_needed(told[1], problem.used)
+                            share = inliers_alone(told[1], problem.used)
+                            if settings.guided != 0:
+                                trusted = trust_in(chunks, problem, refined, kind, settings.scale)
+                                share = 0.5 * (share + trusted * trusted * trusted)
+                            needed = samples_needed(share)
                             needed = wp.min(most, wp.where(problem.used < FEW, wp.max(needed, FEW_SAMPLES), needed))
                             if problem.used >= FEW:
                                 bar = wp.min(bar, score(chunks, problem, refined, kind, c, bar))

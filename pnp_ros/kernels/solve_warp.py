@@ -330,7 +330,7 @@ def build(width: int, lanes: int) -> wp.Kernel:
         group = group_type()
         group.lane = thread % lanes
         group.lanes = lanes
-        pack(packed, data, group, index, width)
+        pack(packed, data, settings.guided, group, index, width)
         problem = survey(chunks, data, settings, group, index, width)
         problem.different = count_different(packed, problem, group, width)
         problem.scatter = spread(chunks, problem, group)

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels import lm
@@ -52,6 +53,7 @@ def refine(
     anneal: bool = True,
     accept: bool = True,
     prior: PoseEstimate | None = None,
+    likelihood: Tensor | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error.
 
@@ -69,13 +71,15 @@ def refine(
         anneal: False if ``init`` is known to lie in the basin of ``loss`` itself.
         accept: False for a step on the way to a solution: the pose is not judged, and no other sought.
         prior: pose and covariance whose residual joins the points'.
+        likelihood: (..., N) how probably each point is an inlier; guides the samples.
     """
     like = correspondences.image_points
     if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
         camera = camera.to(like.device, like.dtype)
     double = like.dtype == torch.float64
     settings = _settings(solver or _DEFAULT, loss, anneal, double, accept)
-    return lm.solve(correspondences, camera, init, settings, prior=None if prior is None else PosePrior.of(prior, like))
+    before = None if prior is None else PosePrior.of(prior, like)
+    return lm.solve(correspondences, camera, init, settings, prior=before, likelihood=likelihood)
 
 
 _DEFAULT = LevenbergMarquardt()

@@ -13,6 +13,7 @@ from pnp_ros.solvers import levenberg_marquardt
 from pnp_ros.solvers.bpnp import Implicit
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.robust_loss import Gaussian, GemanMcClure, RobustLoss
+from pnp_ros.solvers.search import Guide
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 ON_A_LINE = 1e-5  # how thick a line is, for its length
@@ -34,7 +35,7 @@ def solve_pnp(
     camera: Camera,
     *,
     solver: LevenbergMarquardt = _LEVENBERG_MARQUARDT,
-    init: Pose | PoseFinder | None = None,
+    init: Pose | PoseFinder | Guide | None = None,
     prior: PoseEstimate | None = None,
     loss: RobustLoss | None = None,
     gradient: Implicit | None = None,
@@ -48,8 +49,8 @@ def solve_pnp(
             correspondences' dtype and device.
         solver: how a pose is refined; ``LevenbergMarquardt(max_iterations=0)`` judges an initial pose as it is.
         init: a pose (..., 3, 3), (..., 3) of any accuracy, or what finds one, such as ``Classical("sqpnp")`` or
-            ``PnPNetStart()``. None draws samples of three points inside the kernel, which is faster than any of these
-            and as robust.
+            one's own; or ``PnPNet()`` or ``Search(likelihood)``, which guide the search. None draws samples of three
+            points inside the kernel, which is faster than any finder and as robust.
         prior: what is known of the pose beforehand, such as a motion model's prediction: its ``pose`` and
             ``covariance``, whose residual ``local(prior.pose, pose)`` joins the points'. Fewer points then suffice,
             down to none. A variance may be zero (known exactly) or infinite (not known). Without ``init`` the solve
@@ -73,6 +74,11 @@ def solve_pnp(
         init = Pose(prior.pose.rotation.detach().to(like), prior.pose.translation.detach().to(like))
     if init is None or isinstance(init, Pose):
         estimate = levenberg_marquardt.refine(correspondences, camera, init, loss, solver, prior=prior)
+    elif isinstance(init, Guide):
+        trust = init.likelihood_of(correspondences, camera)
+        estimate = levenberg_marquardt.refine(
+            correspondences, camera, None, loss, solver, prior=prior, likelihood=trust
+        )
     else:
         start = init.initial_pose(correspondences, camera)
         estimate = levenberg_marquardt.refine(correspondences, camera, start, loss, solver, anneal=False, prior=prior)
@@ -101,7 +107,7 @@ def _check_types(
         raise TypeError(f"camera: expected a Camera, got {_kind(camera)}; {how}")
     if not isinstance(solver, LevenbergMarquardt):
         raise TypeError(f"solver: expected LevenbergMarquardt(...), got {_kind(solver)}")
-    if not (init is None or isinstance(init, Pose | PoseFinder)):
+    if not (init is None or isinstance(init, Pose | PoseFinder | Guide)):
         raise TypeError(f'init: expected a Pose, a finder such as Classical("sqpnp"), or None, got {_kind(init)}')
     if not (prior is None or isinstance(prior, PoseEstimate)):
         how = "PoseEstimate.of(pose, covariance) makes one"

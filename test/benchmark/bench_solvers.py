@@ -40,6 +40,7 @@ from compared_solvers import (
     turned,
 )
 from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.pnp_net import PnPNet
 from synthetic.problems import Case, Problems, draw
 
 OUT = Path("out/bench")
@@ -64,8 +65,14 @@ def _from_anywhere(problems: Problems):
     return lambda: solve_pnp(correspondences, camera, init=init)
 
 
+def _guided(problems: Problems):
+    correspondences, camera = problems.correspondences(), problems.lens.camera()
+    return lambda: solve_pnp(correspondences, camera, init=PnPNet())
+
+
 OURS: dict[str, Solver] = {
     "ours": ours(_no_options),
+    "ours, PnP-Net": ours(_guided),
     "ours, 10 deg off": ours(_from_near),
     "ours, any start": ours(_from_anywhere),
 }
@@ -134,17 +141,17 @@ def _squared_distance(step: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return np.einsum("bi,bi->b", step, np.linalg.solve(scaled, step[..., None])[..., 0])
 
 
-def run_varied(count: int, seed: int, match: str) -> list[Score]:
+def run_varied(count: int, seed: int, match: str, chosen: list[str]) -> list[Score]:
     scores = []
     for cell in CELLS:
         if match not in f"{cell.group} {cell.name}":
             continue
         start = time.process_time()
         problems = draw(cell.case, count, seed)
-        for name, solver in SOLVERS.items():
+        for name in chosen:
             if name == "IPPE/SQPnP + LM" and cell.case.outliers > 0:
                 continue
-            scores.append(score(cell, name, problems, solver(problems)))
+            scores.append(score(cell, name, problems, SOLVERS[name](problems)))
         print(f"{cell.group}: {cell.name}: {time.process_time() - start:.0f} s", flush=True)
     return scores
 
@@ -261,7 +268,9 @@ def plot(scores: list[Score], path: Path) -> None:
 
     cells = list(dict.fromkeys((s.group, s.cell) for s in scores))
     names = [n for n in SOLVERS if any(s.solver == n for s in scores)]
-    colours = dict(zip(names, ["black", "tab:blue", "tab:cyan", "tab:orange", "tab:green", "tab:purple", "tab:red"]))
+    colours = dict(
+        zip(names, ["black", "tab:blue", "tab:cyan", "tab:brown", "tab:orange", "tab:green", "tab:purple", "tab:red"])
+    )
     figure, axes = plt.subplots(1, 2, figsize=(13, 0.24 * len(cells) + 1.5), sharey=True)
     for name in names:
         for axis, field, floor in ((axes[0], "right", None), (axes[1], "wrong", 1e-2)):
@@ -296,6 +305,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--match", default="", help="only cells of the varied table whose name has this")
+    parser.add_argument("--solvers", nargs="*", choices=list(SOLVERS), default=list(SOLVERS), metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -306,7 +316,7 @@ def main() -> None:
     lines: list[str] = []
     record: dict[str, object] = {"problems": arguments.problems, "seed": arguments.seed}
     if "varied" in arguments.only:
-        scores = run_varied(arguments.problems, arguments.seed, arguments.match)
+        scores = run_varied(arguments.problems, arguments.seed, arguments.match, arguments.solvers)
         lines += ["", "## Right, wrong and usable, in %; CPU time of one problem", *varied_tables(scores)]
         lines += ["", "## Covariance: ANEES / 6, and errors in the 90 % region in %", *consistency_table(scores)]
         record["varied"] = [asdict(s) for s in scores]
@@ -324,12 +334,8 @@ def main() -> None:
 
         table, record["speed"] = run_speed()
         lines += ["", "## Speed", *table]
-    lines += [
-        "",
-        "## In short",
-        "",
-        *(f"- {line}" if line[0] != " " else f"  - {line[2:]}" for line in verdict(scores, noise)),
-    ]
+    if scores or noise:
+        lines += ["", "## In short", "", *verdict(scores, noise)]
     text = "\n".join(lines)
     print(text)
     OUT.mkdir(parents=True, exist_ok=True)

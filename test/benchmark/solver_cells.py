@@ -73,6 +73,7 @@ CELLS = [
             "near, 40 %": replace(USUAL, kind="near", outliers=0.4),
             "clustered, 60 %": replace(USUAL, kind="clustered", outliers=0.6),
             "clustered, 80 %": replace(USUAL, kind="clustered", outliers=0.8),
+            "200 points, clustered, 90 %": replace(USUAL, n=200, kind="clustered", outliers=0.9),
             "second instance, 40 %": replace(USUAL, kind="second", outliers=0.4),
             "shuffled, 60 %": replace(USUAL, kind="shuffled", outliers=0.6),
             "clustered, 80 %, oak_d, flat": replace(FLAT, kind="clustered", outliers=0.8, lens="oak_d"),

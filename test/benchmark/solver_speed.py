@@ -21,14 +21,24 @@ from compared_solvers import solve_directly, solve_magsac, solve_poselib
 from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm_launch
 from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.pnp_net import PnPNet
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose
 from synthetic.cube import random_problems
 from synthetic.lenses import Lens
+from synthetic.problems import Case, draw
 
 SIGMA = 2.0
 PROBLEMS = 100
 COLUMNS = ((8, 0.0), (8, 0.3), (64, 0.0), (64, 0.3), (64, 0.6), (64, 0.8), (512, 0.0), (512, 0.6))
+BATCHED = (
+    ("`loss=Gaussian(), init=pose`", 0.0),
+    ("no options", 0.6),
+    ("no options", 0.8),
+    ("`init=PnPNet()`", 0.8),
+)
+OPERATIONS = (0.0, 0.3, 0.6, 0.8, 0.9)
+SCORE, STEP, P3P, SOLUTIONS = 20, 75, 600, 2  # multiply-adds of a point; of a sample; poses of a sample, mostly
 VIEW = Lens("pinhole", 640, 480, (800.0, 800.0), (320.0, 240.0))
 
 
@@ -101,6 +111,7 @@ SOLVERS: list[tuple[str, Callable[[One], np.ndarray | None], float]] = [
     ("`loss=Gaussian(), init=pose`", _ours_from(Gaussian()), 0.0),
     ("`init=pose`", _ours_from(None), 1.0),
     ("no options", _ours(), 1.0),
+    ("`init=PnPNet()`", _ours(init=PnPNet()), 1.0),
 ]
 
 
@@ -149,13 +160,14 @@ def run_batches(device: str, sizes: tuple[int, ...]) -> list[Speed]:
     found = []
     sync = torch.cuda.synchronize if device == "cuda" else lambda: None
     for batch in sizes:
-        for name, outliers in (("`loss=Gaussian(), init=pose`", 0.0), ("no options", 0.6)):
+        for name, outliers in BATCHED:
             c, camera, truth = random_problems(batch, 64, sigma=SIGMA, outliers=outliers, seed=23)
             c = Correspondences(*(t.to(device) for t in (c.image_points, c.object_points, c.weights)))
             camera = camera.to(device=device)
             turn = so3.exp(torch.tensor([0.1, -0.1, 0.1]))
             start = Pose((turn @ truth.rotation).to(device), (truth.translation * 1.05).to(device))
             init, loss = (None, None) if outliers else (start, Gaussian())
+            init = PnPNet() if "PnPNet" in name else init
             solve_pnp(c, camera, init=init, loss=loss)
             times = []
             for _ in range(200 if batch == 1 else 5):
@@ -166,6 +178,34 @@ def run_batches(device: str, sizes: tuple[int, ...]) -> list[Speed]:
                 times.append(time.perf_counter() - begin)
             found.append(Speed(name, 64, outliers, batch, device, 1e6 * min(times) / batch))
     return found
+
+
+def operations_table() -> list[str]:
+    """Thousands of multiply-adds of a solve of 64 points, counted from the formulas, as PnP-Net's paper has them.
+
+    A residual with its score takes ``SCORE`` a point, with its derivatives and normal equations ``STEP``; samples are
+    those that find three inliers with 99 %, drawn from all points alike or by the network's likelihoods.
+    """
+    n, channels, outputs, layers = 64, 32, 34, 12
+    network = n * (7 * channels + layers * (outputs * channels + 3 * channels) + 3 * (6 * channels + 40) + 4 * channels)
+    refinement = 10 * (n * STEP + 160)
+    rows: dict[str, list[str]] = {name: [] for name in ("RANSAC", "RANSAC guided by PnP-Net", "PnP-Net", "LM")}
+    for outliers in OPERATIONS:
+        problems = draw(Case(n=n, outliers=outliers), 200)
+        found = PnPNet().likelihood_of(problems.correspondences(), problems.lens.camera())
+        inlier = torch.from_numpy(problems.inlier)
+        trusted = float(((found * inlier).sum(-1) / found.sum(-1)).pow(3).mean())
+        share = float(inlier.double().mean()) ** 3
+        for name, chance in (("RANSAC", share), ("RANSAC guided by PnP-Net", 0.5 * (share + trusted))):
+            samples = max(math.log(0.01) / math.log(max(1.0 - chance, 1e-9)), 1.0)
+            search = samples * (P3P + SOLUTIONS * n * SCORE)
+            extra = network if "guided" in name else 0
+            rows[name].append(f"{(search + extra) / 1e3:,.0f}")
+        rows["PnP-Net"].append(f"{network / 1e3:,.0f}")
+        rows["LM"].append(f"{refinement / 1e3:,.0f}")
+    heads = [f"{outliers:.0%}" for outliers in OPERATIONS]
+    lines = ["", "| 1000 multiply-adds, 64 points | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    return lines + [f"| {name} | " + " | ".join(values) + " |" for name, values in rows.items()]
 
 
 def run_speed() -> tuple[list[str], list[dict]]:
@@ -186,9 +226,10 @@ def run_speed() -> tuple[list[str], list[dict]]:
     sizes = list(dict.fromkeys((s.device, s.batch) for s in batches))
     lines += ["", "| 64 points, us a problem | " + " | ".join(f"{d}, batch {b}" for d, b in sizes) + " |"]
     lines.append("|---" * (len(sizes) + 1) + "|")
-    for name in dict.fromkeys(s.solver for s in batches):
-        lines.append(f"| {name} | " + " | ".join(f"{s.us:.2f}" for s in batches if s.solver == name) + " |")
-    return lines, [asdict(s) for s in [*single, *batches]]
+    for name, outliers in dict.fromkeys((s.solver, s.outliers) for s in batches):
+        mine = [s for s in batches if (s.solver, s.outliers) == (name, outliers)]
+        lines.append(f"| {name}, {outliers:.0%} outliers | " + " | ".join(f"{s.us:.2f}" for s in mine) + " |")
+    return lines + operations_table(), [asdict(s) for s in [*single, *batches]]
 
 
 def _text(s: Speed) -> str:

@@ -11,7 +11,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.solvers.classical import METHODS, Classical
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import PoseFinder, solve_pnp
-from pnp_ros.solvers.pnp_net import PnPNetStart
+from pnp_ros.solvers.pnp_net import PnPNet
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 from synthetic.cube import random_problems
@@ -47,7 +47,7 @@ def _assert_nothing_is_nan(estimate: PoseEstimate) -> None:
 
 
 CLASSICAL = [Classical(method) for method in METHODS]
-INITS = [None, PnPNetStart(), *CLASSICAL]
+INITS = [None, PnPNet(), *CLASSICAL]
 
 
 @pytest.mark.parametrize("init", INITS, ids=str)

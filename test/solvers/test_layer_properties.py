@@ -15,7 +15,7 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.solvers.bpnp import Implicit
 from pnp_ros.solvers.epropnp import sample_posterior
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.pnp_net import PnPNetStart
+from pnp_ros.solvers.pnp_net import PnPNet
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
 from pnp_ros.types import Correspondences, Pose
 from synthetic.cube import random_problems
@@ -108,7 +108,7 @@ def test_pnp_net_in_single_and_double_precision_finds_the_same_pose(seed: int, o
     poses = []
     for dtype in (torch.float32, torch.float64):
         c, camera, _ = random_problems(2, 24, outliers=outliers, seed=seed, dtype=dtype)
-        poses.append(solve_pnp(c, camera, init=PnPNetStart(), loss=Cauchy()).pose)
+        poses.append(solve_pnp(c, camera, init=PnPNet(), loss=Cauchy()).pose)
     torch.testing.assert_close(poses[0].rotation.double(), poses[1].rotation, rtol=0.0, atol=2e-3)
     torch.testing.assert_close(poses[0].translation.double(), poses[1].translation, rtol=2e-3, atol=2e-3)
 
@@ -135,7 +135,7 @@ def test_no_finite_input_gives_nan(layer: str, numbers: np.ndarray, n: int, loss
         estimate = solve_pnp(c, camera, loss=loss, gradient=Implicit())
         value = estimate.pose.matrix().sum()
     else:
-        estimate = solve_pnp(c, camera, init=PnPNetStart(), loss=loss)
+        estimate = solve_pnp(c, camera, init=PnPNet(), loss=loss)
         value = estimate.cost
         tensors += [estimate.pose.rotation, estimate.pose.translation, estimate.covariance, estimate.inlier_weights]
     tensors.append(value)
