@@ -12,7 +12,7 @@ from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.cli.progress import images
 from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame, open_source
-from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, write_caption
+from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, draw_points, write_caption
 from pnp_ros.evaluation.report import measure, table
 from pnp_ros.io.images import VideoWriter
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -63,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def draw(overlay: MeshOverlay, frame: Frame, number: int, record: FrameResult) -> RgbImage:
-    """The image with the mesh at the pose and a caption."""
+    """The image with the mesh at the pose, what was found of it in the image as dots, and a caption."""
     drawn = frame.rgb
     if record.pose is not None:
+        if record.correspondences is not None:
+            drawn = draw_points(drawn, record.correspondences.image_points)
         drawn = overlay.draw(drawn, record.pose, frame.camera, GREEN if record.is_valid else ORANGE)
     caption = f"{number} {record.state}" + ("" if record.ncc is None else f" ncc {record.ncc:.2f}")
     return write_caption(drawn, f"{caption} {record.reason}".strip())

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
@@ -20,6 +21,7 @@ Colour = tuple[int, int, int]
 GREEN: Colour = (60, 230, 90)
 ORANGE: Colour = (255, 170, 30)
 RED: Colour = (255, 60, 60)
+CYAN: Colour = (0, 220, 255)
 _AXES: tuple[Colour, Colour, Colour] = ((255, 50, 50), (50, 220, 50), (70, 110, 255))  # x, y, z
 _SHARP = math.cos(math.radians(30.0))  # edges that fold more than this are drawn inside the outline
 _SUBPIXEL_BITS = 4
@@ -127,6 +129,15 @@ def contact_sheet(
         top, left = i // columns * cell_height, i % columns * cell_width
         sheet[top : top + height, left : left + cell_width] = cell
     return sheet
+
+
+def draw_points(image: RgbImage, points: Tensor, colour: Colour = CYAN) -> RgbImage:
+    """A copy of the image with a dot at each of (N, 2) pixels; those that are not finite are left out."""
+    drawn = image.copy()
+    for x, y in points[points.isfinite().all(-1)].clamp(-_FARTHEST_PIXEL, _FARTHEST_PIXEL).tolist():
+        centre = round(x * 2**_SUBPIXEL_BITS), round(y * 2**_SUBPIXEL_BITS)
+        cv2.circle(drawn, centre, 2**_SUBPIXEL_BITS, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return drawn
 
 
 def write_caption(image: RgbImage, text: str, colour: Colour = (255, 255, 255)) -> RgbImage:

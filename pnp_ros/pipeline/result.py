@@ -75,6 +75,7 @@ class FrameResult:
         camera: that took the image; None if not known.
         reason: why the state is not valid, in words.
         score: probability that the object is there, 0 to 1.
+        correspondences: that the pose was solved from; None where they were not recorded.
         name, source, sigma, explained: as of :class:`ObjectEstimate`; empty or None where it was not recorded.
     """
 
@@ -89,6 +90,7 @@ class FrameResult:
     camera: Camera | None = None
     reason: str = ""
     score: float = 1.0
+    correspondences: Correspondences | None = None
     name: str = ""
     source: str = ""
     sigma: float | None = None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera, camera_from_info
-from pnp_ros.evaluation.overlay import GREEN, MeshOverlay, contact_sheet, draw_axes, tint, write_caption
+from pnp_ros.evaluation.overlay import GREEN, MeshOverlay, contact_sheet, draw_axes, draw_points, tint, write_caption
 from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.types import Pose
@@ -110,3 +110,13 @@ def test_caption_is_in_the_upper_left_corner() -> None:
     rows, columns = np.nonzero(write_caption(BLACK, f"{math.pi:.3f}").any(axis=-1))
     assert rows.max() < 60
     assert columns.min() < 20
+
+
+def test_points_are_drawn_where_they_are() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    points = torch.tensor([[20.0, 10.0], [float("nan"), 3.0], [1e9, 30.0]])
+    drawn = draw_points(image, points, (255, 0, 0))
+    assert drawn[10, 20, 0] == 255
+    rows, columns = np.nonzero(drawn[..., 0])
+    assert (np.abs(rows - 10).max(), np.abs(columns - 20).max()) <= (2, 2)
+    assert not image.any()
