@@ -32,13 +32,14 @@ from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
 from pnp_ros.kernels.lm_problem import BEHIND_PENALTY
 from pnp_ros.kernels.lm_reference import visible
+from pnp_ros.solvers.prior_gradient import PriorTerm
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 _MAX_STEPS = 30
-_SETTLED = {torch.float32: 1e-5, torch.float64: 1e-15}  # decrease a Newton step promises, over one plus the cost
+_SETTLED = {torch.float32: 1e-8, torch.float64: 1e-15}  # decrease a Newton step promises, over one plus the cost
 _NOT_STATIONARY = 1e-2  # squared distance from the minimum in standard deviations: such a pose gets no gradient
-_SMALLEST_PIVOT = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the scaled Hessian's Cholesky factor
+_SMALLEST_PIVOT = 1e-6  # of the scaled Hessian's Cholesky factor
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,38 @@ class Implicit:
     """Asks :func:`~pnp_ros.solvers.pnp.solve_pnp` for a pose with exact gradients, by :func:`implicit_pose`."""
 
     def attach(
-        self, correspondences: Correspondences, camera: Camera, estimate: PoseEstimate, loss: RobustLoss
+        self,
+        correspondences: Correspondences,
+        camera: Camera,
+        estimate: PoseEstimate,
+        loss: RobustLoss,
+        prior: PoseEstimate | None = None,
     ) -> Pose:
         """The estimate's pose, with gradients."""
-        return implicit_pose(correspondences, camera, estimate, loss)
+        return implicit_pose(correspondences, camera, estimate, loss, prior)
 
 
 def implicit_pose(
-    correspondences: Correspondences, camera: Camera, estimate: PoseEstimate, loss: RobustLoss | None = None
+    correspondences: Correspondences,
+    camera: Camera,
+    estimate: PoseEstimate,
+    loss: RobustLoss | None = None,
+    prior: PoseEstimate | None = None,
 ) -> Pose:
     """The pose of an estimate, differentiable with respect to the data that led to it.
 
-    First order gradients flow to image points, object points, weights, ``camera.intrinsics`` and
-    ``camera.distortion``; they do not depend on how the pose was found. A pose that is not yet a minimum of the cost
-    (say, of EPnP) is first brought to it by Newton steps on the exact Hessian, so the value may differ from
-    ``estimate.pose``. Where the estimate is not usable, or the minimum is degenerate, gradients are zero.
+    First order gradients flow to image points, object points, weights, ``camera.intrinsics``, ``camera.distortion``
+    and the prior's pose and covariance; they do not depend on how the pose was found. They are computed in double
+    precision: the rounding of single precision would hide the minimum where weights are large. A pose that is not yet
+    a minimum of the cost (say, of EPnP) is first brought to it by Newton steps on the exact Hessian, so the value may
+    differ from ``estimate.pose``. Where the estimate is not usable, or the minimum is degenerate, gradients are zero.
 
     Args:
         correspondences: (..., N) points in pixels and metres.
         camera: the camera of the image points; its tensors may require gradients.
         estimate: a solution of the same problem; ``estimate.pose`` starts the Newton steps.
         loss: the robust loss of the stated cost (None: Gaussian).
+        prior: of the solve, or None.
 
     Returns:
         ``T_camera_object``, batch shape (...).
@@ -81,6 +93,7 @@ def implicit_pose(
         Pose(estimate.pose.rotation.detach(), estimate.pose.translation.detach()),
         estimate.usable,
         loss or Gaussian(),
+        *((None,) * 3 if prior is None else (prior.pose.rotation, prior.pose.translation, prior.covariance)),
     )
     return Pose(rotation, translation)
 
@@ -125,24 +138,34 @@ class _ImplicitPose(torch.autograd.Function):
         start: Pose,
         usable: Tensor,
         loss: RobustLoss,
+        *prior: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
-        ctx.problem = _Problem(image_points, object_points, weights, camera, usable, loss)
-        pose, ctx.expansion = ctx.problem.minimise(ctx.problem.to_centroid(start))
-        pose = ctx.problem.from_centroid(pose)
-        ctx.save_for_backward(pose.rotation)
-        ctx.shapes = [tensor.shape for tensor in (image_points, object_points, weights, intrinsics, distortion)]
-        return pose.rotation, pose.translation
+        data = (image_points, object_points, weights, intrinsics, distortion, *prior)
+        ctx.like = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in data]
+        dtype = image_points.dtype
+        camera = replace(camera, intrinsics=intrinsics.double(), distortion=distortion.double())
+        term = PriorTerm.of(*prior) if prior[0] is not None else None  # type: ignore[arg-type]
+        points = image_points.double(), object_points.double(), weights.double()
+        ctx.problem = _Problem(*points, camera, usable, loss, term)
+        # an orthonormal rotation: that of single precision is one to 1e-7
+        rotation = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(start.rotation.double()))
+        centred = ctx.problem.to_centroid(Pose(rotation, start.translation.double()))
+        ctx.centred, ctx.expansion = ctx.problem.minimise(centred, _SETTLED[dtype])
+        pose = ctx.problem.from_centroid(ctx.centred)
+        return pose.rotation.to(dtype), pose.translation.to(dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_rotation: Tensor, grad_translation: Tensor) -> tuple[Tensor | None, ...]:
-        (rotation,) = ctx.saved_tensors
         # d loss / d dtheta: the skew part of grad_rotation rotation^T
-        upstream = torch.cat([grad_translation, 2.0 * so3.vee(grad_rotation @ rotation.mT)], dim=-1)
-        gradients = ctx.problem.pull_back(rotation, ctx.expansion, upstream, with_distortion=ctx.needs_input_grad[4])
-        fitted = [None if g is None else g.sum_to_size(shape) for g, shape in zip(gradients, ctx.shapes, strict=True)]
-        return (*fitted, None, None, None, None)
+        turn = 2.0 * so3.vee(grad_rotation.double() @ ctx.centred.rotation.mT)
+        upstream = torch.cat([grad_translation.double(), turn], dim=-1)
+        gradients = ctx.problem.pull_back(ctx.centred, ctx.expansion, upstream, with_distortion=ctx.needs_input_grad[4])
+        fitted = [
+            None if g is None else g.sum_to_size(like[0]).to(like[1])
+            for g, like in zip(gradients, ctx.like, strict=True)
+        ]
+        return (*fitted[:5], None, None, None, None, *fitted[5:])
 
 
 @dataclass(frozen=True)
@@ -162,12 +185,12 @@ class _Expansion:
     b: Tensor  # (..., N, 3)
     on_point: Tensor  # (..., N, 3, 3): P
     cost: Tensor  # (...)
-    gradient: Tensor  # (..., 6) double precision from here on
+    gradient: Tensor  # (..., 6)
     hessian: Tensor  # (..., 6, 6)
 
 
 class _Problem:
-    """One batch of weighted, robust PnP problems."""
+    """One batch of weighted, robust PnP problems, in double precision."""
 
     def __init__(
         self,
@@ -177,7 +200,9 @@ class _Problem:
         camera: Camera,
         usable: Tensor,
         loss: RobustLoss,
+        prior: PriorTerm | None = None,
     ) -> None:
+        self.prior = prior
         # Points that do not count, and all of an unusable problem, may hold anything, NaN too.
         self.active = (weights != 0).flatten(-2).any(-1, keepdim=True) & usable[..., None, None]
         self.image_points = image_points
@@ -220,6 +245,11 @@ class _Problem:
         bent = rho1[..., None] * white + (2.0 * rho2 * residual)[..., None] * slope
         on_point = white.mT @ bent + _curvature(self.camera, y, c)
         turned = b.mT @ q  # sum b q^T
+        gradient = torch.cat([b.sum(-2), 2.0 * so3.vee(turned)], dim=-1)
+        hessian = _assemble(q, on_point, turned)
+        if self.prior is not None:
+            prior_cost, prior_gradient, prior_hessian = self.prior.expand(pose, self.centroid)
+            cost, gradient, hessian = cost + prior_cost, gradient + prior_gradient, hessian + prior_hessian
         return _Expansion(
             q=q,
             y=y,
@@ -234,27 +264,27 @@ class _Problem:
             b=b,
             on_point=on_point,
             cost=cost,
-            gradient=torch.cat([b.sum(-2), 2.0 * so3.vee(turned)], dim=-1).double(),
-            hessian=_assemble(q, on_point, turned).double(),
+            gradient=gradient,
+            hessian=hessian,
         )
 
-    def minimise(self, pose: Pose) -> tuple[Pose, _Expansion]:
+    def minimise(self, pose: Pose, settled_at: float) -> tuple[Pose, _Expansion]:
         """Levenberg-Marquardt with the exact Hessian; at once where the pose is a minimum already.
 
-        Poses are of the centred points.
+        Poses are of the centred points; a step that promises less than ``settled_at`` is not taken.
         """
         at = self.expand(pose)
-        damping = torch.zeros_like(at.cost, dtype=torch.float64)
+        damping = torch.zeros_like(at.cost)
         done = ~self.usable
         for _ in range(_MAX_STEPS):
             damped = at.hessian + torch.diag_embed(damping[..., None] * at.hessian.diagonal(dim1=-2, dim2=-1).abs())
-            step = -_solve(damped, at.gradient, at.cost.dtype)
+            step = -_solve(damped, at.gradient)
             decrease = -(step * at.gradient).sum(-1)  # NaN where the Hessian is not positive definite
-            settled = decrease < _SETTLED[at.cost.dtype] * (1.0 + at.cost)
+            settled = decrease < settled_at * (1.0 + at.cost)
             done = done | (settled & (damping < 1.0)) | (damping > 1e8)
             if bool(done.all()):
                 break
-            step = torch.where((done | decrease.isnan())[..., None], torch.zeros_like(step), step).to(pose.translation)
+            step = torch.where((done | decrease.isnan())[..., None], torch.zeros_like(step), step)
             trial_pose = se3.retract(pose, step)
             trial = self.expand(trial_pose)
             better = ~decrease.isnan() & ~done & (trial.cost <= at.cost)
@@ -267,16 +297,18 @@ class _Problem:
             damping = torch.where(damping < 1e-4, torch.zeros_like(damping), damping)
         return pose, at
 
-    def pull_back(
-        self, rotation: Tensor, at: _Expansion, upstream: Tensor, *, with_distortion: bool
-    ) -> list[Tensor | None]:
-        """Gradients on image points, object points, weights, intrinsics and distortion, of ``upstream . delta``."""
+    def pull_back(self, pose: Pose, at: _Expansion, upstream: Tensor, *, with_distortion: bool) -> list[Tensor | None]:
+        """Gradients of ``upstream . delta`` on image points, object points, weights, intrinsics, distortion, prior.
+
+        The pose is of the centred points; three gradients are the prior's.
+        """
+        rotation = pose.rotation
         lever = (self.centroid @ rotation.mT).squeeze(-2)
         shift = torch.cat([torch.zeros_like(lever), torch.linalg.cross(lever, upstream[..., :3])], dim=-1)
-        rhs = torch.stack([(upstream - shift).double(), at.gradient], dim=-1)
-        direction, newton = _solve(at.hessian, rhs, at.cost.dtype).unbind(-1)
+        rhs = torch.stack([upstream - shift, at.gradient], dim=-1)
+        direction, newton = _solve(at.hessian, rhs).unbind(-1)
         sound = (newton * at.gradient).sum(-1) < _NOT_STATIONARY  # False for NaN
-        direction = torch.where(sound[..., None], direction, torch.zeros_like(direction)).to(at.y)
+        direction = torch.where(sound[..., None], direction, torch.zeros_like(direction))
 
         turn = direction[..., None, 3:]
         m = direction[..., None, :3] + torch.linalg.cross(turn, at.q)
@@ -294,6 +326,7 @@ class _Problem:
             -(alpha[..., None] * at.offset[..., None, :] + (at.rho1 * at.residual)[..., None] * moved[..., None, :]),
             -torch.cat([on_focal, on_pixels], dim=-1).sum(-2),
             on_distortion,
+            *([None] * 3 if self.prior is None else self.prior.pull_back(pose, self.centroid, direction)),
         ]
 
 
@@ -324,14 +357,14 @@ def _select(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(condition.shape + (1,) * (yes.ndim - condition.ndim)), yes, no)
 
 
-def _solve(hessian: Tensor, rhs: Tensor, data_dtype: torch.dtype) -> Tensor:
-    """``hessian^-1 rhs`` in double precision; NaN where it is not safely positive definite for data of that dtype."""
+def _solve(hessian: Tensor, rhs: Tensor) -> Tensor:
+    """``hessian^-1 rhs``; NaN where the Hessian is not safely positive definite."""
     vector = rhs.ndim < hessian.ndim
     rhs = rhs[..., None] if vector else rhs
     diagonal = hessian.diagonal(dim1=-2, dim2=-1)
     scale = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).rsqrt()[..., None]
     factor, info = torch.linalg.cholesky_ex(scale * hessian * scale.mT)
-    sound = (info == 0) & (factor.diagonal(dim1=-2, dim2=-1).amin(-1) > _SMALLEST_PIVOT[data_dtype])
+    sound = (info == 0) & (factor.diagonal(dim1=-2, dim2=-1).amin(-1) > _SMALLEST_PIVOT)
     eye = torch.eye(6).to(factor).expand_as(factor)
     solution = scale * torch.cholesky_solve(scale * rhs, torch.where(sound[..., None, None], factor, eye))
     solution = torch.where(sound[..., None, None], solution, torch.full_like(solution, torch.nan))

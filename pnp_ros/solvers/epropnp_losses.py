@@ -136,10 +136,14 @@ def derivative_regularisation(
     axis = points.new_tensor([0.0, 0.0, 1.0])
     slope = (rows - residual[..., None] * axis) / depth[..., None]  # d residual / d point
     jacobian = torch.cat([slope, -slope @ so3.hat(rotated)], dim=-1)
-    weight = loss.weight(residual.detach().square().sum(-1))[..., None]
-    weighted = (weight[..., None] * jacobian).flatten(-3, -2)
-    hessian = weighted.mT @ jacobian.flatten(-3, -2)
-    gradient = weighted.mT @ residual.flatten(-2)[..., None]
+    squared = residual.square().sum(-1)[..., None]
+    weight = loss.weight(squared)
+    gradient = jacobian.flatten(-3, -2).mT @ (weight * residual).flatten(-2)[..., None]
+    # The loss curves, too: along the residual an outlier tells less, down to nothing (Triggs et al., 2000, eq. 11).
+    bend = torch.maximum(2.0 * loss.weight_slope(squared), -weight / squared.clamp_min(1e-30))[..., None]
+    along = residual[..., None, :] @ jacobian
+    bent = weight[..., None] * jacobian + bend * residual[..., None] * along
+    hessian = bent.flatten(-3, -2).mT @ jacobian.flatten(-3, -2)
     # Metres and radians apart, the Hessian is solved with a unit diagonal.
     scale = hessian.detach().diagonal(dim1=-2, dim2=-1).clamp_min(1e-20).rsqrt()[..., None]
     damped = hessian * scale * scale.mT + damping * torch.eye(6, dtype=scale.dtype, device=scale.device)

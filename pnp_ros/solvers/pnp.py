@@ -85,9 +85,7 @@ def solve_pnp(
         if prior is None:
             estimate = _degenerate_unless(_determined(correspondences), estimate)
     if gradient is not None:
-        if prior is not None:
-            raise ValueError("gradient: expected None with a prior")
-        return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss))
+        return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss, prior))
     return estimate
 
 
