@@ -104,6 +104,17 @@ def calibration(kind: RobustKind, c: float, residuals: int = 2) -> Calibration:
     return Calibration(b * b / (a * mean), mean, 1.0 - b / mean)
 
 
+@functools.lru_cache(maxsize=256)
+def mean_square(kind: RobustKind, c: float, residuals: int) -> float:
+    """``E[weight s] / E[weight]`` for Gaussian noise, of points with 2 residuals or 1; 2 or 1 for least squares."""
+    if kind == RobustKind.GAUSSIAN:
+        return float(residuals)
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    s = -2.0 * torch.log1p(-u) if residuals == 2 else torch.special.ndtri(0.5 + 0.5 * u).square()
+    w = weight(kind, s, c)
+    return float((w * s).mean() / w.mean())
+
+
 def covariance_scale(kind: RobustKind, c: float, weight_sum: Tensor, points: Tensor, residuals: Tensor) -> Tensor:
     """What the inverse of the reweighted Hessian is multiplied with.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -12,6 +12,7 @@ from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
 from pnp_ros.solvers import levenberg_marquardt
 from pnp_ros.solvers.bpnp import Implicit
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
+from pnp_ros.solvers.noise_scale import ROUNDS, freedom_factor, noise_scale
 from pnp_ros.solvers.robust_loss import Gaussian, GemanMcClure, RobustLoss
 from pnp_ros.solvers.search import Guide
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
@@ -38,6 +39,7 @@ def solve_pnp(
     init: Pose | PoseFinder | Guide | None = None,
     prior: PoseEstimate | None = None,
     loss: RobustLoss | None = None,
+    noise: Literal["given", "estimated"] = "given",
     gradient: Implicit | None = None,
 ) -> PoseEstimate:
     """Camera pose from 2D-3D correspondences, for a batch of problems of any shape, on any device.
@@ -56,6 +58,9 @@ def solve_pnp(
             down to none. A variance may be zero (known exactly) or infinite (not known). Without ``init`` the solve
             starts there.
         loss: robust loss; None is ``GemanMcClure()`` from five points on and ``Gaussian()`` below.
+        noise: ``"given"`` takes the weights' unit as it is; ``"estimated"`` only their ratios: one scale for each
+            problem comes from the residuals and enters covariance and tests (:mod:`pnp_ros.solvers.noise_scale`).
+            Gradients then hold for that scale.
         gradient: None returns a pose without gradients; ``Implicit()`` one whose gradients with respect to image
             points, object points, weights and camera are exact at the solution (implicit function theorem).
 
@@ -67,6 +72,8 @@ def solve_pnp(
         ValueError: for shapes, dtypes or devices that do not agree; the message names the field.
     """
     _check_types(correspondences, camera, solver, init, prior, loss, gradient)
+    if noise not in ("given", "estimated"):
+        raise ValueError(f'noise: expected "given" or "estimated", got {noise!r}')
     if loss is None:
         loss = GemanMcClure() if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else Gaussian()
     if init is None and prior is not None:
@@ -84,9 +91,33 @@ def solve_pnp(
         estimate = levenberg_marquardt.refine(correspondences, camera, start, loss, solver, anneal=False, prior=prior)
         if prior is None:
             estimate = _degenerate_unless(_determined(correspondences), estimate)
+    if noise == "estimated":
+        correspondences, estimate = _with_noise(correspondences, camera, estimate, loss, solver, prior)
     if gradient is not None:
         return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss, prior))
     return estimate
+
+
+def _with_noise(
+    correspondences: Correspondences,
+    camera: Camera,
+    estimate: PoseEstimate,
+    loss: RobustLoss,
+    solver: LevenbergMarquardt,
+    prior: PoseEstimate | None,
+) -> tuple[Correspondences, PoseEstimate]:
+    """The correspondences with weights of the residuals' own scale, and the estimate from them."""
+    scaled = correspondences
+    for left in reversed(range(ROUNDS)):
+        scale = noise_scale(correspondences, camera, estimate, loss)
+        scaled = correspondences.scaled(scale.reciprocal()[..., None])
+        estimate = levenberg_marquardt.refine(
+            scaled, camera, estimate.pose, loss, solver, anneal=False, accept=left == 0, prior=prior
+        )
+    if prior is None:
+        factor = torch.where(estimate.usable, freedom_factor(correspondences, estimate), 1.0)
+        estimate = dataclasses.replace(estimate, covariance=factor[..., None, None] * estimate.covariance)
+    return scaled, estimate
 
 
 def _check_types(
