@@ -37,7 +37,8 @@ _FEWEST = 20  # axes measured, of matches and lines together, from which a round
 _DAMPING = 0.026, 0.058  # of the diameter, and rad: how far one round moves a pose that lines hold badly
 _LEAST_VARIANCE = 1e-10  # m^2, rad^2: no start is known better
 _LEARNING = 0.2  # share of an image's colours in what is known of them
-_TURN, _LARGEST_TURN = 1.5, 0.6  # standard deviations of the start's rotation, and rad, between several starts
+_APART = 1.5  # standard deviations of the start between several starts
+_LARGEST_MOVE, _LARGEST_TURN = 0.4, 0.6  # of the diameter, and rad: between them at most
 _ENOUGH = 15.0  # times the last move that a round must be able to reach, or it is left out
 _FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
 
@@ -161,11 +162,15 @@ class Aligner:
             yield pose, (*FAR, *MIDDLE, *LAST)
         if share <= _FAR:
             return
-        turn = float(np.nan_to_num(min(_TURN * spread[3:].max(), _LARGEST_TURN), nan=_LARGEST_TURN))
-        for axis, sign in itertools.product(range(3), (1.0, -1.0)):
-            delta = torch.zeros(6)
-            delta[3 + axis] = sign * turn
-            yield se3.retract(pose, delta), (*FAR, *MIDDLE, *LAST)
+        # other starts: moved sideways or turned, what is less known first
+        most = np.array([_LARGEST_MOVE * self._diameter] * 2 + [_LARGEST_TURN] * 3)
+        steps = np.nan_to_num(np.minimum(_APART * spread[[0, 1, 3, 4, 5]], most), nan=0.0)
+        sizes = steps / np.array([self._diameter] * 2 + [2.0] * 3)
+        for axis, sign in itertools.product(np.argsort(-sizes, kind="stable"), (1.0, -1.0)):
+            if sizes[axis] > _FAR:
+                delta = torch.zeros(6)
+                delta[(0, 1, 3, 4, 5)[axis]] = sign * float(steps[axis])
+                yield se3.retract(pose, delta), (*FAR, *MIDDLE, *LAST)
 
     def _share(self, delta: NDArray, depth: float) -> float:
         """By how large a share of the object's size the image changes with [dt, dtheta]."""
