@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from pnp_ros.geometry import so3
 
 MIN_WEIGHT_RATIO = (
     1e-6  # of the singular values of a weight that tells two directions; a line's is zero but for rounding
@@ -224,6 +226,13 @@ class Pose:
     Args:
         rotation: (..., 3, 3) rotation matrix.
         translation: (..., 3) metres.
+
+    >>> T_base_camera = Pose.from_quat_xyzw([0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.5])
+    >>> T_camera_object = Pose.from_rvec([0.0, 0.0, 0.0], [0.0, 0.0, 2.0])
+    >>> (T_base_camera @ T_camera_object).translation.tolist()
+    [1.0, 0.0, 2.5]
+    >>> (T_camera_object @ T_camera_object.inverse()).translation.tolist()
+    [0.0, 0.0, 0.0]
     """
 
     rotation: Tensor
@@ -238,6 +247,74 @@ class Pose:
         """From (..., 4, 4) homogeneous matrices."""
         _check_shape("T_camera_object", T_camera_object, (4, 4))
         return cls(T_camera_object[..., :3, :3], T_camera_object[..., :3, 3])
+
+    @classmethod
+    def from_quat_wxyz(cls, quat_wxyz: ArrayLike, translation: ArrayLike) -> Pose:
+        """From quaternions (..., 4), scalar first, of any length but zero, and translations (..., 3)."""
+        quat = _as_tensor("quat_wxyz", quat_wxyz)
+        _check_shape("quat_wxyz", quat, (4,))
+        return cls(so3.matrix_from_quat_wxyz(quat), _as_tensor("translation", translation, quat))
+
+    @classmethod
+    def from_quat_xyzw(cls, quat_xyzw: ArrayLike, translation: ArrayLike) -> Pose:
+        """From quaternions (..., 4), scalar last as in ROS and SciPy, and translations (..., 3)."""
+        return cls.from_quat_wxyz(_as_tensor("quat_xyzw", quat_xyzw).roll(1, -1), translation)
+
+    @classmethod
+    def from_rvec(cls, rvec: ArrayLike, translation: ArrayLike) -> Pose:
+        """From rotation vectors (..., 3) rad, such as OpenCV's, and translations (..., 3)."""
+        vector = _as_tensor("rvec", rvec)
+        _check_shape("rvec", vector, (3,))
+        return cls(so3.exp(vector), _as_tensor("translation", translation, vector))
+
+    @classmethod
+    def identity(cls, *batch: int) -> Pose:
+        """No motion, with batch shape ``batch``."""
+        return cls(torch.eye(3).expand(*batch, 3, 3), torch.zeros(*batch, 3))
+
+    @classmethod
+    def stack(cls, poses: Sequence[Pose]) -> Pose:
+        """Poses (...) as one with a new first dimension."""
+        return cls(torch.stack([p.rotation for p in poses]), torch.stack([p.translation for p in poses]))
+
+    def __matmul__(self, other: Pose) -> Pose:
+        """``T_a_c = T_a_b @ T_b_c``: the transform that applies ``other`` first."""
+        shift = (self.rotation @ other.translation[..., None]).squeeze(-1)
+        return Pose(self.rotation @ other.rotation, shift + self.translation)
+
+    def __getitem__(self, index: int | slice | Tensor) -> Pose:
+        """Of the first batch dimension."""
+        if self.translation.ndim < 2:
+            raise IndexError("a single pose has no batch dimension to index")
+        return Pose(self.rotation[index], self.translation[index])
+
+    def inverse(self) -> Pose:
+        """``T_object_camera`` of ``T_camera_object``."""
+        rotation = self.rotation.mT
+        return Pose(rotation, -(rotation @ self.translation[..., None]).squeeze(-1))
+
+    def apply(self, points: Tensor) -> Tensor:
+        """Points (..., N, 3) transformed; the same as :meth:`transform`."""
+        return self.transform(points)
+
+    @property
+    def quat_wxyz(self) -> Tensor:
+        """(..., 4) unit quaternions, scalar first and not negative."""
+        return so3.quat_wxyz_from_matrix(self.rotation)
+
+    @property
+    def quat_xyzw(self) -> Tensor:
+        """(..., 4) unit quaternions, scalar last as in ROS and SciPy."""
+        return self.quat_wxyz.roll(-1, -1)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pose:
+        """On another device or in another floating dtype."""
+        return Pose(self.rotation.to(device=device, dtype=dtype), self.translation.to(device=device, dtype=dtype))
+
+    def numpy(self) -> NDArray[np.floating]:
+        """(..., 4, 4) homogeneous matrices as an array."""
+        array: NDArray[np.floating] = self.matrix().detach().cpu().numpy()
+        return array
 
     def matrix(self) -> Tensor:
         """(..., 4, 4) homogeneous matrices ``T_camera_object``."""
