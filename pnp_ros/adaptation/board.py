@@ -45,7 +45,7 @@ _INLIER_WEIGHT = 0.5
 _MAX_CHI_SQUARE = 9.0  # reduced: corners that are 3 sigma off on average do not lie on this board
 _MAX_ROTATION_SIGMA = math.radians(3.0)
 _MAX_TRANSLATION_SIGMA = 0.03  # of the distance
-_DECIDED = 4.6  # log of the odds of 100 to 1 against the pose that mirrors this one
+_UNDECIDED = 0.01  # probability of another pose, such as the mirrored one, from which the board is not believed
 
 
 class BoardError(ValueError):
@@ -120,13 +120,9 @@ class BoardReference:
         corners = Correspondences.from_sigma(pixels.float(), on_object, self._sigma)
         camera = camera.to("cpu", torch.float32)
         best = solve_pnp(corners, camera)
-        other = solve_pnp(corners, camera, init=_mirrored(best.pose, corners.object_points))
-        if not (bool(best.usable) and bool(other.usable)):
+        if not bool(best.usable):
             return None
-        if other.cost < best.cost:
-            best, other = other, best
-        apart = float(so3.angle_between(best.pose.rotation, other.pose.rotation))
-        if apart > 2.0 * _MAX_ROTATION_SIGMA and float(other.cost - best.cost) < _DECIDED:
+        if best.alternative is not None and float(best.alternative.probability) > _UNDECIDED:
             return None
         return best if _is_sound(best, corners) else None
 
@@ -143,20 +139,6 @@ class BoardReference:
         pixels = np.array([corners.reshape(4, 2) for corners, _ in kept], np.float32).reshape(-1, 2)
         points = [self._spec.markers[i] for _, i in kept]
         return torch.from_numpy(pixels), torch.cat(points) if points else torch.zeros(0, 3).double()
-
-
-def _mirrored(pose: Pose, points: Tensor) -> Pose:
-    """The other pose that a flat set of points has if it is seen from far away: tilted the opposite way.
-
-    Half a turn about the board's normal and half a turn about the line of sight cancel out in the image, but for
-    perspective (Schweighofer and Pinz, "Robust pose estimation from a planar target", 2006).
-    """
-    centre = points.mean(dim=0)
-    normal = torch.linalg.svd(points - centre)[2][2]
-    seen = pose.transform(centre[None])[0]
-    sight = seen / seen.norm()
-    rotation = so3.exp(math.pi * sight) @ pose.rotation @ so3.exp(math.pi * normal)
-    return Pose(rotation, seen - rotation @ centre)
 
 
 def _is_sound(estimate: PoseEstimate, corners: Correspondences) -> bool:

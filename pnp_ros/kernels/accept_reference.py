@@ -31,6 +31,7 @@ CHI_SQUARE_DEVIATION = 3.72  # of a normal variable: one in ten thousand is larg
 TRUSTED_VARIANCE = 4.0  # a Gaussian fit's residuals may be twice as large as the weights say
 THIN = 4.0  # standard deviations of an image point: a relief below that may be flat
 DISTINCT = 25.0  # squared deviations between two poses that are two answers
+MAX_ROUNDING2 = 0.25  # of an image point's variance, that the rounding of object points may make
 MIN_PROBABILITY = 1e-3  # of another pose that the covariance has to cover
 
 

@@ -19,6 +19,8 @@ from pnp_ros.kernels.pose_warp import Pose, add_up, robust
 
 UNPROJECT_ITERATIONS = wp.constant(10)
 POLISH_ITERATIONS = wp.constant(2)
+SAME = wp.constant(1e-3)  # on the plane of focal length one: a bearing's residual
+NO_BEARING = wp.constant(1e9)
 DRAWS = wp.constant(64)  # tries to find a point with weight that is not in the sample yet
 GUIDED_DRAWS = wp.constant(48)  # of these, tries to find one that is probably an inlier
 
@@ -43,6 +45,13 @@ def unproject(chunks: wp.array2d(dtype=Any), problem: Problem, k: int):
             x = x + wp.cw_mul(over, wp.cw_mul(b_y, a) - wp.cw_mul(a_y, b))
             y = y + wp.cw_mul(over, wp.cw_mul(a_x, b) - wp.cw_mul(b_x, a))
             iteration += 1
+        # Beyond the radius at which the distortion turns back there is no ray: a mark that no sample takes.
+        a, b, a_x, a_y, b_x, b_y = distort_brown_conrady(lens.coefficients, lens.tilt, x, y)
+        for i in range(len(u)):
+            miss = wp.abs(a[i] - u[i]) + wp.abs(b[i] - v[i])
+            if not (miss < SAME and a_x[i] * b_y[i] > a_y[i] * b_x[i]):
+                x[i] = NO_BEARING
+                y[i] = NO_BEARING
     if lens.model == KANNALA_BRANDT:
         radius = lens_warp.sqrt(wp.cw_mul(u, u) + wp.cw_mul(v, v) + 1e-18 * one)
         theta = wp.min(radius, 1.5 * one)
@@ -277,6 +286,7 @@ def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: w
             i = wp.randi(state, 0, problem.points)
             k, slot = problem.first + i // width, i % width
             point = packed[k, WEIGHT, slot] * packed[k, WEIGHT + 1, slot] > 0.0  # not a line
+            point = point and packed[k, BEARING, slot] < NO_BEARING
             if highest > 0.0 and tries < GUIDED_DRAWS:
                 point = point and wp.randf(state) * highest < packed[k, TRUST, slot]
             if point and i != sample[0] and i != sample[1]:

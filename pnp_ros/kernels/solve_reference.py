@@ -17,6 +17,7 @@ from pnp_ros.kernels.accept_reference import (
     DISTINCT,
     EXPLAINED,
     LOG_2_PI,
+    MAX_ROUNDING2,
     MIN_EVIDENCE,
     MIN_PROBABILITY,
     THIN,
@@ -71,6 +72,7 @@ class _Judge:
         size = torch.where(residuals == 2, determinant, length).clamp_min(1e-30)
         self.log_density = size.log() + 0.5 * residuals * (math.log(self.area) - LOG_2_PI)
         self.each = (self.log_density * self.used).sum(-1) / points.clamp_min(1.0)
+        self.variance = (-self.each).exp() * self.area / (2.0 * math.pi)  # of an image point, px^2
         _, _, self.extent2 = accept_reference.flatness(problem.object_points, self.used)
 
     def only(self, index: int) -> _Judge:
@@ -140,7 +142,7 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
         )
         focal2 = centred.camera.intrinsics[..., :2].prod(-1)
         pixels2 = thickness * focal2 / best.translation.square().sum(-1)
-        thin = pixels2 <= THIN**2 * (-judge.each).exp() * judge.area / (2.0 * math.pi)
+        thin = pixels2 <= THIN**2 * judge.variance
         if bool(thin.any()):
             start = replace(centred, rotation=turned, translation=best.translation)
             best, other = _better(best, other, _minimum(start, wide, judge), thin)
@@ -219,6 +221,9 @@ def _answer(
         usable = status <= int(SolveStatus.MAX_ITERATIONS)
         status[usable & ~believed] = int(SolveStatus.UNEXPLAINED)
         few = _different(problem) < 4
+        focal2 = problem.camera.intrinsics[..., :2].prod(-1)
+        rounding2 = (torch.finfo(centroid.dtype).eps * centroid.norm(dim=-1)).square() * focal2
+        few = few | (rounding2 > MAX_ROUNDING2 * judge.variance * best.translation.square().sum(-1))
         if not given:
             few = few | (judge.planes < 3)
         undetermined = few | (result.covariance[:, 5, 5] == UNKNOWN_VARIANCE)

@@ -27,6 +27,7 @@ from pnp_ros.kernels.accept_warp import (
     tell,
 )
 from pnp_ros.kernels.chunks_warp import (
+    EPS,
     USED,
     Buffers,
     Calibration,
@@ -75,6 +76,7 @@ MIN_PIVOT_WITH_PRIOR = wp.constant(lm_problem.MIN_PIVOT_WITH_PRIOR[torch.float32
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
 MIN_PROBABILITY = wp.constant(accept_reference.MIN_PROBABILITY)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
+MAX_ROUNDING2 = wp.constant(accept_reference.MAX_ROUNDING2)
 NO_EVIDENCE = wp.constant(-1e30)
 RUNNER_UP = wp.constant(1.5)  # points that another hypothesis may explain less and still be tried
 OTHER_SCALE = wp.constant(4.0)  # the loss's scale at the start of another hypothesis, relative to the final one
@@ -229,6 +231,11 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
     status = wp.where(best.converged, CONVERGED, MAX_ITERATIONS)
     least = wp.where(prior.active, MIN_PIVOT_WITH_PRIOR, MIN_PIVOT)
     determined = pivot > least and problem.residuals + prior.rank >= NUM_PARAMETERS
+    # An origin so far away that single precision rounds the points by more than half a deviation of the image's.
+    rounding = EPS * wp.length(problem.centroid)
+    rounding2 = rounding * rounding * problem.lens.focal[0] * problem.lens.focal[1]
+    if rounding2 > MAX_ROUNDING2 * problem.variance * wp.length_sq(best.pose.translation):
+        determined = False
     allowed = float(0.0)
     if settings.kind == CAUCHY or settings.kind == GEMAN_MCCLURE:
         allowed = wp.floor(0.5 * problem.used)

@@ -1,0 +1,105 @@
+"""One acceptance on every path: unrelated points are refused, what is ambiguous says so, a bad start costs nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pnp_ros.geometry import se3, so3
+from pnp_ros.geometry.covariance import nees
+from pnp_ros.kernels import search_reference
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Gaussian
+from pnp_ros.types import Pose, PoseEstimate
+from synthetic.problems import Case, Problems, draw
+
+
+def _near(truth: Pose) -> Pose:
+    return Pose(so3.exp(torch.tensor([0.1, -0.1, 0.1])) @ truth.rotation, truth.translation * 1.05)
+
+
+def _distance2(estimate: PoseEstimate, problems: Problems) -> torch.Tensor:
+    pose = Pose(estimate.pose.rotation.double(), estimate.pose.translation.double())
+    return nees(se3.local(pose, problems.truth()), estimate.covariance.double())
+
+
+@pytest.mark.parametrize("with_init", [False, True])
+@pytest.mark.parametrize(
+    ("n", "sigma", "width"), [(4, 2.0, 640), (5, 2.0, 640), (7, 5.0, 640), (12, 0.3, 3840), (20, 2.0, 640)]
+)
+def test_unrelated_points_are_refused(n: int, sigma: float, width: int, with_init: bool) -> None:
+    problems = draw(Case(n=n, sigma=sigma, width=width, noise_only=True), 400, 5)
+    init = _near(problems.truth(torch.float32)) if with_init else None
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32), init=init)
+    assert estimate.usable.double().mean() <= 0.01
+
+
+@pytest.mark.parametrize(("n", "outliers"), [(6, 1 / 6), (7, 1 / 7), (8, 0.25)])
+def test_few_points_withstand_an_outlier(n: int, outliers: float) -> None:
+    problems = draw(Case(n=n, outliers=outliers), 300, 1)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
+    right = torch.from_numpy(problems.right(estimate.pose))
+    assert (estimate.usable & right).double().mean() >= 0.98
+    assert (estimate.usable & ~right).double().mean() <= 0.01
+
+
+@pytest.mark.parametrize("n", [8, 20, 64])
+def test_a_start_from_anywhere_leads_to_the_pose(n: int) -> None:
+    problems = draw(Case(n=n), 300, 2)
+    anywhere = so3.random_rotation(300, generator=torch.Generator().manual_seed(1))
+    init = Pose(anywhere, problems.truth(torch.float32).translation)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32), init=init)
+    right = torch.from_numpy(problems.right(estimate.pose))
+    assert (estimate.usable & ~right).double().mean() <= 0.02
+    assert right.double().mean() >= 0.98
+
+
+@pytest.mark.parametrize(("n", "extent"), [(8, 0.2), (32, 0.1)])
+def test_a_flat_object_carries_its_mirrored_pose_and_the_covariance_knows_it(n: int, extent: float) -> None:
+    problems = draw(Case(n=n, shape="flat", extent=extent), 400, 3)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
+    assert estimate.alternative is not None
+    right = torch.from_numpy(problems.right(estimate.pose))
+    other = torch.from_numpy(problems.right(estimate.alternative.pose))
+    wrong = estimate.usable & ~right
+    assert wrong.double().mean() > 0.05  # the image does not tell
+    probability = estimate.alternative.probability
+    assert (wrong & ~(other & (probability > 0.01))).double().mean() <= 0.02
+    assert abs(float(probability.mean()) - float(wrong.double().mean())) < 0.06  # as probable as it says
+    assert 0.7 < _distance2(estimate, problems)[estimate.usable].mean() / 6.0 < 1.4
+
+
+def test_a_gaussian_fit_of_an_outlier_is_refused() -> None:
+    problems = draw(Case(n=7, outliers=1 / 7), 200, 4)
+    camera = problems.lens.camera().to(dtype=torch.float32)
+    estimate = solve_pnp(problems.correspondences(), camera, loss=Gaussian())
+    wrong = estimate.usable & ~torch.from_numpy(problems.right(estimate.pose))
+    assert wrong.double().mean() <= 0.03
+
+
+@pytest.mark.parametrize("case", [Case(n=12, outliers=0.25), Case(n=8, shape="flat", extent=0.2), Case(n=6)], ids=str)
+def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> None:
+    problems = draw(case, 12, 6)
+    camera = problems.lens.camera()
+    single = solve_pnp(problems.correspondences(), camera.to(dtype=torch.float32))
+    double = solve_pnp(problems.correspondences(torch.float64), camera.to(dtype=torch.float64))
+    assert torch.equal(single.status, double.status)
+    assert single.alternative is not None
+    assert double.alternative is not None
+    torch.testing.assert_close(
+        single.alternative.probability.double(), double.alternative.probability, atol=0.02, rtol=0.05
+    )
+    pose = Pose(single.pose.rotation.double(), single.pose.translation.double())
+    assert nees(se3.local(double.pose, pose), double.covariance).max() < 0.1**2
+
+
+def test_grunerts_p3p_finds_the_pose() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(200, 3, 3, generator=generator, dtype=torch.float64) * 2 - 1
+    rotation = so3.random_rotation(200, generator=generator, dtype=torch.float64)
+    translation = torch.tensor([0.2, -0.1, 6.0], dtype=torch.float64)
+    bearings = torch.nn.functional.normalize(points @ rotation.mT + translation, dim=-1)
+    found, moved, exists = search_reference.p3p(bearings, points)
+    error = (found - rotation[:, None]).flatten(-2).norm(dim=-1) + (moved - translation).norm(dim=-1)
+    best = torch.where(exists, error, torch.inf).amin(-1)
+    assert (best < 1e-4).double().mean() > 0.97

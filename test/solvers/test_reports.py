@@ -1,0 +1,81 @@
+"""Small inputs from public bug reports, with the right values: each stands for a kind of fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.types import Correspondences, PoseEstimate, SolveStatus
+
+REPORTS = Path(__file__).parents[3] / "shared" / "data" / "reports"
+pytestmark = pytest.mark.skipif(not REPORTS.is_dir(), reason="needs the shared data")
+DTYPES = [torch.float32, torch.float64]
+
+
+def _problem(data: dict[str, Any], dtype: torch.dtype) -> tuple[Correspondences, Camera]:
+    camera = Camera.from_matrix(data["K"], data["D"], width=data["width"], height=data["height"])
+    image = torch.tensor(data["image_points"], dtype=dtype)
+    points = torch.tensor(data["object_points"], dtype=dtype)
+    return Correspondences.from_sigma(image, points, data.get("sigma", 1.0)), camera
+
+
+def _rms(estimate: PoseEstimate, correspondences: Correspondences, camera: Camera) -> float:
+    in_camera = estimate.pose.transform(correspondences.object_points).double()
+    offsets = camera.to(dtype=torch.float64).project(in_camera) - correspondences.image_points
+    return float(offsets.square().sum(-1).mean().sqrt())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["01_four_coplanar_tangential", "01d_floor_points"])
+def test_the_global_minimum_is_found_and_said_not_to_fit_a_pixel_of_noise(name: str, dtype: torch.dtype) -> None:
+    data = json.loads((REPORTS / f"{name}.json").read_text())
+    correspondences, camera = _problem(data, dtype)
+    estimate = solve_pnp(correspondences, camera)
+    assert _rms(estimate, correspondences, camera) == pytest.approx(data["right_rms_px"], abs=2e-3)
+    assert estimate.pose.translation.tolist() == pytest.approx(data["right_translation"], rel=1e-4)
+    assert estimate.status == int(SolveStatus.UNEXPLAINED)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tag_through_a_plain_lens(dtype: torch.dtype) -> None:
+    for data in json.loads((REPORTS / "01c_tag_plain_lens.json").read_text())["cases"]:
+        correspondences, camera = _problem(data, dtype)
+        estimate = solve_pnp(correspondences, camera)
+        assert estimate.usable
+        assert estimate.pose.translation.tolist() == pytest.approx(data["right_translation"], abs=1e-5)
+        right = torch.tensor(data["right_rotation"], dtype=dtype)
+        torch.testing.assert_close(estimate.pose.rotation, right, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_four_flat_points(dtype: torch.dtype) -> None:
+    data = json.loads((REPORTS / "09_iterative_four_points.json").read_text())
+    correspondences, camera = _problem(data, dtype)
+    estimate = solve_pnp(correspondences, camera)
+    assert estimate.usable
+    assert estimate.pose.translation.tolist() == pytest.approx(data["right_translation"], abs=1e-4)
+
+
+def test_points_far_from_their_origin_are_solved_in_double_precision_and_refused_in_single() -> None:
+    data = json.loads((REPORTS / "08_utm_points.json").read_text())
+    correspondences, camera = _problem(data, torch.float64)
+    pose = solve_pnp(correspondences, camera).pose
+    centre = -(pose.rotation.mT @ pose.translation)
+    assert (centre - torch.tensor(data["right_camera_centre"], dtype=torch.float64)).norm() < 0.01
+    single = solve_pnp(*_problem(data, torch.float32))
+    assert single.status == int(SolveStatus.DEGENERATE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_point_beyond_the_fold_of_the_lens_starts_no_search(dtype: torch.dtype) -> None:
+    data = json.loads((REPORTS / "12_point_beyond_fold.json").read_text())
+    estimate = solve_pnp(*_problem(data, dtype))
+    assert not estimate.usable
+    for tensor in (estimate.pose.rotation, estimate.pose.translation, estimate.covariance):
+        assert tensor.isfinite().all()
