@@ -90,7 +90,9 @@ def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> 
         single.alternative.probability.double(), double.alternative.probability, atol=0.02, rtol=0.05
     )
     pose = Pose(single.pose.rotation.double(), single.pose.translation.double())
-    assert nees(se3.local(double.pose, pose), double.covariance).max() < 0.1**2
+    clear = double.alternative.probability < 0.45  # of two as probable as each other, either may come first
+    assert clear.sum() >= 10
+    assert (nees(se3.local(double.pose, pose), double.covariance) < 0.1**2)[clear].all()
 
 
 def test_grunerts_p3p_finds_the_pose() -> None:
