@@ -10,7 +10,7 @@ from pnp_ros.geometry.covariance import nees
 from pnp_ros.kernels import search_reference
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.types import Pose, PoseEstimate
+from pnp_ros.types import Pose, PoseEstimate, SolveStatus
 from synthetic.problems import Case, Problems, draw
 
 
@@ -90,8 +90,9 @@ def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> 
         single.alternative.probability.double(), double.alternative.probability, atol=0.02, rtol=0.05
     )
     pose = Pose(single.pose.rotation.double(), single.pose.translation.double())
-    clear = double.alternative.probability < 0.45  # of two as probable as each other, either may come first
-    assert clear.sum() >= 10
+    # Of two as probable as each other either may come first, and a long valley has no end within the iterations.
+    clear = (double.alternative.probability < 0.45) & (double.status == int(SolveStatus.CONVERGED))
+    assert clear.sum() >= 9
     assert (nees(se3.local(double.pose, pose), double.covariance) < 0.1**2)[clear].all()
 
 
