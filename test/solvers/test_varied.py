@@ -53,6 +53,11 @@ def distances2(problems: Problems, estimate: PoseEstimate) -> NDArray[np.float64
     return np.einsum("bi,bi->b", step, np.linalg.solve(scaled, step[..., None])[..., 0])
 
 
+def anywhere(count: int, seed: int = 3) -> Pose:
+    generator = torch.Generator().manual_seed(seed)
+    return Pose(so3.random_rotation(count, generator=generator), torch.tensor([0.0, 0.0, 1.0]).expand(count, 3))
+
+
 @pytest.mark.parametrize("case", DETERMINED, ids=str)
 def test_what_is_usable_is_right(case: Case) -> None:
     problems = draw(case, COUNT)
@@ -119,6 +124,15 @@ def test_covariance_covers_with_outliers(case: Case) -> None:
     estimate = solve(problems)
     covered = (distances2(problems, estimate) < CHI2_90)[estimate.usable.numpy()].mean()
     assert (0.82 if case.shape == "line" else 0.85) < covered < 0.95  # the roll about a line bends the error's shape
+
+
+@pytest.mark.parametrize("from_a_pose", [False, True])
+@pytest.mark.parametrize(("width", "sigma"), [(640, 0.3), (640, 5.0), (3840, 1.0)])
+@pytest.mark.parametrize("n", [5, 8, 20])
+def test_unrelated_points_are_not_usable(n: int, width: int, sigma: float, from_a_pose: bool) -> None:
+    problems = draw(Case(n=n, width=width, sigma=sigma, noise_only=True), COUNT)
+    estimate = solve(problems, init=anywhere(COUNT) if from_a_pose else None)
+    assert estimate.usable.sum() <= 0.01 * COUNT + 9  # 1 % is promised; three standard deviations more
 
 
 def test_points_without_weight_do_not_matter() -> None:
