@@ -115,8 +115,8 @@ def _bag_frames(
 ) -> Iterator[Frame]:
     cameras: dict[CameraInfo, Camera] = {}
     with open_bag(path) as reader:
-        for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, skip_broken=True)):
-            calibration = info or recorded.camera_info
+        for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, True, info)):
+            calibration = recorded.camera_info
             if calibration is None:
                 raise BagError(f"{path}: no CameraInfo beside the images; give the calibration with --camera")
             if calibration not in cameras:

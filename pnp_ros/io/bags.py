@@ -320,7 +320,11 @@ class BagReader:
         return types
 
     def images(
-        self, image_topic: str | None = None, camera_info_topic: str | None = None, skip_broken: bool = False
+        self,
+        image_topic: str | None = None,
+        camera_info_topic: str | None = None,
+        skip_broken: bool = False,
+        camera: CameraInfo | None = None,
     ) -> Iterator[BagImage]:
         """The decoded images of a topic, with their camera.
 
@@ -328,20 +332,22 @@ class BagReader:
             image_topic: of Image or CompressedImage; may be left out where there is only one.
             camera_info_topic: by default ``camera_info`` beside the image topic, where there is one.
             skip_broken: leave out, with a warning, an image that cannot be decoded.
+            camera: takes the place of the recorded ones.
 
         Raises:
-            BagError: if a topic is absent or ambiguous, or an image cannot be decoded.
+            BagError: if a topic is absent or ambiguous, or an image cannot be decoded; one that is compressed is not,
+                where its header names another size than the camera's.
         """
         image_topic, camera_info_topic = self.camera_topics(image_topic, camera_info_topic)
-        infos = self._camera_infos(camera_info_topic) if camera_info_topic else {}
+        infos = self._camera_infos(camera_info_topic) if camera_info_topic and camera is None else {}
         stamps = np.array(sorted(infos), dtype=np.int64)
         for _, _, message in self.messages(image_topic):
             stamp_ns = _stamp_ns(message)
-            info = None
+            info = camera
             if infos:
                 info = infos[int(stamps[max(0, int(np.searchsorted(stamps, stamp_ns, side="right")) - 1)])]
             try:
-                rgb = self._decode(image_topic, message)
+                rgb = self._decode(image_topic, message, info)
             except BagError as error:
                 if not skip_broken:
                     raise
@@ -375,10 +381,10 @@ class BagReader:
     def _camera_infos(self, topic: str) -> dict[int, CameraInfo]:
         return {_stamp_ns(message): CameraInfo.from_message(message) for _, _, message in self.messages(topic)}
 
-    def _decode(self, topic: str, message: Any) -> RgbImage:
+    def _decode(self, topic: str, message: Any, info: CameraInfo | None) -> RgbImage:
         try:
             if self.topics[topic] == COMPRESSED_IMAGE:
-                return decode_compressed(message.data)
+                return decode_compressed(message.data, info.image_size if info else None)
             big = bool(message.is_bigendian)
             return decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
         except ImageError as error:

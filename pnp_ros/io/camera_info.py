@@ -91,6 +91,14 @@ class CameraInfo:
             ),
         )
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the image that it belongs to: of the ROI, binned."""
+        roi = self.roi
+        window = roi.x_offset or roi.y_offset or roi.width or roi.height
+        width, height = (roi.width, roi.height) if window else (self.width, self.height)
+        return width // max(self.binning_x, 1), height // max(self.binning_y, 1)
+
     def camera(self, rectified: bool = False, dtype: torch.dtype = torch.float32) -> Camera:
         """The camera that took the raw image, or the rectified one.
 

@@ -87,13 +87,17 @@ def _rows(
     return np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :row_bytes])
 
 
-def decode_compressed(data: Buffer) -> RgbImage:
+def decode_compressed(data: Buffer, size: tuple[int, int] | None = None) -> RgbImage:
     """Decode the data of a ``sensor_msgs/CompressedImage``: JPEG, PNG and what else OpenCV reads.
 
     An EXIF orientation is ignored: the camera's calibration is for the pixels as they lie in the file.
 
+    Args:
+        data: of the message.
+        size: (width, height) in pixels that the camera has; None: any up to 128 million pixels.
+
     Raises:
-        ImageError: if the data is empty, truncated or of an unknown format.
+        ImageError: if the data is empty, truncated, of an unknown format, or its header names another size.
     """
     encoded = np.frombuffer(data, np.uint8)
     if len(encoded) == 0:
@@ -101,26 +105,36 @@ def decode_compressed(data: Buffer) -> RgbImage:
     # OpenCV 4 fills what is missing of a JPEG with grey and only warns
     if encoded[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in encoded[-4096:].tobytes():
         raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
-    _check_size(encoded)
+    _check_size(encoded, size)
     bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if bgr is None:
         raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _check_size(encoded: NDArray[np.uint8]) -> None:
-    """Refuse an image by the size in its header: decoding a small file can take gigabytes."""
+def _check_size(encoded: NDArray[np.uint8], size: tuple[int, int] | None) -> None:
+    """Refuse an image by the size in its header: decoding a small file can take seconds and gigabytes."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(encoded.tobytes())) as image:
-            width, height = image.size
+            found = image.size
     except Image.DecompressionBombError as error:
         raise ImageError(f"image.data: {error}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        return  # OpenCV says whether it is one
-    if width * height > _LARGEST:
-        raise ImageError(f"image.data: {width}x{height} pixels, more than {_LARGEST // 1_000_000} million")
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+    ) as error:  # OpenCV reads formats whose size Pillow cannot tell
+        raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image") from error
+    if size is not None and found != size:
+        raise ImageError(f"image.data: expected {_by(size)} pixels as the camera has, its header says {_by(found)}")
+    if found[0] * found[1] > _LARGEST:
+        raise ImageError(f"image.data: {_by(found)} pixels, more than {_LARGEST // 1_000_000} million")
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def read_image(path: Path | str) -> RgbImage:

@@ -60,14 +60,15 @@ def nanoseconds(stamp: Time) -> int:
 # --- images and cameras ---------------------------------------------------------------------------------------------
 
 
-def rgb_from_image(message: Image | CompressedImage) -> np.ndarray:
-    """The image (H, W, 3) uint8 RGB.
+def rgb_from_image(message: Image | CompressedImage, camera: Camera | None) -> np.ndarray:
+    """The image (H, W, 3) uint8 RGB; ``camera`` is the one that took it, None where that is not known.
 
     Raises:
-        ImageError: an unknown encoding, no pixels, or data that does not hold the image.
+        ImageError: an unknown encoding, no pixels, data that does not hold the image, or a compressed image of another
+            size than the camera's; its header says it, before anything is decoded.
     """
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.data)
+        return decode_compressed(message.data, (camera.width, camera.height) if camera else None)
     data, big = message.data, bool(message.is_bigendian)
     return decode_raw(data, message.width, message.height, message.encoding, message.step, big)
 

@@ -47,7 +47,9 @@ class Sample:
         Raises:
             ImageError: naming the field.
         """
-        return np.zeros((0, 0, 3), np.uint8) if self.image is None else conversions.rgb_from_image(self.image)
+        if self.image is None:
+            return np.zeros((0, 0, 3), np.uint8)
+        return conversions.rgb_from_image(self.image, self.camera)
 
     @functools.cached_property
     def camera(self) -> Camera:

@@ -219,7 +219,7 @@ class PoseEstimatorNode(ManagedNode):
         begin = time.perf_counter()
         camera = self._camera_of(image, info, self.get_parameter("rectified").value)
         self._health.hardware_id = image.header.frame_id
-        rgb = conversions.rgb_from_image(image)
+        rgb = conversions.rgb_from_image(image, camera)
         decoded = time.perf_counter()
         if self._reset_requested:
             self._reset_requested = False

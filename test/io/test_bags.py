@@ -92,9 +92,10 @@ def test_serialised_messages_pass_unopened(tmp_path: Path) -> None:
 def test_compressed_images_and_the_nearest_earlier_camera(tmp_path: Path) -> None:
     import cv2
 
-    encoded = cv2.imencode(".png", np.full((8, 8, 3), (1, 2, 3), np.uint8))[1]
     with BagWriter(tmp_path / "bag") as writer:
-        for i, (width, stamp) in enumerate(((64, 10), (80, 20))):
+        for i, (width, stamp) in enumerate(((64, 10), (80, 20), (80, 28))):
+            size = (48, width if i < 2 else 4000, 3)  # the last is another camera's
+            encoded = cv2.imencode(".png", np.full(size, (1, 2, 3), np.uint8))[1]
             info = CameraInfo(48, width, "plumb_bob", (), K)
             writer.write_camera_info("/camera/camera_info", info, stamp * SECOND, "camera")
             time = writer.message("builtin_interfaces/msg/Time", sec=14 + 8 * i, nanosec=0)
@@ -103,8 +104,12 @@ def test_compressed_images_and_the_nearest_earlier_camera(tmp_path: Path) -> Non
             writer.write("/camera/image_raw/compressed", recorded, (14 + 8 * i) * SECOND)
     # image_transport puts camera_info beside the base topic
     with BagReader(tmp_path / "bag") as reader:
-        found = list(reader.images(camera_info_topic="/camera/camera_info"))
-        beside = list(reader.images())
+        found = list(reader.images(camera_info_topic="/camera/camera_info", skip_broken=True))
+        beside = list(reader.images(skip_broken=True))
+        with pytest.raises(BagError, match=r"30000000000 ns: .*expected 80x48 .* camera has, its header says 4000x48"):
+            list(reader.images())
+        given = CameraInfo(48, 4000, "plumb_bob", (), K)
+        assert [p.rgb.shape[1] for p in reader.images(skip_broken=True, camera=given)] == [4000]
     assert [p.camera_info.width for p in found if p.camera_info] == [64, 80]
     assert [p.camera_info for p in beside] == [p.camera_info for p in found]
     assert found[0].rgb[0, 0].tolist() == [3, 2, 1]

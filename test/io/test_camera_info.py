@@ -213,7 +213,7 @@ def test_binning_and_region_of_interest_are_honoured(tmp_path: Path) -> None:
     changes = {"image_width": 1280, "image_height": 960, "camera_matrix": matrix, "projection_matrix": None}
     info = read_camera_info(write(tmp_path, **changes, binning_x=2, binning_y=2, roi=region))
     camera = info.camera()
-    assert (camera.width, camera.height) == (320, 240)
+    assert (camera.width, camera.height) == info.image_size == (320, 240)
     torch.testing.assert_close(camera.intrinsics, torch.tensor([500.0, 500.0, 159.75, 119.75]))
     write_camera_info(tmp_path / "again.yaml", info)
     assert read_camera_info(tmp_path / "again.yaml") == info

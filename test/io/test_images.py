@@ -246,14 +246,38 @@ def test_reading_faults(tmp_path: Path) -> None:
         write_image(tmp_path / "image.unknown", RGB)
 
 
+def claiming(suffix: str, side: int) -> bytes:
+    """A small image whose header says ``side`` x ``side`` pixels."""
+    data = bytearray(cv2.imencode(suffix, np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    if suffix == ".png":
+        data[16:24] = struct.pack(">II", side, side)
+        data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    else:
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    return bytes(data)
+
+
 def test_a_huge_image_is_refused_by_its_header() -> None:
-    _, data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))
     for side, message in [(12_000, "12000x12000 pixels, more than 128 million"), (60_000, "exceeds limit")]:
-        png = bytearray(data.tobytes())
-        png[16:24] = struct.pack(">II", side, side)
-        png[29:33] = struct.pack(">I", zlib.crc32(bytes(png[12:29])))
-        with pytest.raises(ImageError, match=message):
-            decode_compressed(bytes(png))
+        for suffix in (".png", ".jpg"):
+            with pytest.raises(ImageError, match=message):
+                decode_compressed(claiming(suffix, side))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_an_image_that_is_not_the_cameras_is_refused_undecoded(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_compressed(claiming(suffix, 4), (4, 4)).shape == (4, 4, 3)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    for side in (8, 11_000, 30_000):  # 11,000 are within the limit for files, and take seconds
+        with pytest.raises(ImageError, match=r"expected 4x4 pixels as the camera has|exceeds limit"):
+            decode_compressed(claiming(suffix, side), (4, 4))
+
+
+def test_a_format_whose_header_is_not_read_is_not_decoded_either() -> None:
+    hdr = cv2.imencode(".hdr", np.zeros((4, 4, 3), np.float32))[1].tobytes()
+    with pytest.raises(ImageError, match="no complete JPEG or PNG"):
+        decode_compressed(hdr.replace(b"-Y 4 +X 4", b"-Y 30000 +X 30000"))
 
 
 def test_the_stamps_of_a_video_are_its_own(tmp_path: Path) -> None:

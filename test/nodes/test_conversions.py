@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Gate
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.io.images import ImageError
 from pnp_ros.msg import ObjectPose
@@ -69,16 +70,22 @@ def test_transform_places_the_object_in_the_camera_frame() -> None:
 
 def test_image_survives_the_message() -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
-    np.testing.assert_array_equal(conversions.rgb_from_image(conversions.image_from_rgb(HEADER, rgb)), rgb)
+    np.testing.assert_array_equal(conversions.rgb_from_image(conversions.image_from_rgb(HEADER, rgb), None), rgb)
     smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3)).copy()
-    decoded = conversions.rgb_from_image(conversions.jpeg_from_rgb(HEADER, smooth))
+    camera, other = Camera.pinhole(60, 60, 32, 24, 64, 48), Camera.pinhole(60, 60, 32, 24, 64, 40)
+    jpeg = conversions.jpeg_from_rgb(HEADER, smooth)
+    decoded = conversions.rgb_from_image(jpeg, camera)
     assert np.abs(decoded.astype(int) - smooth).max() < 8
+    with pytest.raises(
+        ImageError, match=r"image\.data: expected 64x40 pixels as the camera has, its header says 64x48"
+    ):
+        conversions.rgb_from_image(jpeg, other)
 
 
 def test_image_with_an_unknown_encoding_is_refused() -> None:
     message = Image(width=2, height=2, step=6, encoding="rgb9", data=bytes(12))
     with pytest.raises(ImageError, match=r"image\.encoding"):
-        conversions.rgb_from_image(message)
+        conversions.rgb_from_image(message, None)
 
 
 def test_camera_of_raw_and_of_rectified_images() -> None:

@@ -73,7 +73,7 @@ def test_overlay_is_drawn_while_somebody_listens(talking: Any) -> None:
     talking.send(talking.image(0), talking.camera_info(0))
     talking.wait(lambda: overlays, what="the overlay")
     assert overlays[0].header == talking.header(0)
-    drawn, pixels = conversions.rgb_from_image(overlays[0]), talking.pixels(0)
+    drawn, pixels = conversions.rgb_from_image(overlays[0], None), talking.pixels(0)
     changed = (drawn != pixels).any(axis=-1).mean()
     assert 0.0 < changed < 0.5
     talking.node.destroy_subscription(subscription)
