@@ -1,5 +1,8 @@
 """The demo in RViz: ``ros2 launch pnp_ros demo.launch.py`` shows a simulated camera and the poses of its object."""
 
+import runpy
+from pathlib import Path
+
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -15,6 +18,7 @@ ARGUMENTS = [
         default_value=PathJoinSubstitution([SHARE, "config", "objects", "demo"]),
         description="Folder of the object package to show and to find",
     ),
+    DeclareLaunchArgument("namespace", default_value="", description="Of the nodes and of all relative names"),
     DeclareLaunchArgument("rate", default_value="15.0", description="Images a second"),
     DeclareLaunchArgument("seed", default_value="0", description="Of the object's path and the background"),
     DeclareLaunchArgument(
@@ -26,7 +30,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("device", default_value="cpu", description="Where the networks run: cpu, cuda, cuda:1, ..."),
     DeclareLaunchArgument("rviz", default_value="true", description="Open RViz with our view"),
 ]
-PASSED_ON = ("object", "device", "rviz", "fine_tune", "versions", "reference")
+PASSED_ON = ("namespace", "object", "device", "rviz", "fine_tune", "versions", "reference")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -36,7 +40,7 @@ def generate_launch_description() -> LaunchDescription:
         package="pnp_ros",
         executable="simulated_camera_node",
         name="simulated_camera",
-        namespace="camera",
+        namespace=PathJoinSubstitution([value("namespace"), "camera"]),
         output="screen",
         parameters=[
             {
@@ -48,7 +52,11 @@ def generate_launch_description() -> LaunchDescription:
         ],
     )
     estimator = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "pose.launch.py"])),
+        PythonLaunchDescriptionSource(str(Path(__file__).with_name("pose.launch.py"))),
         launch_arguments={name: value(name) for name in PASSED_ON}.items(),
     )
-    return LaunchDescription([*ARGUMENTS, camera, estimator])
+    # the estimator first: its launch file sets the camera's Fast DDS profile, too
+    description = LaunchDescription([*ARGUMENTS, estimator, camera])
+    checks = runpy.run_path(str(Path(__file__).with_name("checks.py")))
+    description.entities.insert(0, checks["refuse_unknown"](__file__, description))
+    return description

@@ -1,22 +1,43 @@
 """Poses of one object from one camera: ``ros2 launch pnp_ros pose.launch.py object:=... image:=... camera_info:=...``
 
 ``--show-args`` explains all: ``bag:=FOLDER`` plays a recording in place of a camera, ``record:=true`` makes one,
-``fine_tune:=true versions:=FOLDER reference:=...`` adapts the networks to the camera while it works.
+``fine_tune:=true versions:=FOLDER reference:=...`` adapts the networks to the camera while it works. Names that do not
+begin with a slash are relative to ``namespace``: two robots run side by side, each in its own. ``/tf`` is common.
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess
+import runpy
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch.substitutions import (
+    EnvironmentVariable,
+    EqualsSubstitution,
+    LaunchConfiguration,
+    NotEqualsSubstitution,
+    PathJoinSubstitution,
+)
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 CONFIG = PathJoinSubstitution([FindPackageShare("pnp_ros"), "config"])
 ARGUMENTS = [
     DeclareLaunchArgument("object", description="Folder of the object package"),
-    DeclareLaunchArgument("image", default_value="/camera/image_raw", description="Topic of the images"),
-    DeclareLaunchArgument("camera_info", default_value="/camera/camera_info", description="Topic of the CameraInfo"),
+    DeclareLaunchArgument("namespace", default_value="", description="Of the nodes and of all relative names"),
+    DeclareLaunchArgument("image", default_value="camera/image_raw", description="Topic of the images"),
+    DeclareLaunchArgument("camera_info", default_value="camera/camera_info", description="Topic of the CameraInfo"),
     DeclareLaunchArgument(
         "image_transport",
         default_value="raw",
@@ -51,10 +72,15 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "fine_tuning_name", default_value="fine_tuning", description="Name of that node, one for each object"
     ),
-    DeclareLaunchArgument("bag", default_value="", description="Bag to play; use with use_sim_time:=true"),
+    DeclareLaunchArgument(
+        "bag",
+        default_value="",
+        description="Bag to play as soon as the estimator is active; use with use_sim_time:=true",
+    ),
     DeclareLaunchArgument("record", default_value="false", description="Record images and poses with ros2 bag"),
     DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with our view"),
 ]
+VIEWED = ("pose", "markers", "overlay")  # topics of the estimator in config/pose.rviz, there by their default names
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -69,12 +95,11 @@ def generate_launch_description() -> LaunchDescription:
         "use_sim_time": ParameterValue(value("use_sim_time"), value_type=bool),
     }
     camera = [("image", value("image")), ("camera_info", value("camera_info"))]
-    adaptation = ["/", value("fine_tuning_name"), "/status"]
-    node_topics = [["/", value("name"), topic] for topic in ("/pose", "/objects", "/correspondences")]
-    estimator = Node(
+    estimator = LifecycleNode(
         package="pnp_ros",
         executable="pose_estimator_node",
         name=value("name"),
+        namespace=value("namespace"),
         output="screen",
         parameters=[
             value("params_file"),
@@ -84,35 +109,93 @@ def generate_launch_description() -> LaunchDescription:
                 "autostart": ParameterValue(value("autostart"), value_type=bool),
             },
         ],
-        remappings=[*camera, ("fine_tuning/status", adaptation)],
+        remappings=[*camera, ("fine_tuning/status", [value("fine_tuning_name"), "/status"])],
     )
     fine_tuning = Node(
         package="pnp_ros",
         executable="fine_tuning_node",
         name=value("fine_tuning_name"),
+        namespace=value("namespace"),
         output="screen",
         parameters=[
             value("fine_tuning_params_file"),
             {**common, "reference": ParameterValue(value("reference"), value_type=str)},
         ],
-        remappings=[*camera, ("pose_estimator/objects", ["/", value("name"), "/objects"])],
+        remappings=[*camera, ("pose_estimator/objects", [value("name"), "/objects"])],
         condition=IfCondition(value("fine_tune")),
     )
-    play = ExecuteProcess(
-        cmd=["ros2", "bag", "play", value("bag"), "--clock"],
+    play = ExecuteProcess(cmd=["ros2", "bag", "play", value("bag"), "--clock"], output="screen")
+    play_when_active = RegisterEventHandler(
+        OnStateTransition(target_lifecycle_node=estimator, goal_state="active", entities=[play], handle_once=True),
         condition=IfCondition(NotEqualsSubstitution(value("bag"), "")),
-        output="screen",
     )
-    topics = [value("image"), value("camera_info"), "/tf", "/tf_static", "/diagnostics", adaptation, *node_topics]
-    record = ExecuteProcess(
-        cmd=["ros2", "bag", "record", "--storage", "mcap", "--topics", *topics],
-        condition=IfCondition(value("record")),
-        output="screen",
+    description = LaunchDescription(
+        [
+            *ARGUMENTS,
+            OpaqueFunction(function=_check_files),
+            _image_profile(),
+            play_when_active,
+            estimator,
+            fine_tuning,
+            OpaqueFunction(function=_recorder, condition=IfCondition(value("record"))),
+            OpaqueFunction(function=_view, condition=IfCondition(value("rviz"))),
+        ]
     )
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", PathJoinSubstitution([CONFIG, "pose.rviz"])],
-        condition=IfCondition(value("rviz")),
+    checks = runpy.run_path(str(Path(__file__).with_name("checks.py")))
+    description.entities.insert(0, checks["refuse_unknown"](__file__, description))
+    return description
+
+
+def _check_files(context: LaunchContext) -> None:
+    """launch_ros starts a node without its parameters where their file is missing."""
+    used = ["params_file"]
+    if IfCondition(LaunchConfiguration("fine_tune")).evaluate(context):
+        used.append("fine_tuning_params_file")
+    for name in used:
+        if not Path(LaunchConfiguration(name).perform(context)).is_file():
+            raise RuntimeError(f"{name}: no such file: {LaunchConfiguration(name).perform(context)}")
+
+
+def _image_profile() -> SetEnvironmentVariable:
+    """Images of all that is started from here on arrive (why: config/fastdds.xml), unless the user chose a profile."""
+    chosen = [
+        EnvironmentVariable(f"{name}_DEFAULT_PROFILES_FILE", default_value="") for name in ("FASTRTPS", "FASTDDS")
+    ]
+    return SetEnvironmentVariable(
+        "FASTRTPS_DEFAULT_PROFILES_FILE",
+        PathJoinSubstitution([CONFIG, "fastdds.xml"]),
+        condition=IfCondition(EqualsSubstitution(chosen, "")),
     )
-    return LaunchDescription([*ARGUMENTS, estimator, fine_tuning, play, record, rviz])
+
+
+def _recorder(context: LaunchContext) -> list[ExecuteProcess]:
+    """``ros2 bag record`` of full names: it has no namespace of its own."""
+    value = context.launch_configurations
+    image = value["image"] + ("/compressed" if value["image_transport"] == "compressed" else "")
+    topics = [image, value["camera_info"], "/tf", "/tf_static", "/diagnostics", f"{value['fine_tuning_name']}/status"]
+    topics += [f"{value['name']}/{topic}" for topic in ("pose", "objects", "correspondences")]
+    namespace = prefix_namespace(value.get("ros_namespace"), value["namespace"])
+    full = [make_namespace_absolute(prefix_namespace(namespace, topic)) for topic in topics]
+    command = ["ros2", "bag", "record", "--storage", "mcap", "--topics", *full]
+    return [ExecuteProcess(cmd=command, output="screen")]
+
+
+def _view(context: LaunchContext) -> list[Node | LogInfo]:
+    """RViz with our view, where it is installed."""
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        return [LogInfo(msg="rviz2 is not installed: no view is opened, all else runs (rviz:=false says nothing)")]
+    name, image = LaunchConfiguration("name"), LaunchConfiguration("image")
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            namespace=LaunchConfiguration("namespace"),
+            arguments=["-d", PathJoinSubstitution([CONFIG, "pose.rviz"])],
+            remappings=[
+                ("/camera/image_raw", image),
+                *((f"/pose_estimator/{topic}", [name, f"/{topic}"]) for topic in VIEWED),
+            ],
+        )
+    ]

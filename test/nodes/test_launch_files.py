@@ -35,6 +35,17 @@ def test_every_argument_is_declared_and_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAUNCH_FILES)
+def test_names_are_relative(name: str) -> None:
+    """So that a namespace holds for them; no name is put together with a slash before it."""
+    defaults = [entry.value for call in _calls(name, "DeclareLaunchArgument") for entry in call.keywords]
+    texts = [value.value for value in defaults if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+    assert not [text for text in texts if text.startswith("/")]
+    tree = ast.parse((resource("launch") / name).read_text())
+    lists = [node.elts for node in ast.walk(tree) if isinstance(node, ast.List) and node.elts]
+    assert not [first for first, *_ in lists if isinstance(first, ast.Constant) and first.value == "/"]
+
+
+@pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_executables_are_installed(name: str) -> None:
     installed = (Path(__file__).parents[2] / "CMakeLists.txt").read_text()
     for call in _calls(name, "Node"):
