@@ -89,11 +89,8 @@ $(MESSAGES): CMakeLists.txt package.xml $(wildcard msg/*.msg cmake/* overlay/tf2
 	done
 	@touch $@
 
-# The first solve on a machine compiles the solver's kernel into Warp's cache: here, where it is seen, not in a node.
+# The first image on a machine compiles kernels into Warp's cache: here, where it is seen, not in a node.
 $(READY): $(wildcard pnp_ros/kernels/*.py) $(MESSAGES)
-	$(SAY) "Solver kernel"
-	@$(BIN)/python -c 'import torch; from pnp_ros.cameras.camera import Camera; \
-	  from pnp_ros.solvers.pnp import solve_pnp; from pnp_ros.types import Correspondences; \
-	  points = Correspondences.from_sigma(torch.rand(8, 2), torch.rand(8, 3)); \
-	  print("compiled,", solve_pnp(points, Camera.pinhole(1.0, 1.0, 0.0, 0.0, 1, 1)).status.numel(), "pose solved")'
+	$(SAY) "Kernels"
+	@$(BIN)/python -m pnp_ros.cli.main compile
 	@touch $@

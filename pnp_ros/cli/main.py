@@ -26,6 +26,7 @@ COMMANDS = {
     "view": "look at a bag's images, poses and covariances in rerun",
     "calibrate": "calibrate a camera from images of a chessboard",
     "reconstruct": "structure and motion from tracked points: keypoints of an object without a mesh",
+    "compile": "compile the estimator's kernels now, for this machine, not at the first image",
     "train-pnpnet": "train PnP-Net, the network that starts a robust solve, on synthetic correspondences",
 }
 

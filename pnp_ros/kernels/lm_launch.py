@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes.util
 import functools
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ import warp as wp
 from torch import Tensor
 
 from pnp_ros.cameras.camera import CameraModel
-from pnp_ros.kernels import robust, solve_warp
+from pnp_ros.kernels import kernel_cache, robust, solve_warp
 from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
 from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, SECOND, LMSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,23 @@ def initialise() -> None:
     if wp.config.log_level == wp.LOG_INFO:
         wp.config.log_level = wp.LOG_WARNING
     if ctypes.util.find_library("cuda") is not None:
-        wp.init()
+        _say(kernel_cache.start_warp())
         return
     # The library writes the warning to the file descriptor itself.
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        wp.init()
+        remark = kernel_cache.start_warp()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+    _say(remark)
+
+
+def _say(remark: str) -> None:
+    if remark:
+        logger.warning(remark)
 
 
 @functools.cache

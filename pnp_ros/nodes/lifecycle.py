@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK
 
 CONFIGURED = "is read when the node configures, and it is configured: clean it up first"
+
+
+class _ToRos(logging.Handler):
+    """The library's warnings go where the node's go: to the console and to /rosout."""
+
+    def __init__(self, logger: RcutilsLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
+        say(record.getMessage())
 
 
 class ManagedNode(LifecycleNode):
@@ -21,6 +36,8 @@ class ManagedNode(LifecycleNode):
         super().__init__(name)
         self.settings = Parameters(self, "when the node configures")
         self.lifecycle_state, self.fault = "unconfigured", ""
+        self._to_ros = _ToRos(self.get_logger())
+        logging.getLogger("pnp_ros").addHandler(self._to_ros)
 
     def autostart(self) -> None:
         """Configure and activate as soon as the node spins, by the steady clock: /clock may stand still."""
@@ -103,6 +120,7 @@ class ManagedNode(LifecycleNode):
         """Stop what publishes before what it publishes on is gone."""
         self.stop()
         self.forget()
+        logging.getLogger("pnp_ros").removeHandler(self._to_ros)
         super().destroy_node()
 
     def _refuse(self, error: Exception) -> TransitionCallbackReturn:

@@ -1,5 +1,6 @@
 """The estimator under a lifecycle manager like nav2's: it sends transitions by id, retries, and may run twice."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
+from pnp_ros.nodes.lifecycle import ManagedNode
 from pnp_ros.objects.object_package import ObjectPackage
 
 START_S = 120.0
@@ -38,6 +41,23 @@ class _Manager:
     def set_object(self, folder: str) -> None:
         request = SetParameters.Request(parameters=[Parameter("object", value=folder).to_parameter_msg()])
         assert self._probe.call(SetParameters, "set_parameters", request).results[0].successful
+
+
+def test_what_the_library_warns_of_is_heard_where_nodes_are_heard(probe: Any) -> None:
+    heard: list[str] = []
+    subscription = probe.node.create_subscription(Log, "/rosout", lambda message: heard.append(message.msg), 100)
+    node = ManagedNode("warned")
+    logger = logging.getLogger("pnp_ros.kernels.lm_launch")
+    probe.wait(lambda: node.count_subscribers("/rosout") and probe.node.count_publishers("/rosout") >= 2)
+
+    def said() -> bool:
+        logger.warning("compiled kernels are kept in %s", "/tmp")
+        return "compiled kernels are kept in /tmp" in heard
+
+    probe.wait(said, what="the warning on /rosout")
+    node.destroy_node()
+    assert not logging.getLogger("pnp_ros").handlers
+    probe.node.destroy_subscription(subscription)
 
 
 @pytest.fixture
