@@ -44,7 +44,7 @@ bench-solvers: $(READY)
 	@$(BENCH) test/benchmark/bench_solvers.py $(ARGS)
 
 docs: $(MESSAGES)
-	@$(BIN)/pip install -q -e '.[docs]'
+	@$(BIN)/pip install -q -c constraints/tested.txt -e '.[docs]'
 	@$(BIN)/python -m sphinx -q -W docs out/docs && echo out/docs/index.html
 
 # What was trained, recorded or measured (objects/, out/) is not make's to delete.
@@ -72,11 +72,11 @@ $(SYSTEM):
 	fi
 	@mkdir -p .venv && touch $@
 
-$(ENVIRONMENT): pyproject.toml setup.py | $(SYSTEM)
+$(ENVIRONMENT): pyproject.toml setup.py constraints/tested.txt | $(SYSTEM)
 	$(SAY) "Python environment (.venv)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install -q --upgrade pip
-	@$(BIN)/pip install -e '.[train,ros,dev]'
+	@$(BIN)/pip install -c constraints/tested.txt -e '.[train,ros,dev]'
 	@touch $@
 
 $(MESSAGES): CMakeLists.txt package.xml $(wildcard msg/*.msg cmake/* overlay/tf2_msgs/*) $(ENVIRONMENT)

@@ -66,7 +66,7 @@ def seconds(dtype: torch.dtype) -> float:
     with torch.random.fork_rng(devices=[]):  # asking must not change what a seed gives
         network = KeypointNetwork(KeypointNetworkConfig(num_keypoints=16))
         images = torch.rand(_CROPS, 3, network.config.crop_size, network.config.crop_size)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     images = images.contiguous(memory_format=torch.channels_last)
     best = float("inf")
     for repeat in range(_REPEATS + 1):
