@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=config.learning_rate, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=config.seed)
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

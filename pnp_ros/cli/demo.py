@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the object's path (default %(default)s)")
     parser.add_argument("--no-ros", action="store_true", help="in this process, even where ROS 2 is installed")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,7 +120,7 @@ def _estimate(
 def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:
     """The three processes, from start to a finished bag."""
     parameters: dict[str, dict[str, Any]] = {
-        "pose_estimator": {"object": str(folder), "device": arguments.device, "threads": 1},
+        "pose_estimator": {"object": str(folder), "device": arguments.device, "threads": arguments.threads},
         "bag_recorder": {"output": str(bag), "topics": TOPICS},
         "simulated_camera": {
             "object": str(folder),

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     parser.add_argument("--max-frames", type=int, help="stop after this many images")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
     parser.add_argument(
         "--adaptation", type=Path, help="draw this one: out of pnp-ros adapt, or a bag (default: input)"

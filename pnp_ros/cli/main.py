@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pnp_ros import __version__
-from pnp_ros.cli.requirements import check_device, load
+from pnp_ros.cli.requirements import check_device, load, use_threads
 from pnp_ros.cli.settings_file import dumped, preset
 
 # command: what it does; its module is pnp_ros.cli.<command>, with _ for -, imported only when it is called
@@ -122,6 +122,8 @@ def _check(parsed: argparse.Namespace) -> None:
     """What several commands ask for alike."""
     if isinstance(getattr(parsed, "device", None), str):
         check_device(parsed.device)
+    if isinstance(getattr(parsed, "threads", None), int):
+        use_threads(parsed.threads)
     out = getattr(parsed, "out", None)
     if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path) and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, expected a folder")

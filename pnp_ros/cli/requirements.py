@@ -93,3 +93,16 @@ def check_device(name: str) -> None:
         raise ValueError(f"--device {name}: torch {torch.__version__} {built} here; use --device cpu")
     if (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, counted from 0")
+
+
+def use_threads(count: int) -> None:
+    """torch's threads on the CPU, for ``--threads COUNT``: its own default, one a core, waits for the slowest of them.
+
+    Raises:
+        ValueError: if there is to be none.
+    """
+    import torch
+
+    if count < 1:
+        raise ValueError(f"--threads: expected at least 1, got {count}")
+    torch.set_num_threads(count)

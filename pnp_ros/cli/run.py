@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", type=Path, required=True, help="camera_info YAML of the images")
     parser.add_argument("--out", type=Path, default=Path("out/run"), help="default %(default)s")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     parser.add_argument("--no-video", action="store_true", help="poses and figures alone")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")

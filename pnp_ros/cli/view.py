@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", type=Path, help="write an .rrd file for the viewer in place of opening it")
     parser.add_argument("--max-frames", type=int, help="stop after this many images")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -48,7 +48,9 @@ class PoseEstimator:
     Args:
         package: with weights, features or both. With neither, :meth:`follow` must tell where the object is at first.
         config: thresholds.
-        device: of the networks; the solver runs on the CPU for a single image.
+        device: of the networks; the solver runs on the CPU for a single image. There, call
+            ``torch.set_num_threads(1)`` at the start: torch takes a thread a core, which wait for each other, and on a
+            computer that does other things as well that is many times slower. Nodes and commands do so by default.
         sources: where correspondences come from, asked in this order; None takes those of the package that ``config``
             names. Give your own here, such as a network of another library; see ``docs/how_to/own_network.md``.
 

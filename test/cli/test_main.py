@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,22 @@ def test_the_kernels_of_the_estimator_are_compiled_beforehand(capsys: pytest.Cap
     folder = Path(capsys.readouterr().out.partition("kernels are in ")[2].split()[0])
     for kernel in ("solve_poses", "rays_warp"):
         assert list(folder.glob(f"wp_*{kernel}*/*.o")), kernel
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "view", "adapt", "demo", "replay"])
+def test_networks_have_one_thread_unless_more_are_asked_for(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = RUN if command == "run" else [command, "bag", "--object", "objects/mug"]
+    words = ["demo"] if command == "demo" else words
+    before, found = torch.get_num_threads(), []
+    module = importlib.import_module(f"pnp_ros.cli.{command}")
+    monkeypatch.setattr(module, "run", lambda _: found.append(torch.get_num_threads()) or 0)
+    try:
+        torch.set_num_threads(3)
+        assert main.main(words) == 0
+        assert main.main([*words, "--threads", "2"]) == 0
+        assert "--threads: expected at least 1, got 0" in said(capsys, *words, "--threads", "0")
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 2]
