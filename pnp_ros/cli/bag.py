@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -98,15 +98,12 @@ def _play(arguments: argparse.Namespace) -> int:
     return _run_node("bag_player_node", parameters)
 
 
-def _run_node(node: str, parameters: dict[str, object]) -> int:
-    """A node as a process of its own, with this terminal; an interrupt reaches it as well."""
+def _run_node(node: str, parameters: dict[str, object]) -> NoReturn:
+    """This process becomes the node: whatever signal ends the command ends the node."""
     need_ros()
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
-    process = subprocess.Popen([sys.executable, "-m", f"pnp_ros.nodes.{node}", "--ros-args", *words])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return process.wait()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"pnp_ros.nodes.{node}", "--ros-args", *words])
 
 
 # --- without ----------------------------------------------------------------------------------------------------------
@@ -152,7 +149,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 def _rewrite(arguments: argparse.Namespace) -> int:
     count = 0
     with open_bag(arguments.input) as bag:
-        topics, latched = tuple(arguments.topics or ()), bag.latched()
+        topics, offered = tuple(arguments.topics or ()), bag.offered()
         if missing := [topic for topic in topics if topic not in bag.topics]:
             raise ValueError(f"{arguments.input}: no topic {', '.join(missing)}; there are {', '.join(bag.topics)}")
         messages = bag.serialized(*topics)
@@ -162,7 +159,7 @@ def _rewrite(arguments: argparse.Namespace) -> int:
                 if (kind == IMAGE and arguments.compress) or (kind == COMPRESSED_IMAGE and arguments.raw):
                     _write_recoded(writer, topic, kind, cdr, stamp_ns, arguments.compress)
                 else:
-                    writer.write_serialized(topic, kind, cdr, stamp_ns, topic in latched)
+                    writer.write_serialized(topic, kind, cdr, stamp_ns, offered=offered[topic])
                 count += 1
     return count
 

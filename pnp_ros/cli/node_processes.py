@@ -43,12 +43,19 @@ def run_nodes(
     content = {f"/**/{node}": {"ros__parameters": dict(values)} for node, values in parameters.items()}
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     with contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
         nodes: dict[str, _NodeProcess] = {}
         for name in parameters:
             renamed = [word for rule in remappings.get(name, ()) for word in ("-r", rule)]
             nodes[name] = stack.enter_context(_node(name, ["--params-file", str(file), *renamed]))
         _wait(nodes, until, _START_S + 3.0 * seconds)
         time.sleep(_SETTLE_S)
+
+
+def _end(number: int, frame: object) -> None:
+    """The nodes end with the command; a second signal must not keep it from ending them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _wait(nodes: Mapping[str, _NodeProcess], until: str, patience_s: float) -> None:

@@ -7,8 +7,9 @@ raw rclpy subscription delivers them, can be written unopened.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -109,10 +111,17 @@ class BagWriter:
             # Jazzy's rosbag2 writes version 9 and reads 8 too; that of Humble and Iron does not read 9
             self._writer = Writer(self.path, version=8, storage_plugin=_STORAGE[storage])
             self._writer.open()
+            _name_as_rosbag2(self._writer)
         self._open = True
 
     def write_serialized(
-        self, topic: str, message_type: str, data: bytes | memoryview, stamp_ns: int, latched: bool = False
+        self,
+        topic: str,
+        message_type: str,
+        data: bytes | memoryview,
+        stamp_ns: int,
+        latched: bool = False,
+        offered: Sequence[Qos] = (),
     ) -> None:
         """Append a serialised (CDR) message.
 
@@ -122,6 +131,7 @@ class BagWriter:
             data: CDR with its four-byte header.
             stamp_ns: when it was received, nanoseconds.
             latched: transient-local durability, for topics as /tf_static; the topic's first message decides.
+            offered: quality of service of each of the topic's publishers, in place of ``latched`` where it is known.
         """
         connection = self._topics.get(topic)
         with _explained(self.path):
@@ -129,7 +139,7 @@ class BagWriter:
                 if message_type not in self.types.fielddefs:
                     raise BagError(f"{self.path}: {topic} has the unknown type {message_type}")
                 connection = self._writer.add_connection(
-                    topic, message_type, typestore=self.types, offered_qos_profiles=[_qos(latched)]
+                    topic, message_type, typestore=self.types, offered_qos_profiles=offered or [_qos(latched)]
                 )
                 self._topics[topic] = connection
             if connection.msgtype != message_type:
@@ -286,6 +296,14 @@ class BagReader:
             raise BagError(f"{self.path}: no topic {', '.join(missing)}; there are {', '.join(sorted(self.topics))}")
         return [c for c in self._reader.connections if not topics or c.topic in topics]
 
+    def offered(self) -> dict[str, list[Qos]]:
+        """The quality of service of each topic's publishers, as far as the bag tells; ROS 1 knows latched alone."""
+        found: dict[str, list[Qos]] = {}
+        for c in self._reader.connections:
+            profiles = getattr(c.ext, "offered_qos_profiles", None)
+            found.setdefault(c.topic, []).extend([_qos(_is_latched(c))] if profiles is None else profiles)
+        return found
+
     def latched(self) -> set[str]:
         """Topics whose publishers offered transient-local durability (ROS 1: latched)."""
         return {c.topic for c in self._reader.connections if _is_latched(c)}
@@ -403,6 +421,18 @@ class BagReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _name_as_rosbag2(writer: Writer) -> None:
+    """``X/X_0.mcap``, not ``X/X.mcap``: ``ros2 bag reindex`` looks for the number. Before anything is written."""
+    storage = writer.storage
+    assert storage is not None
+    if isinstance(storage, Sqlite3Writer):  # an open database must not be renamed
+        storage.conn.close()
+    storage.path = storage.path.rename(storage.path.with_stem(f"{storage.path.stem}_0"))
+    if isinstance(storage, Sqlite3Writer):
+        storage.conn = sqlite3.connect(storage.path)
+        storage.cursor = storage.conn.cursor()
 
 
 def _is_latched(connection: Connection) -> bool:

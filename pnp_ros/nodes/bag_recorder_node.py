@@ -1,6 +1,7 @@
 """Records topics into a bag, as ``ros2 bag record`` does where ROS is fully installed.
 
-It begins when every topic is there, and subscribes as each publisher offers. Messages go into the bag unopened.
+It begins when every topic is there, and subscribes as each publisher offers; the bag keeps what they offered. Messages
+go into it unopened.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from collections import Counter
 from functools import partial
 from typing import Any, cast
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from pnp_ros.io.bags import BagWriter, message_types
 from pnp_ros.io.resources import resource
@@ -53,12 +56,12 @@ class BagRecorderNode(Node):
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
             kind = publishers[0].topic_type
-            write = partial(self._write, topic, kind, latched)
+            write = partial(self._write, topic, kind, [_offered(offer) for offer in qualities])
             self.create_subscription(message_class(kind), topic, write, quality, raw=True)
         self.get_logger().info(f"recording {len(self._topics)} topics to {self._writer.path}")
 
-    def _write(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
-        self._writer.write_serialized(topic, kind, data, self.get_clock().now().nanoseconds, latched)
+    def _write(self, topic: str, kind: str, offered: list[Qos], data: bytes) -> None:
+        self._writer.write_serialized(topic, kind, data, self.get_clock().now().nanoseconds, offered=offered)
         self._counts[topic] += 1
 
     def _report(self) -> None:
@@ -69,6 +72,25 @@ class BagRecorderNode(Node):
         """Finish the bag, without which it has no index."""
         self._writer.close()
         super().destroy_node()
+
+
+def _offered(quality: QoSProfile) -> Qos:
+    """A publisher's quality of service as bags keep it, with rmw's numbers; history is not told to other processes."""
+    return Qos(
+        history=QosHistory(quality.history.value),
+        depth=quality.depth,
+        reliability=QosReliability(quality.reliability.value),
+        durability=QosDurability(quality.durability.value),
+        deadline=_time(quality.deadline),
+        lifespan=_time(quality.lifespan),
+        liveliness=QosLiveliness(quality.liveliness.value),
+        liveliness_lease_duration=_time(quality.liveliness_lease_duration),
+        avoid_ros_namespace_conventions=quality.avoid_ros_namespace_conventions,
+    )
+
+
+def _time(duration: Duration) -> QosTime:
+    return QosTime(*divmod(duration.nanoseconds, 1_000_000_000))
 
 
 def main(args: list[str] | None = None) -> None:

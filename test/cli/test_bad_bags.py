@@ -28,8 +28,8 @@ SECOND = 1_000_000_000
 def cut_mcap(path: Path, run: Any) -> Path:
     """Two thirds of the file."""
     shutil.copytree(run.path, path)
-    data = (path / "bag.mcap").read_bytes()
-    (path / "bag.mcap").write_bytes(data[: 2 * len(data) // 3])
+    data = (path / "bag_0.mcap").read_bytes()
+    (path / "bag_0.mcap").write_bytes(data[: 2 * len(data) // 3])
     return path
 
 
@@ -48,7 +48,7 @@ def nothing_in_it(path: Path, run: Any) -> Path:
 
 def empty_file(path: Path, run: Any) -> Path:
     shutil.copytree(run.path, path)
-    (path / "bag.mcap").write_bytes(b"")
+    (path / "bag_0.mcap").write_bytes(b"")
     return path
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,3 +73,64 @@ def test_what_is_played_is_recorded(recorded_run: Any, tmp_path: Path, storage: 
         assert reader.latched() == {"/tf_static"}
         begin, end = reader.span_ns
     assert 0.3 < 1e-9 * (end - begin) < 10.0  # two seconds at four times the speed, on a machine that may be busy
+
+
+@contextlib.contextmanager
+def publishing() -> Iterator[None]:
+    """A best-effort and a latched topic of this process, in the commands' domain."""
+    import rclpy
+    from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+    from std_msgs.msg import String
+
+    context = rclpy.context.Context()
+    rclpy.init(context=context, domain_id=os.getpid() % 100 + 1)
+    node = rclpy.create_node("talker", context=context)
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publishers = [node.create_publisher(String, "/fast", best_effort), node.create_publisher(String, "/once", latched)]
+    ended = threading.Event()
+
+    def talk() -> None:
+        while not ended.wait(0.02):
+            for publisher in publishers:
+                publisher.publish(String(data="said"))
+
+    talker = threading.Thread(target=talk)
+    talker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        talker.join()
+        node.destroy_node()
+        context.shutdown()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_command_ends_the_recorder(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the command alone, as a service manager sends it: nobody goes on writing, the bag is whole."""
+    path = tmp_path / "run"
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    with publishing(), process("record", path, "/fast", "/once") as recorder:
+        deadline = time.monotonic() + START_S
+        while not path.is_dir():
+            assert recorder.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(2.0)  # to find the topics
+        recorder.send_signal(number)
+        assert recorder.wait(timeout=10.0) == 0
+        with pytest.raises(ProcessLookupError):
+            os.killpg(recorder.pid, 0)
+    assert {file.name for file in path.iterdir()} == {"run_0.mcap", "metadata.yaml"}
+    with BagReader(path) as reader:
+        assert reader.counts.keys() == {"/fast", "/once"}
+        assert [offer.reliability.name for offer in reader.offered()["/fast"]] == ["BEST_EFFORT"]
+        assert [offer.durability.name for offer in reader.offered()["/once"]] == ["TRANSIENT_LOCAL"]
+        assert reader.latched() == {"/once"}
+    assert main(["bag", "convert", str(path), str(tmp_path / "new"), "--storage", "sqlite3"]) == 0
+    with BagReader(tmp_path / "new") as reader:
+        assert [offer.reliability.name for offer in reader.offered()["/fast"]] == ["BEST_EFFORT"]
+    assert (tmp_path / "new" / "new_0.db3").is_file()

@@ -53,7 +53,7 @@ def test_other_quality_of_service_in_the_metadata_costs_no_message(tmp_path: Pat
 def test_wrong_metadata_is_passed_over_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bag = write(tmp_path / "bag")
     text = (bag / "metadata.yaml").read_text()
-    for wrong in ("", "{", "some: thing", text.replace("bag.mcap", "absent.mcap")):
+    for wrong in ("", "{", "some: thing", text.replace("bag_0.mcap", "absent.mcap")):
         caplog.clear()
         (bag / "metadata.yaml").write_text(wrong)
         assert said(bag) == EVERYTHING
@@ -69,7 +69,7 @@ def test_a_bag_in_several_files_is_one(tmp_path: Path) -> None:
         with BagWriter(tmp_path / f"part{part}") as writer:
             for i in (2 * part, 2 * part + 1):
                 writer.write_serialized("/said", TEXT, serialised(i), 10 + i)
-        (tmp_path / f"part{part}" / f"part{part}.mcap").rename(bag / f"bag_{part}.mcap")
+        (tmp_path / f"part{part}" / f"part{part}_0.mcap").rename(bag / f"bag_{part}.mcap")
     with BagReader(bag) as reader:
         assert reader.counts == {"/said": 4}
         assert [message.data for _, _, message in reader.messages()] == EVERYTHING[:4]

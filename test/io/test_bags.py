@@ -162,7 +162,7 @@ def test_of_a_truncated_mcap_bag_the_whole_chunks_are_read(tmp_path: Path, caplo
     good = write(tmp_path / "good", count=400)  # 3.7 MB in chunks of 1 MB
     with BagReader(good) as reader:
         everything = list(reader.serialized())
-    data = (good / "good.mcap").read_bytes()
+    data = (good / "good_0.mcap").read_bytes()
     found = {}
     for cut in (0, 5, 60, len(data) // 2, len(data) * 9 // 10, len(data) - 1):
         bad = tmp_path / f"cut{cut}.mcap"

@@ -126,7 +126,7 @@ def test_metadata_is_what_rosbag2_decodes(tmp_path: Path, storage: str) -> None:
 
 
 def test_mcap_holds_what_the_storage_plugin_reads(tmp_path: Path) -> None:
-    data = (write(tmp_path / "bag", "mcap") / "bag.mcap").read_bytes()
+    data = (write(tmp_path / "bag", "mcap") / "bag_0.mcap").read_bytes()
     magic = b"\x89MCAP0\r\n"
     assert data.startswith(magic)
     assert data.endswith(magic)
@@ -152,17 +152,17 @@ def test_mcap_holds_what_the_storage_plugin_reads(tmp_path: Path) -> None:
     (metadata,) = (content for opcode, _, content in found if opcode == 0x0C)
     (name,), place = strings(metadata, 0, 1)
     assert name == "rosbag2"
-    check_information(yaml.safe_load(mapping(metadata, place)["serialized_metadata"]), "mcap", ["bag.mcap"])
+    check_information(yaml.safe_load(mapping(metadata, place)["serialized_metadata"]), "mcap", ["bag_0.mcap"])
     opcodes = {record[0] for record in summarised}
     assert {0x08, 0x0B, 0x0D, 0x0E} <= opcodes  # chunk index, statistics, metadata index, summary offset
 
 
 def test_sqlite3_holds_what_the_storage_plugin_reads(tmp_path: Path) -> None:
-    with sqlite3.connect(write(tmp_path / "bag", "sqlite3") / "bag.db3") as database:
+    with sqlite3.connect(write(tmp_path / "bag", "sqlite3") / "bag_0.db3") as database:
         assert database.execute("SELECT schema_version FROM schema").fetchall() == [(4,)]
         ((version, text),) = database.execute("SELECT metadata_version, metadata FROM metadata").fetchall()
         assert version == 8
-        check_information(yaml.safe_load(text), "sqlite3", ["bag.db3"])
+        check_information(yaml.safe_load(text), "sqlite3", ["bag_0.db3"])
         rows = database.execute("SELECT id, name, type, serialization_format, offered_qos_profiles FROM topics")
         names = {}
         for number, name, kind, encoding, qos in rows.fetchall():
