@@ -22,7 +22,7 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.multiview import schur
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.types import Correspondences, Pose
+from pnp_ros.types import Correspondences, Pose, SolveStatus
 
 _INTRINSICS = ("fx", "fy", "cx", "cy")
 # ROS's names of distortion models: lens, and the places of the free coefficients in the camera's distortion
@@ -230,7 +230,9 @@ def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens)
     pixels = image_points.expand(len(focal), -1, -1, -1)
     problems = Correspondences.from_sigma(pixels, object_points.expand(*pixels.shape[:-1], 3))
     estimate = solve_pnp(problems, camera, loss=Gaussian())
-    cost = torch.where(estimate.usable, estimate.cost, torch.full_like(estimate.cost, torch.inf)).sum(-1)
+    # without distortion the points agree on no pose to a pixel: UNEXPLAINED is what most of these are, and a start
+    posed = estimate.usable | (estimate.status == SolveStatus.UNEXPLAINED)
+    cost = torch.where(posed, estimate.cost, torch.full_like(estimate.cost, torch.inf)).sum(-1)
     best = int(cost.argmin())
     if not bool(cost[best].isfinite()):
         raise CalibrationError("image_points: expected views of a board, but some view has no pose at any focal length")
