@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -35,8 +36,8 @@ _MOST_STARTS = 10
 _SEED_STEP, _START_STEP = 7919, 15485863
 
 
-class WorkerError(RuntimeError):
-    """A rendering worker died or gives no batches."""
+class WorkerError(ChildProcessError):
+    """A rendering worker failed, died or gives no batches; the message holds the worker's traceback."""
 
 
 class Sampler(Protocol):
@@ -98,16 +99,19 @@ class BatchSource:
                 batch = self._queue.get(timeout=1.0)
             except queue.Empty:
                 waited += 1.0
-                if problem := self._problem(waited):
-                    if not self._batches_since_start or self._starts > _MOST_STARTS:
-                        raise WorkerError(problem) from None
-                    logger.warning("%s; starting new workers", problem)
-                    self._end()
-                    self._start()
-                    waited = 0.0
-                continue
-            self._batches_since_start += 1
-            return {name: torch.from_numpy(array) for name, array in batch.items()}
+                problem = self._problem(waited)
+            else:
+                if not isinstance(batch, str):
+                    self._batches_since_start += 1
+                    return {name: torch.from_numpy(array) for name, array in batch.items()}
+                problem = f"a rendering worker failed:\n{batch}"
+            if problem:
+                if not self._batches_since_start or self._starts > _MOST_STARTS:
+                    raise WorkerError(problem)
+                logger.warning("%s; starting new workers", problem)
+                self._end()
+                self._start()
+                waited = 0.0
 
     def _problem(self, waited: float) -> str:
         dead = [process for process in self._processes if not process.is_alive()]
@@ -142,13 +146,24 @@ class BatchSource:
 
 
 def _serve(
+    factory: SamplerFactory, config: BatchConfig, seed: int, batches: multiprocessing.Queue, stop: Event
+) -> None:
+    """The worker; what it raises goes to the trainer, which tells of it once for all workers."""
+    try:
+        _work(factory, config, seed, batches, stop)
+    except Exception:
+        faulthandler.cancel_dump_traceback_later()
+        batches.put(traceback.format_exc().rstrip())
+
+
+def _work(
     factory: SamplerFactory,
     config: BatchConfig,
     seed: int,
     batches: multiprocessing.Queue,
     stop: Event,
 ) -> None:
-    """The worker: batches as long as there is room, fresh images otherwise."""
+    """Batches as long as there is room, fresh images otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint
     parent = os.getppid()
     torch.set_num_threads(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -9,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,16 +93,18 @@ def train_object(
         The package and its validation; None in all but the first of several processes.
 
     Raises:
-        ValueError: for settings that do not fit the machine, or checkpoints of another run.
+        ValueError: for settings that do not fit the machine, for checkpoints of another run, or one at work there.
     """
     device = process_device(config.device)
     group = Group(device)
-    try:
+    with contextlib.ExitStack() as at_end:
+        at_end.callback(group.close)
         if device.type == "cpu":
             torch.set_num_threads(_training_threads(group))
         logger.info("training in %s", training_precision(device))
         torch.manual_seed(config.seed)
         folder = out / CHECKPOINT_FOLDER
+        at_end.enter_context(_alone(folder, group))
         _claim(folder, name, mesh, config, group)
         keypoints = select_keypoints(mesh, config.num_keypoints)
         network_config = KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width)
@@ -113,8 +118,6 @@ def train_object(
         if not group.is_first:
             return None
         return _finish(name, mesh, symmetry, out, config, keypoint_network, detector, factory, reporter)
-    finally:
-        group.close()
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,23 @@ def _training_threads(group: Group) -> int:
 def _worker_count(device: torch.device, group: Group) -> int:
     cores = max(1, (os.cpu_count() or 1) // group.size)
     return max(1, cores - 1 if device.type == "cuda" else cores - _training_threads(group))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, group: Group) -> Iterator[None]:
+    """No second training writes into the folder; the lock ends with the process, however that ends."""
+    if not group.is_first:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{folder}: another training is at work here; let it end, or choose another --out"
+            ) from error
+        yield
 
 
 def _claim(folder: Path, name: str, mesh: TriangleMesh, config: TrainingConfig, group: Group) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -33,9 +34,22 @@ def test_workers_make_batches_that_differ() -> None:
     assert len({batch["images"].numpy().tobytes() for batch in made}) == 6
 
 
-def test_a_dead_worker_is_an_error() -> None:
+def test_a_workers_error_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
     broken = dataclasses.replace(_factory(), device="no such device")
-    with BatchSource(broken, BatchConfig("frames", 4, 1, 0)) as batches, pytest.raises(WorkerError, match="exit"):
+    with BatchSource(broken, BatchConfig("frames", 4, 2, 0)) as batches, pytest.raises(WorkerError) as raised:
+        next(batches)
+    assert str(raised.value).startswith("a rendering worker failed:\nTraceback")
+    assert "no such device" in str(raised.value).splitlines()[-1]
+    assert isinstance(raised.value, OSError)  # which a command tells without a traceback of its own
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_dead_worker_is_an_error() -> None:
+    exits = BatchConfig("frames", 4, 1, seed=3)  # with its seed as status
+    with (
+        BatchSource(os._exit, exits) as batches,
+        pytest.raises(WorkerError, match="ended with exit code 3"),
+    ):
         next(batches)
 
 

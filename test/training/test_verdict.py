@@ -12,7 +12,7 @@ import torch
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group
-from pnp_ros.training.trainer import _claim
+from pnp_ros.training.trainer import _alone, _claim
 from pnp_ros.training.validation import verdict
 
 MESH = TriangleMesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
@@ -24,6 +24,17 @@ def test_the_verdict_follows_the_recall(recall: float | None, usable: bool) -> N
     assert found.usable is usable
     assert found.text.startswith("usable" if usable else "not usable yet")
     assert ("--minutes 30" in found.text) == (recall is None or recall < 0.75)
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    group = Group(torch.device("cpu"))
+    with _alone(tmp_path / "training", group):
+        with pytest.raises(ValueError, match="another training is at work here"), _alone(tmp_path / "training", group):
+            pass
+        with _alone(tmp_path / "other", group):
+            pass
+    with _alone(tmp_path / "training", group):
+        pass
 
 
 def test_a_longer_budget_goes_on_and_another_setting_is_named(tmp_path: Path) -> None:
