@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -204,3 +205,46 @@ def test_a_bag_plays_from_the_transition_to_active(launched: Launched, untrained
     assert ": ready" in output.partition("[ros2-")[0], output
     assert "escalating" not in output
     assert json.loads(launched.said.read_text())["words"] == ["bag", "play", "run", "--clock"]
+
+
+@pytest.mark.slow
+def test_two_robots_run_side_by_side(launched: Launched, untrained_package: Any, monkeypatch: Any) -> None:
+    """The nodes themselves: each robot's fine-tuning listens to its own camera and its own estimator."""
+    import rclpy
+
+    for name in ("pose_estimator_node", "fine_tuning_node"):
+        launched.write(f"lib/pnp_ros/{name}", NODE)
+    package = untrained_package(launched.folder / "object")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    context = rclpy.context.Context()
+    rclpy.init(context=context, domain_id=int(launched.environment()["ROS_DOMAIN_ID"]))
+    robots = []
+    for robot in ("left", "right"):
+        words = [f"object:={package.root}", f"namespace:={robot}", "fine_tune:=true"]
+        words.append(f"versions:={launched.folder / robot}")
+        robots.append(
+            subprocess.Popen(
+                launched.command("pose.launch.py", *words), env=launched.environment(), start_new_session=True
+            )
+        )
+    listener = rclpy.create_node("listener", context=context)
+    try:
+        for robot in ("left", "right"):
+            wanted = {f"/{robot}/camera/image_raw", f"/{robot}/camera/camera_info", f"/{robot}/pose_estimator/objects"}
+            heard, deadline = set[str](), time.monotonic() + 90.0
+            while not wanted <= heard and time.monotonic() < deadline:
+                time.sleep(0.2)
+                with contextlib.suppress(rclpy.node.NodeNameNonExistentError):
+                    heard = dict(listener.get_subscriber_names_and_types_by_node("fine_tuning", f"/{robot}")).keys()
+            assert wanted <= heard
+            other = "right" if robot == "left" else "left"
+            assert not [topic for topic in heard if topic.startswith(f"/{other}/")]
+            published = dict(listener.get_publisher_names_and_types_by_node("fine_tuning", f"/{robot}"))
+            assert f"/{robot}/fine_tuning/status" in published
+    finally:
+        for running in robots:
+            os.killpg(running.pid, signal.SIGINT)
+        ended = [running.wait(timeout=30) for running in robots]
+        listener.destroy_node()
+        context.shutdown()
+    assert ended == [0, 0]
