@@ -12,6 +12,10 @@ factor of 100 has for unrelated points a probability of at most 1 %, whatever th
 noise; as only one minimum of many is integrated over, much less of it has, too (``MIN_EVIDENCE``). The number of false
 alarms of Moisan and Stival (IJCV 2004) bounds the same by counting samples. The evidence of two poses also tells how
 probable each of them is.
+
+"Anywhere in the image" is too sure where wrong points crowd in one spot, and a pose is easily found for some of them.
+So an inlier tells less by the logarithm of how much denser than over the image the pose's own *outliers* lie around it.
+What crowds because the object is small crowds without outliers, and tells all it can.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ LOG_2_PI = math.log(2.0 * math.pi)
 CHI_SQUARE_DEVIATION = 3.72  # of a normal variable: one in ten thousand is larger
 TRUSTED_VARIANCE = 4.0  # a Gaussian fit's residuals may be twice as large as the weights say
 THIN = 4.0  # standard deviations of an image point: a relief below that may be flat
+CENTRES = 64  # points, at most, of which the outliers' density is estimated
+CROWD = 1e-3  # of the image's area: squared width of a point's share in that density (Student's t, two degrees)
 DISTINCT = 25.0  # squared deviations between two poses that are two answers
 MAX_ROUNDING2 = 0.25  # of an image point's variance, that the rounding of object points may make
 MIN_PROBABILITY = 1e-3  # of another pose that the covariance has to cover
@@ -44,6 +50,8 @@ def evidence(
     distance2: Tensor,
     area: float,
     focal2: Tensor,
+    image_points: Tensor,
+    rank: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """(B) logarithm of the Bayes factor, and how many points it counts as inliers.
 
@@ -56,12 +64,15 @@ def evidence(
         distance2: (B) squared distance of the centroid and size of the object, m^2.
         area: of the image, px^2.
         focal2: (B) product of the focal lengths, px^2.
+        image_points: (B, N, 2) px.
+        rank: (B, N) directions that a point tells, 1 or 2.
     """
     n = used.sum(-1).to(squared)
     likely = torch.minimum(likely.clamp_min(1.0), n.clamp_min(1.0))
     price = ((n - likely + 1.0) / (likely + 1.0)).log()
     told = log_density - 0.5 * squared
     inlier = used & (told > price[:, None])
+    told = told - 0.5 * rank * crowding(image_points, used, inlier, area)
     fit, k = torch.where(inlier, told, 0.0).sum(-1), inlier.sum(-1).to(squared)
     choices = torch.lgamma(n + 2.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0)
     volume = LOG_TURNS + LOG_DEPTHS + math.log(area) - focal2.log() + 1.5 * distance2.log() - 3.0 * LOG_2_PI
@@ -69,6 +80,17 @@ def evidence(
     least[:, :3] = distance2.clamp_min(1e-30).reciprocal()[:, None]
     volume = volume + 0.5 * torch.linalg.slogdet(information + torch.diag_embed(least)).logabsdet
     return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), k
+
+
+def crowding(image_points: Tensor, used: Tensor, inlier: Tensor, area: float) -> Tensor:
+    """(B, N) log of how much denser than over the image the outliers lie around a point, at least 0."""
+    stride = max(-(-image_points.shape[-2] // CENTRES), 1)
+    centres, drawn = image_points[:, ::stride], used[:, ::stride]
+    outlier = drawn & ~inlier[:, ::stride]
+    distance2 = (image_points[:, :, None] - centres[:, None]).square().sum(-1)  # (B, N, centres)
+    near = (1.0 + distance2 / (CROWD * area)).square().reciprocal()
+    density = (near * outlier[:, None]).sum(-1) / (math.pi * CROWD * drawn.sum(-1).clamp_min(1)[:, None])
+    return density.clamp_min(1.0).log()
 
 
 def fits(squares: Tensor, freedom: Tensor) -> Tensor:

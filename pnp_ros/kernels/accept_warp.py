@@ -1,5 +1,5 @@
 # mypy: disable-error-code="assignment, no-redef, call-overload"
-# ruff: noqa: UP018, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+# ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
 """Whether a pose is believed, and what other pose may be the right one, for kernels.
 
 The formulas are those of :mod:`pnp_ros.kernels.accept_reference`.
@@ -12,6 +12,7 @@ import warp as wp
 from pnp_ros.kernels import accept_reference
 from pnp_ros.kernels.chunks_warp import USED, WEIGHT, Problem, Settings, column_norm, residuals, turn
 from pnp_ros.kernels.consensus_warp import cofactors
+from pnp_ros.kernels.lens_warp import inverse
 from pnp_ros.kernels.pose_warp import WEIGHT_SUM, Pose, add_up, factorise, vec6, vec_sums
 from pnp_ros.kernels.robust import RobustKind
 
@@ -23,6 +24,10 @@ TRUSTED_VARIANCE = wp.constant(accept_reference.TRUSTED_VARIANCE)
 BIG = wp.constant(1e30)
 THIN = wp.constant(accept_reference.THIN)
 DISTINCT = wp.constant(accept_reference.DISTINCT)
+CENTRES = wp.constant(accept_reference.CENTRES)
+CROWD = wp.constant(accept_reference.CROWD)
+
+vec_centres = wp.types.vector(length=accept_reference.CENTRES, dtype=wp.float32)
 
 
 @wp.func
@@ -53,45 +58,97 @@ def log_determinant(sums: vec_sums, information: float, distance2: float):
 
 
 @wp.func
+def tell_of(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, k: int, r: wp.mat33, t: wp.vec3, price: float
+):
+    """What each point of chunk ``k`` tells of a pose, whether it is an inlier, its squared residual, and its rank."""
+    half = 0.5 * (wp.log(settings.pixels) - LOG_2_PI)
+    qx, qy, qz = turn(r, chunks, k)
+    one = type(qx)(1.0)
+    ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
+        problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+    )
+    s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
+    density = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT + 1])
+    line = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT]) + wp.cw_mul(column_norm(chunks, k), column_norm(chunks, k))
+    rank = 2.0 * one
+    for i in range(len(density)):
+        if density[i] == 0.0:
+            rank[i] = 1.0
+            density[i] = wp.sqrt(line[i])
+        density[i] = wp.log(wp.max(wp.abs(density[i]), 1e-30))
+    told = density + half * rank - 0.5 * s
+    inlier = wp.min(wp.max(1e30 * (told - price * one), 0.0 * one), one)
+    return told, wp.cw_mul(chunks[k, USED], inlier), s, rank
+
+
+@wp.func
+def price_of(problem: Problem, likely: float):
+    """What a point must tell to be counted as an inlier, the shares of in- and outliers being as they are."""
+    return wp.log((problem.used - likely + 1.0) / (likely + 1.0))
+
+
+@wp.func
 def tell(
     chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, pose: Pose,
     likely: float,
 ):  # fmt: skip
     """What every ``lanes``-th chunk, from ``lane`` on, tells of a pose: its fit, inliers, and squared residuals."""
     r, t = wp.quat_to_matrix(pose.rotation), pose.translation
-    # What a point must tell to be counted as an inlier rather than an outlier, the shares of both being as they are.
-    price = wp.log((problem.used - likely + 1.0) / (likely + 1.0))
-    log_area = wp.log(settings.pixels)
-    half = 0.5 * (log_area - LOG_2_PI)
+    price = price_of(problem, likely)
     none = 0.0 * chunks[problem.first, 0]
     fit, inliers, squares = 1.0 * none, 1.0 * none, 1.0 * none
     for chunk in range(lane, problem.count, lanes):
-        k = problem.first + chunk
-        qx, qy, qz = turn(r, chunks, k)
-        one = type(qx)(1.0)
-        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
-            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
-        )
-        s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
-        density = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT + 1])
-        line = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT]) + wp.cw_mul(
-            column_norm(chunks, k), column_norm(chunks, k)
-        )
-        rank = 2.0 * one
-        for i in range(len(density)):
-            if density[i] == 0.0:
-                rank[i] = 1.0
-                density[i] = wp.sqrt(line[i])
-            density[i] = wp.log(wp.max(wp.abs(density[i]), 1e-30))
-        told_here = density + half * rank - 0.5 * s
-        inlier = wp.min(wp.max(1e30 * (told_here - price * one), 0.0 * one), one)
-        inlier = wp.cw_mul(chunks[k, USED], inlier)
-        fit = fit + wp.cw_mul(inlier, told_here)
+        told, inlier, s, rank = tell_of(chunks, problem, settings, problem.first + chunk, r, t, price)
+        fit = fit + wp.cw_mul(inlier, told)
         inliers = inliers + inlier
         squares = squares + s
     all_ones = type(fit)(1.0)
     found = wp.vec3(wp.dot(fit, all_ones), wp.dot(inliers, all_ones), wp.dot(squares, all_ones))
     return found
+
+
+@wp.func
+def crowding(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, pose: Pose,
+    likely: float,
+):  # fmt: skip
+    """What the inliers of every ``lanes``-th chunk tell less of a pose, because its outliers crowd where they lie."""
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    price = price_of(problem, likely)
+    one = type(chunks[problem.first, 0])(1.0)
+    u, v = vec_centres(0.0), vec_centres(0.0)
+    stride = wp.max((problem.points + CENTRES - 1) // CENTRES, 1)
+    centres, drawn = int(0), float(0.0)
+    for chunk in range(problem.count):
+        k = problem.first + chunk
+        told, inlier, s, rank = tell_of(chunks, problem, settings, k, r, t, price)
+        for slot in range(len(one)):
+            i = chunk * len(one) + slot
+            if i % stride == 0 and chunks[k, USED][slot] > 0.0:
+                drawn += 1.0
+                if inlier[slot] == 0.0:
+                    u[centres] = chunks[k, 0][slot]
+                    v[centres] = chunks[k, 1][slot]
+                    centres += 1
+    wide = 1.0 / (CROWD * settings.pixels)
+    each = 1.0 / (wp.pi * CROWD * wp.max(drawn, 1.0))
+    less = 0.0 * one
+    if centres > 0:
+        for chunk in range(lane, problem.count, lanes):
+            k = problem.first + chunk
+            told, inlier, s, rank = tell_of(chunks, problem, settings, k, r, t, price)
+            crowd = 0.0 * one
+            j = int(0)
+            while j < centres:
+                du, dv = chunks[k, 0] - u[j] * one, chunks[k, 1] - v[j] * one
+                near = inverse(one + wide * (wp.cw_mul(du, du) + wp.cw_mul(dv, dv)))
+                crowd = crowd + wp.cw_mul(near, near)
+                j += 1
+            for slot in range(len(one)):
+                crowd[slot] = wp.log(wp.max(each * crowd[slot], 1.0))
+            less = less + 0.5 * wp.cw_mul(wp.cw_mul(inlier, rank), crowd)
+    return wp.dot(less, one)
 
 
 @wp.func

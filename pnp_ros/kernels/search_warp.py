@@ -14,7 +14,7 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import accept_reference
-from pnp_ros.kernels.accept_warp import evidence_of, likely_inliers, log_choices, tell
+from pnp_ros.kernels.accept_warp import crowding, evidence_of, likely_inliers, log_choices, tell
 from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
 from pnp_ros.kernels.consensus_warp import draw, gather, intersect_cones, pose_of, score, unproject
 from pnp_ros.kernels.lm_warp import newton_step, normal_equations_of
@@ -36,6 +36,7 @@ SAMPLE_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative
 POLISH_STEPS = wp.constant(4)
 POLISH_DAMPING = wp.constant(1e-3)
 NEARLY = wp.constant(1.0)  # points that a sample's pose may explain less than the best one's, to be refined
+RELAX = wp.constant(0.005)  # points that the bar rises with each sample until a pose is believed
 FEW = wp.constant(16.0)  # of fewer points, another hypothesis may explain as many
 FEW_SAMPLES = wp.constant(8.0)  # at least, of few points
 TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
@@ -210,6 +211,8 @@ def search(
                         told = tell(chunks, problem, settings, 0, 1, refined, likely)
                         evidence = evidence_of(told, problem, settings, refined, equations, information)
                         if evidence > MIN_EVIDENCE:
+                            evidence -= crowding(chunks, problem, settings, 0, 1, refined, likely)
+                        if evidence > MIN_EVIDENCE:
                             share = inliers_alone(told[1], problem.used)
                             if settings.guided != 0:
                                 trusted = trust_in(chunks, problem, refined, kind, settings.scale)
@@ -221,6 +224,8 @@ def search(
                 elif refined_cost < found.other_cost and apart(refined, found.pose):
                     found.other = refined
                     found.other_cost = refined_cost
+            elif needed == most:  # what fits a crowd of outliers must not keep all others from being refined
+                bar += RELAX * near
         drawn += float(group.lanes)
     mine = found.pose
     picked, lowest = pick_lowest(group, float(found.cost), mine)

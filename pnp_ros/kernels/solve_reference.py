@@ -59,6 +59,7 @@ class _Judge:
         self.settings = settings
         self.used = problem.used
         residuals = rank_2x2(problem.weights)
+        self.rank = residuals
         points, told = self.used.sum(-1).to(problem.weights), residuals.sum(-1).to(problem.weights)
         self.freedom = told - NUM_PARAMETERS
         self.planes = (residuals == 2).sum(-1)
@@ -97,6 +98,8 @@ class _Judge:
             problem.translation.square().sum(-1) + self.extent2,
             self.area,
             focal2,
+            problem.image_points,
+            self.rank,
         )
         return evidence, inliers, at
 

@@ -17,6 +17,7 @@ import warp as wp
 from pnp_ros.kernels import accept_reference, lm_problem
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.accept_warp import (
+    crowding,
     distinct,
     evidence_of,
     fits,
@@ -143,6 +144,8 @@ def solve(
         likely = likely_inliers(problem, equations, calibration.mean_weight)
         told = add_up(group, tell(chunks, problem, settings, group.lane, group.lanes, pose, likely))
         evidence = evidence_of(told, problem, settings, pose, equations, calibration.information)
+        if settings.accept != 0 and told[1] < problem.used:
+            evidence -= add_up(group, crowding(chunks, problem, settings, group.lane, group.lanes, pose, likely))
         minimum = Minimum()
         minimum.pose = pose
         minimum.converged = converged

@@ -7,11 +7,13 @@ import torch
 
 from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
-from pnp_ros.kernels import search_reference
+from pnp_ros.kernels import accept_reference, search_reference
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Pose, PoseEstimate, SolveStatus
 from synthetic.problems import Case, Problems, draw
+
+CROWDED = Case(n=32, outliers=0.5, kind="clustered")
 
 
 def _near(truth: Pose) -> Pose:
@@ -77,7 +79,36 @@ def test_a_gaussian_fit_of_an_outlier_is_refused() -> None:
     assert wrong.double().mean() <= 0.03
 
 
-@pytest.mark.parametrize("case", [Case(n=12, outliers=0.25), Case(n=8, shape="flat", extent=0.2), Case(n=6)], ids=str)
+def test_outliers_in_one_spot_are_no_object() -> None:
+    problems = draw(Case(n=200, outliers=0.9, kind="clustered"), 20, 7)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
+    right = torch.from_numpy(problems.right(estimate.pose))
+    assert (estimate.usable & ~right).sum() == 0
+    assert (estimate.usable & right).sum() >= 19
+
+
+@pytest.mark.parametrize("n", [6, 64])
+def test_a_small_object_is_no_crowd(n: int) -> None:
+    problems = draw(Case(n=n, outliers=0.0 if n == 6 else 0.3, extent=0.1), 200, 8)  # 48 px
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
+    assert (estimate.usable & torch.from_numpy(problems.right(estimate.pose))).double().mean() >= 0.98
+
+
+def test_only_outliers_make_a_crowd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spot = torch.tensor([300.0, 200.0]) + 5.0 * torch.randn(1, 50, 2, generator=generator)
+    points = torch.cat([spot, torch.tensor([[[20.0, 20.0]]])], dim=1)
+    used = torch.ones(1, 51, dtype=torch.bool)
+    inlier = torch.arange(51)[None] >= 45
+    crowd = accept_reference.crowding(points, used, inlier, 640.0 * 480.0)
+    assert (crowd[0, 45:50] > 4.0).all()
+    assert crowd[0, 50] == 0.0
+    assert (accept_reference.crowding(points, used, used, 640.0 * 480.0) == 0.0).all()
+
+
+@pytest.mark.parametrize(
+    "case", [Case(n=12, outliers=0.25), Case(n=8, shape="flat", extent=0.2), Case(n=6), CROWDED], ids=str
+)
 def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> None:
     problems = draw(case, 12, 6)
     camera = problems.lens.camera()
