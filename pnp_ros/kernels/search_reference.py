@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from pnp_ros.kernels import lm_reference, robust
-from pnp_ros.kernels.accept_reference import MIN_EVIDENCE
+from pnp_ros.kernels.accept_reference import MIN_EVIDENCE, TRUSTED_EVIDENCE
 from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
 from pnp_ros.kernels.robust import RobustKind
 
 LOG_MISS = math.log(0.01)  # of the probability to stop before a sample without outliers was seen
+LOG_MISS_TRUSTED = math.log(0.05)  # where a pose is beyond doubt and only a still better one is sought
 GOOD_SAMPLE = 0.8  # share of the samples without outliers that lead to the pose
 SAMPLE_SCALE = 2.0  # the loss's scale at a sample's pose, relative to the final one
 TRUSTING_SAMPLES = 16  # for a loss without bound, which trusts every point
@@ -150,7 +151,10 @@ def search(problem: LMProblem, settings: LMSettings, judge: Judge, each: float) 
         if kind.redescending:
             evidence, inliers = judge(_at(problem, poses[0][:1], poses[1][:1]))
             if float(evidence) > MIN_EVIDENCE:
-                needed = min(most, samples_needed(float(inliers), points))
+                needed = samples_needed(float(inliers), points)
+                if float(evidence) > TRUSTED_EVIDENCE:
+                    needed *= LOG_MISS_TRUSTED / LOG_MISS
+                needed = min(most, needed)
     return _at(problem, *(torch.cat([x, x])[:2] for x in poses))
 
 

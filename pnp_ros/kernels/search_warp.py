@@ -6,7 +6,7 @@ A sample's pose misses the other points by more than the noise. One that explain
 nearly, is refined by a few steps with the robust loss (LO-RANSAC: Chum, Matas, Kittler, 2003; Lebeda, Matas, Chum,
 2012), and refined poses compete by the loss itself. Sampling ends when a sample of inliers alone has most probably been
 seen: of as many inliers as the best pose has, once these are more than chance explains, and until then of as few as
-could be more than that.
+could be more than that. A pose beyond doubt ends it sooner: then only a still better one could be missed.
 """
 
 from typing import Any
@@ -41,8 +41,10 @@ FEW = wp.constant(16.0)  # of fewer points, another hypothesis may explain as ma
 FEW_SAMPLES = wp.constant(8.0)  # at least, of few points
 TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
 LOG_MISS = wp.constant(-4.6)  # log of the probability 0.01 to stop before a sample without outliers was seen
+LOG_MISS_TRUSTED = wp.constant(-3.0)  # of 0.05, where a pose is beyond doubt and only a still better one is sought
 GOOD_SAMPLE = wp.constant(0.8)  # share of the samples without outliers that lead to the pose
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
+TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
 APART = wp.constant(0.94)  # cosine of half the angle, 40 deg, between rotations that are two hypotheses
 
@@ -218,6 +220,8 @@ def search(
                                 trusted = trust_in(chunks, problem, refined, kind, settings.scale)
                                 share = 0.5 * (share + trusted * trusted * trusted)
                             needed = samples_needed(share)
+                            if evidence > TRUSTED_EVIDENCE:
+                                needed = needed * LOG_MISS_TRUSTED / LOG_MISS
                             needed = wp.min(most, wp.where(problem.used < FEW, wp.max(needed, FEW_SAMPLES), needed))
                             if problem.used >= FEW:
                                 bar = wp.min(bar, score(chunks, problem, refined, kind, c, bar))
