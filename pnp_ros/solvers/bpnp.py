@@ -38,6 +38,7 @@ from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 _MAX_STEPS = 30
 _SETTLED = {torch.float32: 1e-8, torch.float64: 1e-15}  # decrease a Newton step promises, over one plus the cost
+_SMALL_STEP = 1e-8  # squared deviations: what a last step may be for the expansion at its start to hold
 _NOT_STATIONARY = 1e-2  # squared distance from the minimum in standard deviations: such a pose gets no gradient
 _SMALLEST_PIVOT = 1e-6  # of the scaled Hessian's Cholesky factor
 
@@ -295,6 +296,10 @@ class _Problem:
             at = _Expansion(**{name: _select(better, getattr(trial, name), value) for name, value in vars(at).items()})
             damping = torch.where(better, damping / 10.0, (damping * 10.0).clamp(min=1e-3))
             damping = torch.where(damping < 1e-4, torch.zeros_like(damping), damping)
+        # The cost cannot tell the last digits; the gradient can. Where the step is small, its expansion still holds.
+        last = -_solve(at.hessian, at.gradient)
+        small = self.usable & (-(last * at.gradient).sum(-1) < _SMALL_STEP)
+        pose = se3.retract(pose, torch.where(small[..., None], last, 0.0))
         return pose, at
 
     def pull_back(self, pose: Pose, at: _Expansion, upstream: Tensor, *, with_distortion: bool) -> list[Tensor | None]:

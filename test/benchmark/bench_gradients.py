@@ -25,6 +25,7 @@ from synthetic.cube import random_problems
 LOSSES = (Gaussian(), Huber(), Cauchy(), GemanMcClure())
 SIGMAS = (1e-3, 1e-2, 0.1, 1.0, 5.0)
 FIELDS = ("image_points", "object_points", "weights", "intrinsics", "prior_rotation", "prior_translation", "prior_cov")
+STEPS = (1e-4, 1e-6, 1e-5, 1e-3, 1e-6, 1e-6, 1e-4)  # px, m, 1/px, px, rad, m, share: above the solution's rounding
 
 
 def problem(
@@ -68,9 +69,13 @@ def count_zeros(problems: int) -> tuple[int, int, int]:
     return usable, zeros, broken
 
 
-def differences(loss: RobustLoss, matrices: bool, seed: int = 0) -> dict[str, float]:
-    """Largest difference to finite differences, as a share of the gradient's largest entry, by kind of data."""
+def differences(loss: RobustLoss, matrices: bool, seed: int = 1) -> dict[str, float]:
+    """Largest difference to finite differences, as a share of the gradient's largest entry, by kind of data.
+
+    With seed 0 a residual lies 4e-5 deviations from where Huber's loss bends, which no finite difference forgives.
+    """
     c, camera, truth, prior = problem(1, 12, 1.0, matrices, seed, torch.float64)
+    estimate = solve_pnp(c, camera, init=truth, loss=loss, prior=prior)  # where all the Newton steps start
     probe = torch.randn(12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     data = [c.image_points, c.object_points, c.weights, camera.intrinsics]
     data += [prior.pose.rotation, prior.pose.translation, prior.covariance]
@@ -83,7 +88,6 @@ def differences(loss: RobustLoss, matrices: bool, seed: int = 0) -> dict[str, fl
         before = PoseEstimate.of(Pose(turned, fields[5]), covariance)
         seen = replace(camera, intrinsics=fields[3])
         points = Correspondences(*fields[:3])
-        estimate = solve_pnp(points, seen, init=truth, loss=loss, prior=before)
         pose = implicit_pose(points, seen, estimate, loss, before)
         return (probe * torch.cat([pose.rotation.flatten(), pose.translation.flatten()])).sum()
 
@@ -94,7 +98,7 @@ def differences(loss: RobustLoss, matrices: bool, seed: int = 0) -> dict[str, fl
 
 
 def _difference(value: Callable[..., Tensor], data: list[Tensor], index: int, gradient: Tensor) -> float:
-    step = 1e-7 * float(data[index].abs().max()) or 1e-7
+    step = STEPS[index] * float(data[index].abs().max() if index == 6 else 1.0)
     expected = torch.zeros_like(data[index]).flatten()
     for k in range(len(expected)):
         ends = []
