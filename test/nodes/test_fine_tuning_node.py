@@ -37,7 +37,7 @@ class _Listener:
         publishers = (self.probe._image, self.probe._info, self._objects, self._truth)
         self.probe.wait(lambda: all(p.get_subscription_count() for p in publishers), START_S, "the node")
 
-    def show(self, spoil: Callable[[PoseStamped], object] = lambda _: None, name: str = "tetrahedron") -> None:
+    def show(self, spoil: Callable[[PoseStamped], object] = lambda _: None, name: str = "demo") -> None:
         """One image with its estimate and its reference."""
         self._index += 1
         header = self.probe.header(self._index)
@@ -83,7 +83,7 @@ def listener(fine_tuning: None, probe: Any) -> _Listener:
 def test_status_is_latched_and_says_what_is_waited_for(listener: _Listener) -> None:
     listener.probe.wait(lambda: listener.said, what="a status")
     status = listener.said[0]
-    assert status.object_name == "tetrahedron"
+    assert status.object_name == "demo"
     assert status.state == AdaptationStatus.COLLECTING
     assert (status.active_version, status.candidate_version) == (0, 1)
     assert "no image has arrived" in status.reason
@@ -127,7 +127,7 @@ def test_references_that_are_none_are_refused_with_the_reason(
 
 
 def test_estimates_of_another_object_are_refused(listener: _Listener) -> None:
-    listener.wait_for("expected the object tetrahedron", name="cup")
+    listener.wait_for("expected the object demo", name="cup")
 
 
 def test_services_answer(listener: _Listener) -> None:

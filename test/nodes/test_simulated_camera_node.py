@@ -57,7 +57,7 @@ def test_every_rendered_image_comes_with_info_and_truth(package: ObjectPackage, 
         assert image.header.frame_id == info.header.frame_id == transform.header.frame_id == "camera_optical_frame"
         assert (image.width, image.height, image.encoding) == (640, 480, "rgb8")
         (true,) = truth.objects
-        assert (true.state, true.object_name) == (ObjectPose.VALID, "tetrahedron")
+        assert (true.state, true.object_name) == (ObjectPose.VALID, "demo")
         assert true.score == 1.0
         assert transform.child_frame_id == "object_truth"
         assert transform.transform.translation.z == true.pose.pose.position.z > 0.0

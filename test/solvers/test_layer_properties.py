@@ -122,7 +122,7 @@ finite = st.floats(-(2.0**50), 2.0**50, width=32)  # beyond, samples leave the r
 def test_no_finite_input_gives_nan(layer: str, numbers: np.ndarray, n: int, loss: Gaussian) -> None:
     values = torch.from_numpy(numbers.copy())
     points = values[: 7 * n].reshape(n, 7)
-    leaves = [part.clone().requires_grad_() for part in (points[:, :2], points[:, 2:5], points[:, 5:7])]
+    leaves = [part.clone().requires_grad_() for part in (points[:, :2], points[:, 2:5], points[:, 5:7].abs())]
     c = Correspondences(*leaves)
     camera = Camera.pinhole(800.0, 800.0, 320.0, 240.0, 640, 480)
     tensors: list[Tensor] = []
