@@ -62,7 +62,7 @@ def test_few_agreeing_keypoints() -> None:
 
 
 def test_noise_beyond_the_stated_sigmas_is_uncertain() -> None:
-    correspondences, _ = _scene(noise=6.0)
+    correspondences, _ = _scene(noise=3.0)
     gaussian = solve_pnp(correspondences, CAMERA, init=Classical("sqpnp"))
     everything = dataclasses.replace(gaussian, inlier_weights=torch.ones(16))
     state, reason = _judge(correspondences, everything)
