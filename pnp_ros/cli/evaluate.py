@@ -25,6 +25,7 @@ from pnp_ros.evaluation.plots import plots
 from pnp_ros.evaluation.report import measure, table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
 from pnp_ros.io.bop import write_bop_results
+from pnp_ros.networks.onnx_runtime import BACKENDS
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     parser.add_argument("--max-frames", type=int, help="stop after this many images")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the networks (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
     parser.add_argument(
@@ -89,7 +91,7 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
         pose_of = recorded(load_recorded(arguments.poses, bag))
     else:
         config = EstimatorConfig(track=not arguments.no_tracking and source.kind != "bop")
-        pose_of = running(PoseEstimator(package, config, arguments.device))
+        pose_of = running(PoseEstimator(package, config, arguments.device, backend=arguments.backend))
     has_truth = truth_of is not None or source.kind == "bop"
     wanted = arguments.overlap or (arguments.overlap is None and not has_truth)
     overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None

@@ -15,6 +15,7 @@ from pnp_ros.evaluation.frames import Frame, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, draw_points, write_caption
 from pnp_ros.evaluation.report import measure, table
 from pnp_ros.io.images import VideoWriter
+from pnp_ros.networks.onnx_runtime import BACKENDS
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", type=Path, required=True, help="camera_info YAML of the images")
     parser.add_argument("--out", type=Path, default=Path("out/run"), help="default %(default)s")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the networks (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     parser.add_argument("--no-video", action="store_true", help="poses and figures alone")
@@ -38,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Estimate, write, print the figures."""
     package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
     source = open_source(arguments.input, camera=arguments.camera)
-    estimator = PoseEstimator(package, EstimatorConfig(track=not arguments.no_tracking), arguments.device)
+    config = EstimatorConfig(track=not arguments.no_tracking)
+    estimator = PoseEstimator(package, config, arguments.device, backend=arguments.backend)
     arguments.out.mkdir(parents=True, exist_ok=True)
     log, numbers, overlay = PoseLog(), count(), MeshOverlay(package.mesh)
     video = None if arguments.no_video else VideoWriter(arguments.out / "overlay.mp4")

@@ -62,7 +62,7 @@ class Detector:
     """Runs a :class:`DetectorNetwork` on full images.
 
     Args:
-        network: trained, in ``eval()`` mode.
+        network: trained, in ``eval()`` mode; or a module that has its ``config`` and answers as it does.
         device: where it runs.
     """
 

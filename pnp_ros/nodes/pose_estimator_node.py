@@ -24,6 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.msg import AdaptationStatus
+from pnp_ros.networks.onnx_runtime import BACKENDS, backend_of
 from pnp_ros.nodes import camera_input, conversions
 from pnp_ros.nodes.arrivals import Arrivals
 from pnp_ros.nodes.camera_input import CameraOf
@@ -82,6 +83,9 @@ class PoseEstimatorNode(ManagedNode):
         )
         declare("autostart", True, "Configure and activate at once, without a lifecycle manager")
         declare("device", "cpu", "Where the networks run: cpu, cuda, cuda:1, ...", check=device_of)
+        declare(
+            "backend", "auto", "What calculates the networks; auto: onnxruntime where it can be used", choices=BACKENDS
+        )
         declare("threads", 1, "CPU threads of the networks, which wait for each other; 0: one a core", low=0, high=256)
         declare("max_rate", 0.0, "Images a second that are processed at most; 0: all", low=0.0, high=1000.0, live=True)
         declare(
@@ -107,9 +111,12 @@ class PoseEstimatorNode(ManagedNode):
             torch.set_num_threads(self.get_parameter("threads").value)
         config = self.settings.read_config("estimator", EstimatorConfig)
         package = load_object_package(folder)
-        self._estimator = PoseEstimator(package, config, device_of(self.get_parameter("device").value))
+        device, backend = device_of(self.get_parameter("device").value), self.get_parameter("backend").value
+        self._estimator = PoseEstimator(package, config, device, backend=backend)
         self._outputs.describe(package, self.get_parameter("object_frame").value or package.name)
         self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
+        if self._estimator.models is not None:
+            self.get_logger().info(f"networks: {backend_of(self._estimator.models.network)}")
         self._warm_up()
         self._follow_versions()
         self.get_logger().info("ready")

@@ -92,7 +92,7 @@ class WeightsFollower:
         if not number:
             return self._own
         package = self._store.get(number).applied_to(self._estimator.package)
-        return load_models(package, self._estimator.device)
+        return load_models(package, self._estimator.device, self._estimator.backend)
 
 
 def describe(number: int) -> str:

@@ -53,9 +53,12 @@ class PoseEstimator:
             computer that does other things as well that is many times slower. Nodes and commands do so by default.
         sources: where correspondences come from, asked in this order; None takes those of the package that ``config``
             names. Give your own here, such as a network of another library; see ``docs/how_to/own_network.md``.
+        backend: what calculates the package's networks: ``torch``, ``onnxruntime``, or ``auto`` (ONNX Runtime on a CPU
+            where it is installed and agrees with torch).
 
     Raises:
-        ObjectPackageError: if a source does not fit, or there is none and poses are not aligned either.
+        ObjectPackageError: if a source does not fit, the backend cannot be used, or there is no source and poses are
+            not aligned either.
     """
 
     def __init__(
@@ -64,14 +67,15 @@ class PoseEstimator:
         config: EstimatorConfig | None = None,
         device: torch.device | str = "cpu",
         sources: Sequence[Source] | None = None,
+        backend: str = "auto",
     ) -> None:
         self.package = package
         self.config = config or EstimatorConfig()
-        self._device = torch.device(device)
+        self._device, self._backend = torch.device(device), backend
         self._next: deque[Models] = deque(maxlen=1)  # taken up by the next image
         self._extent = torch.from_numpy(package.mesh.extreme_points)
         if sources is None:
-            sources = package_sources(package, self.config.sources, self._device)
+            sources = package_sources(package, self.config.sources, self._device, backend)
         if not sources and not self.config.align:
             raise ObjectPackageError(
                 f"{package.root}: has none of {' or '.join(self.config.sources)}: train the object first "
@@ -97,6 +101,11 @@ class PoseEstimator:
     def device(self) -> torch.device:
         """Where the networks run."""
         return self._device
+
+    @property
+    def backend(self) -> str:
+        """What was asked to calculate the networks."""
+        return self._backend
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import CheckpointError, read_tensors, under_prefix, with_prefix
 from pnp_ros.networks.fusion import fused
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.networks.onnx_runtime import BackendError, OnnxKeypointNetwork, for_inference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 
@@ -23,12 +24,12 @@ class Models:
     """One set of weights, ready for inference.
 
     Args:
-        network: in ``eval()`` mode.
+        network: in ``eval()`` mode, or its layers in ONNX Runtime.
         detector: that finds the object in a full image.
         calibration: of the covariance of the poses that come of them.
     """
 
-    network: KeypointNetwork
+    network: KeypointNetwork | OnnxKeypointNetwork
     detector: Detector
     calibration: CovarianceCalibration = field(default_factory=CovarianceCalibration)
 
@@ -79,13 +80,19 @@ def calibration_of(package: ObjectPackage) -> CovarianceCalibration:
         raise ObjectPackageError(f"{package.root}/object.yaml: calibration.{error}") from error
 
 
-def load_models(package: ObjectPackage, device: torch.device) -> Models:
+def load_models(package: ObjectPackage, device: torch.device, backend: str = "auto") -> Models:
     """The package's networks on ``device``, in ``eval()`` mode, ready for inference.
 
+    Args:
+        backend: what calculates them, see :func:`pnp_ros.networks.onnx_runtime.for_inference`.
+
     Raises:
-        ObjectPackageError: if the package has no weights, or they do not fit its settings.
+        ObjectPackageError: if the package has no weights, they do not fit its settings, or the backend cannot be used.
     """
-    return prepared(*load_networks(package), device, calibration_of(package))
+    try:
+        return prepared(*load_networks(package), device, calibration_of(package), backend)
+    except BackendError as error:
+        raise ObjectPackageError(f"{package.root}: {error}") from error
 
 
 def prepared(
@@ -93,10 +100,21 @@ def prepared(
     detector: DetectorNetwork,
     device: torch.device,
     calibration: CovarianceCalibration | None = None,
+    backend: str = "auto",
 ) -> Models:
-    """Copies for inference on ``device``; the networks themselves stay as they are."""
+    """Copies for inference on ``device``; the networks themselves stay as they are.
+
+    Raises:
+        BackendError: if the ``backend`` cannot be used.
+    """
+    side, frame = keypoint_network.config.crop_size, detector.config
     fast_keypoints, fast_detector = (
-        fused(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for network in (keypoint_network, detector)
+        for_inference(_copied(network, device), height, width, backend, device)
+        for network, height, width in ((keypoint_network, side, side), (detector, frame.height, frame.width))
     )
-    return Models(fast_keypoints, Detector(fast_detector, device), calibration or CovarianceCalibration())
+    return Models(fast_keypoints, Detector(fast_detector, device), calibration or CovarianceCalibration())  # type: ignore[arg-type]
+
+
+def _copied(network: nn.Module, device: torch.device) -> nn.Module:
+    copied: nn.Module = fused(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied

@@ -15,7 +15,9 @@ from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Source
 
 
-def package_sources(package: ObjectPackage, wanted: Sequence[str], device: torch.device) -> list[Source]:
+def package_sources(
+    package: ObjectPackage, wanted: Sequence[str], device: torch.device, backend: str = "auto"
+) -> list[Source]:
     """Those of the ``wanted`` sources that the package has, in the order in which they are wanted.
 
     Raises:
@@ -24,7 +26,7 @@ def package_sources(package: ObjectPackage, wanted: Sequence[str], device: torch
     found: list[Source] = []
     for name in wanted:
         if name == "keypoints" and package.weights_path is not None:
-            found.append(keypoint_source(package, load_models(package, device), device))
+            found.append(keypoint_source(package, load_models(package, device, backend), device))
         elif name == "features" and package.features_path is not None:
             found.append(feature_source(package))
     return found

@@ -12,6 +12,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, crop_from_box, crop_from_pose
 from pnp_ros.detection.detector import Detection, Detector, image_tensor
 from pnp_ros.networks.keypoint_network import KeypointNetwork
+from pnp_ros.networks.onnx_runtime import OnnxKeypointNetwork
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
 
@@ -20,7 +21,7 @@ class KeypointSource:
     """A detector and a keypoint network.
 
     Args:
-        network: in ``eval()`` mode, on ``device``.
+        network: in ``eval()`` mode, on ``device``; or its layers in ONNX Runtime.
         detector: that finds the object in a full image.
         keypoints: (K, 3) float32 metres, object frame, in the network's order.
         extent: (E, 3) outermost points of the mesh, metres.
@@ -31,7 +32,7 @@ class KeypointSource:
 
     def __init__(
         self,
-        network: KeypointNetwork,
+        network: KeypointNetwork | OnnxKeypointNetwork,
         detector: Detector,
         keypoints: Tensor,
         extent: Tensor,
