@@ -1,0 +1,203 @@
+"""A filter over the poses of one object: smoother than each image's own, with velocity, for any time.
+
+Three models of motion, from quiet to agile, run side by side and are mixed by what they predicted (interacting
+multiple models: Blom, Bar-Shalom, "The interacting multiple model algorithm for systems with Markovian switching
+coefficients", 1988): a still object does not jitter, a moving one does not lag. Part of a pose's error is the same in
+image after image (focal length, size of the mesh); it does not average out, so it is kept aside of the filter and
+added again to what is told.
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pnp_ros import settings
+from pnp_ros.filtering import motion
+from pnp_ros.filtering.motion import Belief
+from pnp_ros.settings import bounded
+from pnp_ros.types import Pose, PoseEstimate
+
+_UNKNOWN_RATE = (2.0, 10.0)  # of a body seen once, 1 sigma: m/s and rad/s
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """How an object may move, and what is believed of the poses that are measured.
+
+    Args:
+        quiet: white acceleration of the quiet model, m/s^1.5; the angular one is ``turning`` times as large in
+            rad/s^1.5.
+        agile: of the agile model; a third one stands between them.
+        turning: angular over linear acceleration, rad/m.
+        switching: how often a body changes its model, per second.
+        shared: share of the variance of a measured pose that its neighbours in time have in common, 0 to 1: it does
+            not average out.
+        gate: largest squared Mahalanobis distance of a measured pose from the expected one; 22.5 refuses one true
+            pose of a thousand.
+        patience: seconds for which the object is predicted without a measurement that agrees; then it starts anew.
+        memory: seconds for which a measurement may come late.
+
+    Raises:
+        ValueError: naming the field and what it expects.
+    """
+
+    quiet: float = bounded(0.006, 1e-6, 100.0)
+    agile: float = bounded(2.0, 1e-6, 1e4)
+    turning: float = bounded(5.0, 1e-3, 1e4)
+    switching: float = bounded(2.0, 1e-6, 100.0)
+    shared: float = bounded(0.5, 0.0, 0.99)
+    gate: float = bounded(22.5, 1.0, 1e12)
+    patience: float = bounded(0.5, 1e-3, 1e4)
+    memory: float = bounded(0.5, 0.0, 60.0)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        if not self.agile > self.quiet:
+            raise ValueError(f"agile: expected more than quiet, got {self.agile}")
+
+
+class Outcome(enum.Enum):
+    """What became of a measured pose."""
+
+    STARTED = "started"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"  # too far from what was expected
+    LATE = "late"  # older than what is remembered
+    UNFIT = "unfit"  # not finite, or without a proper covariance
+
+
+@dataclass(frozen=True)
+class FilteredPose:
+    """An object at one time, in the frame of the measured poses.
+
+    Args:
+        stamp: seconds.
+        pose: of the object.
+        covariance: (6, 6) of ``[dt, dtheta]``, what neighbouring images have in common included.
+        velocity: (6,) ``[v, w]`` of the object's origin and about it, in the frame's axes, m/s and rad/s.
+        velocity_covariance: (6, 6).
+        age: seconds since the last measurement that was used; negative: before it.
+    """
+
+    stamp: float
+    pose: Pose
+    covariance: Tensor
+    velocity: Tensor
+    velocity_covariance: Tensor
+    age: float
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A measurement that was used, and what was believed after it: a belief and a probability of each model."""
+
+    stamp: float
+    pose: Pose
+    covariance: Tensor
+    beliefs: Belief
+    probability: Tensor
+
+
+class PoseFilter:
+    """Pose and velocity of one object over time.
+
+    Args:
+        config: see :class:`FilterConfig`.
+
+    >>> filter = PoseFilter()
+    >>> for k in range(30):
+    ...     seen = Pose.from_rvec([0.0, 0.0, 0.0], [0.01 * k, 0.0, 1.0])  # 0.3 m/s to the right, 30 images a second
+    ...     outcome = filter.update(PoseEstimate.of(seen, 1e-6 * torch.eye(6)), k / 30.0)
+    >>> round(filter.predict(29 / 30.0 + 0.1).pose.translation[0].item(), 2)
+    0.32
+    """
+
+    def __init__(self, config: FilterConfig | None = None) -> None:
+        self.config = config or FilterConfig()
+        c = self.config
+        ladder = (c.quiet, math.sqrt(c.quiet * c.agile), c.agile)
+        self._acceleration = torch.tensor([[a, c.turning * a] for a in ladder], dtype=torch.float64)
+        self._steps: list[_Step] = []
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._steps.clear()
+
+    def update(self, estimate: PoseEstimate, stamp: float) -> Outcome:
+        """Take in a measured pose (no batch dimensions); it may be older than the last one.
+
+        Args:
+            estimate: pose and covariance, in a frame that stays the same.
+            stamp: of the image, seconds.
+        """
+        pose, covariance = estimate.pose.to("cpu", torch.float64), estimate.covariance.detach().cpu().double()
+        if not _fit(pose, covariance) or not math.isfinite(stamp):
+            return Outcome.UNFIT
+        if self._steps and stamp - self._steps[-1].stamp > self.config.patience:
+            self.reset()
+        if not self._steps:
+            self._steps = [self._first(pose, covariance, stamp)]
+            return Outcome.STARTED
+        place = bisect.bisect_right([step.stamp for step in self._steps], stamp)
+        if place == 0 or self._steps[-1].stamp - stamp > self.config.memory:
+            return Outcome.LATE
+        told = self._next(self._steps[place - 1], pose, covariance, stamp)
+        if told is None:
+            return Outcome.REJECTED
+        later, self._steps[place:] = self._steps[place:], [told]
+        for step in later:  # what came after it is told again
+            again = self._next(self._steps[-1], step.pose, step.covariance, step.stamp)
+            if again is not None:
+                self._steps.append(again)
+        oldest = self._steps[-1].stamp - self.config.memory
+        while len(self._steps) > 1 and self._steps[1].stamp <= oldest:
+            del self._steps[0]
+        return Outcome.ACCEPTED
+
+    def predict(self, stamp: float) -> FilteredPose | None:
+        """The object at any time near the last measurement; None where nothing is known, or for too long."""
+        if not self._steps:
+            return None
+        known = [step for step in self._steps if step.stamp <= stamp] or self._steps[:1]
+        step, age = known[-1], stamp - self._steps[-1].stamp
+        if not abs(stamp - step.stamp) <= self.config.patience:
+            return None
+        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.stamp, self._acceleration), step.probability)
+        share = self.config.shared
+        pose_covariance = belief.covariance[:6, :6] + share * step.covariance
+        return FilteredPose(stamp, belief.pose, pose_covariance, belief.velocity, belief.covariance[6:, 6:], age)
+
+    def _first(self, pose: Pose, covariance: Tensor, stamp: float) -> _Step:
+        rate = torch.tensor([r**2 for r in _UNKNOWN_RATE for _ in range(3)], dtype=torch.float64)
+        joint = torch.block_diag((1.0 - self.config.shared) * covariance, torch.diag(rate))
+        models = len(self._acceleration)
+        beliefs = Belief(Pose.stack([pose] * models), rate.new_zeros(models, 6), joint.expand(models, 12, 12))
+        return _Step(stamp, pose, covariance, beliefs, rate.new_full((models,), 1.0 / models))
+
+    def _next(self, last: _Step, pose: Pose, covariance: Tensor, stamp: float) -> _Step | None:
+        """The step that a measurement leads to; None if it is beyond the gate of both models."""
+        elapsed, own = stamp - last.stamp, (1.0 - self.config.shared) * covariance
+        stay, models = math.exp(-self.config.switching * elapsed), len(self._acceleration)
+        change = stay * torch.eye(models, dtype=torch.float64) + (1.0 - stay) / models
+        joint = change * last.probability[:, None]  # (from, to)
+        expected = joint.sum(0)
+        mixed = motion.mixture(last.beliefs, (joint / expected).mT)
+        beliefs = motion.moved(mixed, elapsed, self._acceleration)
+        if not bool((motion.innovation(beliefs, pose, covariance).chi_square <= self.config.gate).any()):
+            return None
+        told = motion.innovation(beliefs, pose, own)
+        probability = torch.softmax(expected.log() + told.log_likelihood, dim=0).clamp_min(1e-6)
+        return _Step(stamp, pose, covariance, motion.updated(beliefs, told, own), probability / probability.sum())
+
+
+def _fit(pose: Pose, covariance: Tensor) -> bool:
+    """Whether a measurement is finite and its covariance positive."""
+    if not all(bool(value.isfinite().all()) for value in (pose.rotation, pose.translation, covariance)):
+        return False
+    return int(torch.linalg.cholesky_ex(covariance).info) == 0

@@ -1,0 +1,160 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pnp_ros.filtering.pose_filter import FilterConfig, Outcome, PoseFilter
+from pnp_ros.geometry import covariance, se3, so3
+from pnp_ros.types import Pose, PoseEstimate
+
+RATE, LATENCY = 30.0, 0.1
+SIGMA = torch.tensor([0.001, 0.001, 0.003, 0.01, 0.01, 0.01], dtype=torch.float64)
+SHARED = 0.5
+
+
+def _vector(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def still(_: float) -> Pose:
+    return Pose(torch.eye(3, dtype=torch.float64), _vector(0.0, 0.0, 1.0))
+
+
+def steady(stamp: float) -> Pose:
+    """0.3 m/s and 1 rad/s."""
+    return Pose(so3.exp(_vector(0.0, stamp, 0.0)), _vector(0.3 * stamp - 0.5, 0.0, 1.0))
+
+
+def swinging(stamp: float) -> Pose:
+    """As in a hand."""
+    turn = _vector(0.5 * math.sin(3 * stamp), 0.4 * math.sin(2 * stamp), 0.0)
+    return Pose(so3.exp(turn), _vector(0.1 * math.sin(3 * stamp), 0.05 * math.cos(4 * stamp), 1.0))
+
+
+class Seen:
+    """Poses of an object, measured with errors of which a part is common to all."""
+
+    def __init__(
+        self, path: Callable[[float], Pose], seed: int = 0, dropped: float = 0.0, seconds: float = 3.0
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        noise = SIGMA * torch.randn(int(RATE * seconds) + 1, 6, generator=generator, dtype=torch.float64)
+        keep = torch.rand(len(noise), generator=generator) >= dropped
+        self.path, self.common = path, math.sqrt(SHARED) * noise[0]
+        own = math.sqrt(1.0 - SHARED) * noise[1:]
+        stamps = [k / RATE for k in range(len(own)) if keep[k]]
+        self.poses = [(t, se3.retract(path(t), self.common + own[round(t * RATE)])) for t in stamps]
+
+
+def _estimate(pose: Pose) -> PoseEstimate:
+    return PoseEstimate.of(pose, torch.diag(SIGMA**2))
+
+
+def _rms(errors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(errors).square().mean(0).sqrt()
+
+
+def test_a_still_object_jitters_half_as_much() -> None:
+    ratios = []
+    for seed in range(3):
+        seen, told, raw = Seen(still, seed), PoseFilter(FilterConfig(shared=SHARED)), []
+        filtered = []
+        for stamp, pose in seen.poses:
+            assert told.update(_estimate(pose), stamp) in (Outcome.STARTED, Outcome.ACCEPTED)
+            if stamp > 1.0:
+                raw.append(se3.local(still(0.0), pose))
+                filtered.append(se3.local(still(0.0), told.predict(stamp).pose))
+        ratios.append(torch.stack(filtered).std(0) / torch.stack(raw).std(0))
+    assert float(torch.stack(ratios).mean()) < 0.55
+
+
+@pytest.mark.parametrize("path", [steady, swinging])
+@pytest.mark.parametrize("dropped", [0.0, 0.2])
+def test_the_pose_told_for_now_is_near_and_honest(path: Callable[[float], Pose], dropped: float) -> None:
+    """An image is 0.1 s old when its pose is known: the filter makes up for it, and knows how well."""
+    raw, filtered, squares = [], [], []
+    for seed in range(3):
+        seen, told = Seen(path, seed, dropped), PoseFilter(FilterConfig(shared=SHARED))
+        for stamp, pose in seen.poses:
+            assert told.update(_estimate(pose), stamp) in (Outcome.STARTED, Outcome.ACCEPTED)
+            if stamp > 1.0:
+                now, expected = path(stamp + LATENCY), told.predict(stamp + LATENCY)
+                raw.append(se3.local(now, pose))
+                filtered.append(se3.local(now, expected.pose))
+                squares.append(covariance.nees(filtered[-1], expected.covariance))
+    if path is steady:  # of a swing nobody knows the acceleration
+        assert float(_rms(filtered)[0] / _rms(raw)[0]) < 0.1
+        assert float(_rms(filtered)[4] / _rms(raw)[4]) < 0.2
+    else:
+        assert float(_rms(filtered).norm() / _rms(raw).norm()) < 0.6
+    assert 3.0 < float(torch.stack(squares).mean()) < 12.0
+
+
+def test_velocity_is_told_with_its_covariance() -> None:
+    squares = []
+    for seed in range(8):
+        told = PoseFilter(FilterConfig(shared=SHARED))
+        for stamp, pose in Seen(steady, seed, seconds=2.0).poses:
+            told.update(_estimate(pose), stamp)
+        known = told.predict(stamp)
+        squares.append(covariance.nees(known.velocity - _vector(0.3, 0, 0, 0, 1.0, 0), known.velocity_covariance))
+    assert 0.3 < float(torch.stack(squares).mean()) < 12.0  # wide: it might have begun to turn
+
+
+def test_late_measurements_count_as_if_they_had_come_in_time() -> None:
+    poses = Seen(swinging, seconds=1.5).poses
+    in_order, late = PoseFilter(), PoseFilter()
+    for stamp, pose in poses:
+        in_order.update(_estimate(pose), stamp)
+    shuffled = [*poses[:30], poses[31], poses[33], poses[30], poses[32], *poses[34:]]
+    for stamp, pose in shuffled:
+        assert late.update(_estimate(pose), stamp) in (Outcome.STARTED, Outcome.ACCEPTED)
+    a, b = in_order.predict(1.6), late.predict(1.6)
+    assert torch.allclose(a.pose.matrix(), b.pose.matrix(), atol=1e-9)
+    assert torch.allclose(a.covariance, b.covariance, rtol=1e-6, atol=1e-12)
+    assert late.update(_estimate(poses[5][1]), poses[5][0]) is Outcome.LATE
+
+
+def test_a_gap_is_bridged_with_growing_doubt_and_ends() -> None:
+    told = PoseFilter()
+    for stamp, pose in Seen(steady, seconds=1.0).poses:
+        told.update(_estimate(pose), stamp)
+    spread = []
+    for wait in (0.1, 0.3, 0.49):
+        known = told.predict(stamp + wait)
+        assert float(covariance.nees(se3.local(steady(stamp + wait), known.pose), known.covariance)) < 25.0
+        assert known.age == pytest.approx(wait)
+        spread.append(float(known.covariance[0, 0].sqrt()))
+    assert spread[0] < spread[1] < spread[2]
+    assert told.predict(stamp + 0.6) is None
+
+
+def test_a_wrong_pose_is_refused_and_a_new_place_is_believed_after_a_while() -> None:
+    told = PoseFilter()
+    for stamp, pose in Seen(still, seconds=1.0).poses:
+        told.update(_estimate(pose), stamp)
+    away = se3.retract(still(0.0), _vector(0.3, 0.0, 0.0, 2.0, 0.0, 0.0))
+    assert told.update(_estimate(away), stamp + 1 / RATE) is Outcome.REJECTED
+    assert float(told.predict(stamp + 1 / RATE).pose.translation[0]) == pytest.approx(0.0, abs=0.005)
+    assert told.update(_estimate(still(0.0)), stamp + 2 / RATE) is Outcome.ACCEPTED
+    outcomes = [told.update(_estimate(away), stamp + k / RATE) for k in range(3, 22)]
+    assert outcomes[0] is Outcome.REJECTED
+    assert float(told.predict(stamp + 21 / RATE).pose.translation[0]) == pytest.approx(0.3, abs=0.005)
+
+
+def test_what_is_not_a_measurement_changes_nothing() -> None:
+    told = PoseFilter()
+    assert told.predict(0.0) is None
+    nan = Pose(still(0.0).rotation, _vector(math.nan, 0.0, 1.0))
+    assert told.update(PoseEstimate.of(nan, torch.diag(SIGMA**2)), 0.0) is Outcome.UNFIT
+    assert told.update(PoseEstimate.of(still(0.0), -torch.eye(6).double()), 0.0) is Outcome.UNFIT
+    assert told.update(_estimate(still(0.0)), math.nan) is Outcome.UNFIT
+    assert told.predict(0.0) is None
+
+
+def test_settings_name_their_field() -> None:
+    with pytest.raises(ValueError, match="agile: expected more than quiet"):
+        FilterConfig(quiet=1.0, agile=0.5)
+    with pytest.raises(ValueError, match="shared"):
+        FilterConfig(shared=1.5)
