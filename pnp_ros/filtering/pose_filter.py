@@ -1,10 +1,10 @@
 """A filter over the poses of one object: smoother than each image's own, with velocity, for any time.
 
-Three models of motion, from quiet to agile, run side by side and are mixed by what they predicted (interacting
+Four models of motion, from quiet to agile, run side by side and are mixed by what they predicted (interacting
 multiple models: Blom, Bar-Shalom, "The interacting multiple model algorithm for systems with Markovian switching
 coefficients", 1988): a still object does not jitter, a moving one does not lag. Part of a pose's error is the same in
-image after image (focal length, size of the mesh); it does not average out, so it is kept aside of the filter and
-added again to what is told.
+image after image (focal length, size of the mesh); it does not average out, so it is added again to the
+covariance that is told.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pnp_ros.filtering.motion import Belief
 from pnp_ros.settings import bounded
 from pnp_ros.types import Pose, PoseEstimate
 
+_MODELS = 4  # from quiet to agile, by equal ratios
 _UNKNOWN_RATE = (2.0, 10.0)  # of a body seen once, 1 sigma: m/s and rad/s
 
 
@@ -33,7 +34,7 @@ class FilterConfig:
     Args:
         quiet: white acceleration of the quiet model, m/s^1.5; the angular one is ``turning`` times as large in
             rad/s^1.5.
-        agile: of the agile model; a third one stands between them.
+        agile: of the agile model; others stand between them.
         turning: angular over linear acceleration, rad/m.
         switching: how often a body changes its model, per second.
         shared: share of the variance of a measured pose that its neighbours in time have in common, 0 to 1: it does
@@ -47,7 +48,7 @@ class FilterConfig:
         ValueError: naming the field and what it expects.
     """
 
-    quiet: float = bounded(0.006, 1e-6, 100.0)
+    quiet: float = bounded(0.001, 1e-6, 100.0)
     agile: float = bounded(2.0, 1e-6, 1e4)
     turning: float = bounded(5.0, 1e-3, 1e4)
     switching: float = bounded(2.0, 1e-6, 100.0)
@@ -121,8 +122,8 @@ class PoseFilter:
     def __init__(self, config: FilterConfig | None = None) -> None:
         self.config = config or FilterConfig()
         c = self.config
-        ladder = (c.quiet, math.sqrt(c.quiet * c.agile), c.agile)
-        self._acceleration = torch.tensor([[a, c.turning * a] for a in ladder], dtype=torch.float64)
+        ladder = torch.logspace(math.log10(c.quiet), math.log10(c.agile), _MODELS, dtype=torch.float64)
+        self._acceleration = torch.stack([ladder, c.turning * ladder], dim=-1)
         self._steps: list[_Step] = []
 
     def reset(self) -> None:
@@ -175,25 +176,27 @@ class PoseFilter:
 
     def _first(self, pose: Pose, covariance: Tensor, stamp: float) -> _Step:
         rate = torch.tensor([r**2 for r in _UNKNOWN_RATE for _ in range(3)], dtype=torch.float64)
-        joint = torch.block_diag((1.0 - self.config.shared) * covariance, torch.diag(rate))
+        joint = torch.block_diag(covariance, torch.diag(rate))
         models = len(self._acceleration)
         beliefs = Belief(Pose.stack([pose] * models), rate.new_zeros(models, 6), joint.expand(models, 12, 12))
         return _Step(stamp, pose, covariance, beliefs, rate.new_full((models,), 1.0 / models))
 
     def _next(self, last: _Step, pose: Pose, covariance: Tensor, stamp: float) -> _Step | None:
         """The step that a measurement leads to; None if it is beyond the gate of both models."""
-        elapsed, own = stamp - last.stamp, (1.0 - self.config.shared) * covariance
+        elapsed = stamp - last.stamp
         stay, models = math.exp(-self.config.switching * elapsed), len(self._acceleration)
         change = stay * torch.eye(models, dtype=torch.float64) + (1.0 - stay) / models
         joint = change * last.probability[:, None]  # (from, to)
         expected = joint.sum(0)
         mixed = motion.mixture(last.beliefs, (joint / expected).mT)
         beliefs = motion.moved(mixed, elapsed, self._acceleration)
-        if not bool((motion.innovation(beliefs, pose, covariance).chi_square <= self.config.gate).any()):
+        told = motion.innovation(beliefs, pose, covariance)
+        if not bool((told.chi_square <= self.config.gate).any()):
             return None
-        told = motion.innovation(beliefs, pose, own)
         probability = torch.softmax(expected.log() + told.log_likelihood, dim=0).clamp_min(1e-6)
-        return _Step(stamp, pose, covariance, motion.updated(beliefs, told, own), probability / probability.sum())
+        return _Step(
+            stamp, pose, covariance, motion.updated(beliefs, told, covariance), probability / probability.sum()
+        )
 
 
 def _fit(pose: Pose, covariance: Tensor) -> bool:

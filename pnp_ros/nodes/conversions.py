@@ -13,6 +13,7 @@ from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, PoseWithCovariance, PoseWithCovarianceStamped, TransformStamped
 from geometry_msgs.msg import Pose as PoseMsg
+from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo as CameraInfoMsg
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import ColorRGBA, Header
@@ -21,7 +22,8 @@ from visualization_msgs.msg import Marker
 
 from pnp_ros.adaptation.status import AdaptationStatus
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry import so3
+from pnp_ros.filtering.pose_filter import FilteredPose
+from pnp_ros.geometry import covariance, so3
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import decode_compressed, decode_raw
 from pnp_ros.msg import AdaptationGate, ObjectPose, ObjectPoseArray, StageLatency
@@ -126,13 +128,26 @@ def pose_from_message(message: PoseMsg) -> Pose:
 
 def pose_with_covariance(estimate: PoseEstimate) -> PoseWithCovariance:
     """Pose and covariance; the core's order and axes of the covariance are REP-103's."""
-    covariance = estimate.covariance.double().flatten().tolist()
-    return PoseWithCovariance(pose=message_from_pose(estimate.pose), covariance=covariance)
+    values = estimate.covariance.double().flatten().tolist()
+    return PoseWithCovariance(pose=message_from_pose(estimate.pose), covariance=values)
 
 
 def stamped_pose(header: Header, estimate: PoseEstimate) -> PoseWithCovarianceStamped:
     """Pose and covariance in the frame of ``header``."""
     return PoseWithCovarianceStamped(header=header, pose=pose_with_covariance(estimate))
+
+
+def odometry(header: Header, child_frame: str, motion: FilteredPose) -> Odometry:
+    """Pose in the frame of ``header``, velocity in the object's own axes, as REP-147 and nav_msgs ask for."""
+    back = motion.pose.rotation.mT
+    message = Odometry(header=header, child_frame_id=child_frame)
+    message.pose.pose = message_from_pose(motion.pose)
+    message.pose.covariance = motion.covariance.double().flatten().tolist()
+    linear, angular = message.twist.twist.linear, message.twist.twist.angular
+    linear.x, linear.y, linear.z = (back @ motion.velocity[:3]).tolist()
+    angular.x, angular.y, angular.z = (back @ motion.velocity[3:]).tolist()
+    message.twist.covariance = covariance.rotate(motion.velocity_covariance, back).flatten().tolist()
+    return message
 
 
 def transform(header: Header, child_frame: str, pose: Pose) -> TransformStamped:

@@ -3,8 +3,8 @@
 Subscribes (sensor-data quality of service): ``image`` (or ``image/compressed``), ``camera_info``; with ``versions``
 also ``fine_tuning/status``, which says which adapted weights to use.
 Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed image, also when the
-object is lost), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while somebody listens), ``/diagnostics``, and
-``~/detections`` where vision_msgs is installed.
+object is lost), ``~/odometry`` (the motion, filtered), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while
+somebody listens), ``/diagnostics``, and ``~/detections`` where vision_msgs is installed.
 Services: ``~/reset``, ``~/enable``, ``~/detect_once``.
 """
 
@@ -31,6 +31,7 @@ from pnp_ros.nodes.camera_input import CameraOf
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.lifecycle import ManagedNode
+from pnp_ros.nodes.odometry import OdometryOutput
 from pnp_ros.nodes.parameters import device_of
 from pnp_ros.nodes.pose_outputs import PoseOutputs
 from pnp_ros.nodes.ros_compat import LATCHED, STEADY_CLOCK, image_profile, run, wall_time
@@ -59,6 +60,7 @@ class PoseEstimatorNode(ManagedNode):
         self._inputs: list[Any] = []
         self._enabled, self._reset_requested, self._once_requested = True, False, False
         self._outputs = PoseOutputs(self)
+        self._odometry = OdometryOutput(self, self.settings)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -113,7 +115,9 @@ class PoseEstimatorNode(ManagedNode):
         package = load_object_package(folder)
         device, backend = device_of(self.get_parameter("device").value), self.get_parameter("backend").value
         self._estimator = PoseEstimator(package, config, device, backend=backend)
-        self._outputs.describe(package, self.get_parameter("object_frame").value or package.name)
+        self._odometry.configure()
+        self._object_frame = self.get_parameter("object_frame").value or package.name
+        self._outputs.describe(package, self._object_frame)
         self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
         if self._estimator.models is not None:
             self.get_logger().info(f"networks: {backend_of(self._estimator.models.network)}")
@@ -231,10 +235,12 @@ class PoseEstimatorNode(ManagedNode):
         if self._reset_requested:
             self._reset_requested = False
             self._estimator.reset()
+            self._odometry.reset()
         estimates = self._estimator.estimate(rgb, camera, conversions.seconds(image.header.stamp))
         stages = {stage: value for stage, value in estimates[0].latency.items() if stage != "total"}
         latency = {"decode": decoded - begin, **stages, "total": time.perf_counter() - begin}
         self._outputs.publish(image.header, rgb, camera, estimates, latency)
+        self._odometry.publish(image.header, self._object_frame, estimates[0])
         age = 1e-9 * (self.get_clock().now().nanoseconds - conversions.nanoseconds(image.header.stamp))
         self._health.processed(latency, age)
 

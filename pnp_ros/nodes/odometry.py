@@ -1,0 +1,102 @@
+"""The object's motion as ``~/odometry``: filtered over the images, with velocity, for now or for the image's time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from std_msgs.msg import Header
+
+from pnp_ros.filtering.pose_filter import FilterConfig, PoseFilter
+from pnp_ros.geometry import covariance
+from pnp_ros.nodes import conversions
+from pnp_ros.nodes.parameters import Parameters
+from pnp_ros.nodes.references import TransformHistory
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.types import Pose, PoseEstimate
+
+
+class OdometryOutput:
+    """Publisher of the filtered motion; costs nothing while nobody listens.
+
+    Args:
+        node: that publishes.
+        parameters: of the node; ``fixed_frame``, ``odometry_for`` and ``filter.*`` are declared here.
+    """
+
+    def __init__(self, node: LifecycleNode, parameters: Parameters) -> None:
+        parameters.declare(
+            "fixed_frame", "", "TF frame in which ~/odometry is filtered, for a camera that moves; empty: the camera's"
+        )
+        parameters.declare(
+            "odometry_for",
+            "now",
+            "Time that ~/odometry tells: now (the time of processing is made up for) or the image's",
+            choices=("now", "image"),
+            live=True,
+        )
+        parameters.declare_config("filter", FilterConfig)
+        self._node, self._parameters = node, parameters
+        options = QoSOverridingOptions.with_default_policies()
+        self._publisher = node.create_lifecycle_publisher(Odometry, "~/odometry", 10, qos_overriding_options=options)
+        self._transforms: TransformHistory | None = None
+        self._filter: PoseFilter | None = None
+
+    def configure(self) -> None:
+        """Begin anew with the parameters' values."""
+        self._filter = PoseFilter(self._parameters.read_config("filter", FilterConfig))
+        self._fixed = self._node.get_parameter("fixed_frame").value.lstrip("/")
+        if self._fixed and self._transforms is None:
+            self._transforms = TransformHistory(self._node)
+
+    def reset(self) -> None:
+        """Forget the motion."""
+        if self._filter is not None:
+            self._filter.reset()
+
+    def publish(self, header: Header, object_frame: str, found: ObjectEstimate) -> None:
+        """Take in what one image told of the object, and publish where it is and how it moves.
+
+        An object that is not valid in the image is predicted for ``filter.patience`` seconds.
+        """
+        assert self._filter is not None
+        if not self._publisher.get_subscription_count():
+            self._filter.reset()
+            return
+        if found.state is ObjectState.VALID and found.estimate is not None:
+            seen = self._in_frame(header, found.estimate)
+            if seen is None:
+                return
+            self._filter.update(seen, conversions.seconds(header.stamp))
+        stamp = self._told_stamp(header)
+        motion = self._filter.predict(conversions.seconds(stamp))
+        if motion is not None:
+            frame = Header(stamp=stamp, frame_id=self._fixed or header.frame_id)
+            self._publisher.publish(conversions.odometry(frame, object_frame, motion))
+
+    def _in_frame(self, header: Header, estimate: PoseEstimate) -> PoseEstimate | None:
+        """The estimate in the fixed frame; None, and a warning, where TF does not tell."""
+        if not self._fixed:
+            return estimate
+        assert self._transforms is not None
+        camera = self._transforms.lookup(self._fixed, header.frame_id, conversions.nanoseconds(header.stamp))
+        if not isinstance(camera, Pose):
+            self._node.get_logger().warning(f"fixed_frame {self._fixed}: {camera}", throttle_duration_sec=10.0)
+            return None
+        pose = camera @ estimate.pose.to("cpu", camera.rotation.dtype)
+        return PoseEstimate.of(pose, covariance.rotate(estimate.covariance.cpu().to(pose.rotation), camera.rotation))
+
+    def _told_stamp(self, header: Header) -> Any:
+        """Now, where the clock is that of the images; else the image's time."""
+        now = self._node.get_clock().now()
+        age = 1e-9 * (now - Time.from_msg(header.stamp, clock_type=now.clock_type)).nanoseconds
+        current = self._node.get_parameter("odometry_for").value == "now" and 0.0 <= age <= self._patience
+        return now.to_msg() if current else header.stamp
+
+    @property
+    def _patience(self) -> float:
+        assert self._filter is not None
+        return self._filter.config.patience

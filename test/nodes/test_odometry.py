@@ -1,0 +1,145 @@
+"""The filtered motion in the node: frames, velocities, times, and a camera that moves."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("rclpy")
+
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
+from std_msgs.msg import Header
+
+from pnp_ros.filtering.pose_filter import FilteredPose
+from pnp_ros.geometry import so3
+from pnp_ros.nodes import conversions
+from pnp_ros.nodes.odometry import OdometryOutput
+from pnp_ros.nodes.parameters import Parameters
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.types import Pose, PoseEstimate
+
+SIGMA = torch.tensor([0.001, 0.001, 0.003, 0.01, 0.01, 0.01], dtype=torch.float64)
+
+
+def _vector(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _header(stamp: float) -> Header:
+    header = Header(frame_id="camera")
+    header.stamp.sec, header.stamp.nanosec = int(stamp), round(1e9 * (stamp % 1.0))
+    return header
+
+
+def _found(pose: Pose | None) -> ObjectEstimate:
+    state = ObjectState.LOST if pose is None else ObjectState.VALID
+    estimate = None if pose is None else PoseEstimate.of(pose, torch.diag(SIGMA**2))
+    return ObjectEstimate("mug", state, estimate, None, None, 1.0, "")
+
+
+class Heard:
+    """An output in this process, and what it published."""
+
+    def __init__(self, **parameters: Any) -> None:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        self.node = LifecycleNode("odometry_test", parameter_overrides=overrides, enable_communication_interface=False)
+        self.output = OdometryOutput(self.node, Parameters(self.node))
+        self.messages: list[Odometry] = []
+        self.output._publisher = self  # in place of the one of rclpy
+        self.output.configure()
+
+    def get_subscription_count(self) -> int:
+        return 1
+
+    def publish(self, message: Odometry) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture
+def heard(ros: None) -> Iterator[Any]:
+    made: list[Heard] = []
+
+    def make(**parameters: Any) -> Heard:
+        made.append(Heard(**parameters))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.node.destroy_node()
+
+
+def test_velocity_is_told_in_the_objects_axes() -> None:
+    turned = Pose(so3.exp(_vector(0.0, 0.0, math.pi / 2)), _vector(0.1, 0.2, 0.9))
+    covariance = torch.diag(_vector(1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+    motion = FilteredPose(5.0, turned, covariance, _vector(1.0, 0.0, 0.5, 0.0, 2.0, 0.0), covariance, 0.0)
+    message = conversions.odometry(_header(5.0), "mug", motion)
+    assert (message.header.frame_id, message.child_frame_id) == ("camera", "mug")
+    linear, angular = message.twist.twist.linear, message.twist.twist.angular
+    assert [linear.x, linear.y, linear.z] == pytest.approx([0.0, -1.0, 0.5], abs=1e-12)
+    assert [angular.x, angular.y, angular.z] == pytest.approx([2.0, 0.0, 0.0], abs=1e-12)
+    assert message.pose.covariance[::7] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert message.twist.covariance[::7] == pytest.approx([2.0, 1.0, 3.0, 5.0, 4.0, 6.0])
+
+
+def test_a_lost_object_is_predicted_for_a_while_at_the_images_time(heard: Any) -> None:
+    told = heard()
+    for k in range(30):
+        told.output.publish(
+            _header(1000.0 + k / 30), "mug", _found(Pose(torch.eye(3).double(), _vector(0.01 * k, 0, 1)))
+        )
+    assert len(told.messages) == 30
+    assert told.messages[-1].header.stamp == _header(1000.0 + 29 / 30).stamp  # the images are of long ago
+    assert told.messages[-1].twist.twist.linear.x == pytest.approx(0.3, abs=0.02)
+    for k in range(30, 60):
+        told.output.publish(_header(1000.0 + k / 30), "mug", _found(None))
+    assert 40 <= len(told.messages) <= 45  # half a second
+    assert told.messages[-1].pose.pose.position.x == pytest.approx(0.01 * (len(told.messages) - 1), abs=0.02)
+    assert told.messages[-1].pose.covariance[0] > 4.0 * told.messages[29].pose.covariance[0]
+    told.output.reset()
+    told.output.publish(_header(1002.0), "mug", _found(None))
+    assert len(told.messages) <= 45
+
+
+def test_the_time_of_processing_is_made_up_for(heard: Any) -> None:
+    told = heard(**{"filter.patience": 60.0})  # the machine may be busy
+    now = 1e-9 * told.node.get_clock().now().nanoseconds
+    for k in range(30):
+        seen = Pose(torch.eye(3).double(), _vector(0.01 * k, 0, 1))
+        told.output.publish(_header(now - 0.2 + (k - 29) / 30), "mug", _found(seen))
+    last = told.messages[-1]
+    ahead = conversions.seconds(last.header.stamp) - (now - 0.2)
+    assert ahead >= 0.2
+    assert last.pose.pose.position.x == pytest.approx(0.29 + 0.3 * ahead, abs=0.01)
+
+
+def test_seen_from_a_moving_camera_a_still_object_stands_still(heard: Any) -> None:
+    told = heard(fixed_frame="odom")
+    world = Pose(so3.exp(_vector(0.3, 0.0, 0.2)), _vector(0.5, 0.1, 1.2))
+    generator = torch.Generator().manual_seed(0)
+    raw = []
+    for k in range(90):
+        stamp = 1000.0 + k / 30
+        camera = Pose(so3.exp(_vector(0.0, 0.3 * math.sin(k / 20), 0.0)), _vector(0.2 * math.sin(k / 15), 0.0, 0.0))
+        transform = conversions.transform(Header(frame_id="odom", stamp=_header(stamp).stamp), "camera", camera)
+        told.output._transforms.add(transform)
+        noise = SIGMA * torch.randn(6, generator=generator, dtype=torch.float64)
+        seen = camera.inverse() @ world
+        seen = Pose(so3.exp(noise[3:]) @ seen.rotation, seen.translation + noise[:3])
+        raw.append((camera @ seen).translation)
+        told.output.publish(_header(stamp), "mug", _found(seen))
+    assert {m.header.frame_id for m in told.messages} == {"odom"}
+    positions = [m.pose.pose.position for m in told.messages[30:]]
+    filtered = torch.tensor([[p.x, p.y, p.z] for p in positions], dtype=torch.float64)
+    assert float((filtered - world.translation).norm(dim=-1).mean()) < 0.45 * float(
+        (torch.stack(raw[30:]) - world.translation).norm(dim=-1).mean()
+    )
+
+
+def test_without_transforms_nothing_is_told(heard: Any) -> None:
+    told = heard(fixed_frame="odom")
+    told.output.publish(_header(1000.0), "mug", _found(Pose(torch.eye(3).double(), _vector(0.0, 0.0, 1.0))))
+    assert not told.messages
