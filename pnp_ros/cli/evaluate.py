@@ -13,7 +13,7 @@ from typing import Any
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.pose_log import PoseLog
-from pnp_ros.cli.progress import images
+from pnp_ros.cli.progress import add_part, images, part_of
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
     parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
-    parser.add_argument("--max-frames", type=int, help="stop after this many images")
+    add_part(parser)
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the networks (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
@@ -76,11 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
         image_topic=arguments.image_topic,
         camera_info_topic=arguments.camera_info_topic,
         object_id=arguments.object_id,
+        window=part_of(arguments),
     )
     done = _evaluate(arguments, package, source)
     summary = write_report(arguments.out, package, source, done, more_plots=_adaptation(arguments.adaptation, source))
     print(table({key: value for key, value in summary.items() if value is not None}))
-    print(f"{arguments.out}: report.html, report.json, poses.json, poses.csv, {bop_name(source, package)}")
+    print(f"{arguments.out}: report.html, report.json, poses.json, poses.csv, poses.tum, {bop_name(source, package)}")
     return 0
 
 
@@ -173,7 +174,7 @@ def write_report(
         headline(summary),
         summary,
         [*plots(errors, done.records, metric), *more_plots],
-        frame_sheet(source, package.mesh, done.records, errors, metric),
+        frame_sheet(source, package.mesh, done.records, errors, metric) if source.kind != "live" else None,
         done.warnings,
     )
     return summary

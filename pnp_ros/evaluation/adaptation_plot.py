@@ -16,11 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pnp_ros.evaluation.frames import open_bag
-from pnp_ros.evaluation.plots import STYLE, svg_of
+from pnp_ros.evaluation.svg import BLUE, GREEN, GREY, ORANGE, RED, STYLE, svg_of
 
 HISTORY_NAME = "status.jsonl"  # in the folder of an adaptation
 _MESSAGE = "pnp_ros/msg/AdaptationStatus"
-_BLUE, _ORANGE, _RED, _GREEN, _GREY = "#2a6fbb", "#e08a1e", "#c93030", "#2f9e54", "#8a8f98"
 _WINDOW = 9  # entries that a line of losses is the median of
 _SIZE = (7.2, 6.6)  # inches
 
@@ -128,7 +127,7 @@ def write_adaptation_image(path: Path, history: Sequence[StatusEntry]) -> None:
         figure = Figure(figsize=_SIZE, layout="constrained")
         for axes, (title, draw) in zip(figure.subplots(len(_PANELS), 1), _PANELS):
             if not draw(axes, history):
-                axes.text(0.5, 0.5, "nothing yet", ha="center", va="center", transform=axes.transAxes, color=_GREY)
+                axes.text(0.5, 0.5, "nothing yet", ha="center", va="center", transform=axes.transAxes, color=GREY)
             axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
             axes.set_xlim(0, 1.02 * max([1, *(entry.step for entry in history)]))
         figure.savefig(path, dpi=120)
@@ -142,7 +141,7 @@ def _checks(history: Sequence[StatusEntry]) -> list[StatusEntry]:
 
 def _losses(axes: Axes, history: Sequence[StatusEntry]) -> bool:
     drawn = False
-    for name, label, colour in (("reprojection_loss", "pose", _BLUE), ("correspondence_loss", "keypoints", _ORANGE)):
+    for name, label, colour in (("reprojection_loss", "pose", BLUE), ("correspondence_loss", "keypoints", ORANGE)):
         known = [(e.step, getattr(e, name)) for e in history if math.isfinite(getattr(e, name))]
         if not known:
             continue
@@ -168,9 +167,9 @@ def _held_back(axes: Axes, history: Sequence[StatusEntry]) -> bool:
     first = [check.gates[0] for check in checks]
     active, candidate = (np.array([getattr(g, name) for g in first]) for name in ("active", "candidate"))
     passed = np.array([all(gate.passed for gate in check.gates) for check in checks])
-    axes.vlines(steps, active, candidate, color=_GREY, lw=1)
-    axes.plot(steps, active, "o", ms=6, mfc="white", mec=_GREY, ls="none", label="in use")
-    for chosen, colour, label in ((passed, _GREEN, "promoted"), (~passed, _RED, "refused")):
+    axes.vlines(steps, active, candidate, color=GREY, lw=1)
+    axes.plot(steps, active, "o", ms=6, mfc="white", mec=GREY, ls="none", label="in use")
+    for chosen, colour, label in ((passed, GREEN, "promoted"), (~passed, RED, "refused")):
         if chosen.any():
             axes.plot(steps[chosen], candidate[chosen], "o", ms=5, color=colour, ls="none", label=label)
     _versions(axes, history)
@@ -185,7 +184,7 @@ def _gates(axes: Axes, history: Sequence[StatusEntry]) -> bool:
     if not checks:
         return False
     names = list(dict.fromkeys(gate.name for check in checks for gate in check.gates))
-    for passed, colour, marker in ((True, _GREEN, "o"), (False, _RED, "X")):
+    for passed, colour, marker in ((True, GREEN, "o"), (False, RED, "X")):
         points = [(c.step, names.index(g.name)) for c in checks for g in c.gates if g.passed is passed]
         if points:
             x, y = zip(*points)
@@ -202,9 +201,9 @@ def _versions(axes: Axes, history: Sequence[StatusEntry]) -> None:
     """A line where other weights came into use."""
     for before, after in itertools.pairwise(history):
         if after.active_version != before.active_version:
-            axes.axvline(after.step, color=_GREEN, lw=1, ls=":")
+            axes.axvline(after.step, color=GREEN, lw=1, ls=":")
             top = axes.get_xaxis_transform()  # x of the data, y a share of the axes
-            axes.text(after.step, 0.98, f" v{after.active_version}", color=_GREEN, fontsize=7, va="top", transform=top)
+            axes.text(after.step, 0.98, f" v{after.active_version}", color=GREEN, fontsize=7, va="top", transform=top)
 
 
 _PANELS: list[tuple[str, Callable[[Axes, Sequence[StatusEntry]], bool]]] = [

@@ -1,8 +1,9 @@
-"""Where the images of an evaluation come from: a bag, a BOP scene, a video or a folder of images."""
+"""Where images come from: a bag, a BOP scene, a video, a folder of images, an image, a webcam or a stream."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,9 @@ from pnp_ros.io.bags import BagError, BagReader, message_types
 from pnp_ros.io.bop import BopScene
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
 from pnp_ros.io.images import count_images, read_images
+from pnp_ros.io.live import is_live, live_images
 from pnp_ros.io.resources import resource
+from pnp_ros.io.window import ALL, Window
 from pnp_ros.types import Pose
 
 logger = logging.getLogger(__name__)
@@ -52,8 +55,8 @@ class FrameSource:
     """Images that can be gone through more than once.
 
     Args:
-        path: of the bag, scene, video or folder.
-        kind: ``bag``, ``bop`` or ``images``.
+        path: of the bag, scene, video or folder; of something live, its name.
+        kind: ``bag``, ``bop``, ``images`` or ``live``, which cannot be gone through again.
         frames: begins anew at each call.
         count: how many images there are; None where that is not known beforehand.
     """
@@ -65,37 +68,47 @@ class FrameSource:
 
 
 def open_source(
-    path: Path,
+    path: Path | str,
     *,
     camera: Path | None = None,
     image_topic: str | None = None,
     camera_info_topic: str | None = None,
     object_id: int | None = None,
+    window: Window = ALL,
 ) -> FrameSource:
     """The source that lies at ``path``.
 
     Args:
-        path: bag (folder or file), BOP scene folder, video, folder of images, or image.
+        path: bag (folder or file), BOP scene folder, video, folder of images, or image; as text also a webcam (``0``,
+            ``/dev/video0``) or the address of a stream.
         camera: camera_info YAML; needed for videos and folders, and for bags without CameraInfo.
         image_topic: of a bag with several.
         camera_info_topic: of a bag, where it is not beside the image topic.
         object_id: of a BOP scene with several objects.
+        window: the part of it that is looked at.
 
     Raises:
         ValueError: if there is nothing to read, or the camera is not known.
     """
-    if not path.exists():
+    live = str(path) if is_live(str(path)) else None
+    path = Path(path)
+    if live is None and not path.exists():
         raise ValueError(f"{path}: no such bag, scene, video or folder")
     info = read_camera_info(camera) if camera is not None else None
-    if BopScene.is_scene(path):
+    if live is None and BopScene.is_scene(path):
+        if window != ALL:
+            raise ValueError(f"{path}: a BOP scene has no time, so that no part of it can be chosen")
         scene = BopScene(path)
         return FrameSource(path, "bop", partial(_bop_frames, scene, _object_id(scene, object_id)))
-    if is_bag(path):
-        frames = partial(_bag_frames, path, image_topic, camera_info_topic, info)
-        return FrameSource(path, "bag", frames, partial(_bag_count, path, image_topic))
+    if live is None and is_bag(path):
+        frames = partial(_bag_frames, path, image_topic, camera_info_topic, info, window)
+        return FrameSource(path, "bag", frames, partial(_bag_count, path, image_topic, window))
     if info is None:
-        raise ValueError(f"{path}: a video or folder of images needs --camera with its camera_info YAML")
-    return FrameSource(path, "images", partial(_image_frames, path, info), partial(count_images, path))
+        raise ValueError(f"{live or path}: a video, images or a webcam need --camera with their camera_info YAML")
+    if live is not None:
+        return FrameSource(Path(re.sub(r"\W+", "_", live)), "live", partial(_live_frames, live, info, window))
+    frames = partial(_image_frames, path, info, window)
+    return FrameSource(path, "images", frames, partial(count_images, path, window))
 
 
 def is_bag(path: Path) -> bool:
@@ -111,11 +124,11 @@ def open_bag(path: Path) -> BagReader:
 
 
 def _bag_frames(
-    path: Path, image_topic: str | None, camera_info_topic: str | None, info: CameraInfo | None
+    path: Path, image_topic: str | None, camera_info_topic: str | None, info: CameraInfo | None, window: Window
 ) -> Iterator[Frame]:
     cameras: dict[CameraInfo, Camera] = {}
     with open_bag(path) as reader:
-        for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, True, info)):
+        for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, True, info, window)):
             calibration = recorded.camera_info
             if calibration is None:
                 raise BagError(f"{path}: no CameraInfo beside the images; give the calibration with --camera")
@@ -124,15 +137,27 @@ def _bag_frames(
             yield Frame(index, recorded.stamp_ns, recorded.rgb, cameras[calibration], recorded.frame_id)
 
 
-def _bag_count(path: Path, image_topic: str | None) -> int:
+def _bag_count(path: Path, image_topic: str | None, window: Window) -> int:
     with open_bag(path) as reader:
-        return reader.counts[reader.camera_topics(image_topic)[0]]
+        first_ns, last_ns = reader.span_ns
+        return window.count(reader.counts[reader.camera_topics(image_topic)[0]], 1e-9 * (last_ns - first_ns))
 
 
-def _image_frames(path: Path, info: CameraInfo) -> Iterator[Frame]:
+def _image_frames(path: Path, info: CameraInfo, window: Window) -> Iterator[Frame]:
     camera = info.camera()
-    for index, (stamp, rgb) in enumerate(read_images(path)):
+    for index, (stamp, rgb) in enumerate(read_images(path, window=window)):
         yield Frame(index, round(1e9 * stamp), rgb, camera)
+
+
+def _live_frames(source: str, info: CameraInfo, window: Window) -> Iterator[Frame]:
+    camera, takes = info.camera(), window.taking()
+    began: float | None = None
+    for index, (stamp, rgb) in enumerate(live_images(source)):
+        began = stamp if began is None else began
+        if stamp - began > window.end:
+            return
+        if takes(stamp - began):
+            yield Frame(index, round(1e9 * stamp), rgb, camera)
 
 
 def _object_id(scene: BopScene, wanted: int | None) -> int:

@@ -1,40 +1,29 @@
-"""The report's plots, each as inline SVG: no file beside the report, nothing to be loaded."""
+"""The report's plots, each as inline SVG."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
-from matplotlib.figure import Figure
 from scipy.stats import chi2
 
 from pnp_ros.evaluation import consistency
 from pnp_ros.evaluation.frame_errors import Column, recall_over
 from pnp_ros.evaluation.overlap import MATCH
+from pnp_ros.evaluation.pose_plot import pose_plots
 from pnp_ros.evaluation.smoothness import second_differences
+from pnp_ros.evaluation.svg import BLUE, GREEN, GREY, ORANGE, RED, legend, svg_of
 from pnp_ros.pipeline.result import FrameResult
 
-_BLUE, _ORANGE, _RED, _GREEN, _GREY = "#2a6fbb", "#e08a1e", "#c93030", "#2f9e54", "#8a8f98"
-_STATE_COLOURS = {"valid": _GREEN, "uncertain": _ORANGE, "lost": _GREY, "dropped": _RED}
+_STATE_COLOURS = {"valid": GREEN, "uncertain": ORANGE, "lost": GREY, "dropped": RED}
 _IN_SPACE = {"add": "ADD", "adds": "ADD-S", "mssd": "MSSD"}
 _IN_IMAGE = {"reprojection": "mean of the points", "mspd": "MSPD, the farthest point"}
 _SPACE, _PX = ("threshold, % of the diameter", 20.0), ("threshold, px", 10.0)  # label and end of the axis
 _WINDOW = 25  # poses that the running mean of NEES is over
 _MANY = 1500  # points above which they are drawn as pixels within the SVG
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "pnp_ros",  # the same report is the same bytes
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e8eb",
-    "axes.axisbelow": True,
-}
 
 
 def plots(errors: Mapping[str, Column], records: Sequence[FrameResult], metric: str) -> list[tuple[str, str]]:
@@ -65,24 +54,7 @@ def plots(errors: Mapping[str, Column], records: Sequence[FrameResult], metric: 
         svg = svg_of(draw)
         if svg is not None:
             drawn.append((title, svg))
-    return drawn
-
-
-def svg_of(draw: Callable[[Axes], bool]) -> str | None:
-    """Inline SVG of what ``draw`` draws; None if it says that there was nothing to draw."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
-        if not draw(figure.add_subplot()):
-            return None
-        text = io.StringIO()
-        figure.savefig(text, format="svg", dpi=110, metadata={"Date": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
-
-
-def _legend(axes: Axes) -> None:
-    """Above the axes, where it hides no point."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, frameon=False, fontsize=8, markerscale=2)
+    return drawn[:1] + pose_plots(records, errors["time"]) + drawn[1:]
 
 
 def _logarithmic(axis: XAxis | YAxis) -> None:
@@ -100,7 +72,7 @@ def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameRes
         names.append("false")
     for row, name in enumerate(names):
         chosen = errors["false"] > 0 if name == "false" else np.array([r.state == name for r in records])
-        colour = _STATE_COLOURS.get(name, _RED)
+        colour = _STATE_COLOURS.get(name, RED)
         axes.plot(errors["time"][chosen], np.full(chosen.sum(), row), "|", ms=14, color=colour, rasterized=True)
     if (errors["visible"] > 0).any() and not (errors["visible"] > 0).all():
         absent = errors["visible"] == 0
@@ -118,18 +90,18 @@ def _over_time(axes: Axes, errors: Mapping[str, Column], values: Column, label: 
     if not known.any():
         return False
     valid = errors["valid"] > 0
-    for chosen, colour, name in ((known & valid, _BLUE, "valid"), (known & ~valid, _ORANGE, "not valid")):
+    for chosen, colour, name in ((known & valid, BLUE, "valid"), (known & ~valid, ORANGE, "not valid")):
         if chosen.any():
             _points(axes, errors["time"][chosen], values[chosen], colour, name)
     if log and (values[known] > 0).any():
         _logarithmic(axes.yaxis)
     axes.set(xlabel="time, s", ylabel=label)
-    _legend(axes)
+    legend(axes)
     return True
 
 
 def _overlap(axes: Axes, errors: Mapping[str, Column]) -> bool:
-    axes.axhline(MATCH, color=_GREY, ls=":", lw=1)
+    axes.axhline(MATCH, color=GREY, ls=":", lw=1)
     return _over_time(axes, errors, errors["ncc"], "correlation", log=False)
 
 
@@ -137,7 +109,7 @@ def _recall(axes: Axes, errors: Mapping[str, Column], axis: str, metric: str, la
     found = recall_over(errors, axis, metric)
     if found is None or not np.isfinite(errors[metric]).any():
         return False
-    axes.stairs(100.0 * found.recall, found.edges, fill=True, color=_BLUE, alpha=0.75)
+    axes.stairs(100.0 * found.recall, found.edges, fill=True, color=BLUE, alpha=0.75)
     for left, right, count in zip(found.edges, found.edges[1:], found.frames):
         axes.text((left + right) / 2, 2, str(count), ha="center", color="black", fontsize=7)
     axes.set(xlabel=f"{label}   (number: frames)", ylabel="recall at 10 %, %", ylim=(0, 105))
@@ -151,7 +123,7 @@ def _recall_curves(
     visible = errors["visible"] > 0
     label, limit = axis
     drawn = False
-    for (column, name), colour in zip(curves.items(), (_BLUE, _GREEN, _ORANGE)):
+    for (column, name), colour in zip(curves.items(), (BLUE, GREEN, ORANGE)):
         if not visible.any() or not np.isfinite(errors[column]).any():
             continue
         values = np.where(errors["valid"] > 0, np.nan_to_num(errors[column], nan=np.inf), np.inf)[visible]
@@ -164,9 +136,9 @@ def _recall_curves(
     if not drawn:
         return False
     for threshold in (0.25 * limit, 0.5 * limit):
-        axes.axvline(threshold, color=_GREY, ls=":", lw=1)
+        axes.axvline(threshold, color=GREY, ls=":", lw=1)
     axes.set(xlabel=label, ylabel="recall, %", xlim=(0, limit), ylim=(0, 105))
-    _legend(axes)
+    legend(axes)
     return True
 
 
@@ -176,18 +148,18 @@ def _nees(axes: Axes, errors: Mapping[str, Column]) -> bool:
         return False
     time, nees = errors["time"][chosen], errors["nees"][chosen]
     low, high = consistency.nees_bounds(0.95)
-    axes.axhspan(low, high, color=_GREEN, alpha=0.15, lw=0, label="95 % of consistent estimates")
-    axes.axhline(consistency.DEGREES_OF_FREEDOM, color=_GREEN, lw=1)
-    _points(axes, time, np.maximum(nees, 1e-3), _BLUE, "NEES")
+    axes.axhspan(low, high, color=GREEN, alpha=0.15, lw=0, label="95 % of consistent estimates")
+    axes.axhline(consistency.DEGREES_OF_FREEDOM, color=GREEN, lw=1)
+    _points(axes, time, np.maximum(nees, 1e-3), BLUE, "NEES")
     window = min(_WINDOW, len(nees))
     if window > 1:
         mean = np.convolve(nees, np.ones(window) / window, mode="valid")
-        axes.plot(time[window - 1 :], mean, color=_RED, lw=1, label=f"mean of {window}, dashed: its 95 %")
+        axes.plot(time[window - 1 :], mean, color=RED, lw=1, label=f"mean of {window}, dashed: its 95 %")
         for bound in consistency.anees_bounds(window):
-            axes.axhline(bound, color=_RED, lw=0.8, ls="--")
+            axes.axhline(bound, color=RED, lw=0.8, ls="--")
     _logarithmic(axes.yaxis)
     axes.set(xlabel="time, s", ylabel="NEES, 6 degrees of freedom")
-    _legend(axes)
+    legend(axes)
     return True
 
 
@@ -196,15 +168,15 @@ def _coverage(axes: Axes, errors: Mapping[str, Column]) -> bool:
     if not len(nees):
         return False
     level = np.sort(chi2.cdf(nees, consistency.DEGREES_OF_FREEDOM))
-    axes.plot([0, 100], [0, 100], color=_GREEN, lw=1, label="consistent")
+    axes.plot([0, 100], [0, 100], color=GREEN, lw=1, label="consistent")
     share = 100.0 * np.arange(1, len(level) + 1) / len(level)
-    axes.step(100.0 * level, share, where="post", color=_BLUE, label="estimates")
+    axes.step(100.0 * level, share, where="post", color=BLUE, label="estimates")
     for wanted in (50, 90, 95):
-        axes.axvline(wanted, color=_GREY, ls=":", lw=1)
+        axes.axvline(wanted, color=GREY, ls=":", lw=1)
     inside = " / ".join(f"{100.0 * np.mean(100.0 * level <= wanted):.0f}" for wanted in (50, 90, 95))
     axes.text(99, 5, f"inside 50 / 90 / 95 %: {inside} %", ha="right", backgroundcolor="white", fontsize=8)
     axes.set(xlabel="confidence region, %", ylabel="truths inside, %", xlim=(0, 100), ylim=(0, 110))
-    _legend(axes)
+    legend(axes)
     return True
 
 
@@ -215,11 +187,11 @@ def _smoothness(axes: Axes, records: Sequence[FrameResult]) -> bool:
     translation = 1000.0 * differences[:, :3].norm(dim=-1).numpy()
     rotation = differences[:, 3:].norm(dim=-1).rad2deg().numpy()
     share = 100.0 * np.arange(1, len(translation) + 1) / len(translation)
-    axes.step(np.sort(translation), share, where="post", color=_BLUE, label="translation, mm")
-    axes.step(np.sort(rotation), share, where="post", color=_ORANGE, label="rotation, deg")
+    axes.step(np.sort(translation), share, where="post", color=BLUE, label="translation, mm")
+    axes.step(np.sort(rotation), share, where="post", color=ORANGE, label="rotation, deg")
     _logarithmic(axes.xaxis)
     axes.set(xlabel="deviation from constant velocity", ylabel="share of poses below, %", ylim=(0, 105))
-    _legend(axes)
+    legend(axes)
     return True
 
 

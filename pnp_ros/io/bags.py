@@ -36,6 +36,7 @@ from rosbags.typesys.store import Typestore
 from pnp_ros.io.bag_files import bag_files
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import ImageError, RgbImage, decode_compressed, decode_raw
+from pnp_ros.io.window import ALL, Window
 
 logger = logging.getLogger(__name__)
 IMAGE = "sensor_msgs/msg/Image"
@@ -343,6 +344,7 @@ class BagReader:
         camera_info_topic: str | None = None,
         skip_broken: bool = False,
         camera: CameraInfo | None = None,
+        window: Window = ALL,
     ) -> Iterator[BagImage]:
         """The decoded images of a topic, with their camera.
 
@@ -351,6 +353,7 @@ class BagReader:
             camera_info_topic: by default ``camera_info`` beside the image topic, where there is one.
             skip_broken: leave out, with a warning, an image that cannot be decoded.
             camera: takes the place of the recorded ones.
+            window: the others are not decoded.
 
         Raises:
             BagError: if a topic is absent or ambiguous, or an image cannot be decoded; one that is compressed is not,
@@ -359,8 +362,13 @@ class BagReader:
         image_topic, camera_info_topic = self.camera_topics(image_topic, camera_info_topic)
         infos = self._camera_infos(camera_info_topic) if camera_info_topic and camera is None else {}
         stamps = np.array(sorted(infos), dtype=np.int64)
+        first_ns: int | None = None
+        takes = window.taking()
         for _, _, message in self.messages(image_topic):
             stamp_ns = _stamp_ns(message)
+            first_ns = stamp_ns if first_ns is None else first_ns
+            if not takes(1e-9 * (stamp_ns - first_ns)):
+                continue
             info = camera
             if infos:
                 info = infos[int(stamps[max(0, int(np.searchsorted(stamps, stamp_ns, side="right")) - 1)])]

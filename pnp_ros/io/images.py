@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.io.encodings import ENCODINGS, Encoding
+from pnp_ros.io.window import ALL, Window
 
 RgbImage = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview | NDArray[Any]  # anything with the buffer protocol, array.array as well
@@ -168,11 +169,12 @@ def write_image(path: Path | str, rgb: RgbImage) -> None:
         raise ImageError(f"{path}: cannot be written ({error})") from error
 
 
-def read_images(path: Path | str, rate: float | None = None) -> Iterator[tuple[float, RgbImage]]:
+def read_images(path: Path | str, rate: float | None = None, window: Window = ALL) -> Iterator[tuple[float, RgbImage]]:
     """Stamp (s, from 0) and (H, W, 3) uint8 RGB of each image of a video file, a folder of images or one image.
 
     A video's stamps are those of its container, which need not be evenly spaced; ``rate``, if given, is taken instead.
-    A folder has ``rate``, or else 30, images a second, in natural order of their names (2 before 10).
+    A folder has ``rate``, or else 30, images a second, in natural order of their names (2 before 10). Images outside of
+    the ``window`` are not decoded.
 
     Raises:
         ImageError: if the path is absent, holds no image, or an image cannot be decoded; the message names it.
@@ -184,33 +186,37 @@ def read_images(path: Path | str, rate: float | None = None) -> Iterator[tuple[f
         files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
         if not files:
             raise ImageError(f"{path}: no image in this folder")
+        takes = window.taking()
         for index, file in enumerate(files):
-            yield index / (rate or DEFAULT_RATE), read_image(file)
+            if takes(stamp := index / (rate or DEFAULT_RATE)):
+                yield stamp, read_image(file)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         yield 0.0, read_image(path)
     else:
-        yield from _read_video(path, rate)
+        yield from _read_video(path, rate, window)
 
 
-def count_images(path: Path | str) -> int | None:
+def count_images(path: Path | str, window: Window = ALL) -> int | None:
     """How many images :func:`read_images` gives, as far as that is known without reading them; for progress bars."""
     path = Path(path)
-    if path.is_dir():
-        return sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         return 1
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return max(round(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) or None
-    finally:
+    rate: float = DEFAULT_RATE
+    if path.is_dir():
+        count = sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
+    else:
+        capture = cv2.VideoCapture(str(path))
+        count = max(round(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        rate = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
         capture.release()
+    return window.count(count, (count - 1) / rate) if count else None
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, RgbImage]]:
+def _read_video(path: Path, rate: float | None, window: Window) -> Iterator[tuple[float, RgbImage]]:
     if not path.is_file():
         raise ImageError(f"{path}: no such video, image or folder")
     capture = cv2.VideoCapture(str(path))
@@ -218,14 +224,18 @@ def _read_video(path: Path, rate: float | None) -> Iterator[tuple[float, RgbImag
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # the calibration is for the pixels as they lie in the file
         stamps = [] if rate else _container_stamps(path)
         rate = rate or capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
-        index = 0
-        while True:
-            read, bgr = capture.read()
+        index, takes = 0, window.taking()
+        while capture.grab():
+            stamp = stamps[index] if index < len(stamps) else index / rate
+            index += 1
+            if stamp > window.end:
+                break
+            if not takes(stamp):
+                continue
+            read, bgr = capture.retrieve()
             if not read:
                 break
-            stamp = stamps[index] if index < len(stamps) else index / rate
             yield stamp, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-            index += 1
     finally:
         capture.release()
     if index == 0:

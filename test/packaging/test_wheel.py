@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.wheel
+USER_SCRIPT = Path(__file__).with_name("user_script.py")
 DEMO = (
     "import pnp_ros.io.resources as r; print(r.resource('config/objects/demo')); print(r.resource('config/recording'))"
 )
@@ -91,3 +95,21 @@ def test_what_needs_an_extra_says_which(words, extra, clean, place: Path, shippe
     given = [shipped[0] if word == "DEMO" else word for word in words]
     (line,) = clean.run(clean.bin / "pnp-ros", *given, cwd=place, expect=1).strip().splitlines()
     assert extra in line
+
+
+@pytest.mark.parametrize(
+    ("checker", "words"),
+    [
+        ("mypy", ["--strict", "--python-executable"]),
+        ("pyright", ["--pythonpath"]),
+        ("basedpyright", ["--level", "error", "--pythonpath"]),
+    ],
+)
+def test_a_users_script_is_typed_against_the_wheel(checker: str, words: list[str], clean, tmp_path: Path) -> None:
+    if find_spec(checker) is None:
+        pytest.skip(f"{checker} is not installed")
+    script = tmp_path / "script.py"
+    script.write_text(USER_SCRIPT.read_text())
+    command = [sys.executable, "-m", checker, *words, str(clean.bin / "python"), script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
