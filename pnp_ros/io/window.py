@@ -37,7 +37,8 @@ class Window:
 
         def takes(seconds: float) -> bool:
             nonlocal inside
-            if not self.start - _ROUNDING <= seconds <= self.end + _ROUNDING:
+            started = self.start == 0.0 or seconds >= self.start - _ROUNDING  # a clock may jump back before the first
+            if not started or seconds > self.end + _ROUNDING:
                 return False
             inside += 1
             return inside % self.every == 0

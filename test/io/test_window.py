@@ -72,3 +72,7 @@ def test_what_is_no_part_is_named(values: tuple[float, ...], field: str) -> None
 
 def test_a_single_image_is_there_or_not() -> None:
     assert (Window().count(1, 0.0), Window(1.0).count(1, 0.0)) == (1, 0)
+
+
+def test_the_whole_of_a_recording_includes_a_clock_that_jumped_back() -> None:
+    assert all(map(Window().taking(), (0.0, 0.1, -5.0)))
