@@ -54,6 +54,12 @@ def seconds(stamp: Time) -> float:
     return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
 
 
+def stamp_of(seconds: float) -> Time:
+    """The inverse of :func:`seconds`, to a quarter of a microsecond."""
+    whole, rest = divmod(round(seconds * 1e9), 1_000_000_000)
+    return Time(sec=whole, nanosec=rest)
+
+
 def nanoseconds(stamp: Time) -> int:
     """A stamp in nanoseconds, exact."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)

@@ -192,6 +192,18 @@ def start_estimator(ros: None, tmp_path_factory: pytest.TempPathFactory) -> Star
 
 
 @pytest.fixture(scope="session")
+def start_node(ros: None, tmp_path_factory: pytest.TempPathFactory) -> StartEstimator:
+    """Starts any node in the same way."""
+
+    @contextlib.contextmanager
+    def start(node: str, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+        with _running(node, tmp_path_factory.mktemp("node"), parameters) as process:
+            yield process
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> StartEstimator:
     """Starts a fine-tuning node in the same way; it finds its images where the estimator does."""
 

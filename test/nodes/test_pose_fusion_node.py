@@ -1,0 +1,135 @@
+"""Three cameras around a cell, one process that fuses them."""
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+rclpy = pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+
+from pnp_ros.geometry import covariance, se3, so3
+from pnp_ros.nodes import conversions
+from pnp_ros.types import Pose, PoseEstimate
+
+TRUTH = Pose(so3.exp(torch.tensor([0.4, -0.9, 1.3], dtype=torch.float64)), torch.tensor([0.1, 0.05, 0.02]).double())
+SIGMA = torch.tensor([0.001, 0.001, 0.006, 0.02, 0.02, 0.008], dtype=torch.float64)
+RATE, IMAGES = 20.0, 400
+
+
+def _place(index: int) -> Pose:
+    """Of a camera 0.8 m away that looks at the cell's middle."""
+    eye = 0.8 * torch.tensor([math.cos(2.1 * index), math.sin(2.1 * index), 0.6], dtype=torch.float64)
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    return se3.look_at(eye, torch.zeros(3, dtype=torch.float64), up).inverse()
+
+
+class Cameras:
+    """Three sources of poses, of which one may be turned."""
+
+    def __init__(self) -> None:
+        self.node = rclpy.create_node("cameras")
+        self.places = [_place(index) for index in range(3)]
+        self._outputs = [
+            self.node.create_publisher(PoseWithCovarianceStamped, f"/cam{index}/pose", 10) for index in range(3)
+        ]
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._static = self.node.create_publisher(TFMessage, "/tf_static", latched)
+        self._static.publish(
+            TFMessage(
+                transforms=[
+                    conversions.transform(Header(frame_id="cell"), f"cam{index}", place)
+                    for index, place in enumerate(self.places)
+                ]
+            )
+        )
+        self._generator = torch.Generator().manual_seed(0)
+        self.fused: list[PoseWithCovarianceStamped] = []
+        self.reports: list[DiagnosticStatus] = []
+        self.node.create_subscription(PoseWithCovarianceStamped, "/pose_fusion/pose", self.fused.append, 100)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.reports.extend(m.status), 10)
+        self.sent = 0
+
+    def send(self, turned: int = -1) -> None:
+        """One image of each camera."""
+        for index, output in enumerate(self._outputs):
+            noise = SIGMA * torch.randn(6, generator=self._generator, dtype=torch.float64)
+            place = self.places[index]
+            if index == turned:
+                place = place @ Pose(
+                    so3.exp(torch.tensor([0.0, math.radians(2.0), 0.0]).double()), torch.zeros(3).double()
+                )
+            seen = se3.retract(place.inverse() @ TRUTH, noise)
+            header = Header(frame_id=f"cam{index}", stamp=conversions.stamp_of(1000.0 + self.sent / RATE))
+            output.publish(conversions.stamped_pose(header, PoseEstimate.of(seen, torch.diag(SIGMA**2))))
+        self.sent += 1
+        deadline = time.monotonic() + 1.0 / RATE
+        while (left := deadline - time.monotonic()) > 0.0:
+            rclpy.spin_once(self.node, timeout_sec=left)
+
+    def wait(self, condition: Any, what: str) -> None:
+        """For what needs no images."""
+        deadline = time.monotonic() + 120.0
+        while not condition():
+            assert time.monotonic() < deadline, f"waited for {what}"
+            rclpy.spin_once(self.node, timeout_sec=0.05)
+
+    def send_until(self, condition: Any, what: str, turned: int = -1) -> None:
+        """Send until the condition holds; fail after 20 s of images."""
+        for _ in range(IMAGES):
+            self.send(turned)
+            if condition():
+                return
+        pytest.fail(f"waited for {what}")
+
+
+@pytest.fixture
+def cameras(ros: None) -> Iterator[Cameras]:
+    made = Cameras()
+    yield made
+    made.node.destroy_node()
+
+
+def test_three_cameras_are_fused_and_a_turned_one_is_named(start_node: Any, cameras: Cameras) -> None:
+    topics = [f"/cam{index}/pose" for index in range(3)]
+    with start_node("pose_fusion", poses=topics, fixed_frame="cell"):
+        cameras.wait(lambda: cameras.reports, "the node")
+        cameras.send_until(lambda: len(cameras.fused) >= 90, "fused poses")
+        assert {m.header.frame_id for m in cameras.fused} == {"cell"}
+        squares = []
+        for message in cameras.fused[30:]:
+            pose = conversions.pose_from_message(message.pose.pose)
+            told = torch.tensor(message.pose.covariance, dtype=torch.float64).reshape(6, 6)
+            squares.append(covariance.nees(se3.local(TRUTH, pose), told))
+            assert (
+                float((pose.translation - TRUTH.translation).norm()) < 0.006
+            )  # one camera's depth alone: 6 mm, 1 sigma
+        assert float(torch.stack(squares).mean()) < 12.0
+        cameras.reports.clear()
+        cameras.send_until(lambda: cameras.reports, "a report")
+        assert cameras.reports[0].level == DiagnosticStatus.OK
+        cameras.reports.clear()
+        named = "/cam1/pose contradicts the others"
+        cameras.send_until(
+            lambda: any(named in r.message for r in cameras.reports), "the turned camera's name", turned=1
+        )
+        told = next(k for k, report in enumerate(cameras.reports) if named in report.message)
+        assert told <= 5  # reports, one a second
+
+
+def test_a_missing_frame_ends_the_node_with_the_parameters_name(ros: None) -> None:
+    command = [sys.executable, "-m", "pnp_ros.nodes.pose_fusion_node", "--ros-args", "-p", "poses:=[/a, /b]"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "parameter fixed_frame: expected a TF frame" in ended.stderr
+    assert "Traceback" not in ended.stderr
