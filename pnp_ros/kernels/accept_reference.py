@@ -16,6 +16,10 @@ probable each of them is.
 "Anywhere in the image" is too sure where wrong points crowd in one spot, and a pose is easily found for some of them.
 So an inlier tells less by the logarithm of how much denser than over the image the pose's own *outliers* lie around it.
 What crowds because the object is small crowds without outliers, and tells all it can.
+
+A prior takes the place of "some pose in view": the points must then agree on a pose that it expects, which is far
+easier to believe than one anywhere. Where they do not, only the prior remains.
+A Gaussian loss says that there are no outliers: beside a prior that is not vague, the sum of squares decides alone.
 """
 
 from __future__ import annotations
@@ -25,12 +29,17 @@ import math
 import torch
 from torch import Tensor
 
+from pnp_ros.kernels.pose_prior import PosePrior
+
 MIN_EVIDENCE = 1.0  # measured: at most 0.5 % of unrelated points reach it
+MIN_EVIDENCE_WITH_PRIOR = math.log(100.0)  # about a prior, all of the integral is in the one minimum
+VAGUE = -10.0  # log of the share of all poses that a prior expects; 0.2 rad and 15 % of the distance are -10.0
 TRUSTED_EVIDENCE = 12.0  # of a minimum near a given start; with less of it, others are sought
 EXPLAINED = 0.5  # share of the points, likewise
 LOG_TURNS = math.log(8.0 * math.pi**2)  # volume of all rotations, rad^3
 LOG_DEPTHS = math.log(math.log(10.0))  # distances within a decade, equally probable by their logarithm
 LOG_2_PI = math.log(2.0 * math.pi)
+BROAD_TURN2 = math.exp(2.0 / 3.0 * LOG_TURNS - LOG_2_PI)  # variance of a turn about any axis, rad^2
 CHI_SQUARE_DEVIATION = 3.72  # of a normal variable: one in ten thousand is larger
 TRUSTED_VARIANCE = 4.0  # a Gaussian fit's residuals may be twice as large as the weights say
 THIN = 4.0  # standard deviations of an image point: a relief below that may be flat
@@ -46,10 +55,8 @@ def evidence(
     log_density: Tensor,
     used: Tensor,
     likely: Tensor,
-    information: Tensor,
-    distance2: Tensor,
+    volume: Tensor,
     area: float,
-    focal2: Tensor,
     image_points: Tensor,
     rank: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -60,10 +67,8 @@ def evidence(
         log_density: (B, N) ``log(A |W| / 2 pi)``, of a line ``log(A |w|^2 / 2 pi) / 2``.
         used: (B, N) bool: points with weight.
         likely: (B) about how many inliers there are: what a point must tell to be counted depends on it.
-        information: (B, 6, 6) of the pose of the points' centroid.
-        distance2: (B) squared distance of the centroid and size of the object, m^2.
+        volume: (B) :func:`log_volume`, or :func:`log_volume_with_prior` and the prior's cost.
         area: of the image, px^2.
-        focal2: (B) product of the focal lengths, px^2.
         image_points: (B, N, 2) px.
         rank: (B, N) directions that a point tells, 1 or 2.
     """
@@ -75,11 +80,53 @@ def evidence(
     told = told - 0.5 * rank * crowding(image_points, used, inlier, area)
     fit, k = torch.where(inlier, told, 0.0).sum(-1), inlier.sum(-1).to(squared)
     choices = torch.lgamma(n + 2.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0)
-    volume = LOG_TURNS + LOG_DEPTHS + math.log(area) - focal2.log() + 1.5 * distance2.log() - 3.0 * LOG_2_PI
+    return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), k
+
+
+def log_volume(information: Tensor, distance2: Tensor, places: Tensor) -> Tensor:
+    """(B) log of how many poses could be told apart: of all that show the object in the image.
+
+    Args:
+        information: (B, 6, 6) of the pose of the points' centroid.
+        distance2: (B) squared distance of the centroid and size of the object, m^2.
+        places: (B) the image's area over the product of the focal lengths.
+    """
     least = torch.ones_like(information[:, 0])  # nothing makes a pose less known than to a radian and to its distance
     least[:, :3] = distance2.clamp_min(1e-30).reciprocal()[:, None]
-    volume = volume + 0.5 * torch.linalg.slogdet(information + torch.diag_embed(least)).logabsdet
-    return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), k
+    known = torch.linalg.slogdet(information + torch.diag_embed(least)).logabsdet
+    return LOG_TURNS + LOG_DEPTHS + places.log() + 1.5 * distance2.log() - 3.0 * LOG_2_PI + 0.5 * known
+
+
+def log_volume_with_prior(joint: Tensor, prior: PosePrior, distance2: Tensor, places: Tensor) -> Tensor:
+    """(B) log of how many poses that the prior expects could be told apart.
+
+    ``log |1 + C H| / 2``; with ``eta^T C^-1 eta / 2``, how far the pose is from the prior, it stands in place of
+    Laplace's integral over all poses. A direction of which the prior knows nothing has the variance that makes both
+    the same volume.
+
+    Args:
+        joint: (B, 6, 6) information of points and prior, in the prior's axes.
+        prior: on the pose.
+        distance2, places: as of :func:`log_volume`.
+    """
+    least = _least(prior, distance2, places)
+    known = torch.linalg.slogdet(joint + torch.diag_embed(least)).logabsdet
+    expected = (prior.information + least).log().sum(-1)
+    return 0.5 * (known - expected)
+
+
+def log_share(prior: PosePrior, distance2: Tensor, places: Tensor) -> Tensor:
+    """(B) log of the share of all poses that show the object in the image that a prior expects."""
+    least = _least(prior, distance2, places)
+    return 0.5 * (least.log() - (prior.information + least).log()).sum(-1)
+
+
+def _least(prior: PosePrior, distance2: Tensor, places: Tensor) -> Tensor:
+    """(B, 6) along the prior's axes: what is known of any pose that shows the object in the image."""
+    move = (math.exp(LOG_DEPTHS) * places) ** (2.0 / 3.0) / (2.0 * math.pi) * distance2
+    broad = torch.full_like(prior.deviations, BROAD_TURN2)
+    broad[:, :3] = move[:, None]
+    return ((prior.deviations[..., None] * prior.axes).square() / broad[..., None]).sum(-2).clamp_min(1e-30)
 
 
 def crowding(image_points: Tensor, used: Tensor, inlier: Tensor, area: float) -> Tensor:

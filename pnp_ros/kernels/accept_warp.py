@@ -5,6 +5,7 @@
 The formulas are those of :mod:`pnp_ros.kernels.accept_reference`.
 """
 
+import math
 from typing import Any
 
 import warp as wp
@@ -14,11 +15,16 @@ from pnp_ros.kernels.chunks_warp import USED, WEIGHT, Problem, Settings, column_
 from pnp_ros.kernels.consensus_warp import cofactors
 from pnp_ros.kernels.lens_warp import inverse
 from pnp_ros.kernels.pose_warp import WEIGHT_SUM, Pose, add_up, factorise, vec6, vec_sums
+from pnp_ros.kernels.prior_warp import Prior, log_share, prior_square, prior_volume
 from pnp_ros.kernels.robust import RobustKind
 
 GAUSSIAN = wp.constant(int(RobustKind.GAUSSIAN))
 LOG_VOLUME = wp.constant(accept_reference.LOG_TURNS + accept_reference.LOG_DEPTHS)
 LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
+TWO_PI = wp.constant(2.0 * math.pi)
+DEPTHS = wp.constant(math.exp(accept_reference.LOG_DEPTHS))
+BROAD_TURN2 = wp.constant(accept_reference.BROAD_TURN2)
+VAGUE = wp.constant(accept_reference.VAGUE)
 CHI_SQUARE_DEVIATION = wp.constant(accept_reference.CHI_SQUARE_DEVIATION)
 TRUSTED_VARIANCE = wp.constant(accept_reference.TRUSTED_VARIANCE)
 BIG = wp.constant(1e30)
@@ -152,13 +158,44 @@ def crowding(
 
 
 @wp.func
-def evidence_of(told: wp.vec3, problem: Problem, settings: Settings, pose: Pose, sums: vec_sums, information: float):
-    """Evidence for a pose at which the normal equations are ``sums``, given what all points tell of it."""
-    log_area = wp.log(settings.pixels)
-    volume = LOG_VOLUME + log_area - wp.log(problem.lens.focal[0] * problem.lens.focal[1])
+def broad_variances(problem: Problem, settings: Settings, pose: Pose):
+    """Variances of all poses in view, at the distance of one."""
     distance2 = wp.length_sq(pose.translation) + problem.extent2
-    volume = volume + 1.5 * wp.log(distance2) - 3.0 * LOG_2_PI
-    volume = volume + 0.5 * log_determinant(sums, information, distance2)
+    places = settings.pixels / (problem.lens.focal[0] * problem.lens.focal[1])
+    move = wp.pow(DEPTHS * places, 2.0 / 3.0) / TWO_PI * distance2
+    return vec6(move, move, move, BROAD_TURN2, BROAD_TURN2, BROAD_TURN2)
+
+
+@wp.func
+def vague(prior: Prior, problem: Problem, settings: Settings, pose: Pose):
+    """Whether so little is known beforehand that the pose may be another one altogether."""
+    if prior.active:
+        return log_share(prior, broad_variances(problem, settings, pose)) > VAGUE
+    return True
+
+
+@wp.func
+def volume_of(problem: Problem, settings: Settings, prior: Prior, pose: Pose, sums: vec_sums, information: float):
+    """Log of how many poses could be told apart, at one whose points' normal equations are ``sums``."""
+    volume = float(0.0)
+    if prior.active:
+        volume = prior_volume(prior, pose, sums, information, broad_variances(problem, settings, pose))
+    else:
+        distance2 = wp.length_sq(pose.translation) + problem.extent2
+        places = settings.pixels / (problem.lens.focal[0] * problem.lens.focal[1])
+        volume = LOG_VOLUME + wp.log(places) + 1.5 * wp.log(distance2) - 3.0 * LOG_2_PI
+        volume = volume + 0.5 * log_determinant(sums, information, distance2)
+    return volume
+
+
+@wp.func
+def evidence_of(
+    told: wp.vec3, problem: Problem, settings: Settings, prior: Prior, pose: Pose, sums: vec_sums, information: float
+):
+    """Evidence for a pose at which the points' normal equations are ``sums``, given what all points tell of it."""
+    volume = volume_of(problem, settings, prior, pose, sums, information)
+    if prior.active:
+        volume += 0.5 * prior_square(prior, pose)
     evidence = told[0] - log_choices(problem.used, told[1]) - volume
     if not wp.isfinite(evidence):
         evidence = -BIG

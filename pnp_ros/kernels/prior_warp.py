@@ -1,11 +1,11 @@
 # mypy: disable-error-code="assignment"
-# ruff: noqa: UP018 - Warp's dialect: float(x) makes a variable
+# ruff: noqa: UP018, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
 """A prior on the pose inside kernels; :mod:`pnp_ros.kernels.pose_prior` says how it is written."""
 
 import warp as wp
 
 from pnp_ros.kernels.chunks_warp import EPS
-from pnp_ros.kernels.pose_warp import COST, NEXT_COST, Pose, mat66, retract, vec6, vec_sums
+from pnp_ros.kernels.pose_warp import COST, NEXT_COST, Pose, factorise, mat66, retract, vec6, vec_sums
 
 
 @wp.struct
@@ -104,6 +104,13 @@ def prior_residual(prior: Prior, pose: Pose):
 
 
 @wp.func
+def prior_square(prior: Prior, pose: Pose):
+    """The squared distance of a pose from the prior, in deviations."""
+    eta = prior_residual(prior, pose)
+    return wp.dot(eta, wp.cw_mul(prior.information, eta))
+
+
+@wp.func
 def step_from(prior: Prior, pose: Pose, step: vec6):
     """The pose whose residual is larger by ``step``, exactly: what is known exactly keeps no step small."""
     if prior.active:
@@ -142,8 +149,7 @@ def prior_tangent(prior: Prior, pose: Pose):
 def add_prior_cost(prior: Prior, pose: Pose, sums: vec_sums):
     """The sums with the prior's cost."""
     if prior.active:
-        eta = prior_residual(prior, pose)
-        cost = 0.5 * wp.dot(eta, wp.cw_mul(prior.information, eta))
+        cost = 0.5 * prior_square(prior, pose)
         sums[COST] = sums[COST] + cost
         sums[NEXT_COST] = sums[NEXT_COST] + cost
     return sums
@@ -171,3 +177,40 @@ def in_axes(prior: Prior, pose: Pose, tangent: mat66, sums: vec_sums, scale: flo
         joint[n] = joint[n] + prior.information[i]
         joint[21 + i] = gradient[i]
     return joint
+
+
+@wp.func
+def least_known(prior: Prior, broad: vec6):
+    """Along the prior's axes: what is known of any pose in view, whose variances are ``broad``."""
+    least = vec6(1e-30)
+    for j in range(6):
+        for i in range(6):
+            change = prior.axes[i, j] * prior.deviations[i]
+            least[j] = least[j] + change * change / broad[i]
+    return least
+
+
+@wp.func
+def log_share(prior: Prior, broad: vec6):
+    """As :func:`accept_reference.log_share`."""
+    least = least_known(prior, broad)
+    value = float(0.0)
+    for j in range(6):
+        value -= 0.5 * wp.log(1.0 + prior.information[j] / least[j])
+    return value
+
+
+@wp.func
+def prior_volume(prior: Prior, pose: Pose, sums: vec_sums, information: float, broad: vec6):
+    """As :func:`accept_reference.log_volume_with_prior`; ``broad`` are the variances of all poses in view."""
+    least = least_known(prior, broad)
+    joint = in_axes(prior, pose, prior_tangent(prior, pose), sums, information)
+    value = float(0.0)
+    for j in range(6):
+        n = (j * (11 - j)) // 2 + j
+        joint[n] = joint[n] + least[j]
+        value -= 0.5 * wp.log(prior.information[j] + least[j])
+    factor, scale, pivot = factorise(joint, 0.0)
+    for i in range(6):
+        value -= wp.log(factor[i, i] * scale[i])
+    return value

@@ -149,6 +149,8 @@ def search(
     width: int, information: float, mean_weight: float, sums: Any, rows: Any,
 ):  # fmt: skip
     """The best hypotheses of random samples."""
+    nothing = Prior()
+    nothing.active = False
     kind = int(settings.kind)
     if kind == CAUCHY:
         kind = GEMAN_MCCLURE
@@ -211,7 +213,7 @@ def search(
                     if kind == GEMAN_MCCLURE:
                         likely = likely_inliers(problem, equations, mean_weight)
                         told = tell(chunks, problem, settings, 0, 1, refined, likely)
-                        evidence = evidence_of(told, problem, settings, refined, equations, information)
+                        evidence = evidence_of(told, problem, settings, nothing, refined, equations, information)
                         if evidence > MIN_EVIDENCE:
                             evidence -= crowding(chunks, problem, settings, 0, 1, refined, likely)
                         if evidence > MIN_EVIDENCE:

@@ -19,9 +19,11 @@ from pnp_ros.kernels.accept_reference import (
     LOG_2_PI,
     MAX_ROUNDING2,
     MIN_EVIDENCE,
+    MIN_EVIDENCE_WITH_PRIOR,
     MIN_PROBABILITY,
     THIN,
     TRUSTED_EVIDENCE,
+    VAGUE,
 )
 from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE, LMProblem, LMResult, LMSettings
 from pnp_ros.kernels.robust import NUM_PARAMETERS, RobustKind
@@ -88,20 +90,35 @@ class _Judge:
         scale = problem.translation.new_full(problem.translation.shape[:1], self.settings.scale)
         at = lm_reference.linearise(problem, self.settings, problem.rotation, problem.translation, scale)
         weight = robust.weight(self.settings.kind, at.squared, scale[:, None]) * self.used
-        focal2 = problem.camera.intrinsics[..., :2].prod(-1).expand(len(scale))
+        volume = self.volume(problem, at.hessian)
+        if problem.prior is not None:
+            volume = volume + at.prior_cost
         evidence, inliers = accept_reference.evidence(
             at.squared,
             self.log_density,
             self.used,
             weight.sum(-1) / self.mean_weight,
-            at.hessian * self.information[:, None, None],
-            problem.translation.square().sum(-1) + self.extent2,
+            volume,
             self.area,
-            focal2,
             problem.image_points,
             self.rank,
         )
         return evidence, inliers, at
+
+    def distances(self, problem: LMProblem, translation: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance and size of the object (B), and the image's area over the product of focal lengths (B)."""
+        places = self.area / problem.camera.intrinsics[..., :2].prod(-1).expand(len(translation))
+        return translation.square().sum(-1) + self.extent2, places
+
+    def volume(self, problem: LMProblem, hessian: Tensor) -> Tensor:
+        """Log of how many poses could be told apart, at one where the points' and the prior's Hessian is given."""
+        distance2, places = self.distances(problem, problem.translation)
+        information = self.information[:, None, None]
+        if problem.prior is None:
+            return accept_reference.log_volume(hessian * information, distance2, places)
+        before = torch.diag_embed(problem.prior.information)
+        joint = (hessian - before) * information + before
+        return accept_reference.log_volume_with_prior(joint, problem.prior, distance2, places)
 
     def evidence(self, problem: LMProblem) -> tuple[Tensor, Tensor]:
         """Evidence and inliers at the problems' poses."""
@@ -122,15 +139,18 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
     finite = lm_reference.is_finite(problem)
     centred, centroid = lm_reference.centre(lm_reference.without_nan(problem, finite))
     judge = _Judge(centred, settings)
-    many = settings.accept and settings.max_iterations > 0 and problem.prior is None
+    many = settings.accept and settings.max_iterations > 0
     nobody = torch.zeros_like(finite)
     runner_up, worth_trying = centred, nobody
     best = _minimum(centred, settings, judge, restart=True)
     other = replace(best, evidence=torch.full_like(best.evidence, -1e30))
+    vague = ~nobody
+    if centred.prior is not None:
+        vague = accept_reference.log_share(centred.prior, *judge.distances(centred, best.translation)) > VAGUE
     searched = ~nobody
     if given:
         trusted = (best.inliers >= EXPLAINED * judge.used.sum(-1)) & (best.evidence > TRUSTED_EVIDENCE)
-        searched = ~trusted if many and settings.samples > 0 else nobody
+        searched = ~trusted & vague if many and settings.samples > 0 else nobody
     if bool(searched.any()):
         start, runner_up, worth_trying = _search(centred, settings, judge, searched)
         found = _minimum(start, replace(settings, anneal_from=settings.scale), judge)
@@ -145,13 +165,14 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
         )
         focal2 = centred.camera.intrinsics[..., :2].prod(-1)
         pixels2 = thickness * focal2 / best.translation.square().sum(-1)
-        thin = pixels2 <= THIN**2 * judge.variance
+        thin = (pixels2 <= THIN**2 * judge.variance) & vague
         if bool(thin.any()):
             start = replace(centred, rotation=turned, translation=best.translation)
             best, other = _better(best, other, _minimum(start, wide, judge), thin)
+        worth_trying = worth_trying & vague
         if bool(worth_trying.any()):
             best, other = _better(best, other, _minimum(runner_up, wide, judge), worth_trying)
-    return _answer(centred, settings, judge, best, other, centroid, finite, given)
+    return _answer(centred, settings, judge, best, other, centroid, finite, given, vague)
 
 
 def _minimum(problem: LMProblem, settings: LMSettings, judge: _Judge, restart: bool = False) -> _Minimum:
@@ -213,21 +234,29 @@ def _answer(
     centroid: Tensor,
     finite: Tensor,
     given: bool,
+    vague: Tensor,
 ) -> tuple[LMResult, Tensor]:
     """Statuses by what speaks for the poses, and covariances that know of the second hypothesis."""
     result = lm_reference.finish(problem, settings, best.rotation, best.translation, best.converged, centroid)
     status = result.status.clone()
-    if settings.accept and problem.prior is None:
-        believed = best.evidence > MIN_EVIDENCE
+    if settings.accept:
+        believed = best.evidence > (MIN_EVIDENCE if problem.prior is None else MIN_EVIDENCE_WITH_PRIOR)
+        squares, freedom = best.squares, judge.freedom
+        if problem.prior is not None:
+            eta, _ = problem.prior.residual(best.rotation, best.translation)
+            squares = squares + (problem.prior.information * eta.square()).sum(-1)
+            freedom = freedom + problem.prior.rank
         if settings.kind == RobustKind.GAUSSIAN:
-            believed = believed & accept_reference.fits(best.squares, judge.freedom)
+            believed = (believed | ~vague) & accept_reference.fits(squares, freedom)
+        if problem.prior is not None:
+            believed = believed | ~judge.used.any(-1)  # no points contradict no prior
         usable = status <= int(SolveStatus.MAX_ITERATIONS)
         status[usable & ~believed] = int(SolveStatus.UNEXPLAINED)
-        few = _different(problem) < 4
+        few = (_different(problem) < 4) & vague
         focal2 = problem.camera.intrinsics[..., :2].prod(-1)
         rounding2 = (torch.finfo(centroid.dtype).eps * centroid.norm(dim=-1)).square() * focal2
         few = few | (rounding2 > MAX_ROUNDING2 * judge.variance * best.translation.square().sum(-1))
-        if not given:
+        if not given and problem.prior is None:
             few = few | (judge.planes < 3)
         undetermined = few | (result.covariance[:, 5, 5] == UNKNOWN_VARIANCE)
         behind = status == int(SolveStatus.BEHIND_CAMERA)

@@ -17,6 +17,7 @@ import warp as wp
 from pnp_ros.kernels import accept_reference, lm_problem
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.accept_warp import (
+    GAUSSIAN,
     crowding,
     distinct,
     evidence_of,
@@ -26,6 +27,7 @@ from pnp_ros.kernels.accept_warp import (
     spread,
     step_between,
     tell,
+    vague,
 )
 from pnp_ros.kernels.chunks_warp import (
     EPS,
@@ -59,7 +61,7 @@ from pnp_ros.kernels.pose_warp import (
     robust,
     vec_sums,
 )
-from pnp_ros.kernels.prior_warp import Prior, in_axes, load_prior, prior_tangent
+from pnp_ros.kernels.prior_warp import Prior, in_axes, load_prior, prior_square, prior_tangent
 from pnp_ros.kernels.search_warp import search
 from pnp_ros.types import SolveStatus
 
@@ -75,6 +77,7 @@ NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
 MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
 MIN_PIVOT_WITH_PRIOR = wp.constant(lm_problem.MIN_PIVOT_WITH_PRIOR[torch.float32])
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
+MIN_EVIDENCE_WITH_PRIOR = wp.constant(accept_reference.MIN_EVIDENCE_WITH_PRIOR)
 MIN_PROBABILITY = wp.constant(accept_reference.MIN_PROBABILITY)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 MAX_ROUNDING2 = wp.constant(accept_reference.MAX_ROUNDING2)
@@ -102,6 +105,7 @@ class Answer:
 
     best: Minimum
     other: Minimum
+    vague: bool  # whether many poses are to be expected beforehand: as long as no prior tells much
 
 
 @wp.func
@@ -116,10 +120,9 @@ def solve(
     runner_up = Pose()
     worth_trying = bool(False)
     restart = bool(True)
-    others = (
-        settings.accept != 0 and settings.max_iterations > 0 and not prior.active
-    )  # whether other minima are sought
+    others = settings.accept != 0 and settings.max_iterations > 0  # whether other minima are sought
     answer = Answer()
+    answer.vague = True
     answer.best.evidence = NO_EVIDENCE
     answer.other.evidence = NO_EVIDENCE
     stage = int(SEARCH)
@@ -143,7 +146,7 @@ def solve(
         )
         likely = likely_inliers(problem, equations, calibration.mean_weight)
         told = add_up(group, tell(chunks, problem, settings, group.lane, group.lanes, pose, likely))
-        evidence = evidence_of(told, problem, settings, pose, equations, calibration.information)
+        evidence = evidence_of(told, problem, settings, prior, pose, equations, calibration.information)
         if settings.accept != 0 and told[1] < problem.used:
             evidence -= add_up(group, crowding(chunks, problem, settings, group.lane, group.lanes, pose, likely))
         minimum = Minimum()
@@ -163,6 +166,9 @@ def solve(
                 answer.other = minimum
         elif evidence > answer.best.evidence:
             answer.best = minimum
+        if first and prior.active:
+            answer.vague = vague(prior, problem, settings, pose)
+            others = others and answer.vague
         first = False
         explained = told[1] >= EXPLAINED * problem.used and evidence > TRUSTED_EVIDENCE
         c_first = OTHER_SCALE * settings.scale
@@ -242,12 +248,17 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
     allowed = float(0.0)
     if settings.kind == CAUCHY or settings.kind == GEMAN_MCCLURE:
         allowed = wp.floor(0.5 * problem.used)
-    # With a prior no agreement of the points is needed: they may all be outliers, and the prior remains.
-    if settings.accept != 0 and not prior.active:
+    if settings.accept != 0 and answer.vague:
         determined = determined and problem.different >= 4
+    if settings.accept != 0 and not prior.active:
         determined = determined and (settings.given != 0 or problem.residuals - problem.used >= 3.0)
-        believed = best.evidence > MIN_EVIDENCE
-        if not (believed and fits(settings.kind, best.squares, problem.residuals - NUM_PARAMETERS)):
+    if settings.accept != 0 and not (prior.active and problem.used == 0.0):  # no points contradict no prior
+        squares = best.squares
+        if prior.active:
+            squares += prior_square(prior, best.pose)
+        believed = best.evidence > wp.where(prior.active, MIN_EVIDENCE_WITH_PRIOR, MIN_EVIDENCE)
+        believed = believed or (settings.kind == GAUSSIAN and not answer.vague)
+        if not (believed and fits(settings.kind, squares, problem.residuals + prior.rank - NUM_PARAMETERS)):
             status = UNEXPLAINED
     if not determined:
         status = DEGENERATE

@@ -56,7 +56,8 @@ def solve_pnp(
         prior: what is known of the pose beforehand, such as a motion model's prediction: its ``pose`` and
             ``covariance``, whose residual ``local(prior.pose, pose)`` joins the points'. Fewer points then suffice,
             down to none. A variance may be zero (known exactly) or infinite (not known). Without ``init`` the solve
-            starts there.
+            starts there. Points that do not agree on a pose that it expects are ``UNEXPLAINED`` (or, behind the camera,
+            ``BEHIND_CAMERA``): pose and covariance then are the prior's own.
         loss: robust loss; None is ``GemanMcClure()`` from five points on and ``Gaussian()`` below.
         noise: ``"given"`` takes the weights' unit as it is; ``"estimated"`` only their ratios: one scale for each
             problem comes from the residuals and enters covariance and tests (:mod:`pnp_ros.solvers.noise_scale`).
@@ -93,9 +94,28 @@ def solve_pnp(
             estimate = _degenerate_unless(_determined(correspondences), estimate)
     if noise == "estimated":
         correspondences, estimate = _with_noise(correspondences, camera, estimate, loss, solver, prior)
+    if prior is not None:
+        estimate = _or_prior(estimate, prior)
     if gradient is not None:
         return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss, prior))
     return estimate
+
+
+def _or_prior(estimate: PoseEstimate, prior: PoseEstimate) -> PoseEstimate:
+    """The estimate, and where its points do not agree on a pose, the prior without them; the status stays."""
+    refused = (estimate.status == int(SolveStatus.UNEXPLAINED)) | (estimate.status == int(SolveStatus.BEHIND_CAMERA))
+    like, m1, m2 = estimate.pose.translation, refused[..., None], refused[..., None, None]
+    return dataclasses.replace(
+        estimate,
+        pose=Pose(
+            torch.where(m2, prior.pose.rotation.detach().to(like), estimate.pose.rotation),
+            torch.where(m1, prior.pose.translation.detach().to(like), estimate.pose.translation),
+        ),
+        covariance=torch.where(
+            m2, prior.covariance.detach().to(like).nan_to_num(posinf=UNKNOWN_VARIANCE), estimate.covariance
+        ),
+        inlier_weights=torch.where(m1, 0.0, estimate.inlier_weights),
+    )
 
 
 def _with_noise(
