@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,7 +119,7 @@ def turning_radius(distortion: Tensor) -> Tensor:
 
 def _newton(target: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
     """The solution (..., N, 2) and its squared residual (..., N, 1)."""
-    shape = torch.broadcast_shapes(target.shape[:-2], distortion.shape[:-1])
+    shape = np.broadcast_shapes(target.shape[:-2], distortion.shape[:-1])
     target = target.expand(*shape, *target.shape[-2:])
     fold = turning_radius(distortion)[..., None]
     solution, step = target, torch.zeros_like(target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def _turning_point(distortion: Tensor) -> Tensor:
 
 def _invert(radius: Tensor, distortion: Tensor) -> Tensor:
     """The angle of each radius: Newton's method, bisecting where it would leave the bracket."""
-    high = _turning_point(distortion).expand(torch.broadcast_shapes(radius.shape, (*distortion.shape[:-1], 1)))
+    high = _turning_point(distortion).expand(np.broadcast_shapes(radius.shape, (*distortion.shape[:-1], 1)))
     low = torch.zeros_like(high)
     theta = torch.minimum(radius.expand_as(high), high)
     for _ in range(_MAX_ITERATIONS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -162,8 +163,8 @@ def _aligned(
     each = len(tensors) - 2 if shared else len(tensors)
     if not _all_have(batch, tensors[:each], tails):
         try:
-            batch = torch.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails)))
-        except RuntimeError as error:
+            batch = torch.Size(np.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails))))
+        except ValueError as error:
             named = zip(_names(init, prior), tensors)
             shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named)
             raise ValueError(f"batch dimensions do not agree: {shapes}") from error

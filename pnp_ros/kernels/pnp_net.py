@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 
+import numpy as np
 import torch
 import warp as wp
 from torch import Tensor
@@ -105,7 +106,7 @@ def likelihood(correspondences: Correspondences, camera: Camera, network: Packed
         network: the packed weights.
     """
     c = correspondences
-    *batch, n, _ = torch.broadcast_shapes((*c.image_points.shape[:-1], 1), (*c.object_points.shape[:-1], 1))
+    *batch, n, _ = np.broadcast_shapes((*c.image_points.shape[:-1], 1), (*c.object_points.shape[:-1], 1))
     count = torch.Size(batch).numel()
     result = c.image_points.new_empty(*batch, n)
     if result.numel() == 0:

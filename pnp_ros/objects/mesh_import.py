@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.objects.mesh import PLAIN_GREY, MeshError
 from pnp_ros.objects.mesh_sources import IMAGES, MeshSource
+from pnp_ros.objects.saved_mesh import read_saved
 from pnp_ros.objects.texture_atlas import Part, merge
 
 if TYPE_CHECKING:
@@ -55,13 +56,15 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
     Raises:
         MeshError: if the file cannot be read, or holds no triangles.
     """
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise MeshError(f"expected one of {', '.join(FORMATS)}, or robot.urdf#LINK")
+    if suffix == ".ply" and (part := _saved(path, max_texture_size)) is not None:
+        return ImportedMesh(part, None, ())
     try:
         import trimesh
     except ImportError as error:
         raise MeshError("reading meshes needs the Python package trimesh") from error
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise MeshError(f"expected one of {', '.join(FORMATS)}, or robot.urdf#LINK")
     source = MeshSource(path)
     content = source.content()
     resolver: Any = source
@@ -94,6 +97,24 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
         part.vertices = part.vertices @ np.array(_UP_AXES[up[1].decode()], np.float64).T
         remarks.append(f"{up[1].decode()} is turned to z up")
     return ImportedMesh(part, _metres_per_unit(scene, suffix), tuple(dict.fromkeys(source.missing)), tuple(remarks))
+
+
+def _saved(path: Path, max_texture_size: int) -> Part | None:
+    """A mesh that we wrote ourselves; None for any other, and where its texture is not in order."""
+    found = read_saved(path, path.read_bytes())
+    if found is None:
+        return None
+    part, place = found
+    if place is None:
+        return part
+    from PIL import Image as pil
+
+    try:
+        with _images_of_any_size(), pil.open(place) as image:
+            part.texture = _limit_size(image, max_texture_size)
+    except OSError:  # said in words on the long way
+        return None
+    return part
 
 
 @contextmanager

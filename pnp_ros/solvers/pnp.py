@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
@@ -175,7 +176,7 @@ def _determined(correspondences: Correspondences) -> torch.Tensor:
     """(...) whether four different points have a weight, and not all are on a line; three have up to four poses."""
     points = correspondences.object_points.nan_to_num(0.0, 0.0, 0.0).double()
     used = correspondences.has_weight
-    batch = torch.broadcast_shapes(points.shape[:-1], used.shape)
+    batch = np.broadcast_shapes(points.shape[:-1], used.shape)  # torch's own draws in sympy: half a second
     points, used = points.expand(*batch, 3), used.expand(batch)
     if batch[-1] < 4:
         return used.new_zeros(batch[:-1])

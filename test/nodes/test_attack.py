@@ -144,7 +144,7 @@ def _spoil_image(image: Image, chance: random.Random) -> None:
     elif kind == 3:
         image.step = chance.choice([*HUGE, 960, 961, 320, 640, 1280])
     elif kind == 4:
-        image.data = image.data[: chance.choice([0, 1, 3, 960, chance.randrange(len(image.data))])]
+        image.data = image.data[: chance.choice([0, 1, 3, 960, chance.randrange(max(1, len(image.data)))])]
     elif kind == 5:
         image.data = array.array("B", chance.randbytes(len(image.data)))
     elif kind == 6:
