@@ -1,8 +1,10 @@
-# make demo | test | test-wheel | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
+# make demo | test | test-wheel | test-jazzy | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
 # PYTHON=python3.x chooses the interpreter (3.10 to 3.13); pip's own settings (PIP_*, pip.conf) choose where from.
 
 PYTHON ?= python3
 BIN := .venv/bin
+JAZZY := .venv-jazzy
+JAZZY_PYTHON ?= python3.12
 SYSTEM := .venv/.system
 ENVIRONMENT := .venv/.environment
 MESSAGES := .venv/.messages
@@ -17,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-wheel check bench bench-solvers docs clean
+.PHONY: all demo test test-wheel test-jazzy check bench bench-solvers docs clean
 
 all: $(READY)
 
@@ -30,6 +32,12 @@ test: $(READY)
 # The wheel in an environment that holds what it declares and no more: no ROS, no OpenGL, no checkout.
 test-wheel: $(READY)
 	@$(BIN)/python -m pytest -n 0 -m wheel test/packaging $(ARGS)
+
+# The same tests with the versions of ROS 2 Jazzy, without ROS itself: some minutes and gigabytes, not part of .ci/run.
+test-jazzy:
+	@test -x $(JAZZY)/bin/python || $(JAZZY_PYTHON) -m venv $(JAZZY)
+	@$(JAZZY)/bin/pip install -q -c constraints/jazzy_tested.txt -e '.[train,dev]'
+	@$(JAZZY)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(MESSAGES)
 	$(BIN)/ruff format --check .
@@ -49,7 +57,7 @@ docs: $(MESSAGES)
 
 # What was trained, recorded or measured (objects/, out/) is not make's to delete.
 clean:
-	rm -rf .venv build install log out/docs
+	rm -rf .venv .venv-jazzy build install log out/docs
 
 # Tested by what is needed, not by package name: a Python from elsewhere brings its own venv and headers.
 $(SYSTEM):

@@ -45,9 +45,13 @@ def problem(default: object, value: object, constraints: Any) -> str:
 def check(config: Any) -> None:
     """Check every field of a dataclass instance against its default's type and its bounds.
 
+    Left to the class itself are fields that may be None, that have no default and no bounds, and tuples of numbers.
+
     Raises:
         ValueError: naming the field and what it expects.
     """
     for field in dataclasses.fields(config):
+        if not field.metadata and (field.default in (None, dataclasses.MISSING) or isinstance(field.default, tuple)):
+            continue
         if wrong := problem(field.default, getattr(config, field.name), field.metadata):
             raise ValueError(f"{field.name}: {wrong}")

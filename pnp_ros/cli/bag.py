@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from pnp_ros.cli.requirements import need_ros
 from pnp_ros.evaluation.frames import is_bag, open_bag
-from pnp_ros.io.bags import COMPRESSED_IMAGE, IMAGE, BagWriter, message_types
+from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE, message_types
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import RgbImage, decode_compressed, decode_raw, read_images
 
@@ -201,10 +202,11 @@ def _record_images(arguments: argparse.Namespace) -> int:
             stamp_ns = 1_000_000_000 + round(1e9 * stamp)  # a stamp of 0 means: none
             writer.write_camera_info(_CAMERA_INFO, info, stamp_ns, _FRAME)
             if arguments.compress:
-                sec, nanosec = divmod(stamp_ns, 1_000_000_000)
-                time = writer.message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
-                header = writer.message("std_msgs/msg/Header", stamp=time, frame_id=_FRAME)
-                fields = {"header": header, "format": arguments.compress, "data": _encoded(rgb, arguments.compress)}
+                fields = {
+                    "header": writer.header(stamp_ns, _FRAME),
+                    "format": arguments.compress,
+                    "data": _encoded(rgb, arguments.compress),
+                }
                 writer.write(f"{_IMAGE}/compressed", writer.message(COMPRESSED_IMAGE, **fields), stamp_ns)
             else:
                 writer.write_image(_IMAGE, rgb, stamp_ns, _FRAME)

@@ -14,7 +14,7 @@ from pnp_ros.cli.requirements import need_ros
 from pnp_ros.evaluation.frames import open_bag, open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.truth import load_truth
-from pnp_ros.io.bags import COMPRESSED_IMAGE
+from pnp_ros.io.bag_messages import COMPRESSED_IMAGE
 from pnp_ros.objects.object_package import load_object_package
 
 _CLOCK_HZ = 100.0

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from pnp_ros.evaluation.truth import DEFAULT_TRUTH_FRAME
 from pnp_ros.geometry import so3
-from pnp_ros.io.bags import BagWriter, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
 from pnp_ros.io.images import VideoWriter, read_images
 from pnp_ros.io.resources import resource
@@ -85,7 +86,7 @@ class _Messages:
     """The truth as messages."""
 
     def __init__(self, writer: BagWriter, name: str) -> None:
-        self._message, self._name = writer.message, name
+        self._message, self._header, self._name = writer.message, writer.header, name
 
     def truth(self, frame: SimulatedFrame, stamp_ns: int) -> Any:
         """ObjectPoseArray with the one object; the state is lost while it is absent."""
@@ -105,7 +106,7 @@ class _Messages:
             box=np.asarray(frame.box or (0, 0, 0, 0), np.float32),
             pose=self._message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
         )
-        header = self._header(stamp_ns)
+        header = self._header(stamp_ns, _FRAME_ID)
         return self._message("pnp_ros/msg/ObjectPoseArray", header=header, objects=[found], latency=[])
 
     def transform(self, pose: Pose, stamp_ns: int) -> Any:
@@ -115,16 +116,11 @@ class _Messages:
         )
         stamped = self._message(
             "geometry_msgs/msg/TransformStamped",
-            header=self._header(stamp_ns),
+            header=self._header(stamp_ns, _FRAME_ID),
             child_frame_id=DEFAULT_TRUTH_FRAME,
             transform=moved,
         )
         return self._message("tf2_msgs/msg/TFMessage", transforms=[stamped])
-
-    def _header(self, stamp_ns: int) -> Any:
-        sec, nanosec = divmod(stamp_ns, 1_000_000_000)
-        stamp = self._message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
-        return self._message("std_msgs/msg/Header", stamp=stamp, frame_id=_FRAME_ID)
 
     def _point(self, kind: str, pose: Pose) -> Any:
         x, y, z = pose.translation.tolist()

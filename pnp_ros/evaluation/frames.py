@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.io.bags import BagError, BagReader, message_types
+from pnp_ros.io.bag_messages import BagError, message_types
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.bop import BopScene
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
 from pnp_ros.io.images import count_images, read_images

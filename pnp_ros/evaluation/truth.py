@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pnp_ros.evaluation.frames import VISIBLE, Frame, open_bag
 from pnp_ros.geometry import se3, so3
-from pnp_ros.io.bags import BagReader
+from pnp_ros.io.bag_messages import header_ns
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
 from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
@@ -75,7 +76,7 @@ def _object_truth(reader: BagReader, topic: str) -> TruthOf:
     """Of messages that also say when the object is absent, matched by stamp."""
     truths: dict[int, Truth] = {}
     for _, _, message in reader.messages(topic):
-        stamp_ns = _stamp_ns(message.header)
+        stamp_ns = header_ns(message.header)
         if not len(message.objects):
             truths[stamp_ns] = Truth(visible=False)
             continue
@@ -90,7 +91,7 @@ def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
     """Of stamped poses in any frame that TF connects to the camera, interpolated."""
     series, frames = PoseSeries(), set()
     for _, _, message in reader.messages(topic):
-        series.add(_stamp_ns(message.header), _pose_of(message, topic))
+        series.add(header_ns(message.header), _pose_of(message, topic))
         frames.add(message.header.frame_id.lstrip("/"))
     if len(frames) != 1:
         raise ValueError(f"--truth {topic}: expected one frame_id, found {sorted(frames)}")
@@ -156,10 +157,10 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
             raise ValueError(
                 f"--poses {source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}"
             )
-        begin_ns = {} if since is None else {_stamp_ns(m.header): ns for _, ns, m in reader.messages(since)}
+        begin_ns = {} if since is None else {header_ns(m.header): ns for _, ns, m in reader.messages(since)}
         found = {}
         for _, received_ns, message in reader.messages(source):
-            pose, stamp_ns = _recorded(message, source), _stamp_ns(message.header)
+            pose, stamp_ns = _recorded(message, source), header_ns(message.header)
             if stamp_ns in begin_ns:
                 seconds = 1e-9 * (received_ns - begin_ns[stamp_ns])
                 pose = replace(pose, latency={**pose.latency, "image_to_pose_across_processes": seconds})
@@ -228,7 +229,3 @@ def _from_entry(entry: dict[str, Any]) -> FrameResult:
     rotation = so3.matrix_from_quat_wxyz(torch.tensor(entry["quat_wxyz"], dtype=torch.float64))
     pose = Pose(rotation, torch.tensor(entry["translation"], dtype=torch.float64))
     return replace(found, pose=pose, covariance=_covariance(entry["covariance"]) if "covariance" in entry else None)
-
-
-def _stamp_ns(header: Any) -> int:
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)

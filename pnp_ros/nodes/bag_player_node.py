@@ -15,7 +15,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
-from pnp_ros.io.bags import BagReader, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import message_class, run

@@ -15,7 +15,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from pnp_ros.io.bags import BagWriter, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import message_class, run

@@ -204,40 +204,6 @@ def write_object_package(
     return load_object_package(root)
 
 
-def import_bop_object(
-    models_folder: str | Path, object_id: int, folder: str | Path, *, name: str | None = None, num_keypoints: int = 16
-) -> ObjectPackage:
-    """Make a package, without weights, of an object of a BOP dataset (``models_info.json``, PLY in millimetres).
-
-    The conversion to metres is logged by :func:`load_mesh`.
-
-    Raises:
-        ObjectPackageError: naming the file or field of ``models_info.json`` that is missing or wrong.
-    """
-    import json
-
-    from pnp_ros.objects.keypoints import select_keypoints
-
-    info_path = Path(models_folder) / "models_info.json"
-    try:
-        info = json.loads(info_path.read_text())[str(object_id)]
-    except (OSError, json.JSONDecodeError) as error:
-        raise ObjectPackageError(f"{info_path}: cannot be read: {error}") from error
-    except KeyError as error:
-        raise ObjectPackageError(f"{info_path}: {object_id}: no such object") from error
-    stem = f"obj_{object_id:06d}"
-    try:
-        mesh = load_mesh(Path(models_folder) / f"{stem}.ply", units="mm")
-        symmetry = symmetry_from_bop(info, metres_per_unit=0.001)
-    except ValueError as error:
-        raise ObjectPackageError(f"{info_path}: {object_id}: {error}") from error
-    if "diameter" in info:
-        _check_diameter(info_path, info["diameter"] * 0.001, mesh)
-    return write_object_package(
-        folder, name=name or stem, mesh=mesh, keypoints=select_keypoints(mesh, num_keypoints), symmetry=symmetry
-    )
-
-
 def _from_older(fields: dict) -> dict:
     """The fields of version 1, whose calibration stood in the network's settings, as version 2 has them."""
     network = fields.get("network")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+from pnp_ros import settings
+from pnp_ros.settings import bounded, chosen
 
 Views = Literal["all", "upper"]
 
@@ -35,44 +38,32 @@ class TrainingConfig:
         ValueError: naming the field and what it expects.
     """
 
-    minutes: float = 40.0
-    num_keypoints: int = 16
-    views: Views = "all"
-    max_roll: float = 180.0
+    minutes: float = bounded(40.0, 1e-3, 1e5)
+    num_keypoints: int = bounded(16, 6, 1024)
+    views: Views = chosen("all", get_args(Views))
+    max_roll: float = bounded(180.0, 0.0, 180.0)
     backgrounds: Path | None = None
     focal_range: tuple[float, float] = (0.7, 1.6)
     device: str = "cpu"
-    workers: int = 0
-    seed: int = 0
-    crop_batch: int = 48
-    frame_batch: int = 24
-    width: int = 32
-    detector_share: float = 0.15
-    validation_share: float = 0.06
-    validation_frames: int = 400
-    learning_rate: float = 2e-3
+    workers: int = bounded(0, 0, 1024)
+    seed: int = bounded(0, 0, 2**31 - 1)
+    crop_batch: int = bounded(48, 2, 100_000)
+    frame_batch: int = bounded(24, 2, 100_000)
+    width: int = bounded(32, 1, 4096)
+    detector_share: float = bounded(0.15, 1e-6, 0.9)
+    validation_share: float = bounded(0.06, 1e-6, 0.5)
+    validation_frames: int = bounded(400, 1, 1_000_000)
+    learning_rate: float = bounded(2e-3, 1e-9, 1.0)
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "learning_rate"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name, low in (("num_keypoints", 6), ("crop_batch", 2), ("frame_batch", 2), ("validation_frames", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
-        for name in ("workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        if self.views not in ("all", "upper"):
-            raise ValueError(f"views: expected all or upper, got {self.views!r}")
-        if not 0.0 <= self.max_roll <= 180.0:
-            raise ValueError(f"max_roll: expected 0 to 180 degrees, got {self.max_roll}")
+        settings.check(self)
         if self.backgrounds is not None and not self.backgrounds.is_dir():
             raise ValueError(f"backgrounds: no such folder: {self.backgrounds}")
         if not 0.2 <= self.focal_range[0] <= self.focal_range[1] <= 10.0:
             raise ValueError(f"focal_range: expected 0.2 <= smallest <= largest <= 10, got {self.focal_range}")
-        if not (0.0 < self.detector_share < 0.9 and 0.0 < self.validation_share < 0.5):
-            raise ValueError("detector_share, validation_share: expected shares that leave time for the keypoints")
+        if not self.detector_share + self.validation_share < 1.0:
+            raise ValueError(f"detector_share: expected to leave time for the keypoints, got {self.detector_share}")
 
     @property
     def detector_seconds(self) -> float:

@@ -16,8 +16,10 @@ from time import monotonic
 import torch
 from torch import Tensor, nn
 
+from pnp_ros import settings
 from pnp_ros.io.checkpoints import read_metadata, read_tensors, under_prefix, with_prefix, write_tensors
 from pnp_ros.networks.precision import training_precision
+from pnp_ros.settings import bounded
 from pnp_ros.training.distributed import Group
 
 Batch = dict[str, Tensor]
@@ -41,14 +43,14 @@ class PhaseConfig:
 
     name: str
     seconds: float
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    checkpoint_seconds: float = 60.0
+    learning_rate: float = bounded(2e-3, 1e-9, 1.0)
+    weight_decay: float = bounded(1e-2, 0.0, 1.0)
+    checkpoint_seconds: float = bounded(60.0, 1e-3, 1e6)
 
     def __post_init__(self) -> None:
-        for field in ("seconds", "learning_rate", "checkpoint_seconds"):
-            if not getattr(self, field) > 0.0:
-                raise ValueError(f"{field}: expected more than 0, got {getattr(self, field)}")
+        settings.check(self)
+        if not self.seconds > 0.0:
+            raise ValueError(f"seconds: expected more than 0, got {self.seconds}")
 
 
 @dataclass(frozen=True)

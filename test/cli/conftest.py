@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pnp_ros.geometry import se3, so3
-from pnp_ros.io.bags import BagWriter, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage

@@ -13,7 +13,7 @@ import yaml
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.main import main
 from pnp_ros.geometry import so3
-from pnp_ros.io.bags import BagWriter
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.rendering.demo_object import demo_mesh

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from pnp_ros.cli.main import main
-from pnp_ros.io.bags import BagReader, BagWriter
+from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.objects.object_package import ObjectPackage
 

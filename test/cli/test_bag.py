@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pnp_ros.cli.main import main
-from pnp_ros.io.bags import BagReader
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_image
 

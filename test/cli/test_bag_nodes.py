@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pnp_ros.cli.main import main
-from pnp_ros.io.bags import BagReader
+from pnp_ros.io.bag_reader import BagReader
 
 pytest.importorskip("rclpy")
 TOPICS = ["/camera/image_raw/compressed", "/camera/camera_info", "/estimator/objects", "/tf_static"]

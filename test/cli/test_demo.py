@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pnp_ros.cli.main import main
-from pnp_ros.io.bags import BagReader
+from pnp_ros.io.bag_reader import BagReader
 
 pytest.importorskip("rclpy")
 FRAMES = 12

@@ -13,7 +13,7 @@ import torch
 
 from pnp_ros.cli.main import main
 from pnp_ros.evaluation.frames import open_bag
-from pnp_ros.io.bags import BagWriter
+from pnp_ros.io.bag_writer import BagWriter
 
 pytest.importorskip("moderngl")
 torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from pnp_ros.evaluation.comparison import compare
 from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.geometry import se3
-from pnp_ros.io.bags import BagWriter
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.bop import read_bop_results
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_image

@@ -12,7 +12,8 @@ from pnp_ros.cli.main import main
 from pnp_ros.cli.recorded_run import evaluate_run
 from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.truth import load_recorded
-from pnp_ros.io.bags import BagReader, BagWriter
+from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.objects.object_package import ObjectPackage
 
 pytest.importorskip("rclpy")

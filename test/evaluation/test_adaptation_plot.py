@@ -15,7 +15,8 @@ from pnp_ros.evaluation.adaptation_plot import (
     load_history,
     write_adaptation_image,
 )
-from pnp_ros.io.bags import BagWriter, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.resources import resource
 
 NAMES = ("held-back error, % of the diameter", "anchor AUC, %")

@@ -8,7 +8,9 @@ import pytest
 import yaml
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from pnp_ros.io.bags import BagError, BagReader, BagWriter, message_types
+from pnp_ros.io.bag_messages import BagError, message_types
+from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.bag_writer import BagWriter
 
 COUNT = 5
 TEXT = "std_msgs/msg/String"

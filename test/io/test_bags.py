@@ -10,7 +10,9 @@ import yaml
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.typesys import Stores, get_typestore
 
-from pnp_ros.io.bags import BagError, BagImage, BagReader, BagWriter, message_types
+from pnp_ros.io.bag_messages import BagError, message_types
+from pnp_ros.io.bag_reader import BagImage, BagReader
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo, RegionOfInterest
 
 K = (60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0)

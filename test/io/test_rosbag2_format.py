@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pnp_ros.io.bags import BagWriter, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.resources import resource
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnp_ros.io.bags import BagReader, BagWriter
+from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.images import VideoWriter, count_images, read_images, write_image
 from pnp_ros.io.window import Window
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
 
-from pnp_ros.io.bags import BagWriter
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 
 FRAMES, RATE = 12, 10

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("moderngl")
 
-from pnp_ros.io.bags import BagReader, message_types
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.images import write_image
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import ObjectPose

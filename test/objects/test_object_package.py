@@ -1,12 +1,10 @@
 """Object packages: what is written comes back, and every way of being wrong is named."""
 
 import contextlib
-import json
 import os
 
 import numpy as np
 import pytest
-import torch
 import trimesh
 import yaml
 
@@ -14,7 +12,6 @@ from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import (
     ObjectPackageError,
-    import_bop_object,
     load_object_package,
     write_object_package,
 )
@@ -150,26 +147,6 @@ def test_yaml_that_is_no_mapping_is_refused(folder, text):
     (folder / "object.yaml").write_text(text)
     with pytest.raises(ObjectPackageError, match=r"object.yaml"):
         load_object_package(folder)
-
-
-def test_bop_import_converts_millimetres(tmp_path, caplog):
-    models = tmp_path / "models"
-    models.mkdir()
-    trimesh.creation.box(extents=(100, 60, 40)).export(models / "obj_000007.ply")
-    turn = [-1, 0, 0, 2, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
-    info = {"7": {"diameter": 123.288, "symmetries_discrete": [turn]}, "8": {"diameter": 99.0}}
-    (models / "models_info.json").write_text(json.dumps(info))
-    with caplog.at_level("INFO", logger="pnp_ros"):
-        package = import_bop_object(models, 7, tmp_path / "out", num_keypoints=8)
-    assert "read in mm" in caplog.text
-    assert package.diameter == pytest.approx(0.123288, rel=1e-4)
-    assert package.weights_path is None
-    torch.testing.assert_close(package.symmetry.discrete[0, 0, 3], torch.tensor(0.002, dtype=torch.float64))
-    with pytest.raises(ObjectPackageError, match=r"models_info.json: 9: no such object"):
-        import_bop_object(models, 9, tmp_path / "out")
-    trimesh.creation.box(extents=(100, 60, 40)).export(models / "obj_000008.ply")
-    with pytest.raises(ObjectPackageError, match=r"models_info.json: diameter"):
-        import_bop_object(models, 8, tmp_path / "out")
 
 
 WRONG = [

@@ -1,207 +1,29 @@
-"""ROS 2 bags without ROS: written so that ``ros2 bag play`` plays them, read with whatever types they carry.
-
-Messages are rosbags' plain dataclasses with the fields of the ROS messages; arrays are numpy. Serialised messages, as a
-raw rclpy subscription delivers them, can be written unopened.
-"""
+"""Reads bags of ROS 2 and ROS 1 without ROS, with whatever message types they carry."""
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import (
-    Connection,
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.interfaces import Connection, Qos, QosDurability
+from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from pnp_ros.io.bag_files import bag_files
+from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE, BagError, explained, header_ns, message_types, offered_qos
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import ImageError, RgbImage, decode_compressed, decode_raw
 from pnp_ros.io.window import ALL, Window
 
 logger = logging.getLogger(__name__)
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-_STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-_INFINITE = QosTime(sec=9223372036, nsec=854775807)  # as rmw spells it
-
-
-class BagError(ValueError):
-    """A bag cannot be read or written; the message names it."""
-
-
-def message_types(folder: Path | str | None = None, package: str = "pnp_ros") -> Typestore:
-    """The message types of ROS 2 Jazzy, and those of a folder of ``.msg`` files as ``<package>/msg/<name>``.
-
-    Raises:
-        BagError: if the folder holds no ``.msg`` file or one that cannot be parsed.
-    """
-    types = get_typestore(Stores.ROS2_JAZZY)
-    if folder is None:
-        return types
-    files = sorted(Path(folder).glob("*.msg"))
-    if not files:
-        raise BagError(f"{folder}: no .msg file in this folder")
-    names = {f"{package}/msg/{file.stem}": file for file in files}
-    definitions: dict[str, Any] = {}
-    for name, file in names.items():
-        with _explained(file):
-            definitions.update(get_types_from_msg(file.read_text(), name))
-    types.register(definitions)
-    for name, file in names.items():
-        with _explained(file):
-            types.hash_rihs01(name)  # fails where a field's type is unknown
-    return types
-
-
-def _qos(latched: bool) -> Qos:
-    return Qos(
-        history=QosHistory.KEEP_LAST,
-        depth=10,
-        reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        deadline=_INFINITE,
-        lifespan=_INFINITE,
-        liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=_INFINITE,
-        avoid_ros_namespace_conventions=False,
-    )
-
-
-class BagWriter:
-    """Writes a new bag; a context manager.
-
-    Args:
-        path: the bag's folder, which must not exist yet.
-        storage: ``mcap`` or ``sqlite3``.
-        types: as :func:`message_types` gives them; Jazzy's own by default.
-
-    Raises:
-        BagError: if the folder exists or cannot be made, or a message does not fit its type.
-    """
-
-    def __init__(
-        self, path: Path | str, storage: Literal["mcap", "sqlite3"] = "mcap", types: Typestore | None = None
-    ) -> None:
-        self.path = Path(path)
-        self.types = types or message_types()
-        if storage not in _STORAGE:
-            raise BagError(f"storage: expected mcap or sqlite3, got {storage!r}")
-        self._topics: dict[str, Connection] = {}
-        with _explained(self.path):
-            # Jazzy's rosbag2 writes version 9 and reads 8 too; that of Humble and Iron does not read 9
-            self._writer = Writer(self.path, version=8, storage_plugin=_STORAGE[storage])
-            self._writer.open()
-            _name_as_rosbag2(self._writer)
-        self._open = True
-
-    def write_serialized(
-        self,
-        topic: str,
-        message_type: str,
-        data: bytes | memoryview,
-        stamp_ns: int,
-        latched: bool = False,
-        offered: Sequence[Qos] = (),
-    ) -> None:
-        """Append a serialised (CDR) message.
-
-        Args:
-            topic: its name; one type a topic.
-            message_type: for instance ``sensor_msgs/msg/Image``.
-            data: CDR with its four-byte header.
-            stamp_ns: when it was received, nanoseconds.
-            latched: transient-local durability, for topics as /tf_static; the topic's first message decides.
-            offered: quality of service of each of the topic's publishers, in place of ``latched`` where it is known.
-        """
-        connection = self._topics.get(topic)
-        with _explained(self.path):
-            if connection is None:
-                if message_type not in self.types.fielddefs:
-                    raise BagError(f"{self.path}: {topic} has the unknown type {message_type}")
-                connection = self._writer.add_connection(
-                    topic, message_type, typestore=self.types, offered_qos_profiles=offered or [_qos(latched)]
-                )
-                self._topics[topic] = connection
-            if connection.msgtype != message_type:
-                raise BagError(f"{self.path}: {topic} holds {connection.msgtype}, got {message_type}")
-            self._writer.write(connection, stamp_ns, data)
-
-    def write(self, topic: str, message: Any, stamp_ns: int, latched: bool = False) -> None:
-        """Append a message made by :meth:`message`; arguments as in :meth:`write_serialized`."""
-        name = message.__msgtype__
-        with _explained(self.path):
-            data = self.types.serialize_cdr(message, name)
-        self.write_serialized(topic, name, data, stamp_ns, latched)
-
-    def message(self, message_type: str, **fields: Any) -> Any:
-        """A message of a type; every field must be given, arrays of numbers as numpy arrays."""
-        with _explained(self.path):
-            return self.types.types[message_type](**fields)
-
-    def write_image(self, topic: str, rgb: RgbImage, stamp_ns: int, frame_id: str) -> None:
-        """Append an image (H, W, 3) uint8 as ``sensor_msgs/Image``."""
-        height, width = rgb.shape[:2]
-        header = self._header(stamp_ns, frame_id)
-        fields = {"height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0, "step": 3 * width}
-        self.write(topic, self.message(IMAGE, header=header, data=rgb.reshape(-1), **fields), stamp_ns)
-
-    def write_camera_info(self, topic: str, info: CameraInfo, stamp_ns: int, frame_id: str) -> None:
-        """Append a ``sensor_msgs/CameraInfo``."""
-        fields = {name: np.array(getattr(info, name), np.float64) for name in ("d", "k", "r", "p")}
-        roi = self.message("sensor_msgs/msg/RegionOfInterest", **vars(info.roi))
-        message = self.message(
-            CAMERA_INFO,
-            header=self._header(stamp_ns, frame_id),
-            height=info.height,
-            width=info.width,
-            distortion_model=info.distortion_model,
-            binning_x=info.binning_x,
-            binning_y=info.binning_y,
-            roi=roi,
-            **fields,
-        )
-        self.write(topic, message, stamp_ns)
-
-    def _header(self, stamp_ns: int, frame_id: str) -> Any:
-        sec, nanosec = divmod(stamp_ns, 1_000_000_000)
-        stamp = self.message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
-        return self.message("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
-
-    def close(self) -> None:
-        """Finish the bag; safe to call twice."""
-        if self._open:
-            self._open = False
-            with _explained(self.path):
-                self._writer.close()
-
-    def __enter__(self) -> BagWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)
@@ -238,7 +60,7 @@ class BagReader:
             raise BagError(f"{self.path}: no such bag")
         self._scratch = tempfile.TemporaryDirectory(prefix="bag-")
         try:
-            with _explained(self.path):
+            with explained(self.path):
                 files = bag_files(self.path, Path(self._scratch.name))
                 self._reader = AnyReader(files, default_typestore=types or message_types())
                 self._reader.open()
@@ -278,7 +100,7 @@ class BagReader:
             BagError: if a topic is absent, or the bag is damaged.
         """
         connections = self._connections(topics)
-        with _explained(self.path):
+        with explained(self.path):
             for connection, stamp_ns, data in self._raw(connections):
                 yield connection.topic, stamp_ns, self._reader.deserialize(data, connection.msgtype)
 
@@ -302,7 +124,7 @@ class BagReader:
         found: dict[str, list[Qos]] = {}
         for c in self._reader.connections:
             profiles = getattr(c.ext, "offered_qos_profiles", None)
-            found.setdefault(c.topic, []).extend([_qos(_is_latched(c))] if profiles is None else profiles)
+            found.setdefault(c.topic, []).extend([offered_qos(_is_latched(c))] if profiles is None else profiles)
         return found
 
     def latched(self) -> set[str]:
@@ -320,7 +142,7 @@ class BagReader:
         chosen = self._connections(topics)
         types = message_types()
         cache: dict[Any, Any] = {}
-        with _explained(self.path):
+        with explained(self.path):
             for connection, stamp_ns, data in self._raw(chosen):
                 kind, cdr = connection.msgtype, memoryview(data)
                 if self.is_ros1:
@@ -365,7 +187,7 @@ class BagReader:
         first_ns: int | None = None
         takes = window.taking()
         for _, _, message in self.messages(image_topic):
-            stamp_ns = _stamp_ns(message)
+            stamp_ns = header_ns(message.header)
             first_ns = stamp_ns if first_ns is None else first_ns
             if not takes(1e-9 * (stamp_ns - first_ns)):
                 continue
@@ -405,7 +227,7 @@ class BagReader:
         return found[0]
 
     def _camera_infos(self, topic: str) -> dict[int, CameraInfo]:
-        return {_stamp_ns(message): CameraInfo.from_message(message) for _, _, message in self.messages(topic)}
+        return {header_ns(message.header): CameraInfo.from_message(message) for _, _, message in self.messages(topic)}
 
     def _decode(self, topic: str, message: Any, info: CameraInfo | None) -> RgbImage:
         try:
@@ -414,7 +236,7 @@ class BagReader:
             big = bool(message.is_bigendian)
             return decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
         except ImageError as error:
-            raise BagError(f"{self.path}: {topic} at {_stamp_ns(message)} ns: {error}") from error
+            raise BagError(f"{self.path}: {topic} at {header_ns(message.header)} ns: {error}") from error
 
     def close(self) -> None:
         """Close the bag."""
@@ -431,38 +253,8 @@ class BagReader:
         self.close()
 
 
-def _name_as_rosbag2(writer: Writer) -> None:
-    """``X/X_0.mcap``, not ``X/X.mcap``: ``ros2 bag reindex`` looks for the number. Before anything is written."""
-    storage = writer.storage
-    assert storage is not None
-    if isinstance(storage, Sqlite3Writer):  # an open database must not be renamed
-        storage.conn.close()
-    storage.path = storage.path.rename(storage.path.with_stem(f"{storage.path.stem}_0"))
-    if isinstance(storage, Sqlite3Writer):
-        storage.conn = sqlite3.connect(storage.path)
-        storage.cursor = storage.conn.cursor()
-
-
 def _is_latched(connection: Connection) -> bool:
     profiles = getattr(connection.ext, "offered_qos_profiles", None)
     if profiles is None:
         return bool(getattr(connection.ext, "latching", False))
     return any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles)
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Whatever rosbags raises becomes a :class:`BagError` that names the file.
-
-    A damaged file can break its parsers anywhere (struct, sqlite3, YAML, assertions), so every exception counts.
-    """
-    try:
-        yield
-    except (BagError, GeneratorExit):
-        raise
-    except Exception as error:
-        raise BagError(f"{path}: {error or type(error).__name__}") from error
