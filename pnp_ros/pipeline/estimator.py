@@ -87,6 +87,7 @@ class PoseEstimator:
         self._aligner = Aligner(package.mesh) if self.config.align else None
         self._clock = 0.0  # the last stamp
         self._latency: dict[str, float] = {}
+        self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
     def reset(self) -> None:
         """Forget the last pose: the next image is searched."""
@@ -140,8 +141,18 @@ class PoseEstimator:
         self._sources = [fresh if isinstance(source, KeypointSource) else source for source in self._sources]
         self._calibrations["keypoints"] = models.calibration
 
+    def expected(self, stamp: float) -> Pose | None:
+        """Where the object is expected at a time by its motion; None where it must be searched."""
+        predicted = self._track.predict(stamp) if self.config.track else None
+        return None if predicted is None else predicted.pose
+
     def estimate(
-        self, image: np.ndarray, camera: Camera, stamp: float | None = None, roi: Box | None = None
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        stamp: float | None = None,
+        roi: Box | None = None,
+        searched: np.ndarray | None = None,
     ) -> list[ObjectEstimate]:
         """Estimate the object's pose in one image.
 
@@ -152,6 +163,7 @@ class PoseEstimator:
                 last image.
             roi: (x, y, width, height) in image pixels where an external detector saw the object: looked at instead
                 of searching or following.
+            searched: the image as the sources shall see it, such as without what other objects explain; None: as it is.
 
         Returns:
             One estimate, in the state lost if the object was not found.
@@ -159,12 +171,14 @@ class PoseEstimator:
         Raises:
             ValueError: if the image is not (H, W, 3) uint8 or has another size than the camera.
         """
-        _check_image(image, camera)
+        for seen in (image, *(() if searched is None else (searched,))):
+            _check_image(seen, camera)
         if self._next:
             self._adopt(self._next.popleft())
         begin = time.perf_counter()
         self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
         self._clock = self._clock + INTERVAL if stamp is None else stamp
+        self._searched = image if searched is None else searched
         best = self._find(image, camera, roi)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
@@ -200,7 +214,7 @@ class PoseEstimator:
             yield self._lost("the package has nothing to search an image with: pnp-ros train gives it networks", None)
         for source in self._sources:
             with self._timed("detect"):
-                places = source.places(image, self.config.max_candidates)
+                places = source.places(self._searched, self.config.max_candidates)
             good = [place for place in places if place.score >= self.config.detector_threshold]
             if not good:
                 score, least = max((p.score for p in places), default=0.0), self.config.detector_threshold
@@ -218,7 +232,7 @@ class PoseEstimator:
         for _ in range(self.config.max_passes):
             try:
                 with self._timed("look"):
-                    sighting = source.look(image, camera, where)
+                    sighting = source.look(self._searched, camera, where)
             except CropError as error:
                 return self._lost(str(error), where if isinstance(where, tuple) else found.box)
             found = self._solve(source.name, sighting, camera, where if isinstance(where, Pose) else None)

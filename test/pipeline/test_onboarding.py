@@ -22,14 +22,6 @@ CAMERA = Camera.pinhole(600.0, 600.0, 319.5, 239.5, 640, 480)
 ALONE = EstimatorConfig(align=False)
 
 
-@pytest.fixture(scope="module")
-def onboarded(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
-    made = onboard(tmp_path_factory.mktemp("objects") / "box", "box", printed_box())
-    assert made.verdict == "textured: poses from now on"
-    assert made.found >= 0.5
-    return made.package
-
-
 def _image(mesh: TriangleMesh, x: float, others: int = 0) -> tuple[np.ndarray, Pose]:
     pose = Pose(so3.exp(torch.tensor([0.4, 0.6, 0.2])), torch.tensor([x, 0.01, 0.42]))
     background = np.random.default_rng(others).integers(0, 255, (480, 640, 3), np.uint8)
