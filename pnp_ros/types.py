@@ -8,8 +8,9 @@ dimensions. All tensors of one value share a device and a floating dtype.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def _as_tensor(name: str, value: ArrayLike, like: Tensor | None = None) -> Tenso
 
 
 def _check_shape(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
-    if tuple(tensor.shape[-len(tail) :]) != tail:
+    if tensor.shape[-len(tail) :] != tail:
         raise ValueError(f"{name}: expected shape (..., {', '.join(map(str, tail))}), got {tuple(tensor.shape)}")
 
 
@@ -89,12 +90,12 @@ class Correspondences:
 
     def __init__(self, image_points: ArrayLike, object_points: ArrayLike, weights: ArrayLike) -> None:
         fields = {"image_points": image_points, "object_points": object_points, "weights": weights}
-        given = [field for field in fields.values() if isinstance(field, Tensor)]
+        given = [value for value in fields.values() if isinstance(value, Tensor)]
         if len(given) < 3:
             like = given[0] if given else torch.zeros(())
-            fields = {name: _as_tensor(name, field, like) for name, field in fields.items()}
-        for name, field in fields.items():
-            object.__setattr__(self, name, field)
+            fields = {name: _as_tensor(name, value, like) for name, value in fields.items()}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
         n = self.image_points.shape[-2] if self.image_points.ndim >= 2 else -1
         _check_shape("image_points", self.image_points, (n, 2))
         _check_shape("object_points", self.object_points, (n, 3))
@@ -243,6 +244,13 @@ class Pose:
         _check_shape("translation", self.translation, (3,))
 
     @classmethod
+    def unchecked(cls, rotation: Tensor, translation: Tensor) -> Pose:
+        """Of tensors whose shapes are known to be right: checks cost as much as a fifth of a small solve."""
+        pose = object.__new__(cls)
+        pose.__dict__.update(rotation=rotation, translation=translation)
+        return pose
+
+    @classmethod
     def from_matrix(cls, T_camera_object: Tensor) -> Pose:
         """From (..., 4, 4) homogeneous matrices."""
         _check_shape("T_camera_object", T_camera_object, (4, 4))
@@ -374,7 +382,26 @@ class PoseEstimate:
     inlier_weights: Tensor
     cost: Tensor
     status: Tensor
-    alternative: Alternative | None = None
+    alternative: Alternative | None = field(
+        default_factory=lambda: None
+    )  # so that the class has none, as of the others
+
+    @classmethod
+    def deferred(cls, pose: Pose, usable: Tensor, read: Callable[[str], object]) -> PoseEstimate:
+        """An estimate whose other fields are made when they are first used: ``read`` takes a field's name."""
+        estimate = object.__new__(cls)
+        estimate.__dict__.update(pose=pose, _usable=usable, _read=read)
+        return estimate
+
+    if not TYPE_CHECKING:  # a type checker knows the fields and nothing else
+
+        def __getattr__(self, name: str) -> object:
+            """A field that was not made yet."""
+            read = self.__dict__.get("_read")
+            if read is None or name not in PoseEstimate.__dataclass_fields__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self.__dict__[name] = value = read(name)
+            return value
 
     @classmethod
     def of(cls, pose: Pose, covariance: ArrayLike | Tensor) -> PoseEstimate:
@@ -390,4 +417,5 @@ class PoseEstimate:
     @property
     def usable(self) -> Tensor:
         """(...) bool: whether the pose may be used."""
-        return self.status <= int(SolveStatus.MAX_ITERATIONS)
+        known: Tensor | None = self.__dict__.get("_usable")
+        return self.status <= int(SolveStatus.MAX_ITERATIONS) if known is None else known

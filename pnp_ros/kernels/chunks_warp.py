@@ -10,7 +10,7 @@ import warp as wp
 
 from pnp_ros.kernels import lens_warp, lm_problem
 from pnp_ros.kernels.lens_warp import Lens, load_lens
-from pnp_ros.kernels.pose_warp import Pose, add_up, vec9
+from pnp_ros.kernels.pose_warp import Pose, add_up, mat66, vec6, vec9
 from pnp_ros.types import MIN_WEIGHT_RATIO
 
 BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
@@ -27,24 +27,30 @@ TRUST = wp.constant(12)  # how probably a point is an inlier; only for a guided 
 
 @wp.struct
 class Buffers:
-    """Arrays of B problems with N points; shapes as in :class:`lm_problem.LMProblem` and :class:`LMResult`."""
+    """Arrays of B problems with N points each, those of a problem in a row; values as in :class:`lm_problem.LMProblem`
+    and :class:`LMResult`. Nothing here but numbers depends on B and N, so one recorded launch serves all."""
 
-    image_points: wp.array2d(dtype=wp.vec2)
-    object_points: wp.array2d(dtype=wp.vec3)
-    weights: wp.array3d(dtype=float)  # (B, N, 2), or (B, N, 4) for matrices
-    intrinsics: wp.array2d(dtype=float)
-    distortion: wp.array2d(dtype=float)
-    priors: wp.array3d(dtype=float)  # (B, 10, 6) of prior_warp.load_prior, or (0, 10, 6)
-    start_rotation: wp.array3d(dtype=float)
-    start_translation: wp.array2d(dtype=float)
-    rotation: wp.array3d(dtype=float)
-    translation: wp.array2d(dtype=float)
-    covariance: wp.array3d(dtype=float)
-    inlier_weights: wp.array2d(dtype=float)
+    points: int  # N
+    parts: int  # numbers of a weight: 2, or 4 for matrices
+    prior: int  # whether there are priors
+    cameras: int  # 1 if each problem has its own, 0 if all have one
+    image_points: wp.array(dtype=wp.vec2)  # B N
+    object_points: wp.array(dtype=wp.vec3)  # B N
+    weights: wp.array(dtype=float)  # B N parts
+    intrinsics: wp.array(dtype=wp.vec4)  # of one camera, or B
+    distortion: wp.array(dtype=float)
+    priors: wp.array(dtype=vec6)  # B 10, of prior_warp.load_prior
+    start_rotation: wp.array(dtype=wp.mat33)
+    start_translation: wp.array(dtype=wp.vec3)
+    rotation: wp.array(dtype=wp.mat33)
+    translation: wp.array(dtype=wp.vec3)
+    covariance: wp.array(dtype=mat66)
+    inlier_weights: wp.array(dtype=float)  # B N
     cost: wp.array(dtype=float)
+    second: wp.array(dtype=float)  # B 49: rotation 9, translation 3, covariance 36, probability
     status: wp.array(dtype=wp.int8)
-    second: wp.array2d(dtype=float)  # (B, 49): rotation 9, translation 3, covariance 36, probability
-    likelihood: wp.array2d(dtype=float)  # (B, N), not read unless the search is guided
+    usable: wp.array(dtype=wp.bool)
+    likelihood: wp.array(dtype=float)  # B N, not read unless the search is guided
 
 
 @wp.struct
@@ -96,11 +102,11 @@ class Problem:
 
 
 @wp.func
-def triangular(weights: wp.array3d(dtype=float), index: int, i: int):
-    """``w_uu, w_vv, w_uv`` of the upper triangular matrix whose residual is as long as that of weight ``i``."""
+def triangular(weights: wp.array(dtype=float), point: int):
+    """``w_uu, w_vv, w_uv`` of the upper triangular matrix whose residual is as long as that of a point's weight."""
     w = wp.vec3(0.0)
-    a, b = weights[index, i, 0], weights[index, i, 1]
-    c, d = weights[index, i, 2], weights[index, i, 3]
+    a, b = weights[4 * point], weights[4 * point + 1]
+    c, d = weights[4 * point + 2], weights[4 * point + 3]
     norm = wp.sqrt(a * a + c * c)
     if norm == 0.0:
         w[1] = wp.sqrt(b * b + d * d)
@@ -116,23 +122,23 @@ def triangular(weights: wp.array3d(dtype=float), index: int, i: int):
 @wp.func
 def pack(packed: wp.array3d(dtype=float), data: Buffers, guided: int, group: Any, index: int, width: int):
     """Write the points of problem ``index`` into its chunks, filled up with points without weight."""
-    matrices = data.weights.shape[2] == 4
-    n = data.image_points.shape[1]
+    n = data.points
     count = wp.max((n + width - 1) // width, 1)
     for chunk in range(group.lane, count, group.lanes):
         k = index * count + chunk
         for slot in range(width):
             i = chunk * width + slot
+            point = index * n + i
             uv, x, w = wp.vec2(0.0), wp.vec3(0.0), wp.vec3(0.0)
             if i < n:
-                if matrices:
-                    w = triangular(data.weights, index, i)
+                if data.parts == 4:
+                    w = triangular(data.weights, point)
                 else:
-                    w[0] = data.weights[index, i, 0]
-                    w[1] = data.weights[index, i, 1]
+                    w[0] = data.weights[2 * point]
+                    w[1] = data.weights[2 * point + 1]
                 if w[0] != 0.0 or w[1] != 0.0:  # a point without weight may hold anything
-                    uv = data.image_points[index, i]
-                    x = data.object_points[index, i]
+                    uv = data.image_points[point]
+                    x = data.object_points[point]
             packed[k, 0, slot] = uv[0]
             packed[k, 1, slot] = uv[1]
             packed[k, 2, slot] = x[0]
@@ -143,7 +149,7 @@ def pack(packed: wp.array3d(dtype=float), data: Buffers, guided: int, group: Any
             packed[k, WEIGHT + 2, slot] = w[2]
             packed[k, USED, slot] = wp.where(w[0] != 0.0 or w[1] != 0.0, 1.0, 0.0)
             if guided != 0 and i < n:
-                trust = data.likelihood[index, i]
+                trust = data.likelihood[point]
                 packed[k, TRUST, slot] = wp.where(wp.isfinite(trust), wp.clamp(trust, 0.0, 1.0), 0.0)
             else:
                 packed[k, TRUST, slot] = 0.0
@@ -163,7 +169,7 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
     A problem that is not finite becomes one without points.
     """
     problem = Problem()
-    problem.points = data.image_points.shape[1]
+    problem.points = data.points
     problem.count = wp.max((problem.points + width - 1) // width, 1)
     problem.first = index * problem.count
     one = type(chunks[problem.first, 0])(1.0)
@@ -199,7 +205,7 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
     found[8] = wp.dot(steepness, one)
     found = add_up(group, found)
     lines = found[3] - found[6]
-    problem.lens = load_lens(settings.model, data.intrinsics, data.distortion, index)
+    problem.lens = load_lens(settings.model, data.intrinsics, data.distortion, index * data.cameras)
     problem.centroid = wp.vec3(found[0], found[1], found[2]) / wp.max(found[3], 1.0)
     problem.used = found[3]
     problem.resolution = EPS * wp.sqrt(found[4] / wp.max(2.0 * float(problem.points), 1.0))
@@ -209,19 +215,14 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
     area = area + lines * lines / wp.max(found[8], 1e-30) * LINE_CHANCE * wp.sqrt(settings.pixels)
     problem.variance = area / wp.max(found[3], 1.0)
     problem.finite = found[5] == 0.0
-    for i in range(data.intrinsics.shape[1]):
-        problem.finite = problem.finite and wp.isfinite(data.intrinsics[index, i])
-    for i in range(data.distortion.shape[1]):
-        problem.finite = problem.finite and wp.isfinite(data.distortion[index, i])
+    problem.finite = problem.finite and wp.isfinite(problem.lens.focal) and wp.isfinite(problem.lens.centre)
+    problem.finite = problem.finite and wp.isfinite(problem.lens.coefficients)
     if settings.given != 0:
-        for i in range(3):
-            for j in range(3):
-                problem.finite = problem.finite and wp.isfinite(data.start_rotation[index, i, j])
-            problem.finite = problem.finite and wp.isfinite(data.start_translation[index, i])
-    if data.priors.shape[0] > 0:
-        for i in range(10):
-            for j in range(6):
-                problem.finite = problem.finite and wp.isfinite(data.priors[index, i, j])
+        problem.finite = problem.finite and wp.isfinite(data.start_rotation[index])
+        problem.finite = problem.finite and wp.isfinite(data.start_translation[index])
+    if data.prior != 0:
+        for row in range(10):
+            problem.finite = problem.finite and wp.isfinite(data.priors[10 * index + row])
     if not problem.finite:
         problem.used = 0.0
         problem.centroid = wp.vec3(0.0)
@@ -238,15 +239,10 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
 @wp.func
 def start_pose(data: Buffers, problem: Problem, index: int):
     """The given initial pose, of the centroid."""
-    r = wp.mat33(0.0)
-    t = wp.vec3(0.0)
-    for i in range(3):
-        for j in range(3):
-            r[i, j] = data.start_rotation[index, i, j]
-        t[i] = data.start_translation[index, i]
+    r = data.start_rotation[index]
     pose = Pose()
     pose.rotation = wp.normalize(wp.quat_from_matrix(r))
-    pose.translation = t + r * problem.centroid
+    pose.translation = data.start_translation[index] + r * problem.centroid
     return pose
 
 

@@ -30,25 +30,24 @@ class Lens:
 
 
 @wp.func
-def load_lens(
-    model: int, intrinsics: wp.array2d(dtype=float), distortion: wp.array2d(dtype=float), problem: int
-) -> Lens:
-    """The lens of one problem; ``distortion`` has as many columns as the model has coefficients."""
+def load_lens(model: int, intrinsics: wp.array(dtype=wp.vec4), distortion: wp.array(dtype=float), camera: int) -> Lens:
+    """The lens of one camera; ``distortion`` has as many numbers for each as the model has coefficients."""
     lens = Lens()
     lens.model = model
-    lens.focal = wp.vec2(intrinsics[problem, 0], intrinsics[problem, 1])
-    lens.centre = wp.vec2(intrinsics[problem, 2], intrinsics[problem, 3])
+    focal_and_centre = intrinsics[camera]
+    lens.focal = wp.vec2(focal_and_centre[0], focal_and_centre[1])
+    lens.centre = wp.vec2(focal_and_centre[2], focal_and_centre[3])
     coefficients = vec14(0.0)
     if model == BROWN_CONRADY:
         for i in range(14):
-            coefficients[i] = distortion[problem, i]
+            coefficients[i] = distortion[14 * camera + i]
         cx, sx = wp.cos(coefficients[12]), wp.sin(coefficients[12])
         cy, sy = wp.cos(coefficients[13]), wp.sin(coefficients[13])
         r = wp.mat33(cy, sy * sx, -sy * cx, 0.0, cx, sx, sy, -cy * sx, cy * cx)
         lens.tilt = wp.mat33(r[2, 2], 0.0, -r[0, 2], 0.0, r[2, 2], -r[1, 2], 0.0, 0.0, 1.0) * r
     if model == KANNALA_BRANDT:
         for i in range(4):
-            coefficients[i] = distortion[problem, i]
+            coefficients[i] = distortion[4 * camera + i]
     lens.coefficients = coefficients
     return lens
 

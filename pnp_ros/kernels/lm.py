@@ -12,6 +12,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm_launch, solve_reference
 from pnp_ros.kernels.lm_problem import SECOND, LMProblem, LMSettings
+from pnp_ros.kernels.packed_estimate import PackedEstimate
 from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.types import Alternative, Correspondences, Pose, PoseEstimate
 
@@ -63,30 +64,12 @@ def _launch(
     likelihood: Tensor | None,
 ) -> PoseEstimate:
     like = tensors[0]
-    n, device = like.shape[-2], like.device
-    rotation = like.new_empty(*batch, 3, 3)
-    translation = like.new_empty(*batch, 3)
-    covariance = like.new_empty(*batch, 6, 6)
-    inlier_weights = like.new_empty(*batch, n)
-    cost = like.new_empty(size=batch)
-    status = like.new_empty(size=batch, dtype=torch.int8)
-    second = like.new_empty(*batch, SECOND)
-    count = batch.numel()
-    if count > 0:
-        *points, intrinsics, distortion = tensors
-        absent = [] if prior else [rotation]  # what stands for an absent input is not read
-        start = [rotation, translation] if consensus else []
-        buffers = [*points[:3], *absent, *points[3:], *start, intrinsics, distortion]
-        buffers += [rotation, translation, covariance, inlier_weights, cost, status, second]
-        buffers += [rotation if likelihood is None else likelihood]  # not read without
-        per_problem, coefficients = intrinsics.ndim > 1, distortion.shape[-1]
-        matrices = tensors[2].ndim > like.ndim
-        launch = lm_launch.launches.get(
-            device, count, n, matrices, prior, camera.model, per_problem, coefficients, block
-        )
-        launch(buffers, settings, camera.width * camera.height, not consensus, likelihood is not None)
-    alternative = Alternative(second)
-    return PoseEstimate(Pose(rotation, translation), covariance, inlier_weights, cost, status, alternative)
+    packed = PackedEstimate.empty(like, batch, like.shape[-2])
+    if packed.problems > 0:
+        block = block or lm_launch.block_for(like.device, packed.problems)
+        launch = lm_launch.launches.get(like.device, block)
+        launch(tensors, camera, prior, not consensus, likelihood, packed, settings)
+    return packed.estimate()
 
 
 def _guide(likelihood: Tensor | None, batch: torch.Size, like: Tensor) -> Tensor | None:
@@ -154,14 +137,18 @@ def _aligned(
     tensors += [camera.intrinsics, camera.distortion]
     tails += [1, 1]
     dtype, device, batch = points.dtype, points.device, points.shape[:-2]
+    if dtype is not torch.float32 and dtype is not torch.float64:
+        raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
+    each, dims = len(tensors) - 2 if shared else len(tensors), len(batch)
+    agree = contiguous = True
     for i, tensor in enumerate(tensors):
         if tensor.dtype is not dtype or tensor.device != device:
             name = _names(init, prior)[i]
             raise ValueError(f"{name}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}")
-    if dtype is not torch.float32 and dtype is not torch.float64:
-        raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
-    each = len(tensors) - 2 if shared else len(tensors)
-    if not _all_have(batch, tensors[:each], tails):
+        if i < each and (tensor.ndim != dims + tails[i] or (dims > 0 and tensor.shape[:dims] != batch)):
+            agree = False
+        contiguous = contiguous and tensor.is_contiguous()
+    if not agree:
         try:
             batch = torch.Size(np.broadcast_shapes(*(tensor.shape[:-tail] for tensor, tail in zip(tensors, tails))))
         except ValueError as error:
@@ -170,16 +157,9 @@ def _aligned(
             raise ValueError(f"batch dimensions do not agree: {shapes}") from error
         for i in range(each):
             tensors[i] = tensors[i].expand(*batch, *tensors[i].shape[-tails[i] :])
+    if agree and contiguous:
+        return batch, tensors
     return batch, [tensor.contiguous() for tensor in tensors]
-
-
-def _all_have(batch: torch.Size, tensors: list[Tensor], tails: list[int]) -> bool:
-    """Whether each tensor's shape is the batch's and as many dimensions more as its tail says."""
-    dims = len(batch)
-    for tensor, tail in zip(tensors, tails):
-        if tensor.ndim != dims + tail or (dims > 0 and tensor.shape[:dims] != batch):
-            return False
-    return True
 
 
 def _names(init: Pose | None, prior: PosePrior | None) -> list[str]:

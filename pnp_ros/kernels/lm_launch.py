@@ -1,7 +1,7 @@
-"""Recorded launches of the Levenberg-Marquardt kernel: what a launch costs beside the kernel's own time is small.
+"""The recorded launch of the Levenberg-Marquardt kernel: what a launch costs beside the kernel's own time is small.
 
-A launch is recorded once for each shape of problem; a solve then only changes pointers and settings in the recorded
-arguments, on torch's own memory. Launches are kept apart for each thread, so solves may run in several.
+A launch is recorded once; a solve of whatever size then only changes numbers and pointers in the recorded arguments, on
+torch's own memory. Launches are kept apart for each thread, so solves may run in several.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import warp as wp
 from torch import Tensor
 
-from pnp_ros.cameras.camera import CameraModel
+from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.kernels import kernel_cache, robust, solve_warp
 from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
-from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, SECOND, LMSettings
+from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, LMSettings
+from pnp_ros.kernels.packed_estimate import PackedEstimate
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +42,16 @@ CPU = Block(16, 1, 1)
 CUDA_FEW = Block(1, 32, 32)  # a warp for each problem: lowest latency
 CUDA_MANY = Block(1, 1, 128)  # a thread for each problem: no reductions, once there are enough to fill the device
 MANY = 1 << 15
+MAX_NUMBERS = 2**31 - 1  # that an index in the kernel can tell apart
 
-DTYPES = {"image_points": wp.vec2, "object_points": wp.vec3, "status": wp.int8}  # others: float
+KEPT_CHUNKS = 1 << 14  # of points, between calls; the memory for more is given back
+
+# The kernel's arrays, in the order in which a call gives them.
+POINTS = ("image_points", "object_points", "weights")
+PRIOR = ("priors",)
+START = ("start_rotation", "start_translation")
+CAMERA = ("intrinsics", "distortion")
+RESULT = ("rotation", "translation", "usable", "covariance", "cost", "second", "inlier_weights", "status")
 
 
 def block_for(device: torch.device, batch: int) -> Block:
@@ -49,6 +59,19 @@ def block_for(device: torch.device, batch: int) -> Block:
     if device.type != "cuda":
         return CPU
     return CUDA_MANY if batch >= MANY else CUDA_FEW
+
+
+class Kind(NamedTuple):
+    """What kind of problem a call has, where calls mostly repeat that of the last one."""
+
+    points: int
+    parts: int
+    cameras: bool
+    prior: bool
+    given: bool
+    guided: bool
+    model: CameraModel
+    pixels: int
 
 
 @functools.cache
@@ -86,106 +109,111 @@ def supports(device: torch.device) -> bool:
 
 
 class RecordedLaunch:
-    """The launch for B problems of N points with one camera model, on one device.
+    """The launch for problems of any number and size, on one device and in one layout."""
 
-    Args:
-        device: CPU or CUDA.
-        batch: B.
-        points: N.
-        matrices: whether weights are (B, N, 2, 2) or (B, N, 2).
-        prior: whether there is one.
-        model: lens model.
-        camera_per_problem: whether intrinsics and distortion are (B, ...) or (...).
-        coefficients: D, of the distortion.
-        block: None chooses by device and batch.
-    """
-
-    def __init__(
-        self,
-        device: torch.device,
-        batch: int,
-        points: int,
-        matrices: bool,
-        prior: bool,
-        model: CameraModel,
-        camera_per_problem: bool,
-        coefficients: int,
-        block: Block | None = None,
-    ) -> None:
+    def __init__(self, device: torch.device, block: Block) -> None:
         initialise()
-        block = block or block_for(device, batch)
-        width = block.width
-        rows = batch * max(-(-points // width), 1)
-        self._packed = torch.zeros(rows, int(NUM_ROWS), width, device=device)
-        wp_device = wp.device_from_torch(device)
-        self._device, self._model = wp_device, MODEL_NUMBERS[model]
-        step = 1 if camera_per_problem else 0
-        shapes = {
-            "image_points": (batch, points),
-            "object_points": (batch, points),
-            "weights": (batch, points, 4 if matrices else 2),
-            "priors": (batch if prior else 0, 10, 6),
-            "start_rotation": (batch, 3, 3),
-            "start_translation": (batch, 3),
-            "intrinsics": (batch, 4),
-            "distortion": (batch, coefficients),
-            "rotation": (batch, 3, 3),
-            "translation": (batch, 3),
-            "covariance": (batch, 6, 6),
-            "inlier_weights": (batch, points),
-            "cost": (batch,),
-            "status": (batch,),
-            "second": (batch, SECOND),
-            "likelihood": (batch, points),
-        }
-        data = Buffers()
-        for name, shape in shapes.items():
-            strides = (4 * step * shape[1], 4) if name in ("intrinsics", "distortion") else None
-            setattr(data, name, self._array(shape, DTYPES.get(name, wp.float32), strides))
-        self._fields = [getattr(data.__ctype__(), name) for name in shapes]
+        self._device, self._block = device, block
+        self._cuda = device.type == "cuda"
+        self._chunks = self._room(1)
+        self._kept = self._count = 1
         self._settings: LMSettings | None = None
-        settings_struct = Settings()
-        self._settings_fields = settings_struct.__ctype__()
-        vector = wp.types.vector(length=width, dtype=wp.float32)
-        arguments = [
-            data,
-            settings_struct,
-            self._array((rows, int(NUM_ROWS)), vector),
-            self._array((rows, int(NUM_ROWS), width), wp.float32),
-        ]
+        self._kind: Kind | None = None
+        data, options = Buffers(), Settings()
+        for name, kind in Buffers.cls.__annotations__.items():
+            if isinstance(kind, wp.array):
+                setattr(data, name, self._array((1,), kind.dtype))
+        vector, rows = wp.types.vector(length=block.width, dtype=wp.float32), int(NUM_ROWS)
+        packed = [self._array((1, rows), vector), self._array((1, rows, block.width), wp.float32)]
         self._launch = wp.launch(
-            solve_warp.build(width, block.lanes),
-            batch * block.lanes,
-            arguments,
-            device=wp_device,
+            solve_warp.build(block.width, block.lanes),
+            block.lanes,
+            [data, options, *packed],
+            device=wp.device_from_torch(device),
             block_dim=block.threads,
             record_cmd=True,
         )
-        self._launch.set_param_at_index_from_ctype(0, data.__ctype__())
-        self._launch.set_param_at_index_from_ctype(1, self._settings_fields)
+        self._data, self._options = data.__ctype__(), options.__ctype__()
+        self._launch.set_param_at_index_from_ctype(0, self._data)
+        self._launch.set_param_at_index_from_ctype(1, self._options)
+        self._packed = self._launch.params[3:5]
+        self._inputs = {
+            (prior, given): self._fields(*POINTS, *(PRIOR if prior else ()), *(START if given else ()), *CAMERA)
+            for prior in (False, True)
+            for given in (False, True)
+        }
+        self._results = self._fields(*RESULT)
 
-    def _array(self, shape: tuple[int, ...], dtype: type, strides: tuple[int, ...] | None = None) -> wp.array:
-        """An array on the packed points; its pointer is replaced before a launch where it stands for something else."""
-        return wp.array(
-            ptr=self._packed.data_ptr(), shape=shape, strides=strides, dtype=dtype, device=self._device, copy=False
-        )
+    def _array(self, shape: tuple[int, ...], dtype: type) -> wp.array:
+        """An array on the chunks; its pointer is replaced before a launch where it stands for something else."""
+        device = wp.device_from_torch(self._device)
+        return wp.array(ptr=self._chunks.data_ptr(), shape=shape, dtype=dtype, device=device, copy=False)
 
-    def __call__(self, tensors: Sequence[Tensor], settings: LMSettings, pixels: int, given: bool, guided: bool) -> None:
-        """Solve. ``tensors``: contiguous, in the order of ``shapes`` above; ``pixels``: of the image;
-        ``given``: whether the start is one of them."""
+    def _fields(self, *names: str) -> list[Any]:
+        return [getattr(self._data, name) for name in names]
+
+    def _room(self, chunks: int) -> Tensor:
+        return torch.empty(chunks, int(NUM_ROWS), self._block.width, device=self._device)
+
+    def __call__(
+        self,
+        tensors: Sequence[Tensor],
+        camera: Camera,
+        prior: bool,
+        given: bool,
+        likelihood: Tensor | None,
+        result: PackedEstimate,
+        settings: LMSettings,
+    ) -> None:
+        """Solve.
+
+        Args:
+            tensors: contiguous: image points, object points, weights, with a ``prior`` its rows, with a ``given`` start
+                its rotation and translation, intrinsics and distortion.
+            camera: its model and size.
+            prior: whether there is one.
+            given: whether there is a start.
+            likelihood: (..., N), contiguous, or None.
+            result: where to write.
+            settings: loss and limits.
+        """
+        count, points, pixels = result.problems, result.points, camera.width * camera.height
+        parts = 4 if tensors[2].ndim > tensors[0].ndim else 2
+        if count * points * parts > MAX_NUMBERS:
+            raise ValueError(f"image_points: expected at most {MAX_NUMBERS // parts} points, got {count * points}")
         if settings is not self._settings:
             self._set(settings)
-        self._settings_fields.pixels = pixels
-        self._settings_fields.given = int(given)
-        self._settings_fields.guided = int(guided)
-        for field, tensor in zip(self._fields, tensors):
+        kind = Kind(points, parts, tensors[-1].ndim > 1, prior, given, likelihood is not None, camera.model, pixels)
+        if kind != self._kind:
+            self._become(kind)
+        for field, tensor in zip(self._inputs[prior, given], tensors):
             field.data = tensor.data_ptr()
-        stream = None if self._device.is_cpu else wp.stream_from_torch(tensors[0].device)
-        self._launch.launch(stream)
+        for field, address in zip(self._results, result.addresses()):
+            field.data = address
+        if likelihood is not None:
+            self._data.likelihood.data = likelihood.data_ptr()
+        if count != self._count:
+            self._launch.set_dim(count * self._block.lanes)
+            self._count = count
+        needed = count * max(-(-points // self._block.width), 1)
+        chunks = self._chunks
+        if self._cuda or needed > KEPT_CHUNKS:
+            chunks = self._room(needed)  # of this call: others may be under way on other streams
+        elif needed > self._kept:
+            chunks = self._chunks = self._room(needed)
+            self._kept = needed
+        self._packed[0].data = self._packed[1].data = chunks.data_ptr()
+        self._launch.launch(wp.stream_from_torch(self._device) if self._cuda else None)
+
+    def _become(self, kind: Kind) -> None:
+        data, options = self._data, self._options
+        data.points, data.parts, data.cameras, data.prior = kind.points, kind.parts, kind.cameras, kind.prior
+        options.given, options.guided = kind.given, kind.guided
+        options.model, options.pixels = MODEL_NUMBERS[kind.model], kind.pixels
+        self._kind = kind
 
     def _set(self, settings: LMSettings) -> None:
-        struct = self._settings_fields
-        struct.model = self._model
+        struct = self._options
         struct.kind = int(settings.kind)
         struct.scale = settings.scale
         struct.anneal_from = settings.anneal_from
@@ -203,10 +231,10 @@ class RecordedLaunch:
 
 
 class _Launches(threading.local):
-    """The recorded launches of one thread, the most recently made ones."""
+    """The recorded launches of one thread."""
 
     def __init__(self) -> None:
-        self.get = functools.lru_cache(maxsize=64)(RecordedLaunch)
+        self.get = functools.lru_cache(maxsize=None)(RecordedLaunch)
 
 
 launches = _Launches()

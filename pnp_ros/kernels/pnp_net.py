@@ -50,14 +50,14 @@ class _Launch:
     def __init__(self, batch: int, points: int, parts: int, model: CameraModel, per_problem: bool, terms: int) -> None:
         rows = batch * max(-(-points // _WIDTH), 1)
         self._packed = torch.zeros(rows, pnp_net_warp.ROWS, _WIDTH)
-        step = 4 if per_problem else 0
         data = pnp_net_warp.NetBuffers()
+        data.cameras = int(per_problem)
         shapes = {
             "image_points": ((batch, points), wp.vec2, None),
             "object_points": ((batch, points), wp.vec3, None),
             "weights": ((batch, points, parts), wp.float32, None),
-            "intrinsics": ((batch, 4), wp.float32, (4 * step, 4)),
-            "distortion": ((batch, terms), wp.float32, (terms * step, 4)),
+            "intrinsics": ((batch,), wp.vec4, None),
+            "distortion": ((batch * terms,), wp.float32, None),
             "likelihood": ((batch, points), wp.float32, None),
         }
         for name, (shape, dtype, strides) in shapes.items():

@@ -64,8 +64,9 @@ class NetBuffers:
     image_points: wp.array2d(dtype=wp.vec2)
     object_points: wp.array2d(dtype=wp.vec3)
     weights: wp.array3d(dtype=float)
-    intrinsics: wp.array2d(dtype=float)
-    distortion: wp.array2d(dtype=float)
+    intrinsics: wp.array(dtype=wp.vec4)
+    distortion: wp.array(dtype=float)
+    cameras: int
     likelihood: wp.array2d(dtype=float)
 
 
@@ -376,7 +377,7 @@ def build(width: int) -> wp.Kernel:
         problem.points = data.image_points.shape[1]
         problem.count = wp.max((problem.points + width - 1) // width, 1)
         problem.first = index * problem.count
-        problem.lens = load_lens(model, data.intrinsics, data.distortion, index)
+        problem.lens = load_lens(model, data.intrinsics, data.distortion, index * data.cameras)
         one = vector(1.0)
         pack_points(packed, data, index, problem.first, problem.count, width)
         spread = canonicalise(chunks, packed, problem, width, one)

@@ -24,25 +24,24 @@ class Prior:
 
 
 @wp.func
-def load_prior(priors: wp.array3d(dtype=float), index: int, origin: wp.vec3):
-    """Of problem ``index``; rows of ``priors`` (B, 10, 6): V (6), S, information, R and t (12 in two rows)."""
+def load_prior(active: int, priors: wp.array(dtype=vec6), index: int, origin: wp.vec3):
+    """Of problem ``index``; ten of ``priors`` for each: V (6 rows), S, information, R and t (12 in two rows)."""
     prior = Prior()
-    prior.active = priors.shape[0] > 0
+    prior.active = active != 0
     prior.rank = 0.0
     prior.resolution = 0.0
     if prior.active:
         prior.origin = origin
-        r = wp.mat33(0.0)
+        first = 10 * index
         for i in range(6):
-            for j in range(6):
-                prior.axes[i, j] = priors[index, i, j]
-            prior.deviations[i] = priors[index, 6, i]
-            prior.information[i] = priors[index, 7, i]
+            prior.axes[i] = priors[first + i]
+        prior.deviations = priors[first + 6]
+        prior.information = priors[first + 7]
+        for i in range(6):
             prior.rank = prior.rank + wp.where(prior.information[i] > 0.0, 1.0, 0.0)
-            r[i // 3, i % 3] = priors[index, 8, i]
-        for j in range(3):
-            r[2, j] = priors[index, 9, j]
-            prior.translation[j] = priors[index, 9, 3 + j]
+        a, b = priors[first + 8], priors[first + 9]
+        r = wp.mat33(a[0], a[1], a[2], a[3], a[4], a[5], b[0], b[1], b[2])
+        prior.translation = wp.vec3(b[3], b[4], b[5])
         prior.rotation = wp.normalize(wp.quat_from_matrix(r))
         steepest = float(0.0)
         for j in range(6):

@@ -72,6 +72,7 @@ BEHIND_CAMERA = wp.constant(int(SolveStatus.BEHIND_CAMERA))
 NOT_FINITE = wp.constant(int(SolveStatus.NOT_FINITE))
 UNEXPLAINED = wp.constant(int(SolveStatus.UNEXPLAINED))
 
+SECOND = wp.constant(lm_problem.SECOND)
 UNKNOWN_VARIANCE = wp.constant(lm_problem.UNKNOWN_VARIANCE)
 NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
 MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
@@ -294,19 +295,21 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
     second_t = 1.0 * second.translation
     if probability == 0.0:
         second_r, second_t = 1.0 * r, 1.0 * t
+    data.rotation[index] = r
+    data.translation[index] = t
+    data.covariance[index] = covariance
+    first = SECOND * index
     for i in range(3):
         for j in range(3):
-            data.rotation[index, i, j] = r[i, j]
-            data.second[index, 3 * i + j] = second_r[i, j]
-        data.translation[index, i] = t[i]
-        data.second[index, 9 + i] = second_t[i]
+            data.second[first + 3 * i + j] = second_r[i, j]
+        data.second[first + 9 + i] = second_t[i]
     for i in range(6):
         for j in range(6):
-            data.covariance[index, i, j] = covariance[i, j]
-            data.second[index, 12 + 6 * i + j] = second_covariance[i, j]
-    data.second[index, 48] = probability
+            data.second[first + 12 + 6 * i + j] = second_covariance[i, j]
+    data.second[first + SECOND - 1] = probability
     data.cost[index] = cost
     data.status[index] = wp.int8(status)
+    data.usable[index] = status <= MAX_ITERATIONS
     return wp.where(sound, 1.0, 0.0)
 
 
@@ -328,8 +331,8 @@ def write_inlier_weights(
         weight = wp.cw_mul(weight, chunks[k, USED])
         for slot in range(len(weight)):
             i = chunk * len(weight) + slot
-            if i < data.inlier_weights.shape[1]:
-                data.inlier_weights[index, i] = wp.where(sound > 0.0, weight[slot], 0.0)
+            if i < data.points:
+                data.inlier_weights[index * data.points + i] = wp.where(sound > 0.0, weight[slot], 0.0)
 
 
 @functools.cache
@@ -357,7 +360,7 @@ def build(width: int, lanes: int) -> wp.Kernel:
         problem.scatter = spread(chunks, problem, group)
         problem.extent2 = wp.trace(problem.scatter)
         calibration = calibrate(settings, problem)
-        prior = load_prior(data.priors, index, -problem.centroid)
+        prior = load_prior(data.prior, data.priors, index, -problem.centroid)
         answer = solve(
             chunks,
             packed,

@@ -22,6 +22,7 @@ ON_A_LINE = 1e-5  # how thick a line is, for its length
 MIN_ROBUST_POINTS = 5  # below, outliers cannot be told from inliers and the default loss is Gaussian
 
 _LEVENBERG_MARQUARDT = LevenbergMarquardt()
+_ROBUST, _GAUSSIAN = GemanMcClure(), Gaussian()
 
 
 @runtime_checkable
@@ -77,7 +78,7 @@ def solve_pnp(
     if noise not in ("given", "estimated"):
         raise ValueError(f'noise: expected "given" or "estimated", got {noise!r}')
     if loss is None:
-        loss = GemanMcClure() if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else Gaussian()
+        loss = _ROBUST if correspondences.image_points.shape[-2] >= MIN_ROBUST_POINTS else _GAUSSIAN
     if init is None and prior is not None:
         like = correspondences.image_points
         init = Pose(prior.pose.rotation.detach().to(like), prior.pose.translation.detach().to(like))

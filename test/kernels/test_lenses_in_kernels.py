@@ -60,8 +60,8 @@ def test_bearings_of_the_kernel_are_those_of_the_reference(name: str) -> None:
     def bearings(
         chunks: wp.array2d(dtype=vector),
         model: int,
-        intrinsics: wp.array2d(dtype=float),
-        distortion: wp.array2d(dtype=float),
+        intrinsics: wp.array(dtype=wp.vec4),
+        distortion: wp.array(dtype=float),
     ) -> None:
         problem = chunks_warp.Problem()
         problem.lens = lens_warp.load_lens(model, intrinsics, distortion, 0)
@@ -71,10 +71,9 @@ def test_bearings_of_the_kernel_are_those_of_the_reference(name: str) -> None:
     packed[:, 0] = pixels[:, 0].reshape(-1, WIDTH)
     packed[:, 1] = pixels[:, 1].reshape(-1, WIDTH)
     chunks = wp.array(ptr=packed.data_ptr(), shape=packed.shape[:2], dtype=vector, device="cpu", copy=False)
-    distortion = torch.zeros(1, 14)
-    distortion[0, : len(camera.distortion)] = camera.distortion
-    inputs = [chunks, lens_warp.MODEL_NUMBERS[camera.model], wp.from_torch(camera.intrinsics[None].contiguous())]
-    wp.launch(bearings, len(packed), inputs=[*inputs, wp.from_torch(distortion)], device="cpu")
+    intrinsics = wp.from_torch(camera.intrinsics[None].contiguous(), dtype=wp.vec4)
+    inputs = [chunks, lens_warp.MODEL_NUMBERS[camera.model], intrinsics, wp.from_torch(camera.distortion)]
+    wp.launch(bearings, len(packed), inputs=inputs, device="cpu")
     rows = packed[:, int(BEARING) : int(BEARING) + 3].mT.reshape(-1, 3)
     expected = camera.to(dtype=torch.float64).unproject(pixels.double())
     torch.testing.assert_close(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import pickle
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pnp_ros.geometry.covariance import nees
 from pnp_ros.kernels import lm, lm_launch, solve_warp
 from pnp_ros.kernels.lm_launch import Block
 from pnp_ros.kernels.lm_problem import LMSettings
+from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 from synthetic.cube import random_problems
@@ -119,6 +121,49 @@ def test_shared_points_and_an_empty_batch() -> None:
     nothing = Correspondences(torch.zeros(0, 10, 2), torch.zeros(0, 10, 3), torch.zeros(0, 10, 2))
     empty = lm.solve(nothing, camera, Pose(torch.zeros(0, 3, 3), torch.zeros(0, 3)), LMSettings())
     assert empty.pose.rotation.shape == (0, 3, 3)
+
+
+def test_one_recorded_launch_serves_all_sizes() -> None:
+    """Also in turn: nothing of a call before may be left in the arguments, such as another camera or a prior."""
+    settings = LMSettings()
+    made, expected = lm_launch.launches.get.cache_info, []
+    calls = []
+    for n, name in ((9, "pinhole"), (700, "kannala_brandt"), (4, "brown_conrady"), (33, "pinhole")):
+        correspondences, camera, truth = random_problems(2, n, sigma=1.0, seed=n, camera=CAMERAS[name])
+        calls.append((_select(correspondences, 0), camera, _pose(truth, 0), None))
+        calls.append((replace(correspondences, weights=torch.diag_embed(correspondences.weights)), camera, truth, None))
+        prior = PoseEstimate.of(truth, 1e-2 * torch.eye(6))
+        calls.append((correspondences, camera, truth, PosePrior.of(prior, truth.translation)))
+    for call in calls:
+        lm_launch.launches.get.cache_clear()
+        expected.append(lm.solve(*call[:3], settings, prior=call[3]))
+    before = made().currsize
+    for call, alone in [*zip(calls, expected), *reversed(list(zip(calls, expected)))]:
+        found = lm.solve(*call[:3], settings, prior=call[3])
+        torch.testing.assert_close(found.pose.rotation, alone.pose.rotation, rtol=0, atol=0)
+        torch.testing.assert_close(found.covariance, alone.covariance, rtol=0, atol=0)
+        torch.testing.assert_close(found.inlier_weights, alone.inlier_weights, rtol=0, atol=0)
+    assert made().currsize == before == 1
+
+
+def test_fields_that_are_made_when_they_are_read_are_those_of_the_problem() -> None:
+    correspondences, camera, truth = random_problems(6, 12, sigma=1.0, outliers=0.2, seed=8)
+    correspondences.image_points[2, 3, 0] = torch.nan
+    batch = lm.solve(correspondences, camera, truth, LMSettings())
+    assert batch.status.dtype == torch.int8 and batch.status[2] == int(SolveStatus.NOT_FINITE)
+    assert torch.equal(batch.usable, batch.status <= int(SolveStatus.MAX_ITERATIONS))
+    stored = pickle.loads(pickle.dumps(lm.solve(correspondences, camera, truth, LMSettings())))
+    for i in range(6):
+        one = lm.solve(_select(correspondences, i), camera, _pose(truth, i), LMSettings())
+        for name in ("covariance", "cost", "inlier_weights", "status", "usable"):
+            assert torch.equal(getattr(one, name), getattr(batch, name)[i]), name
+            assert torch.equal(getattr(one, name), getattr(stored, name)[i]), name
+        assert one.alternative is not None and batch.alternative is not None
+        assert torch.equal(one.alternative.values, batch.alternative.values[i])
+    assert not replace(batch, status=torch.full_like(batch.status, 4)).usable.any()
+    assert [f.name for f in fields(batch)] == [name for name in vars(replace(batch)) if not name.startswith("_")]
+    with pytest.raises(AttributeError, match="no attribute 'covarience'"):
+        batch.covarience  # noqa: B018
 
 
 @pytest.mark.parametrize("lanes", [4, 32])
