@@ -150,7 +150,8 @@ def test_fields_that_are_made_when_they_are_read_are_those_of_the_problem() -> N
     correspondences, camera, truth = random_problems(6, 12, sigma=1.0, outliers=0.2, seed=8)
     correspondences.image_points[2, 3, 0] = torch.nan
     batch = lm.solve(correspondences, camera, truth, LMSettings())
-    assert batch.status.dtype == torch.int8 and batch.status[2] == int(SolveStatus.NOT_FINITE)
+    assert batch.status.dtype == torch.int8
+    assert batch.status[2] == int(SolveStatus.NOT_FINITE)
     assert torch.equal(batch.usable, batch.status <= int(SolveStatus.MAX_ITERATIONS))
     stored = pickle.loads(pickle.dumps(lm.solve(correspondences, camera, truth, LMSettings())))
     for i in range(6):
@@ -158,7 +159,8 @@ def test_fields_that_are_made_when_they_are_read_are_those_of_the_problem() -> N
         for name in ("covariance", "cost", "inlier_weights", "status", "usable"):
             assert torch.equal(getattr(one, name), getattr(batch, name)[i]), name
             assert torch.equal(getattr(one, name), getattr(stored, name)[i]), name
-        assert one.alternative is not None and batch.alternative is not None
+        assert one.alternative is not None
+        assert batch.alternative is not None
         assert torch.equal(one.alternative.values, batch.alternative.values[i])
     assert not replace(batch, status=torch.full_like(batch.status, 4)).usable.any()
     assert [f.name for f in fields(batch)] == [name for name in vars(replace(batch)) if not name.startswith("_")]
