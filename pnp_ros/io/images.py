@@ -54,15 +54,8 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
     Raises:
         ImageError: if a field is unknown or contradicts another; the message names it.
     """
-    layout = ENCODINGS.get(encoding)
-    if layout is None:
-        raise ImageError(f"image.encoding: expected one of {', '.join(sorted(ENCODINGS))}, got {encoding!r}")
-    for name, size, multiple in (("width", width, layout.even[0]), ("height", height, layout.even[1])):
-        if size <= 0:
-            raise ImageError(f"image.{name}: expected more than 0 pixels, got {size}")
-        if size % multiple:
-            raise ImageError(f"image.{name}: {encoding} needs a multiple of {multiple} pixels, got {size}")
-    pixels = _rows(np.frombuffer(data, np.uint8), width, height, encoding, layout, step)
+    layout = check_raw(data, width, height, encoding, step)
+    pixels = _rows(np.frombuffer(data, np.uint8), width, height, layout, step)
     dtype = np.dtype(layout.dtype).newbyteorder(">" if is_bigendian else "<")
     pixels = pixels.view(dtype).astype(layout.dtype, copy=False)
     shape = (len(pixels), width) if layout.channels == 1 else (height, width, layout.channels)
@@ -73,18 +66,34 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
     return np.asarray(rgb, dtype=np.uint8)
 
 
-def _rows(
-    data: NDArray[np.uint8], width: int, height: int, encoding: str, layout: Encoding, step: int
-) -> NDArray[np.uint8]:
-    """The image's bytes without the rows' padding: (rows, bytes a row)."""
+def check_raw(data: Buffer, width: int, height: int, encoding: str, step: int) -> Encoding:
+    """How the fields of a ``sensor_msgs/Image`` lie in memory; they agree with each other.
+
+    Raises:
+        ImageError: as :func:`decode_raw`.
+    """
+    layout = ENCODINGS.get(encoding)
+    if layout is None:
+        raise ImageError(f"image.encoding: expected one of {', '.join(sorted(ENCODINGS))}, got {encoding!r}")
+    for name, size, multiple in (("width", width, layout.even[0]), ("height", height, layout.even[1])):
+        if size <= 0:
+            raise ImageError(f"image.{name}: expected more than 0 pixels, got {size}")
+        if size % multiple:
+            raise ImageError(f"image.{name}: {encoding} needs a multiple of {multiple} pixels, got {size}")
     row_bytes = width * layout.channels * np.dtype(layout.dtype).itemsize
     if step < row_bytes:
         raise ImageError(f"image.step: {width} pixels of {encoding} need {row_bytes} bytes a row, got {step}")
     if encoding == "nv24" and step != row_bytes:  # its chroma rows are twice as long: padding is not defined
         raise ImageError(f"image.step: nv24 is read without padding, {row_bytes} bytes a row, got {step}")
-    rows = int(height * layout.rows)
-    if len(data) < step * rows:
-        raise ImageError(f"image.data: {rows} rows of {step} bytes need {step * rows} bytes, got {len(data)}")
+    rows, size = int(height * layout.rows), np.frombuffer(data, np.uint8).size
+    if size < step * rows:
+        raise ImageError(f"image.data: {rows} rows of {step} bytes need {step * rows} bytes, got {size}")
+    return layout
+
+
+def _rows(data: NDArray[np.uint8], width: int, height: int, layout: Encoding, step: int) -> NDArray[np.uint8]:
+    """The image's bytes without the rows' padding: (rows, bytes a row)."""
+    rows, row_bytes = int(height * layout.rows), width * layout.channels * np.dtype(layout.dtype).itemsize
     return np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :row_bytes])
 
 

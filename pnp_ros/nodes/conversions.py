@@ -25,11 +25,11 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.filtering.pose_filter import FilteredPose
 from pnp_ros.geometry import covariance, so3
 from pnp_ros.io.camera_info import CameraInfo
-from pnp_ros.io.images import decode_compressed, decode_raw
+from pnp_ros.io.images import check_raw, decode_compressed, decode_raw
 from pnp_ros.msg import AdaptationGate, ObjectPose, ObjectPoseArray, StageLatency
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import Correspondences as CorrespondencesMsg
-from pnp_ros.nodes.ros_compat import message_class
+from pnp_ros.nodes.ros_compat import image_bridge, message_class, transformations
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
@@ -42,6 +42,11 @@ _COLOURS = {
     ObjectState.VALID: ColorRGBA(r=0.2, g=0.9, b=0.3, a=1.0),
     ObjectState.UNCERTAIN: ColorRGBA(r=1.0, g=0.7, b=0.1, a=1.0),
 }
+# What cv_bridge, where it is, makes into RGB. Not 16 bits, of which it takes all where most drivers fill 12, and not
+# what it calls no colour (8UC1, 8UC3, ...) or has no name for (nv12).
+BRIDGED = frozenset(
+    ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", *(f"bayer_{order}8" for order in ("rggb", "bggr", "gbrg", "grbg"))]
+)
 # Corners of a box by bits (x, y, z); its edges join the corners that differ in one bit.
 _EDGES = [(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit]
 
@@ -78,7 +83,13 @@ def rgb_from_image(message: Image | CompressedImage, camera: Camera | None) -> n
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data, (camera.width, camera.height) if camera else None)
     data, big = message.data, bool(message.is_bigendian)
-    return decode_raw(data, message.width, message.height, message.encoding, message.step, big)
+    bridge = image_bridge()
+    if bridge is None or message.encoding not in BRIDGED:
+        return decode_raw(data, message.width, message.height, message.encoding, message.step, big)
+    layout = check_raw(data, message.width, message.height, message.encoding, message.step)  # cv_bridge trusts them
+    if message.step % layout.channels:  # cv_bridge rounds such rows, and the image leans
+        return decode_raw(data, message.width, message.height, message.encoding, message.step, big)
+    return np.array(bridge.imgmsg_to_cv2(message, "rgb8"))  # the bridge may lend the message's own memory
 
 
 def image_from_rgb(header: Header, rgb: np.ndarray) -> Image:
@@ -118,11 +129,27 @@ def message_from_camera_info(header: Header, info: CameraInfo) -> CameraInfoMsg:
 def message_from_pose(pose: Pose) -> PoseMsg:
     """A pose without batch dimensions."""
     message = PoseMsg()
-    quat_wxyz = so3.quat_wxyz_from_matrix(pose.rotation.double())
-    w, x, y, z = (quat_wxyz / quat_wxyz.norm()).tolist()
+    x, y, z, w = quat_xyzw_from_matrix(pose.rotation.double())
     message.orientation.x, message.orientation.y, message.orientation.z, message.orientation.w = x, y, z, w
     message.position.x, message.position.y, message.position.z = pose.translation.double().tolist()
     return message
+
+
+def quat_xyzw_from_matrix(rotation: Tensor) -> tuple[float, float, float, float]:
+    """The unit quaternion, ``w >= 0``, of a rotation (3, 3) in double precision; by tf_transformations where it is.
+
+    The way back is ours alone: of a quaternion of zeros, as a message that nobody filled has it, tf_transformations
+    makes the identity.
+    """
+    theirs = transformations()
+    if theirs is not None:
+        matrix = np.eye(4)
+        matrix[:3, :3] = rotation.numpy()
+        x, y, z, w = map(float, theirs.quaternion_from_matrix(matrix))
+        return (x, y, z, w) if w >= 0.0 else (-x, -y, -z, -w)
+    quat_wxyz = so3.quat_wxyz_from_matrix(rotation)
+    w, x, y, z = (quat_wxyz / quat_wxyz.norm()).tolist()
+    return x, y, z, w
 
 
 def pose_from_message(message: PoseMsg) -> Pose:

@@ -1,11 +1,13 @@
 """The one place that knows whether a full ROS installation is there, and starts and ends the nodes.
 
-Where ROS comes from wheels, tf2_ros is missing: a plain publisher on ``/tf`` stands in. Images are always decoded by
-:mod:`pnp_ros.io.images`, not by cv_bridge, so that an image gives the same pose with and without ROS.
+Where ROS comes from wheels, tf2_ros is missing: a plain publisher on ``/tf`` stands in. So are cv_bridge and
+tf_transformations: :mod:`pnp_ros.io.images` and :mod:`pnp_ros.geometry.so3` serve alone then, and give the same bytes
+and quaternions (tests marked ``ros``), so that an image gives the same pose with and without ROS.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable
@@ -86,6 +88,30 @@ def message_class(kind: str) -> type:
     package, _, name = kind.partition("/msg/")
     found: type = getattr(importlib.import_module(f"{package}.msg"), name)
     return found
+
+
+@functools.cache
+def image_bridge() -> Any:
+    """A ``cv_bridge.CvBridge`` where cv_bridge is installed and works, else None."""
+    try:
+        from cv_bridge import CvBridge
+        from cv_bridge.boost.cv_bridge_boost import getCvType
+
+        getCvType("rgb8")
+    except Exception as error:  # built for another NumPy it raises anything
+        if not isinstance(error, ModuleNotFoundError):
+            get_logger("pnp_ros").warning(f"cv_bridge cannot be used, our own decoder serves: {error}")
+        return None
+    return CvBridge()
+
+
+@functools.cache
+def transformations() -> Any:
+    """The module tf_transformations where it is installed, else None."""
+    try:
+        return importlib.import_module("tf_transformations")
+    except ImportError:
+        return None
 
 
 def detection_array() -> type | None:

@@ -67,3 +67,16 @@ def test_colcon_test_runs_the_quick_tests(package: str) -> None:
         rf"if\(BUILD_TESTING.*find_package\({package} REQUIRED\).*ament_add_pytest_test\(", text, re.DOTALL
     )
     assert {package, "python3-pytest"} <= declared("test_depend")
+
+
+def test_the_requirements_file_is_what_rosdep_lacks() -> None:
+    """With package.xml it makes all run-time dependencies of pyproject.toml, in the same versions."""
+    text = (ROOT / "pyproject.toml").read_text()
+    section = re.search(r"^dependencies = \[.*?\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert section
+    wanted = set(re.findall(r'^\s*"([^"]+)"', section[1], re.MULTILINE))
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lacking = {line for line in lines if line and not line.startswith("#")}
+    assert lacking < wanted
+    rosdep = {"numpy", "opencv-python-headless", "scipy", "pyyaml", "pillow", "tqdm", "matplotlib"}
+    assert {re.split(r"[<>=]", each)[0] for each in wanted - lacking} == rosdep

@@ -1,0 +1,65 @@
+"""The SROS 2 policy allows what the nodes really open, and nothing that they never do."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from pnp_ros.io.resources import resource
+from pnp_ros.objects.object_package import ObjectPackage
+
+# opened on some condition only: another transport, a clock, vision_msgs, a fixed frame
+SOMETIMES = {
+    "/camera/image_raw/compressed",
+    "/clock",
+    "/tf",
+    "/tf_static",
+    "/pose_estimator/detections",
+    "/pose_estimator/odometry",
+    "/fine_tuning/status",
+    "/pose_estimator/overlay",
+    "/pose_estimator/markers",
+}
+
+
+def _allowed(node: str, kind: str, way: str) -> set[str]:
+    policy = ElementTree.parse(resource("config/security/policy.xml")).getroot()
+    (profile,) = (each for each in policy.iter("profile") if each.get("node") == node)
+    assert profile.get("ns") == "/"
+    names = {
+        (entry.text or "").strip()
+        for group in profile.findall(f"{kind}s")
+        if group.get(way) == "ALLOW"
+        for entry in group.findall(kind)
+    }
+    return {name.replace("~", f"/{node}") if name[0] in "~/" else f"/{name}" for name in names}
+
+
+@pytest.mark.parametrize("node", ["pose_estimator", "fine_tuning"])
+def test_the_policy_is_what_the_node_opens(
+    node: str, start_estimator: Any, start_fine_tuning: Any, package: ObjectPackage, probe: Any, tmp_path: Path
+) -> None:
+    if node == "pose_estimator":
+        running = start_estimator(package.root, versions=str(tmp_path))
+    else:
+        running = start_fine_tuning(package.root, versions=str(tmp_path), reference="tf:object_truth")
+    ask = probe.node
+    found: dict[str, set[str]] = {}
+    with running:
+        probe.wait(lambda: ask.count_subscribers("/camera/camera_info") > 0, 300.0, "the node")
+        probe.wait(lambda: "/get_type_description" in str(ask.get_service_names_and_types()), what="its services")
+        for way, names in (
+            ("publish", ask.get_publisher_names_and_types_by_node),
+            ("subscribe", ask.get_subscriber_names_and_types_by_node),
+            ("reply", ask.get_service_names_and_types_by_node),
+        ):
+            found[way] = {name for name, _ in names(node, "/")}
+    for way, kind in (("publish", "topic"), ("subscribe", "topic"), ("reply", "service")):
+        allowed = _allowed(node, kind, way)
+        assert found[way] <= allowed, f"{way}: not allowed: {sorted(found[way] - allowed)}"
+        assert allowed - found[way] <= SOMETIMES, f"{way}: never opened: {sorted(allowed - found[way] - SOMETIMES)}"
