@@ -19,9 +19,10 @@ from torch import Tensor
 
 from pnp_ros.alignment import joint
 from pnp_ros.alignment.colours import ColourModel
-from pnp_ros.alignment.config import FAR, LAST, MIDDLE, NEAR, AlignmentConfig, Round
+from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Look, look
+from pnp_ros.alignment.placement import placed, projected
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
@@ -40,7 +41,10 @@ _LEARNING = 0.2  # share of an image's colours in what is known of them
 _APART = 1.5  # standard deviations of the start between several starts
 _LARGEST_MOVE, _LARGEST_TURN = 0.4, 0.6  # of the diameter, and rad: between them at most
 _ENOUGH = 15.0  # times the last move that a round must be able to reach, or it is left out
+_SETTLED = 0.01  # of the object's size: a round that moved a followed pose by less need not be repeated
 _FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
+_LIKELY = 0.15  # of the object's size: doubt about a start that a look at its texture may dispel
+_MANY = 24  # matches that do so
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,7 @@ class Aligner:
         self.config = config
         self._mesh = RayMesh(mesh)
         self._extent = torch.from_numpy(mesh.extreme_points)
+        self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
         self._colours = ColourModel()
 
@@ -119,11 +124,16 @@ class Aligner:
         prior = _information(start.covariance)
         learn = not self._colours.known
         best: _Found | str = ""
+        looks = 0
         for begin, rounds in self._attempts(start, learn):
-            found = self._descend(image, camera, begin, rounds, None if prior is None else (pose, prior), learn)
+            if looks >= LOOKS:
+                break
+            found, used = self._descend(image, camera, begin, rounds, None if prior is None else (pose, prior), learn)
+            looks += used
             if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
                 best = found
-            if not isinstance(best, str) and best.evidence.supported:
+            sure = rounds is not FOLLOWED or (not isinstance(best, str) and best.evidence.matches >= _MANY)
+            if not isinstance(best, str) and best.evidence.supported and sure:
                 break
         if isinstance(best, str):
             return self._lost(start, best)
@@ -154,7 +164,9 @@ class Aligner:
         share = self._share(spread, float(pose.translation[2]))
         if not math.isfinite(share):
             share = math.inf
-        if share <= _NEAR and not learn:
+        if share <= _LIKELY and self.config.texture and not learn:
+            yield pose, FOLLOWED
+        elif share <= _NEAR and not learn:
             yield pose, NEAR
         if share <= _FAR:
             yield pose, (*MIDDLE, *LAST)
@@ -184,26 +196,35 @@ class Aligner:
         rounds: Sequence[Round],
         prior: tuple[Pose, NDArray] | None,
         learn: bool,
-    ) -> _Found | str:
-        """What the rounds lead to, or why they lead nowhere."""
-        moved = math.inf
+    ) -> tuple[_Found | str, int]:
+        """What the rounds lead to, or why they lead nowhere; and how often they looked."""
+        moved, looks = math.inf, 0
         try:
             for step in rounds:
                 if step.share > _ENOUGH * moved and step is not rounds[-1]:
                     continue  # the last round already moved it much less than this one could
+                if moved < _SETTLED and rounds is FOLLOWED:
+                    break
                 seen = self._look(image, camera, pose, step, learn)
+                looks += 1
                 matches, lines = seen.count
                 if 2 * matches + lines < _FEWEST:
-                    return "the image shows hardly anything of the object near the pose"
+                    return "the image shows hardly anything of the object near the pose", looks
                 data = seen.correspondences(step.reach)
                 solved = joint.minimise(data, camera, pose, self._damping, prior)
                 if not bool(solved.usable):
-                    return "what the image shows of the object does not determine its pose"
+                    return "what the image shows of the object does not determine its pose", looks
                 before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
-                moved = self._share(se3.local(before, pose).abs().numpy(), float(pose.translation[2]))
+                moved = self._moved(before, pose)
         except CropError as error:
-            return str(error)
-        return _Found(pose, seen, data, weights, weigh(seen, pose, camera, self.config))
+            return str(error), looks
+        return _Found(pose, seen, data, weights, weigh(seen, pose, camera, self.config)), looks
+
+    def _moved(self, before: Pose, pose: Pose) -> float:
+        """By how large a share of the object's size it looks moved, at most."""
+        a, b = (placed(at, self._corners) for at in (before, pose))
+        moved = a / a[:, 2:] - b / b[:, 2:]
+        return float(np.abs(moved).max() * pose.translation[2]) / self._diameter
 
     @property
     def _damping(self) -> NDArray[np.float64]:
@@ -212,7 +233,7 @@ class Aligner:
     def _estimate(self, found: _Found, camera: Camera, prior: NDArray | None) -> PoseEstimate:
         data, pose, lines = found.data, found.pose, found.seen.count[1]
         spread = covariance(data, camera, pose, found.weights, lines, prior, self._diameter, self.config)
-        pixels = camera.project(pose.transform(data.object_points)) - data.image_points
+        pixels = torch.from_numpy(projected(camera, pose, data.object_points.numpy())) - data.image_points
         squares = (data.weights @ pixels[..., None]).square().sum((-1, -2))
         inliers = torch.from_numpy(found.weights).float()
         return PoseEstimate(

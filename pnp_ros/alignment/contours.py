@@ -11,18 +11,19 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from pnp_ros.alignment.placement import projected
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.rendering.ray_view import RayMesh, View, pixel_rays
+from pnp_ros.rendering.raster_view import View, pixel_rays
+from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.types import Pose
 
 _CONFUSION = 0.02  # probability that a pixel's colour says the opposite of what it is
 _DEPENDENCE = 1.5  # neighbours on a line are not independent: so many pixels tell as much as one
 _SPACING = 3  # pixels of outline per line
 _STEP = 1.5  # pixels inwards and outwards between which the outline is bisected
-_FLANK = 4  # pixels to each side of a step from which its two colours are taken
+_FLANK = 2.5  # pixels of the camera to each side of a step up to which its two colours are taken
 _NOISE = 4.0  # grey levels of all channels together: what the camera adds to a colour
 _SHARPEST = 0.15  # pixels: no step is known better
 
@@ -87,7 +88,7 @@ def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray
     inner, outer = border - 0.5 * normals, border + _STEP * normals
     points, found = mesh.outline(pose, pixel_rays(camera, inner), pixel_rays(camera, outer))
     points, normals = points[found], normals[found]
-    pixels = camera.project(pose.transform(torch.from_numpy(points))).numpy()
+    pixels = projected(camera, pose, points)
     places = np.arange(2, reach + 1, dtype=np.float32)
     step = sample(mask.astype(np.float32), along(pixels, normals, np.concatenate([-places, places])), cv2.INTER_NEAREST)
     clean = (step[:, : len(places)].min(1, initial=1.0) > 0) & (step[:, len(places) :].max(1, initial=0.0) < 1)
@@ -137,25 +138,48 @@ def _mean(values: NDArray, where: NDArray[np.bool_]) -> NDArray[np.float32]:
     return (values * where).sum(1) / np.maximum(where.sum(1), 1)
 
 
-def sharpen(image: NDArray[np.uint8], found: Lines, rough: Steps) -> Steps:
+def sharpen(image: NDArray[np.uint8], found: Lines, rough: Steps, grain: float) -> Steps:
     """The same steps by the colours on the two sides of each line alone: half way from one to the other.
 
     Colours learnt from the whole object draw the step outwards where mixed pixels at the rim look more like it.
     A line of little contrast keeps its rough step.
+
+    Args:
+        image: (H, W, 3) uint8, of the window.
+        found: the lines.
+        rough: the steps on them.
+        grain: pixels of the window over which a sharp edge is blurred: what a pixel of the camera's image measures.
     """
-    places = np.arange(-_FLANK, _FLANK + 1, dtype=np.float32)
-    centre = found.pixels + rough.offset[:, None] * found.normals
-    colours = _colours(image, along(centre, found.normals, places))
-    inside, outside = colours[:, : _FLANK - 1].mean(1), colours[:, _FLANK + 2 :].mean(1)
-    across = inside - outside
-    square = (across**2).sum(-1)
-    share = ((colours - outside[:, None]) * across[:, None]).sum(-1) / np.maximum(square, 1.0)[:, None]
-    move = share.clip(0.0, 1.0).sum(1) - (_FLANK + 0.5)
-    spread = np.maximum(colours[:, : _FLANK - 1].var(1).sum(-1), colours[:, _FLANK + 2 :].var(1).sum(-1)) + _NOISE**2
-    sharp = (square > 9.0 * spread) & (np.abs(move) < _FLANK - 1)
-    variance = np.where(sharp, _FLANK * spread / np.maximum(square, 1.0) + _SHARPEST**2, rough.variance)
+    move, square, spread = _halfway(image, found, rough.offset, grain)
+    again, square, spread = _halfway(image, found, rough.offset + move, grain)
+    move = move + again
+    sharp = (square > 9.0 * spread) & (np.abs(move) < _FLANK * grain)
+    variance = np.where(sharp, grain**2 * (spread / np.maximum(square, 1.0) + _SHARPEST**2), rough.variance)
     offset = np.where(sharp, rough.offset + move, rough.offset)
     return Steps(offset.astype(np.float32), variance.astype(np.float32), rough.contrast)
+
+
+_PLACES = np.arange(-_FLANK, _FLANK + 0.1, 0.5, dtype=np.float32)
+_SIDES = [3, len(_PLACES) - 3]  # between them is the edge
+
+
+def _halfway(
+    image: NDArray[np.uint8], found: Lines, offset: NDArray[np.float32], grain: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """(L,) pixels from ``offset`` to the step, squared contrast of the two sides, and the variance of the worse one.
+
+    A side counts by its mean as wholly inside or outside, so that one that varies more does not draw the step.
+    """
+    centre = found.pixels + offset[:, None] * found.normals
+    colours = _colours(image, along(centre, found.normals, grain * _PLACES))
+    inside, between, outside = np.split(colours, _SIDES, axis=1)
+    a, b = inside.mean(1), outside.mean(1)
+    across = a - b
+    square = (across**2).sum(-1)
+    share = ((between - b[:, None]) * across[:, None]).sum(-1) / np.maximum(square, 1.0)[:, None]
+    spread = np.maximum(inside.var(1).sum(-1), outside.var(1).sum(-1)) + _NOISE**2
+    reach = 0.5 * between.shape[1]
+    return grain * (0.5 * share.sum(1) - 0.5 * reach).clip(-reach, reach), square, spread
 
 
 def _colours(image: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.float32]:

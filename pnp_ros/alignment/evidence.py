@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.alignment.look import Look
+from pnp_ros.alignment.placement import projected
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.types import Pose
 
@@ -67,7 +67,9 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
     lines, steps = look.lines, look.steps
     reached = lines.pixels + steps.offset[:, None] * lines.normals
     off = (
-        np.abs((_projected(look, pose, lines.points) - reached) * lines.normals).sum(1) if len(reached) else np.zeros(0)
+        np.abs((projected(look.crop.camera, pose, lines.points) - reached) * lines.normals).sum(1)
+        if len(reached)
+        else np.zeros(0)
     )
     good_lines = look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
     textured, texture = _by_area(mask, look.matches.expected, good_matches)
@@ -98,15 +100,10 @@ def _contradiction(
     return ""
 
 
-def _projected(look: Look, pose: Pose, points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 2) pixels of the window."""
-    return np.asarray(look.crop.camera.project(pose.transform(torch.from_numpy(points))).numpy(), np.float32)
-
-
 def _misses(look: Look, pose: Pose, points: NDArray, pixels: NDArray) -> NDArray[np.float32]:
     if len(points) == 0:
         return np.zeros(0, np.float32)
-    return np.linalg.norm(_projected(look, pose, points) - pixels, axis=1)
+    return np.linalg.norm(projected(look.crop.camera, pose, points) - pixels, axis=1)
 
 
 def _by_area(mask: NDArray[np.bool_], corners: NDArray, good: NDArray[np.bool_]) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 _LOSS = Cauchy(3.0)  # its basin is wide, and most of what is found is right
+_ROUND_NUMBER = 64
 _SOLVER = LevenbergMarquardt(max_iterations=10)  # the next round looks again
 
 
@@ -37,9 +40,20 @@ def minimise(
     if prior is not None:
         # two Gaussians about different poses are one about a pose between them
         information = damping + prior[1]
-        pull = np.linalg.solve(information, prior[1] @ se3.local(pose, prior[0]).double().numpy())
-    held = known(se3.retract(pose, torch.from_numpy(pull).float()), np.linalg.inv(information))
-    return solve_pnp(correspondences, camera, solver=_SOLVER, init=pose, prior=held, loss=_LOSS)
+        if pose is not prior[0]:
+            pull = np.linalg.solve(information, prior[1] @ se3.local(pose, prior[0]).double().numpy())
+    towards = se3.retract(pose, torch.from_numpy(pull).float()) if pull.any() else pose
+    held = known(towards, np.linalg.inv(information))
+    number = correspondences.image_points.shape[0]
+    found = solve_pnp(_filled(correspondences), camera, solver=_SOLVER, init=pose, prior=held, loss=_LOSS)
+    return dataclasses.replace(found, inlier_weights=found.inlier_weights[:number])
+
+
+def _filled(data: Correspondences) -> Correspondences:
+    """With points of no weight up to a round number: a launch is recorded for each number of points."""
+    more = -data.image_points.shape[0] % _ROUND_NUMBER
+    tensors = (data.image_points, data.object_points, data.weights)
+    return Correspondences(*(torch.cat([t, t.new_zeros(more, *t.shape[1:])]) for t in tensors))
 
 
 def known(pose: Pose, covariance: NDArray) -> PoseEstimate:

@@ -15,16 +15,18 @@ from pnp_ros.alignment.config import MARGIN, AlignmentConfig, Round
 from pnp_ros.alignment.contours import Lines, Steps
 from pnp_ros.alignment.texture import Matches
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Crop, crop_from_pose
-from pnp_ros.rendering.ray_view import RayMesh, View
+from pnp_ros.detection.crop import Crop, box_from_pose, crop_from_box, square_window
+from pnp_ros.rendering.raster_view import View
+from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.types import Correspondences, Pose
 
 _SHARP = 2  # pixels of reach from which on a step is measured by its own two colours
 _TRUSTED = 6  # pixels of reach up to which the pose is trusted to say what is in view
 _COARSE = 100  # pixels: windows below get a pyramid for the matches
+_SMALLEST = 200  # pixels: smaller windows are enlarged, so that patches are small enough
 _RIM = 3  # pixels of the image's border in which nothing is expected
 _CORE = 5  # pixels, side of the square by which colours are learnt off the outline
-_BLUNT, _SHARPEST = 0.55, 0.22  # pixels of the window that a step's place is uncertain at least
+_BLUNT, _SHARPEST = 0.55, 0.3  # pixels of the window that a step's place is uncertain at least
 _NEAR = 0.7  # of the reach: beyond, a step counts less, as it may be another edge's
 
 
@@ -106,7 +108,7 @@ def look(
     Raises:
         CropError: if the pose does not put the object into the image.
     """
-    crop = crop_from_pose(image, camera, pose, extent, step.side, MARGIN)
+    crop = _crop(image, camera, pose, extent, step.side)
     view = mesh.view(pose, crop.camera, with_grey=config.texture)
     inside = _inside(crop, image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
@@ -122,7 +124,7 @@ def look(
     lines = contours.lines(mesh, pose, crop.camera, view, known, step.reach)
     steps = contours.steps(colours.posterior(crop.image), lines, step.reach)
     if step.reach <= _SHARP:
-        steps = contours.sharpen(crop.image, lines, steps)
+        steps = contours.sharpen(crop.image, lines, steps, max(1.0 / crop.scale, 1.0))
         own, least = np.zeros_like(steps.offset), _SHARPEST
     else:
         # the view's own steps, measured alike: what the measure errs by cancels
@@ -130,6 +132,12 @@ def look(
     steps = Steps(steps.offset - own, steps.variance + np.float32(least**2), steps.contrast)
     chosen = lines.clean & (np.abs(steps.offset) < 1.5 * step.reach) & (steps.variance < step.reach**2 + 1.0)
     return Look(pose, crop, view, inside, matches, lines, steps, chosen)
+
+
+def _crop(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: Tensor, side: int) -> Crop:
+    """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
+    box = box_from_pose(camera, pose, extent)
+    return crop_from_box(image, camera, box, min(side, max(square_window(box, MARGIN)[2], _SMALLEST)), MARGIN)
 
 
 def _inside(crop: Crop, shape: tuple[int, int]) -> NDArray[np.bool_]:

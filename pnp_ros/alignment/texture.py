@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.contours import sample
-from pnp_ros.rendering.ray_view import View
+from pnp_ros.rendering.raster_view import View
 
 _WINDOW = 17  # pixels, side of a patch
 _BLUR, _NEIGHBOURHOOD = 0.8, 19  # pixels: against noise, and of the box over which grey values are normalised twice
@@ -70,9 +70,10 @@ def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], level
     inner = np.asarray(cv2.erode(mask, np.ones((rim, rim), np.uint8), borderValue=0) * inside, np.uint8)
     if view.grey is None or not inner.any():
         return NONE
-    grey = np.where(mask > 0, view.grey, view.grey[mask > 0].mean()).astype(np.float32)
-    drawn, seen = normalised(grey), normalised(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32))
-    gap = 4 if len(mask) >= 120 else 2
+    shown = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)
+    around = view.grey[mask > 0].mean()
+    drawn, seen = normalised(np.where(mask > 0, view.grey, around).astype(np.float32)), normalised(shown)
+    gap = 4 if len(mask) >= 120 else 9
     corners = cv2.goodFeaturesToTrack(drawn, _MOST, _QUALITY, gap, mask=inner)
     if corners is None:
         return NONE

@@ -13,10 +13,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.alignment.placement import placed, slopes
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.types import Correspondences, Pose
 
@@ -46,64 +46,72 @@ def covariance(
         diameter: of the mesh, metres.
         config: how exact camera and mesh are.
     """
-    points, roots = correspondences.object_points.double(), correspondences.weights.double()
-    wide = camera.to(dtype=torch.float64)
-    turned = points @ pose.rotation.double().mT
-    seen = turned + pose.translation.double()
-    pixels, slope = wide.project_with_jacobian(seen)
+    points, roots = (v.numpy().astype(np.float64) for v in (correspondences.object_points, correspondences.weights))
+    seen = placed(pose, points)
+    turned = seen - pose.translation.numpy()
+    pixels, slope = slopes(camera, seen)
     white = roots @ slope
-    design = torch.cat([white, torch.linalg.cross(turned[:, None].expand_as(white), white)], -1).numpy()
+    design = np.concatenate([white, np.cross(turned[:, None], white)], -1)
+    miss = pixels - correspondences.image_points.numpy()
     weight = np.asarray(inlier_weights, np.float64)
-    residual = (roots @ (pixels - correspondences.image_points.double())[..., None])[..., 0].numpy()
+    residual = (roots @ miss[..., None])[..., 0]
     axes = 2.0 * len(weight) - lines  # that tell something
     freedom = max(weight.sum() * axes / max(len(weight), 1) - 6.0, 1.0)
     noise = max(float(((residual**2).sum(1) * weight).sum()) / freedom, _LEAST_NOISE)
     dependence = np.full(len(weight), _DEPENDENCE[0])
     dependence[len(weight) - lines :] = _DEPENDENCE[1]
     # the pose is the minimum with ``weight``; each correspondence's error has ``noise * dependence`` for a variance
-    hessian = np.einsum("nki,nkj,n->ij", design, design, weight) / noise
+    hessian = _gram(design, weight) / noise
     if prior is not None:
         hessian = hessian + prior
     inverse = np.linalg.inv(hessian)
-    meat = np.einsum("nki,nkj,n->ij", design, design, weight * dependence) / noise
+    meat = _gram(design, weight * dependence) / noise
     if prior is not None:
         meat = meat + prior
-    moves = _systematic(wide, seen, turned, pixels, slope, pose, diameter, config)
-    white_moves = (roots @ moves[..., None])[..., 0].numpy()
-    shifts = inverse @ np.einsum("nki,mnk,n->im", design, white_moves, weight) / noise
+    moves = _systematic(camera, seen, turned, points, pixels, slope, pose, diameter, config)
+    # (6, N * 2) by (N * 2, M)
+    pulls = (design * weight[:, None, None]).reshape(-1, 6).T @ (roots @ moves).reshape(-1, moves.shape[-1])
+    shifts = inverse @ pulls / noise
     spread = inverse @ meat @ inverse + shifts @ shifts.T
     return 0.5 * (spread + spread.T)
 
 
+def _gram(design: NDArray, weight: NDArray) -> NDArray[np.float64]:
+    """(6, 6) weighted sum of the outer products of the rows (N, 2, 6)."""
+    flat = design.reshape(-1, 6)
+    return np.asarray((flat * np.repeat(weight, 2)[:, None]).T @ flat)
+
+
 def _systematic(
     camera: Camera,
-    seen: torch.Tensor,
-    turned: torch.Tensor,
-    pixels: torch.Tensor,
-    slope: torch.Tensor,
+    seen: NDArray,
+    turned: NDArray,
+    points: NDArray,
+    pixels: NDArray,
+    slope: NDArray,
     pose: Pose,
     diameter: float,
     config: AlignmentConfig,
-) -> torch.Tensor:
-    """(M, N, 2) pixels by which the points move when one of M parameters is a standard deviation off."""
-    zero = torch.zeros_like(pixels[:, 0])
-    moves = [
-        config.focal_sigma * (pixels - camera.intrinsics[2:]),
-        torch.stack([zero + config.centre_sigma, zero], -1),
-        torch.stack([zero, zero + config.centre_sigma], -1),
-        config.size_sigma * (slope @ turned[..., None])[..., 0],
+) -> NDArray[np.float64]:
+    """(N, 2, M) pixels by which the points move when one of M parameters is a standard deviation off."""
+    parts = [
+        config.focal_sigma * (pixels - camera.intrinsics[2:].numpy())[..., None],
+        np.broadcast_to(config.centre_sigma * np.eye(2), (len(pixels), 2, 2)),
+        config.size_sigma * (slope @ turned[..., None]),
     ]
     if camera.model is not CameraModel.PINHOLE:
         bent = camera.distortion.clone()
         bent[0] += config.distortion_sigma
-        moves.append(dataclasses.replace(camera, distortion=bent).project(seen) - pixels)
-    bends = _waves(turned @ pose.rotation.double(), diameter) * config.shape_sigma * diameter
-    bends = bends @ pose.rotation.double().mT
-    return torch.cat([torch.stack(moves), (slope @ bends[..., None])[..., 0]])
+        parts.append((slopes(dataclasses.replace(camera, distortion=bent), seen)[0] - pixels)[..., None])
+    if config.shape_sigma > 0.0:
+        rotation = pose.rotation.numpy().astype(np.float64)
+        bends = slope @ (rotation * config.shape_sigma * diameter)  # of each axis of the object
+        waves = _waves(points, diameter)
+        parts.append((bends[..., None] * waves[:, None, None, :]).reshape(len(pixels), 2, -1))
+    return np.concatenate(parts, -1)
 
 
-def _waves(points: torch.Tensor, diameter: float) -> torch.Tensor:
-    """(18, N, 3) displacements of points (N, 3): waves along each axis that move each axis, with unit variance."""
-    phase = 2.0 * torch.pi * points / diameter
-    waves = torch.cat([phase.sin(), phase.cos()], -1) / 3.0**0.5  # (N, 6)
-    return torch.einsum("nw,ij->winj", waves, torch.eye(3, dtype=points.dtype)).flatten(0, 1)
+def _waves(points: NDArray, diameter: float) -> NDArray[np.float64]:
+    """(N, 6) of points (N, 3): waves along each axis, as long as the object, with unit variance together."""
+    phase = 2.0 * np.pi * points / diameter
+    return np.concatenate([np.sin(phase), np.cos(phase)], -1) / 3.0**0.5

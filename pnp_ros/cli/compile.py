@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     pixels = camera.project(pose.apply(points))
     solve_pnp(Correspondences.from_sigma(pixels, points).to(arguments.device), camera.to(arguments.device))
     triangle = TriangleMesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
-    RayMesh(triangle).look(pose, np.array([[0.0, 0.0, 1.0]], np.float32))
+    seen = RayMesh(triangle)
+    seen.look(pose, np.array([[0.0, 0.0, 1.0]], np.float32))
+    seen.view(pose, camera)
     seconds = time.perf_counter() - begin
     print(f"the estimator's kernels are in {wp.config.kernel_cache_dir} ({seconds:.1f} s)")
     return 0

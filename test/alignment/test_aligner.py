@@ -104,6 +104,31 @@ def test_clutter_is_refused_with_a_reason() -> None:
     assert evidence.reason
 
 
+def test_a_followed_texture_is_looked_at_once_or_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, looks = demo_mesh(), []
+    aligner = Aligner(mesh)
+    (scene,) = scenes(mesh, 1, 5, EXACT)
+    align(aligner, scene, 0)
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: looks.append(0) or _LOOK(self, *given))
+    for degrees in (0.1, 3.0):
+        start = start_at(perturbed(scene.pose, degrees, 0.002, 0), 0.02, 0.1)  # less sure than it could be
+        assert add(mesh, aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
+    assert len(looks) <= 3
+
+
+_LOOK = Aligner._look
+
+
+def test_what_is_nowhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, looks = demo_mesh(), []
+    pose = Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5]))
+    image = cv2.resize(np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8), (640, 480))
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: looks.append(0) or _LOOK(self, *given))
+    start = start_at(pose, 0.2, 1.0)
+    assert not Aligner(mesh).align(np.asarray(image, np.uint8), CAMERA, start).evidence.supported
+    assert len(looks) <= 32 + 14
+
+
 @pytest.mark.parametrize("z", [-0.5, 0.0, 1e-3, 50.0])
 def test_a_start_that_cannot_be_seen_comes_back_degenerate(z: float) -> None:
     aligner = Aligner(demo_mesh())

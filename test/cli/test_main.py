@@ -120,7 +120,7 @@ def test_progress_knows_the_total(recorded_run: Any, tmp_path: Path, capsys: pyt
 def test_the_kernels_of_the_estimator_are_compiled_beforehand(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["compile"]) == 0
     folder = Path(capsys.readouterr().out.partition("kernels are in ")[2].split()[0])
-    for kernel in ("solve_poses", "rays_warp"):
+    for kernel in ("solve_poses", "rays_warp", "raster_warp"):
         assert list(folder.glob(f"wp_*{kernel}*/*.o")), kernel
 
 

@@ -9,7 +9,8 @@ import torch
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import so3
 from pnp_ros.rendering.demo_object import demo_mesh
-from pnp_ros.rendering.ray_view import RayMesh, image_rays, pixel_rays
+from pnp_ros.rendering.raster_view import pixel_plane, pixel_rays
+from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
@@ -55,9 +56,11 @@ def test_surface_points_project_to_their_pixels(camera: Camera) -> None:
 
 @pytest.mark.parametrize("camera", [PINHOLE, WIDE])
 def test_rays_of_an_image_are_those_of_its_pixels(camera: Camera) -> None:
+    plane, scale, offset, bend = pixel_plane(camera)
     pixels = np.array([[0.0, 0.0], [127.0, 0.0], [50.0, 90.0]])
-    index = (pixels[:, 1] * camera.width + pixels[:, 0]).astype(int)
-    assert np.allclose(image_rays(camera)[index], pixel_rays(camera, pixels), atol=1e-4)
+    places = np.array([plane[int(y), int(x)] for x, y in pixels])
+    assert np.allclose((places - offset) / scale, pixel_rays(camera, pixels)[:, :2], atol=1e-4)
+    assert np.abs(places - pixels).max() <= bend
 
 
 def test_the_outline_lies_between_a_hit_and_a_miss() -> None:

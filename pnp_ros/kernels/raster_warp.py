@@ -1,0 +1,174 @@
+# mypy: disable-error-code="assignment, no-redef"
+# ruff: noqa: UP018 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+"""Triangles into the window of a camera with any lens, on one core: depth buffer, surface points, grey values.
+
+The edges of a triangle are straight in the plane z = 1, and each pixel knows the place there that its ray goes through.
+So edge functions (Pineda, SIGGRAPH 1988) decide exactly whether a pixel sees a triangle, whatever the lens. Inverse
+depth is linear in that plane (perspective-correct interpolation). The plane is measured in pixels of the window.
+"""
+
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})
+
+NEAREST = wp.constant(1.0e-6)  # m
+GAP = wp.constant(2.0e-3)  # px^2, twice an area by which a pixel may miss a triangle: neighbours leave no gap
+
+
+@wp.func
+def texel(grey: wp.array(dtype=wp.uint8), start: int, width: int, height: int, u: float, v: float):
+    """Bilinear sample of one level of the texture; it repeats, and v runs upwards."""
+    x = (u - wp.floor(u)) * float(width) - 0.5
+    y = (1.0 - (v - wp.floor(v))) * float(height) - 0.5
+    left, top = int(wp.floor(x)), int(wp.floor(y))
+    a, b = x - float(left), y - float(top)
+    x0, x1, y0, y1 = left, left + 1, top, top + 1
+    if left < 0:
+        x0 = width - 1
+    if x1 >= width:
+        x1 = 0
+    if top < 0:
+        y0 = height - 1
+    if y1 >= height:
+        y1 = 0
+    upper = float(grey[start + y0 * width + x0]) * (1.0 - a) + float(grey[start + y0 * width + x1]) * a
+    lower = float(grey[start + y1 * width + x0]) * (1.0 - a) + float(grey[start + y1 * width + x1]) * a
+    return upper * (1.0 - b) + lower * b
+
+
+@wp.struct
+class Surface:
+    """A mesh of F faces, and what it looks like in grey: by corner of a face, ``shade`` without and ``uv`` with a
+    texture, which is a pyramid of L levels."""
+
+    vertices: wp.array(dtype=wp.vec3)
+    faces: wp.array(dtype=wp.vec3i)
+    shade: wp.array2d(dtype=wp.float32)
+    uv: wp.array2d(dtype=wp.vec2)
+    density: wp.array(dtype=wp.float32)  # (F) texels per metre
+    levels: wp.array(dtype=wp.vec3i)  # (L) start, width, height of each level in ``texels``
+    texels: wp.array(dtype=wp.uint8)
+
+
+@wp.struct
+class Window:
+    """H * W pixels, row by row, of a camera: ``plane`` is where their rays meet z = 1, in pixels.
+
+    A pixel differs from its place in the plane by at most ``bend`` pixels in x and in y; ``scale`` and ``offset`` make
+    pixels of metres in the plane.
+    """
+
+    width: int
+    height: int
+    bend: float
+    scale: wp.vec2
+    offset: wp.vec2
+    rotation: wp.mat33  # T_camera_object
+    translation: wp.vec3
+    plane: wp.array(dtype=wp.vec2)
+
+
+@wp.struct
+class Pixels:
+    """What is drawn, by pixel; ``place``, ``nearness`` and ``corners`` are on the way there."""
+
+    corners: wp.array(dtype=wp.vec3)  # (V) vertices: x, y in the window's plane, inverse depth
+    place: wp.array(dtype=wp.vec2)  # barycentric coordinates in the window
+    nearness: wp.array(dtype=wp.float32)  # inverse depth
+    face: wp.array(dtype=wp.int32)  # -1: none
+    points: wp.array(dtype=wp.vec3)  # object points
+    depth: wp.array(dtype=wp.float32)
+    grey: wp.array(dtype=wp.float32)  # may be empty: not wanted
+
+
+@wp.func
+def sample(surface: Surface, face: int, a: float, b: float, per_metre: float):
+    """Grey of a face at barycentric (a, b), as seen with so many pixels per metre."""
+    c = 1.0 - a - b
+    if surface.levels.shape[0] == 0:
+        return a * surface.shade[face, 0] + b * surface.shade[face, 1] + c * surface.shade[face, 2]
+    uv = a * surface.uv[face, 0] + b * surface.uv[face, 1] + c * surface.uv[face, 2]
+    level = wp.log2(wp.max(surface.density[face] / per_metre, 1.0))
+    level = wp.min(level, float(surface.levels.shape[0] - 1))
+    fine = int(level)
+    coarse = wp.min(fine + 1, surface.levels.shape[0] - 1)
+    share = level - float(fine)
+    i, j = surface.levels[fine], surface.levels[coarse]
+    near = texel(surface.texels, i[0], i[1], i[2], uv[0], uv[1])
+    far = texel(surface.texels, j[0], j[1], j[2], uv[0], uv[1])
+    return near * (1.0 - share) + far * share
+
+
+@wp.func
+def across(a: wp.vec3, b: wp.vec3, q: wp.vec2):
+    """Twice the area of the triangle (a, b, q) in the plane, with a sign."""
+    return (b[0] - a[0]) * (q[1] - a[1]) - (b[1] - a[1]) * (q[0] - a[0])
+
+
+@wp.func
+def cover(face: int, a: wp.vec3, b: wp.vec3, c: wp.vec3, window: Window, pixels: Pixels):
+    """Draw one triangle where it is nearer than what is drawn already."""
+    area = across(a, b, wp.vec2(c[0], c[1]))
+    if area != 0.0:
+        inverse, least = 1.0 / area, -GAP / wp.abs(area)
+        left = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - window.bend)), 0)
+        right = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) + window.bend)), window.width - 1)
+        top = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - window.bend)), 0)
+        bottom = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) + window.bend)), window.height - 1)
+        nearest = wp.max(wp.max(a[2], b[2]), c[2])
+        for y in range(top, bottom + 1):
+            for i in range(y * window.width + left, y * window.width + right + 1):
+                drawn = pixels.nearness[i]
+                if nearest > drawn:
+                    q = window.plane[i]
+                    u, v = across(b, c, q) * inverse, across(c, a, q) * inverse
+                    w = 1.0 - u - v
+                    if wp.min(wp.min(u, v), w) >= least:
+                        near = u * a[2] + v * b[2] + w * c[2]
+                        if near > drawn:
+                            pixels.nearness[i] = near
+                            pixels.face[i] = face
+                            pixels.place[i] = wp.vec2(u, v)
+
+
+@wp.func
+def shade(i: int, surface: Surface, window: Window, pixels: Pixels):
+    """Object point, depth and grey of a pixel, 0 where nothing is drawn."""
+    point, depth, grey = wp.vec3(0.0, 0.0, 0.0), float(0.0), float(0.0)
+    face = pixels.face[i]
+    if face >= 0:
+        f = surface.faces[face]
+        place, near = pixels.place[i], pixels.nearness[i]
+        u = place[0] * pixels.corners[f[0]][2] / near
+        v = place[1] * pixels.corners[f[1]][2] / near
+        depth = 1.0 / near
+        point = u * surface.vertices[f[0]] + v * surface.vertices[f[1]] + (1.0 - u - v) * surface.vertices[f[2]]
+        if pixels.grey.shape[0] > 0:
+            grey = sample(surface, face, u, v, 0.5 * (window.scale[0] + window.scale[1]) * near)
+    pixels.points[i] = point
+    pixels.depth[i] = depth
+    if pixels.grey.shape[0] > 0:
+        pixels.grey[i] = grey
+
+
+@wp.kernel
+def draw(surface: Surface, window: Window, pixels: Pixels):
+    """All triangles that lie in front of the camera, in one thread."""
+    count = window.width * window.height
+    for i in range(count):
+        pixels.face[i] = -1
+        pixels.nearness[i] = 0.0
+    for i in range(surface.vertices.shape[0]):
+        seen = window.rotation * surface.vertices[i] + window.translation
+        near = float(0.0)
+        if seen[2] > NEAREST:
+            near = 1.0 / seen[2]
+        plane = wp.cw_mul(wp.vec2(seen[0] * near, seen[1] * near), window.scale) + window.offset
+        pixels.corners[i] = wp.vec3(plane[0], plane[1], near)
+    for i in range(surface.faces.shape[0]):
+        f = surface.faces[i]
+        a, b, c = pixels.corners[f[0]], pixels.corners[f[1]], pixels.corners[f[2]]
+        if wp.min(wp.min(a[2], b[2]), c[2]) > 0.0:
+            cover(i, a, b, c, window, pixels)
+    for i in range(count):
+        shade(i, surface, window, pixels)
