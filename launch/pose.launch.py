@@ -34,7 +34,11 @@ from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 CONFIG = PathJoinSubstitution([FindPackageShare("pnp_ros"), "config"])
 ARGUMENTS = [
-    DeclareLaunchArgument("object", description="Folder of the object package"),
+    DeclareLaunchArgument("object", default_value="", description="Folder of the object package"),
+    DeclareLaunchArgument(
+        "objects", default_value="['']", description="Folders of several packages, as [a, b, c]; in place of object"
+    ),
+    DeclareLaunchArgument("max_instances", default_value="1", description="Instances of each object there may be"),
     DeclareLaunchArgument("namespace", default_value="", description="Of the nodes and of all relative names"),
     DeclareLaunchArgument("image", default_value="camera/image_raw", description="Topic of the images"),
     DeclareLaunchArgument("camera_info", default_value="camera/camera_info", description="Topic of the CameraInfo"),
@@ -105,6 +109,8 @@ def generate_launch_description() -> LaunchDescription:
             value("params_file"),
             {
                 **common,
+                "objects": ParameterValue(value("objects"), value_type=list[str]),
+                "max_instances": ParameterValue(value("max_instances"), value_type=int),
                 "object_frame": value("object_frame"),
                 "autostart": ParameterValue(value("autostart"), value_type=bool),
             },

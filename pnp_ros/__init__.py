@@ -43,6 +43,8 @@ _PLACES = {  # name: module, or module and the name there
     "Pose": "types",
     "PoseEstimate": "types",
     "PoseEstimator": "pipeline.estimator",
+    "PoseFilter": "filtering.pose_filter",
+    "Scene": "pipeline.scene",
     "Search": "solvers.search",
     "SolveStatus": "types",
     "load_object": "objects.object_package:load_object_package",
@@ -68,6 +70,8 @@ __all__ = [
     "Pose",
     "PoseEstimate",
     "PoseEstimator",
+    "PoseFilter",
+    "Scene",
     "Search",
     "SolveStatus",
     "load_object",
@@ -78,12 +82,14 @@ __all__ = [
 
 if TYPE_CHECKING:  # for type checkers and editors; the names below are loaded by __getattr__
     from pnp_ros.cameras.camera import Camera
+    from pnp_ros.filtering.pose_filter import PoseFilter
     from pnp_ros.io.camera_info import CameraInfo, read_camera_info
     from pnp_ros.io.images import read_images
     from pnp_ros.objects.object_package import load_object_package as load_object
     from pnp_ros.pipeline.config import EstimatorConfig
     from pnp_ros.pipeline.estimator import PoseEstimator
     from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+    from pnp_ros.pipeline.scene import Scene
     from pnp_ros.solvers.bpnp import Implicit
     from pnp_ros.solvers.classical import Classical
     from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt

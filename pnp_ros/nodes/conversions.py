@@ -230,11 +230,11 @@ def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping
     return ObjectPoseArray(header=header, objects=list(objects), latency=stages)
 
 
-def detections(header: Header, objects: Sequence[ObjectPose], bounds: np.ndarray) -> Any:
+def detections(header: Header, objects: Sequence[ObjectPose], bounds: Mapping[str, np.ndarray]) -> Any:
     """A ``vision_msgs/Detection3DArray`` of the objects that have a pose.
 
     Args:
-        bounds: (2, 3) lower and upper corner of the object's bounding box in metres, object frame.
+        bounds: (2, 3) lower and upper corner of each object's bounding box in metres, object frame, by its id.
 
     Raises:
         ImportError: if vision_msgs is not installed.
@@ -249,10 +249,11 @@ def detections(header: Header, objects: Sequence[ObjectPose], bounds: np.ndarray
         hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = item.object_name, float(item.score)
         detection = detection_type(header=header, results=[hypothesis], id=item.object_id)
         pose = pose_from_message(item.pose.pose)
-        centre = torch.from_numpy(bounds.mean(axis=0, dtype=np.float64))
+        low, high = bounds[item.object_id].astype(np.float64)
+        centre = torch.from_numpy((low + high) / 2)
         box = detection.bbox
         box.center = message_from_pose(Pose(pose.rotation, pose.transform(centre[None])[0]))
-        box.size.x, box.size.y, box.size.z = (bounds[1] - bounds[0]).astype(np.float64).tolist()
+        box.size.x, box.size.y, box.size.z = (high - low).tolist()
         found.append(detection)
     return array_type(header=header, detections=found)
 

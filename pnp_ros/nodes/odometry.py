@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from nav_msgs.msg import Odometry
@@ -14,6 +15,7 @@ from pnp_ros.filtering.pose_filter import FilterConfig, PoseFilter
 from pnp_ros.geometry import covariance
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
+from pnp_ros.nodes.pose_outputs import topics_of
 from pnp_ros.nodes.references import TransformHistory
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate
@@ -40,42 +42,57 @@ class OdometryOutput:
         )
         parameters.declare_config("filter", FilterConfig)
         self._node, self._parameters = node, parameters
-        options = QoSOverridingOptions.with_default_policies()
-        self._publisher = node.create_lifecycle_publisher(Odometry, "~/odometry", 10, qos_overriding_options=options)
+        self._publishers: dict[str, Any] = {}
+        self._publisher_of("")
         self._transforms: TransformHistory | None = None
-        self._filter: PoseFilter | None = None
+        self._filters: dict[str, PoseFilter] = {}
 
-    def configure(self) -> None:
-        """Begin anew with the parameters' values."""
-        self._filter = PoseFilter(self._parameters.read_config("filter", FilterConfig))
+    def configure(self, frames: Collection[str]) -> None:
+        """Begin anew with the parameters' values, for the objects of these frames."""
+        config = self._parameters.read_config("filter", FilterConfig)
+        self._filters = {frame: PoseFilter(config) for frame in frames}
+        self._topics = topics_of(frames)
+        for topic in self._topics.values():
+            self._publisher_of(topic)
         self._fixed = self._node.get_parameter("fixed_frame").value.lstrip("/")
         if self._fixed and self._transforms is None:
             self._transforms = TransformHistory(self._node)
 
     def reset(self) -> None:
         """Forget the motion."""
-        if self._filter is not None:
-            self._filter.reset()
+        for motion in self._filters.values():
+            motion.reset()
+
+    def _publisher_of(self, topic: str) -> Any:
+        if topic not in self._publishers:
+            name, options = (
+                f"~/{topic}/odometry" if topic else "~/odometry",
+                QoSOverridingOptions.with_default_policies(),
+            )
+            self._publishers[topic] = self._node.create_lifecycle_publisher(
+                Odometry, name, 10, qos_overriding_options=options
+            )
+        return self._publishers[topic]
 
     def publish(self, header: Header, object_frame: str, found: ObjectEstimate) -> None:
         """Take in what one image told of the object, and publish where it is and how it moves.
 
         An object that is not valid in the image is predicted for ``filter.patience`` seconds.
         """
-        assert self._filter is not None
-        if not self._publisher.get_subscription_count():
-            self._filter.reset()
+        track, publisher = self._filters[object_frame], self._publishers[self._topics[object_frame]]
+        if not publisher.get_subscription_count():
+            track.reset()
             return
         if found.state is ObjectState.VALID and found.estimate is not None:
             seen = self._in_frame(header, found.estimate)
             if seen is None:
                 return
-            self._filter.update(seen, conversions.seconds(header.stamp))
-        stamp = self._told_stamp(header)
-        motion = self._filter.predict(conversions.seconds(stamp))
+            track.update(seen, conversions.seconds(header.stamp))
+        stamp = self._told_stamp(header, track.config.patience)
+        motion = track.predict(conversions.seconds(stamp))
         if motion is not None:
             frame = Header(stamp=stamp, frame_id=self._fixed or header.frame_id)
-            self._publisher.publish(conversions.odometry(frame, object_frame, motion))
+            publisher.publish(conversions.odometry(frame, object_frame, motion))
 
     def _in_frame(self, header: Header, estimate: PoseEstimate) -> PoseEstimate | None:
         """The estimate in the fixed frame; None, and a warning, where TF does not tell."""
@@ -89,14 +106,9 @@ class OdometryOutput:
         pose = camera @ estimate.pose.to("cpu", camera.rotation.dtype)
         return PoseEstimate.of(pose, covariance.rotate(estimate.covariance.cpu().to(pose.rotation), camera.rotation))
 
-    def _told_stamp(self, header: Header) -> Any:
+    def _told_stamp(self, header: Header, patience: float) -> Any:
         """Now, where the clock is that of the images; else the image's time."""
         now = self._node.get_clock().now()
         age = 1e-9 * (now - Time.from_msg(header.stamp, clock_type=now.clock_type)).nanoseconds
-        current = self._node.get_parameter("odometry_for").value == "now" and 0.0 <= age <= self._patience
+        current = self._node.get_parameter("odometry_for").value == "now" and 0.0 <= age <= patience
         return now.to_msg() if current else header.stamp
-
-    @property
-    def _patience(self) -> float:
-        assert self._filter is not None
-        return self._filter.config.patience

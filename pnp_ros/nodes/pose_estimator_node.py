@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from pnp_ros.nodes.ros_compat import LATCHED, STEADY_CLOCK, image_profile, run, 
 from pnp_ros.nodes.weights import WeightsFollower, describe
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.scene import Scene
 
 _REPORT_S = 1.0
 _PATIENCE_S = 1.0  # for the image in hand, when the node is asked to stop
@@ -52,7 +53,7 @@ class PoseEstimatorNode(ManagedNode):
         super().__init__("pose_estimator")
         self._declare_parameters()
         self._health = Health(f"{self.get_fully_qualified_name()}: pose")
-        self._estimator: PoseEstimator | None = None
+        self._scene: Scene | None = None
         self._weights: WeightsFollower | None = None
         self._frames = FrameQueue(keep_all=False)
         self._arrivals = Arrivals(image_profile(), keeps_info=False)
@@ -75,7 +76,9 @@ class PoseEstimatorNode(ManagedNode):
     def _declare_parameters(self) -> None:
         declare = self.settings.declare
         declare("object", "", "Folder of the object package")
-        declare("object_frame", "", "TF frame of the object; empty: its name in the object package")
+        declare("objects", [""], "Folders of several object packages, in place of object")
+        declare("max_instances", 1, "Instances of each object that there may be; name_0, name_1, ...", low=1, high=32)
+        declare("object_frame", "", "TF frame of a single object; empty: its name in the object package")
         declare("versions", "", "Folder of the weights that fine_tuning_node adapts; empty: the package's own always")
         declare("image_transport", "raw", "How images arrive", choices=("raw", "compressed"))
         declare("rectified", False, "The images are rectified: P of the CameraInfo holds, not K and D", live=True)
@@ -106,21 +109,30 @@ class PoseEstimatorNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the object package and compile what needs compiling."""
-        folder = self.get_parameter("object").value
-        if not folder:
+        folders = [self.get_parameter("object").value, *self.get_parameter("objects").value]
+        folders = [folder for folder in folders if folder]
+        if not folders:
             raise ValueError("parameter object: expected the folder of an object package, got nothing")
         if self.get_parameter("threads").value:
             torch.set_num_threads(self.get_parameter("threads").value)
         config = self.settings.read_config("estimator", EstimatorConfig)
-        package = load_object_package(folder)
+        packages = [load_object_package(folder) for folder in folders]
         device, backend = device_of(self.get_parameter("device").value), self.get_parameter("backend").value
-        self._estimator = PoseEstimator(package, config, device, backend=backend)
-        self._odometry.configure()
-        self._object_frame = self.get_parameter("object_frame").value or package.name
-        self._outputs.describe(package, self._object_frame)
-        self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
-        if self._estimator.models is not None:
-            self.get_logger().info(f"networks: {backend_of(self._estimator.models.network)}")
+        instances = self.get_parameter("max_instances").value
+        self._scene = Scene(packages, config, instances, device, backend)
+        estimators = self._scene.estimators
+        named = self.get_parameter("object_frame").value
+        if named and len(estimators) > 1:
+            raise ValueError(f"parameter object_frame: expected nothing with {len(estimators)} objects, got {named!r}")
+        self._frames_of = {name: named or name for name in estimators}
+        self._outputs.describe({self._frames_of[name]: item.package for name, item in estimators.items()})
+        self._odometry.configure(self._frames_of.values())
+        for package in packages:
+            self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
+        for estimator in estimators.values():
+            if estimator.models is not None:
+                self.get_logger().info(f"networks: {backend_of(estimator.models.network)}")
+                break
         self._warm_up()
         self._follow_versions()
         self.get_logger().info("ready")
@@ -130,9 +142,12 @@ class PoseEstimatorNode(ManagedNode):
         folder = self.get_parameter("versions").value
         if not folder:
             return
-        assert self._estimator is not None
-        store = VersionStore(folder, self._estimator.package)
-        self._weights = WeightsFollower(self._estimator, store, self.get_logger(), self._health.failed)
+        assert self._scene is not None
+        if len(self._scene.estimators) > 1:
+            raise ValueError("parameter versions: expected nothing with several objects or instances")
+        (estimator,) = self._scene.estimators.values()
+        store = VersionStore(folder, estimator.package)
+        self._weights = WeightsFollower(estimator, store, self.get_logger(), self._health.failed)
         self._weights.start()
         options = QoSOverridingOptions.with_default_policies()
         self._adaptation = self.create_subscription(
@@ -140,19 +155,20 @@ class PoseEstimatorNode(ManagedNode):
         )
 
     def _on_adaptation(self, message: AdaptationStatus) -> None:
-        assert self._estimator is not None
+        assert self._scene is not None
         assert self._weights is not None
-        if message.object_name == self._estimator.package.name:
+        if message.object_name in {item.package.name for item in self._scene.estimators.values()}:
             self._weights.follow(message.active_version)
 
     def _warm_up(self) -> None:
         """Compile the solver's kernels before the first image: half a minute, once on each machine."""
-        assert self._estimator is not None
+        assert self._scene is not None
         width, height = 640, 480
         camera = Camera.pinhole(width, width, width / 2, height / 2, width, height)
         roi = (width / 4, height / 4, width / 2, height / 2)
-        self._estimator.estimate(np.zeros((height, width, 3), np.uint8), camera, 0.0, roi)
-        self._estimator.reset()
+        for estimator in self._scene.estimators.values():
+            estimator.estimate(np.zeros((height, width, 3), np.uint8), camera, 0.0, roi)
+        self._scene.reset()
 
     def activate(self) -> None:
         """Subscribe and begin to process."""
@@ -187,7 +203,7 @@ class PoseEstimatorNode(ManagedNode):
         if self._weights is not None:
             self.destroy_subscription(self._adaptation)
             self._weights.close()
-        self._weights = self._estimator = None
+        self._weights = self._scene = None
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -226,7 +242,7 @@ class PoseEstimatorNode(ManagedNode):
                 frames.rest((time.process_time() - used) / budget - (time.monotonic() - begin))
 
     def _process(self, image: Image | CompressedImage, info: CameraInfo) -> None:
-        assert self._estimator is not None
+        assert self._scene is not None
         begin = time.perf_counter()
         camera = self._camera_of(image, info, self.get_parameter("rectified").value)
         self._health.hardware_id = image.header.frame_id
@@ -234,13 +250,17 @@ class PoseEstimatorNode(ManagedNode):
         decoded = time.perf_counter()
         if self._reset_requested:
             self._reset_requested = False
-            self._estimator.reset()
+            self._scene.reset()
             self._odometry.reset()
-        estimates = self._estimator.estimate(rgb, camera, conversions.seconds(image.header.stamp))
-        stages = {stage: value for stage, value in estimates[0].latency.items() if stage != "total"}
+        found = self._scene.estimate(rgb, camera, conversions.seconds(image.header.stamp))
+        estimates = {self._frames_of[name]: item for name, item in found.items()}
+        stages = Counter[str]()
+        for item in found.values():
+            stages.update({stage: value for stage, value in item.latency.items() if stage != "total"})
         latency = {"decode": decoded - begin, **stages, "total": time.perf_counter() - begin}
         self._outputs.publish(image.header, rgb, camera, estimates, latency)
-        self._odometry.publish(image.header, self._object_frame, estimates[0])
+        for frame, item in estimates.items():
+            self._odometry.publish(image.header, frame, item)
         age = 1e-9 * (self.get_clock().now().nanoseconds - conversions.nanoseconds(image.header.stamp))
         self._health.processed(latency, age)
 

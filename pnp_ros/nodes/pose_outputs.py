@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,8 @@ class PoseOutputs:
             options = QoSOverridingOptions.with_default_policies()
             return node.create_lifecycle_publisher(kind, topic, depth, qos_overriding_options=options)
 
-        self._node = node
-        self._pose = publisher(PoseWithCovarianceStamped, "~/pose")
+        self._node, self._publisher = node, publisher
+        self._poses = {"": publisher(PoseWithCovarianceStamped, "~/pose")}
         self._objects = publisher(ObjectPoseArray, "~/objects")
         self._correspondences = publisher(Correspondences, "~/correspondences")
         self._markers = publisher(MarkerArray, "~/markers")
@@ -45,46 +47,63 @@ class PoseOutputs:
         self._detections = None if array is None else publisher(array, "~/detections")
         self._tf = transform_broadcaster(node)
 
-    def describe(self, package: ObjectPackage, object_frame: str) -> None:
-        """Say what the poses will be of."""
-        self._bounds, self._frame = package.mesh.bounds, object_frame
-        self._drawing = MeshOverlay(package.mesh)
+    def describe(self, packages: Mapping[str, ObjectPackage]) -> None:
+        """Say what the poses will be of: the object by its frame. Several of them have a topic of their own each."""
+        self._bounds = {frame: package.mesh.bounds for frame, package in packages.items()}
+        drawings = {package.name: MeshOverlay(package.mesh) for package in packages.values()}
+        self._drawings = {frame: drawings[package.name] for frame, package in packages.items()}
+        self._topics = topics_of(packages)
+        for topic in self._topics.values():
+            if topic not in self._poses:
+                self._poses[topic] = self._publisher(PoseWithCovarianceStamped, f"~/{topic}/pose")
 
     def publish(
         self,
         header: Header,
         rgb: np.ndarray,
         camera: Camera,
-        estimates: list[ObjectEstimate],
+        estimates: Mapping[str, ObjectEstimate],
         latency: dict[str, float],
     ) -> None:
-        """Publish all that is known from one image."""
-        ids = [self._frame if i == 0 else f"{self._frame}_{i}" for i in range(len(estimates))]
+        """Publish all that is known from one image.
+
+        Args:
+            estimates: by the object's frame.
+        """
         uncertain = self._node.get_parameter("publish_uncertain").value
-        for object_id, found in zip(ids, estimates):
+        for object_id, found in estimates.items():
             shown = found.state is ObjectState.VALID or (uncertain and found.state is ObjectState.UNCERTAIN)
             if found.estimate is not None and shown:
-                self._pose.publish(conversions.stamped_pose(header, found.estimate))
+                self._poses[self._topics[object_id]].publish(conversions.stamped_pose(header, found.estimate))
                 if self._node.get_parameter("publish_tf").value:
                     self._tf.sendTransform(conversions.transform(header, object_id, found.estimate.pose))
             if found.correspondences is not None and self._correspondences.get_subscription_count():
                 message = conversions.correspondences_message(header, object_id, found.correspondences, found.estimate)
                 self._correspondences.publish(message)
-        objects = [conversions.object_pose(found, object_id) for object_id, found in zip(ids, estimates)]
+        objects = [conversions.object_pose(found, object_id) for object_id, found in estimates.items()]
         self._objects.publish(conversions.object_poses(header, objects, latency))
         if self._detections is not None:
             good = [item for item in objects if item.state == ObjectPose.VALID]
             self._detections.publish(conversions.detections(header, good, self._bounds))
         if self._markers.get_subscription_count():
-            markers = [conversions.box_marker(header, name, self._bounds, found) for name, found in zip(ids, estimates)]
+            markers = [
+                conversions.box_marker(header, name, self._bounds[name], found) for name, found in estimates.items()
+            ]
             self._markers.publish(MarkerArray(markers=markers))
         if self._overlay.get_subscription_count():
             self._publish_overlay(header, rgb, camera, estimates)
 
     def _publish_overlay(
-        self, header: Header, rgb: np.ndarray, camera: Camera, estimates: list[ObjectEstimate]
+        self, header: Header, rgb: np.ndarray, camera: Camera, estimates: Mapping[str, ObjectEstimate]
     ) -> None:
-        for found in estimates:
+        for name, found in estimates.items():
             if found.estimate is not None:
-                rgb = self._drawing.draw(rgb, found.estimate.pose, camera, _COLOURS[found.state])
+                rgb = self._drawings[name].draw(rgb, found.estimate.pose, camera, _COLOURS[found.state])
         self._overlay.publish(conversions.image_from_rgb(header, rgb))
+
+
+def topics_of(frames: Collection[str]) -> dict[str, str]:
+    """The part of a topic's name that stands for each object; empty for a single one."""
+    if len(frames) == 1:
+        return dict.fromkeys(frames, "")
+    return {frame: re.sub(r"\W", "_", f"object_{frame}" if frame[:1].isdigit() else frame) for frame in frames}

@@ -178,7 +178,7 @@ def test_detections_have_the_box_in_the_camera_frame() -> None:
     bounds = np.array([[-0.1, -0.2, -0.3], [0.3, 0.2, 0.3]], np.float32)
     estimate = _estimate()
     item = conversions.object_pose(_object(ObjectState.VALID, estimate), "mug_1")
-    (detection,) = conversions.detections(HEADER, [item], bounds).detections
+    (detection,) = conversions.detections(HEADER, [item], {item.object_id: bounds}).detections
     assert (detection.id, detection.results[0].hypothesis.class_id) == ("mug_1", "mug")
     assert detection.results[0].pose == item.pose
     size = detection.bbox.size

@@ -49,8 +49,8 @@ class Heard:
         self.node = LifecycleNode("odometry_test", parameter_overrides=overrides, enable_communication_interface=False)
         self.output = OdometryOutput(self.node, Parameters(self.node))
         self.messages: list[Odometry] = []
-        self.output._publisher = self  # in place of the one of rclpy
-        self.output.configure()
+        self.output._publishers[""] = self  # in place of the one of rclpy
+        self.output.configure(["mug"])
 
     def get_subscription_count(self) -> int:
         return 1

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -43,6 +44,26 @@ def test_compressed_images_give_poses(start_estimator: Any, probe: Any, package:
         probe.send(probe.image(1), probe.camera_info(1))
         probe.wait(lambda: "truncated JPEG" in probe.status().message)
         assert len(probe.received["poses"]) == 1
+
+
+def test_several_instances_have_names_and_topics_of_their_own(
+    start_estimator: Any, probe: Any, package: ObjectPackage
+) -> None:
+    heard: dict[str, list[PoseWithCovarianceStamped]] = {f"{package.name}_{k}": [] for k in range(2)}
+    for name, poses in heard.items():
+        probe.node.create_subscription(PoseWithCovarianceStamped, f"/pose_estimator/{name}/pose", poses.append, 10)
+    with start_estimator("", objects=[str(package.root)], max_instances=2, **{"estimator.align": True}):
+        probe.wait_until_connected()
+        for index in range(4):
+            probe.send(probe.image(0), probe.camera_info(0))
+            probe.wait(lambda: len(probe.received["objects"]) > index, what="an image")  # noqa: B023
+        for message in probe.received["objects"]:
+            assert [item.object_id for item in message.objects] == list(heard)
+        states = [item.state for item in probe.received["objects"][-1].objects]
+        assert states.count(ObjectPose.VALID) == 1
+        probe.wait(lambda: len(heard[f"{package.name}_0"]) >= 1, what="a pose on its own topic")
+        assert not probe.received["poses"]
+        assert {t.child_frame_id for m in probe.received["tf"] for t in m.transforms} <= set(heard)
 
 
 def test_camera_without_camera_info_is_said(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:
