@@ -1,0 +1,83 @@
+"""``cpu_budget`` holds the node's share of a core, and ``max_rate`` counts what it leaves out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.parameter import Parameter
+
+from pnp_ros.nodes.frame_queue import FrameQueue
+from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
+
+IMAGES, BUSY_S = 6, 0.02
+
+
+@pytest.fixture
+def node(ros: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One that calculates for a while in place of estimating."""
+    monkeypatch.setattr(PoseEstimatorNode, "autostart", lambda self: None)
+
+    def calculate(self: PoseEstimatorNode, image: object, info: object) -> None:
+        end = time.thread_time() + BUSY_S
+        while time.thread_time() < end:
+            pass
+
+    monkeypatch.setattr(PoseEstimatorNode, "_process", calculate)
+    made = PoseEstimatorNode()
+    yield made
+    made.destroy_node()
+
+
+def _worked_off(node: Any) -> tuple[float, float, FrameQueue]:
+    """Seconds by the clock and of CPU time that a few images took, and their queue."""
+    frames = FrameQueue(keep_all=True)
+    for stamp in range(IMAGES):
+        frames.put_info(stamp, "info")
+        frames.put_image(stamp, "image")
+    waited = frames.get
+
+    def get() -> Any:
+        return waited() if frames.counts.taken < IMAGES else None
+
+    frames.get = get  # type: ignore[method-assign]
+    begin, used = time.monotonic(), time.process_time()
+    node._work(frames)
+    return time.monotonic() - begin, time.process_time() - used, frames
+
+
+def test_the_budget_is_kept_on_average(node: Any) -> None:
+    node.set_parameters([Parameter("cpu_budget", value=0.25)])
+    elapsed, used, frames = _worked_off(node)
+    assert used >= IMAGES * BUSY_S
+    assert elapsed >= 0.9 * used / 0.25
+    assert frames.counts.taken == IMAGES
+
+
+def test_without_a_budget_nothing_rests(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrameQueue, "rest", lambda *_: pytest.fail("rested"))
+    _worked_off(node)
+
+
+def test_closing_ends_a_rest() -> None:
+    frames = FrameQueue(keep_all=False)
+    frames.close()
+    begin = time.monotonic()
+    frames.rest(60.0)
+    assert time.monotonic() - begin < 30.0
+
+
+def test_max_rate_counts_what_is_skipped() -> None:
+    frames = FrameQueue(keep_all=True)
+    for index in range(30):  # a second at 30 Hz
+        stamp = index * 33_333_333
+        frames.put_info(stamp, "info", max_rate=10.0)
+        frames.put_image(stamp, "image", max_rate=10.0)
+    counts = frames.counts
+    assert counts.skipped == 20
+    assert counts.received == counts.paired == 30
+    assert len(frames._ready) == 10
