@@ -28,6 +28,7 @@ from tf2_msgs.msg import TFMessage
 
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.ending import ending_in
+from pnp_ros.nodes.shared_memory import remove_dead_segments
 
 # The last message reaches also those who subscribe later.
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -132,6 +133,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
         SystemExit: 1 if the node cannot be made; the log says why.
     """
     use_image_profile()
+    remove_dead_segments()
     with ending_in(patience_s):
         rclpy.init(args=args)
         node = None
