@@ -36,6 +36,10 @@ MIN_EVIDENCE_WITH_PRIOR = math.log(100.0)  # about a prior, all of the integral 
 VAGUE = -10.0  # log of the share of all poses that a prior expects; 0.2 rad and 15 % of the distance are -10.0
 TRUSTED_EVIDENCE = 12.0  # of a minimum near a given start; with less of it, others are sought
 EXPLAINED = 0.5  # share of the points, likewise
+# Nor are others sought if a smaller share has more evidence. Measured over shapes, lenses and sizes from random starts:
+# minima that are wrong explain at most a fifth of the points, with at most 0.7 a point.
+EXPLAINED_FOR_SURE = 0.3
+SURE_EVIDENCE = 1.0  # a point
 LOG_TURNS = math.log(8.0 * math.pi**2)  # volume of all rotations, rad^3
 LOG_DEPTHS = math.log(math.log(10.0))  # distances within a decade, equally probable by their logarithm
 LOG_2_PI = math.log(2.0 * math.pi)

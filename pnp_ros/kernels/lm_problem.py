@@ -36,7 +36,7 @@ class LMSettings:
         tolerance: the solve has converged when the Newton step is shorter than this many standard deviations of the
             pose (a Mahalanobis length, so units do not matter).
         samples: of three points, drawn at most where no initial pose is given, or the given one leads to none that
-            explains half of the points; 0: none.
+            explains half of the points, or a third beyond doubt; 0: none.
         accept: whether the pose is judged, and another one sought that may be the right one; a step on the way to a
             solution does without.
     """

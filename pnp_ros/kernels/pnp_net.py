@@ -10,7 +10,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels import lm_launch, pnp_net_warp
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
 from pnp_ros.types import Correspondences
@@ -22,7 +22,7 @@ class PackedNetwork:
     """A network's weights as the kernel wants them: four outputs side by side, each matrix with its bias.
 
     Args:
-        embed: (C, 7 + 1).
+        embed: (1, C, 7 + 1).
         layers: (L, C + H, C + 1).
         look: (STAGES - 1, C, 6 + 1).
         judge: (STAGES, C + 1).
@@ -45,53 +45,59 @@ def _in_blocks(matrix: Tensor) -> Tensor:
 
 
 class _Launch:
-    """A recorded launch for one shape of problems, with memory of its own."""
+    """The recorded launch for problems of any number and size, with memory of its own."""
 
-    def __init__(self, batch: int, points: int, parts: int, model: CameraModel, per_problem: bool, terms: int) -> None:
-        rows = batch * max(-(-points // _WIDTH), 1)
-        self._packed = torch.zeros(rows, pnp_net_warp.ROWS, _WIDTH)
+    def __init__(self) -> None:
+        lm_launch.initialise()
+        self._chunks = self._room(1)
+        self._kept = 1
         data = pnp_net_warp.NetBuffers()
-        data.cameras = int(per_problem)
-        shapes = {
-            "image_points": ((batch, points), wp.vec2, None),
-            "object_points": ((batch, points), wp.vec3, None),
-            "weights": ((batch, points, parts), wp.float32, None),
-            "intrinsics": ((batch,), wp.vec4, None),
-            "distortion": ((batch * terms,), wp.float32, None),
-            "likelihood": ((batch, points), wp.float32, None),
-        }
-        for name, (shape, dtype, strides) in shapes.items():
-            setattr(data, name, self._array(shape, dtype, strides))
-        self._fields = [getattr(data.__ctype__(), name) for name in shapes]
-        self._data = data
+        for name, kind in pnp_net_warp.NetBuffers.cls.__annotations__.items():
+            if isinstance(kind, wp.array):
+                setattr(data, name, self._array((1,), kind.dtype))
         vector = wp.types.vector(length=_WIDTH, dtype=wp.float32)
-        chunks = self._array((rows, pnp_net_warp.ROWS), vector)
-        packed = self._array((rows, pnp_net_warp.ROWS, _WIDTH), wp.float32)
-        self._arguments = [data, pnp_net_warp.Network(), MODEL_NUMBERS[model], chunks, packed]
-        self._batch = batch
-        self._command: wp.Launch | None = None
+        shape = (1, pnp_net_warp.ROWS, _WIDTH)
+        arguments = [data, pnp_net_warp.Network(), self._array(shape[:2], vector), self._array(shape, wp.float32)]
+        self._launch = wp.launch(pnp_net_warp.build(_WIDTH), 1, arguments, device="cpu", record_cmd=True)
+        self._data = data.__ctype__()
+        self._launch.set_param_at_index_from_ctype(0, self._data)
+        self._packed = self._launch.params[3:5]
+        names = ("image_points", "object_points", "weights", "intrinsics", "distortion", "likelihood")
+        self._fields = [getattr(self._data, name) for name in names]
 
-    def _array(self, shape: tuple[int, ...], dtype: type, strides: tuple[int, ...] | None = None) -> wp.array:
-        return wp.array(
-            ptr=self._packed.data_ptr(), shape=shape, strides=strides, dtype=dtype, device="cpu", copy=False
-        )
+    def _room(self, chunks: int) -> Tensor:
+        return torch.empty(chunks, pnp_net_warp.ROWS, _WIDTH)
 
-    def __call__(self, tensors: list[Tensor], network: PackedNetwork) -> None:
-        if self._command is None or self._arguments[1] is not network.struct:
-            self._arguments[1] = network.struct
-            kernel = pnp_net_warp.build(_WIDTH)
-            self._command = wp.launch(kernel, self._batch, self._arguments, device="cpu", record_cmd=True)
-            self._command.set_param_at_index_from_ctype(0, self._data.__ctype__())
+    def _array(self, shape: tuple[int, ...], dtype: type) -> wp.array:
+        """An array on the chunks; its pointer is replaced before a launch."""
+        return wp.array(ptr=self._chunks.data_ptr(), shape=shape, dtype=dtype, device="cpu", copy=False)
+
+    def __call__(self, tensors: list[Tensor], parts: int, camera: Camera, network: PackedNetwork) -> None:
+        """``tensors``, contiguous: image and object points, weights, intrinsics, distortion, the result (..., N)."""
+        points = tensors[-1].shape[-1]
+        count = tensors[-1].numel() // points
+        if count * points * parts > lm_launch.MAX_NUMBERS:
+            most = lm_launch.MAX_NUMBERS // parts
+            raise ValueError(f"image_points: expected at most {most} points, got {count * points}")
+        data = self._data
+        data.points, data.parts, data.cameras = points, parts, int(tensors[3].ndim > 1)
+        data.model = MODEL_NUMBERS[camera.model]
         for field, tensor in zip(self._fields, tensors):
             field.data = tensor.data_ptr()
-        self._command.launch()
+        needed = count * -(-points // _WIDTH)
+        if needed > self._kept:
+            self._chunks, self._kept = self._room(needed), needed
+        self._packed[0].data = self._packed[1].data = self._chunks.data_ptr()
+        self._launch.set_param_at_index_from_ctype(1, network.struct.__ctype__())
+        self._launch.set_dim(count)
+        self._launch.launch()
 
 
 class _Launches(threading.local):
-    """The recorded launches of one thread, the most recently made ones."""
+    """The recorded launch of one thread."""
 
     def __init__(self) -> None:
-        self.get = functools.lru_cache(maxsize=16)(_Launch)
+        self.get = functools.cache(_Launch)
 
 
 _launches = _Launches()
@@ -107,7 +113,6 @@ def likelihood(correspondences: Correspondences, camera: Camera, network: Packed
     """
     c = correspondences
     *batch, n, _ = np.broadcast_shapes((*c.image_points.shape[:-1], 1), (*c.object_points.shape[:-1], 1))
-    count = torch.Size(batch).numel()
     result = c.image_points.new_empty(*batch, n)
     if result.numel() == 0:
         return result
@@ -118,6 +123,5 @@ def likelihood(correspondences: Correspondences, camera: Camera, network: Packed
     per_problem = camera.intrinsics.ndim > 1 or camera.distortion.ndim > 1
     if per_problem:
         lens = [x.expand(*batch, x.shape[-1]).contiguous() for x in lens]
-    launch = _launches.get(count, n, tail.numel(), camera.model, per_problem, lens[1].shape[-1])
-    launch([*points, weights, *lens, result], network)
+    _launches.get()([*points, weights, *lens, result], tail.numel(), camera, network)
     return result

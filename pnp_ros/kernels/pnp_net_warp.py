@@ -51,7 +51,7 @@ mat42 = wp.types.matrix(shape=(4, 2), dtype=wp.float32)
 class Network:
     """Weights, four outputs in a vector; the last column of each matrix is the bias."""
 
-    embed: wp.array2d(dtype=wp.vec4)  # (C / 4, 7 + 1)
+    embed: wp.array3d(dtype=wp.vec4)  # (1, C / 4, 7 + 1)
     layers: wp.array3d(dtype=wp.vec4)  # (STAGES LAYERS, OUTPUTS / 4, C + 1)
     look: wp.array3d(dtype=wp.vec4)  # (STAGES - 1, C / 4, 6 + 1)
     judge: wp.array2d(dtype=float)  # (STAGES, C + 1)
@@ -59,15 +59,18 @@ class Network:
 
 @wp.struct
 class NetBuffers:
-    """Arrays of B problems with N points; weights with all their components in a row."""
+    """Arrays of B problems with N points each, those of a problem in a row, as in the solver's kernel."""
 
-    image_points: wp.array2d(dtype=wp.vec2)
-    object_points: wp.array2d(dtype=wp.vec3)
-    weights: wp.array3d(dtype=float)
-    intrinsics: wp.array(dtype=wp.vec4)
+    points: int  # N
+    parts: int  # numbers of a weight: 2, or 4 for matrices
+    cameras: int  # 1 if each problem has its own, 0 if all have one
+    model: int
+    image_points: wp.array(dtype=wp.vec2)  # B N
+    object_points: wp.array(dtype=wp.vec3)  # B N
+    weights: wp.array(dtype=float)  # B N parts
+    intrinsics: wp.array(dtype=wp.vec4)  # of one camera, or B
     distortion: wp.array(dtype=float)
-    cameras: int
-    likelihood: wp.array2d(dtype=float)
+    likelihood: wp.array(dtype=float)  # B N
 
 
 @wp.func
@@ -101,17 +104,18 @@ def sigmoid_of(a: Any):
 @wp.func
 def pack_points(packed: wp.array3d(dtype=float), data: NetBuffers, index: int, first: int, count: int, width: int):
     """Write pixels, object points, the weights' root mean square, and which have one."""
-    n = data.image_points.shape[1]
+    n = data.points
     for chunk in range(count):
         k = first + chunk
         for slot in range(width):
             i = chunk * width + slot
             uv, x, square = wp.vec2(0.0), wp.vec3(0.0), float(0.0)
+            point = index * n + i
             if i < n:
-                uv = data.image_points[index, i]
-                x = data.object_points[index, i]
-                for part in range(data.weights.shape[2]):
-                    square += data.weights[index, i, part] * data.weights[index, i, part]
+                uv = data.image_points[point]
+                x = data.object_points[point]
+                for part in range(data.parts):
+                    square += data.weights[data.parts * point + part] * data.weights[data.parts * point + part]
             used = square > 0.0 and wp.isfinite(square) and wp.isfinite(uv) and wp.isfinite(x)
             if not used:
                 uv, x = wp.vec2(0.0), wp.vec3(0.0)
@@ -187,6 +191,24 @@ def canonicalise(
 
 
 @wp.func
+def four_outputs(
+    chunks: wp.array2d(dtype=Any), k: int, weights: wp.array3d(dtype=wp.vec4), matrix: int, block: int, source: int,
+    inputs: int, one: Any,
+):  # fmt: skip
+    """Four outputs of a linear map of the ``inputs`` rows from ``source`` on; behind its weights stands the bias."""
+    bias = weights[matrix, block, inputs]
+    s0, s1, s2, s3 = bias[0] * one, bias[1] * one, bias[2] * one, bias[3] * one
+    for i in range(inputs):
+        x = chunks[k, source + i]
+        w = weights[matrix, block, i]
+        s0 = s0 + w[0] * x
+        s1 = s1 + w[1] * x
+        s2 = s2 + w[2] * x
+        s3 = s3 + w[3] * x
+    return s0, s1, s2, s3
+
+
+@wp.func
 def layer(chunks: wp.array2d(dtype=Any), problem: Problem, network: Network, number: int, one: Any):
     """``h + relu(norm(W h + b))`` of all points."""
     mass = wp.vec2(0.0)
@@ -194,15 +216,7 @@ def layer(chunks: wp.array2d(dtype=Any), problem: Problem, network: Network, num
     for chunk in range(problem.count):
         k = problem.first + chunk
         for block in range(network.layers.shape[1]):
-            bias = network.layers[number, block, C]
-            s0, s1, s2, s3 = bias[0] * one, bias[1] * one, bias[2] * one, bias[3] * one
-            for i in range(C):
-                x = chunks[k, FEATURES + i]
-                w = network.layers[number, block, i]
-                s0 = s0 + w[0] * x
-                s1 = s1 + w[1] * x
-                s2 = s2 + w[2] * x
-                s3 = s3 + w[3] * x
+            s0, s1, s2, s3 = four_outputs(chunks, k, network.layers, number, block, FEATURES, C, one)
             first = VALUES + BLOCK_SIZE * block
             chunks[k, first] = s0
             chunks[k, first + 1] = s1
@@ -317,17 +331,9 @@ def look(chunks: wp.array2d(dtype=Any), problem: Problem, network: Network, stag
         chunks[k, INPUT + 3] = asinh_of((3.0 / spread) * eu)
         chunks[k, INPUT + 4] = asinh_of((3.0 / spread) * ev)
         chunks[k, INPUT + 5] = chunks[k, LOGIT]
-        for block in range(network.embed.shape[0]):
-            bias = network.look[stage, block, 6]
+        for block in range(network.look.shape[1]):
             row = FEATURES + BLOCK_SIZE * block
-            s0, s1, s2, s3 = bias[0] * one, bias[1] * one, bias[2] * one, bias[3] * one
-            for i in range(NUM_LOOKS):
-                seen = chunks[k, INPUT + i]
-                w = network.look[stage, block, i]
-                s0 = s0 + w[0] * seen
-                s1 = s1 + w[1] * seen
-                s2 = s2 + w[2] * seen
-                s3 = s3 + w[3] * seen
+            s0, s1, s2, s3 = four_outputs(chunks, k, network.look, stage, block, INPUT, NUM_LOOKS, one)
             chunks[k, row] = chunks[k, row] + s0
             chunks[k, row + 1] = chunks[k, row + 1] + s1
             chunks[k, row + 2] = chunks[k, row + 2] + s2
@@ -346,17 +352,9 @@ def embed(chunks: wp.array2d(dtype=Any), problem: Problem, network: Network, spr
         chunks[k, INPUT + 4] = chunks[k, 4]
         chunks[k, INPUT + 5] = 0.2 * log1p_of(spread * chunks[k, PRECISION])
         chunks[k, INPUT + 6] = wp.log(spread) * one
-        for block in range(network.embed.shape[0]):
-            bias = network.embed[block, 7]
+        for block in range(network.embed.shape[1]):
             row = FEATURES + BLOCK_SIZE * block
-            s0, s1, s2, s3 = bias[0] * one, bias[1] * one, bias[2] * one, bias[3] * one
-            for i in range(NUM_INPUTS):
-                x = chunks[k, INPUT + i]
-                w = network.embed[block, i]
-                s0 = s0 + w[0] * x
-                s1 = s1 + w[1] * x
-                s2 = s2 + w[2] * x
-                s3 = s3 + w[3] * x
+            s0, s1, s2, s3 = four_outputs(chunks, k, network.embed, 0, block, INPUT, NUM_INPUTS, one)
             chunks[k, row] = s0
             chunks[k, row + 1] = s1
             chunks[k, row + 2] = s2
@@ -369,15 +367,14 @@ def build(width: int) -> wp.Kernel:
     vector = wp.types.vector(length=width, dtype=wp.float32)
 
     def judge_points(
-        data: NetBuffers, network: Network, model: int, chunks: wp.array2d(dtype=vector),
-        packed: wp.array3d(dtype=float),
-    ):  # fmt: skip
+        data: NetBuffers, network: Network, chunks: wp.array2d(dtype=vector), packed: wp.array3d(dtype=float)
+    ):
         index = wp.tid()
         problem = Problem()
-        problem.points = data.image_points.shape[1]
+        problem.points = data.points
         problem.count = wp.max((problem.points + width - 1) // width, 1)
         problem.first = index * problem.count
-        problem.lens = load_lens(model, data.intrinsics, data.distortion, index * data.cameras)
+        problem.lens = load_lens(data.model, data.intrinsics, data.distortion, index * data.cameras)
         one = vector(1.0)
         pack_points(packed, data, index, problem.first, problem.count, width)
         spread = canonicalise(chunks, packed, problem, width, one)
@@ -394,7 +391,7 @@ def build(width: int) -> wp.Kernel:
         for i in range(problem.points):
             k, slot = problem.first + i // width, i % width
             likelihood = packed[k, USED, slot] / (1.0 + wp.exp(-packed[k, LOGIT, slot]))
-            data.likelihood[index, i] = wp.where(wp.isfinite(likelihood), likelihood, 0.0)
+            data.likelihood[index * data.points + i] = wp.where(wp.isfinite(likelihood), likelihood, 0.0)
 
     options = {"cpu_compiler_flags": CPU_COMPILER_FLAGS, "enable_backward": False, "max_unroll": BLOCK}
     return wp.kernel(judge_points, module="unique", module_options=options, enable_backward=False)

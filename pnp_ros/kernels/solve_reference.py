@@ -16,11 +16,13 @@ from pnp_ros.kernels import accept_reference, lm_reference, robust, search_refer
 from pnp_ros.kernels.accept_reference import (
     DISTINCT,
     EXPLAINED,
+    EXPLAINED_FOR_SURE,
     LOG_2_PI,
     MAX_ROUNDING2,
     MIN_EVIDENCE,
     MIN_EVIDENCE_WITH_PRIOR,
     MIN_PROBABILITY,
+    SURE_EVIDENCE,
     THIN,
     TRUSTED_EVIDENCE,
     VAGUE,
@@ -149,7 +151,9 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
         vague = accept_reference.log_share(centred.prior, *judge.distances(centred, best.translation)) > VAGUE
     searched = ~nobody
     if given:
-        trusted = (best.inliers >= EXPLAINED * judge.used.sum(-1)) & (best.evidence > TRUSTED_EVIDENCE)
+        points = judge.used.sum(-1)
+        sure = (best.inliers >= EXPLAINED_FOR_SURE * points) & (best.evidence > SURE_EVIDENCE * points)
+        trusted = ((best.inliers >= EXPLAINED * points) | sure) & (best.evidence > TRUSTED_EVIDENCE)
         searched = ~trusted & vague if many and settings.samples > 0 else nobody
     if bool(searched.any()):
         start, runner_up, worth_trying = _search(centred, settings, judge, searched)

@@ -86,6 +86,8 @@ NO_EVIDENCE = wp.constant(-1e30)
 RUNNER_UP = wp.constant(1.5)  # points that another hypothesis may explain less and still be tried
 OTHER_SCALE = wp.constant(4.0)  # the loss's scale at the start of another hypothesis, relative to the final one
 EXPLAINED = wp.constant(accept_reference.EXPLAINED)
+EXPLAINED_FOR_SURE = wp.constant(accept_reference.EXPLAINED_FOR_SURE)
+SURE_EVIDENCE = wp.constant(accept_reference.SURE_EVIDENCE)
 GIVEN, SEARCH, MIRROR, OTHER, END = (wp.constant(i) for i in range(5))
 
 
@@ -171,7 +173,11 @@ def solve(
             answer.vague = vague(prior, problem, settings, pose)
             others = others and answer.vague
         first = False
-        explained = told[1] >= EXPLAINED * problem.used and evidence > TRUSTED_EVIDENCE
+        explained = told[1] >= EXPLAINED * problem.used
+        explained = explained or (
+            told[1] >= EXPLAINED_FOR_SURE * problem.used and evidence > SURE_EVIDENCE * problem.used
+        )
+        explained = explained and evidence > TRUSTED_EVIDENCE
         c_first = OTHER_SCALE * settings.scale
         ratio = 0.5
         restart = False

@@ -10,14 +10,14 @@ from pnp_ros.geometry.covariance import nees
 from pnp_ros.kernels import accept_reference, search_reference
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
-from pnp_ros.types import Pose, PoseEstimate, SolveStatus
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 from synthetic.problems import Case, Problems, draw
 
 CROWDED = Case(n=32, outliers=0.5, kind="clustered")
 
 
 def _near(truth: Pose) -> Pose:
-    return Pose(so3.exp(torch.tensor([0.1, -0.1, 0.1])) @ truth.rotation, truth.translation * 1.05)
+    return Pose(so3.exp(torch.tensor([0.1, -0.1, 0.1]).to(truth.rotation)) @ truth.rotation, truth.translation * 1.05)
 
 
 def _distance2(estimate: PoseEstimate, problems: Problems) -> torch.Tensor:
@@ -54,6 +54,24 @@ def test_a_start_from_anywhere_leads_to_the_pose(n: int) -> None:
     right = torch.from_numpy(problems.right(estimate.pose))
     assert (estimate.usable & ~right).double().mean() <= 0.02
     assert right.double().mean() >= 0.98
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_start_chooses_among_instances(dtype: torch.dtype) -> None:
+    """26 points of one instance, 38 of another: a start near the first leads to it, and nothing else is sought."""
+    count = 100 if dtype is torch.float32 else 3
+    small, large = draw(Case(n=26), count, 3), draw(Case(n=38), count, 4)
+    both = Correspondences(
+        *(
+            torch.cat([getattr(p.correspondences(), name) for p in (small, large)], dim=-2).to(dtype)
+            for name in ("image_points", "object_points", "weights")
+        )
+    )
+    camera = small.lens.camera().to(dtype=dtype)
+    estimate = solve_pnp(both, camera, init=_near(small.truth(dtype)))
+    right = torch.from_numpy(small.right(estimate.pose))
+    assert (estimate.usable & right).double().mean() >= 0.97
+    assert not solve_pnp(both, camera).pose.rotation.isclose(estimate.pose.rotation).all((-2, -1)).any()
 
 
 @pytest.mark.parametrize(("n", "extent"), [(8, 0.2), (32, 0.1)])
