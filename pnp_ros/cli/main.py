@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train the networks of an object, from its mesh or its package",
     "run": "estimate poses in a video, a folder of images or an image",
     "evaluate": "measure accuracy and consistency on a bag, a BOP scene, a video or images",
+    "doctor": "say why an object is not found or its pose is off, in words and images",
     "replay": "play a bag through the nodes: what became of each image, and how old the poses were",
     "adapt": "adapt an object's networks to recorded images of the robot's own camera",
     "bag": "record, play, inspect, convert bags",
@@ -31,7 +32,7 @@ COMMANDS = {
 }
 
 
-_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "replay", "adapt", "onboard")
+_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "doctor", "replay", "adapt", "onboard")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
