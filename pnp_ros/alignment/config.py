@@ -40,8 +40,8 @@ class AlignmentConfig:
     Args:
         texture: follow the texture's corners.
         contours: search the outline.
-        focal_sigma: standard deviation of the focal length, as a share of it.
-        centre_sigma: standard deviation of the principal point in x and in y, pixels of the full image.
+        focal_sigma: standard deviation of the focal length, as a share of it, where the camera does not tell its own.
+        centre_sigma: standard deviation of the principal point in x and in y, pixels, where the camera does not.
         size_sigma: standard deviation of the mesh's scale, as a share of it.
         shape_sigma: standard deviation of its surface, smooth over about a diameter, as a share of the diameter.
         distortion_sigma: standard deviation of the first radial coefficient of a lens that has one.

@@ -4,7 +4,8 @@ At the minimum of the whitened residuals' squares, ``r(pose, p)``, the pose depe
 mesh by ``d pose / d p = -H^-1 A^T dr/dp`` with ``A = dr / d pose`` and ``H = A^T A`` (plus the prior's information):
 the implicit function theorem, as BPnP uses it (arXiv 1909.06043). A parameter's standard deviation so moves all poses
 of a run alike, however many matches there are; it is added to what the noise of the matches does. The mesh's shape is
-such a parameter, too: a smooth displacement of its surface, a sum of waves as long as the object. Neighbouring matches
+such a parameter, too: a smooth displacement of its surface, a sum of waves as long as the object; and so is the place
+at which an edge is measured. Neighbouring matches
 and lines err together, so ``N`` of them tell as much as ``N / dependence`` independent ones.
 """
 
@@ -21,6 +22,7 @@ from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.types import Correspondences, Pose
 
 _DEPENDENCE = 4.0, 8.0  # of matches and of lines; test/benchmark/bench_alignment.py measures it on held-out renders
+_RIM = 0.1  # pixels, standard deviation of the steady part of the lines' errors; measured in the same way
 _LEAST_NOISE = 0.25  # of the variance that the weights claim: residuals may be small by luck
 
 
@@ -69,6 +71,7 @@ def covariance(
     if prior is not None:
         meat = meat + prior
     moves = _systematic(camera, seen, turned, points, pixels, slope, pose, diameter, config)
+    moves = np.concatenate([moves, _rims(roots, lines)], -1)
     # (6, N * 2) by (N * 2, M)
     pulls = (design * weight[:, None, None]).reshape(-1, 6).T @ (roots @ moves).reshape(-1, moves.shape[-1])
     shifts = inverse @ pulls / noise
@@ -94,9 +97,10 @@ def _systematic(
     config: AlignmentConfig,
 ) -> NDArray[np.float64]:
     """(N, 2, M) pixels by which the points move when one of M parameters is a standard deviation off."""
+    focal, centre = _known(camera, config)
     parts = [
-        config.focal_sigma * (pixels - camera.intrinsics[2:].numpy())[..., None],
-        np.broadcast_to(config.centre_sigma * np.eye(2), (len(pixels), 2, 2)),
+        focal * (pixels - camera.intrinsics[2:].numpy())[..., None],
+        np.broadcast_to(np.diag(centre), (len(pixels), 2, 2)),
         config.size_sigma * (slope @ turned[..., None]),
     ]
     if camera.model is not CameraModel.PINHOLE:
@@ -109,6 +113,24 @@ def _systematic(
         waves = _waves(points, diameter)
         parts.append((bends[..., None] * waves[:, None, None, :]).reshape(len(pixels), 2, -1))
     return np.concatenate(parts, -1)
+
+
+def _known(camera: Camera, config: AlignmentConfig) -> tuple[float, list[float]]:
+    """Standard deviations of the focal length, as a share, and of the principal point in x and y, pixels.
+
+    By the camera's calibration; what that held fixed, or all without one, by the configuration.
+    """
+    fx, fy, cx, cy = camera.sigmas or (0.0,) * 4
+    focal = max(s / f for s, f in zip((fx, fy), camera.intrinsics[:2].tolist()))
+    return focal or config.focal_sigma, [cx or config.centre_sigma, cy or config.centre_sigma]
+
+
+def _rims(roots: NDArray, lines: int) -> NDArray[np.float64]:
+    """(N, 2, 1) pixels by which all lines move outwards together: an edge's pixels look more like one of its sides."""
+    rows = roots[:, 0]  # of a line: its normal over its standard deviation
+    normals = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    normals[: len(rows) - lines] = 0.0
+    return _RIM * normals[..., None]
 
 
 def _waves(points: NDArray, diameter: float) -> NDArray[np.float64]:

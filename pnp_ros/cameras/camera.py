@@ -48,6 +48,7 @@ class Camera:
             tx ty, zero padded) or 4 (Kannala-Brandt k1 k2 k3 k4).
         width: of the image in pixels.
         height: of the image in pixels.
+        sigmas: standard deviations of fx, fy, cx, cy by the calibration, pixels; empty: not known.
 
     Raises:
         ValueError: if a field does not fit; the message names it.
@@ -58,6 +59,7 @@ class Camera:
     distortion: Tensor
     width: int
     height: int
+    sigmas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", CameraModel(self.model))
@@ -78,6 +80,8 @@ class Camera:
             size = getattr(self, name)
             if not isinstance(size, numbers.Integral) or size <= 0:
                 raise ValueError(f"{name}: expected a whole number of pixels, more than 0, got {size}")
+        if len(self.sigmas) not in (0, 4) or not all(math.isfinite(v) and v >= 0.0 for v in self.sigmas):
+            raise ValueError(f"sigmas: expected four numbers of 0 or more, or none, got {self.sigmas}")
         if self.intrinsics.device.type == "cpu":
             self._check_values()
 
@@ -185,7 +189,9 @@ class Camera:
         scale = torch.tensor([out_width, out_height]).to(self.intrinsics) / window
         focal = self.intrinsics[..., :2] * scale
         centre = (self.intrinsics[..., 2:] - origin + 0.5) * scale - 0.5
-        return replace(self, intrinsics=torch.cat([focal, centre], dim=-1), width=out_width, height=out_height)
+        sigmas = tuple(v * s for v, s in zip(self.sigmas, 2 * scale.tolist())) if scale.ndim == 1 else ()
+        both = torch.cat([focal, centre], dim=-1)
+        return replace(self, intrinsics=both, width=out_width, height=out_height, sigmas=sigmas)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
         """The camera with its tensors on another device or of another floating type."""
@@ -208,6 +214,7 @@ def camera_from_info(
     binning_y: int = 0,
     roi: tuple[int, int, int, int] | None = None,
     dtype: torch.dtype = torch.float32,
+    sigmas: tuple[float, ...] = (),
 ) -> Camera:
     """The camera of the image that comes with a ``sensor_msgs/CameraInfo``.
 
@@ -229,6 +236,7 @@ def camera_from_info(
         binning_y: 0 means 1.
         roi: x_offset, y_offset, width, height in full-resolution pixels; None or all zeros means the full image.
         dtype: of the camera's tensors.
+        sigmas: standard deviations of fx, fy, cx, cy at full resolution; empty: not known.
 
     Raises:
         ValueError: if a field is missing, not finite or contradicts another; the message names it.
@@ -239,7 +247,8 @@ def camera_from_info(
     intrinsics = _intrinsics_of_p(p) if rectified else _intrinsics_of_k(k)
     model, distortion = (CameraModel.PINHOLE, []) if rectified else _distortion(distortion_model, d)
     distortion = distortion + [0.0] * (_NUM_COEFFICIENTS[model] - len(distortion))
-    camera = Camera(model, torch.tensor(intrinsics, dtype=dtype), torch.tensor(distortion, dtype=dtype), width, height)
+    tensors = torch.tensor(intrinsics, dtype=dtype), torch.tensor(distortion, dtype=dtype)
+    camera = Camera(model, *tensors, width, height, sigmas)
     return _window(camera, roi, binning_x, binning_y)
 
 

@@ -37,6 +37,9 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 
 TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", DIAGNOSTICS]
 
+# the simulated camera and the mesh it renders are just what the estimator believes
+EXACT: dict[str, Any] = {"focal_sigma": 0.0, "centre_sigma": 0.0, "size_sigma": 0.0, "shape_sigma": 0.0}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -112,7 +115,7 @@ def _estimate(
 ) -> tuple[Evaluation, FrameSource, dict[str, Any]]:
     """The estimator over the images of the bag."""
     source = open_source(bag, image_topic=IMAGE)
-    estimator = PoseEstimator(package, EstimatorConfig(), arguments.device)
+    estimator = PoseEstimator(package, EstimatorConfig(**EXACT), arguments.device)
     done = evaluate(images(source, description="estimating"), package, running(estimator), load_truth(TRUTH, bag))
     return done, source, {"run": {"images": len(done.records)}}
 
@@ -120,7 +123,12 @@ def _estimate(
 def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:
     """The three processes, from start to a finished bag."""
     parameters: dict[str, dict[str, Any]] = {
-        "pose_estimator": {"object": str(folder), "device": arguments.device, "threads": arguments.threads},
+        "pose_estimator": {
+            "object": str(folder),
+            "device": arguments.device,
+            "threads": arguments.threads,
+            **{f"estimator.{name}": value for name, value in EXACT.items()},
+        },
         "bag_recorder": {"output": str(bag), "topics": TOPICS},
         "simulated_camera": {
             "object": str(folder),

@@ -118,6 +118,7 @@ class CameraInfo:
             binning_y=self.binning_y,
             roi=roi,
             dtype=dtype,
+            sigmas=self.sigmas,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pnp_ros import settings
+from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.settings import bounded, chosen
 
 SOURCES = ("keypoints", "features")
@@ -18,7 +19,12 @@ class EstimatorConfig:
         sources: where correspondences come from, asked in this order; those that the package does not have are left
             out. ``keypoints``: the trained networks; ``features``: local features of the mesh.
         align: compare the object rendered at the pose with the image, align the pose to it, and give out as valid only
-            what the image supports; needs OpenGL.
+            what the image supports.
+        focal_sigma: standard deviation of the focal length, as a share of it, where the calibration does not tell one
+            (``calibration_sigmas`` in its file); in the covariance of aligned poses, as are the next three.
+        centre_sigma: standard deviation of the principal point in x and in y, pixels, where the calibration does not.
+        size_sigma: standard deviation of the mesh's scale, as a share of it.
+        shape_sigma: standard deviation of the mesh's surface, as a share of the diameter.
         detector_threshold: lowest score of a place that is looked at, 0 to 1.
         max_candidates: places tried per source and image, best first.
         lost_presence: presence probability below which the object is absent.
@@ -44,6 +50,10 @@ class EstimatorConfig:
 
     sources: tuple[str, ...] = chosen(SOURCES, SOURCES)
     align: bool = True
+    focal_sigma: float = bounded(AlignmentConfig.focal_sigma, 0.0, 1.0)
+    centre_sigma: float = bounded(AlignmentConfig.centre_sigma, 0.0, 1000.0)
+    size_sigma: float = bounded(AlignmentConfig.size_sigma, 0.0, 1.0)
+    shape_sigma: float = bounded(AlignmentConfig.shape_sigma, 0.0, 1.0)
     detector_threshold: float = bounded(0.1, 0.0, 1.0)
     max_candidates: int = bounded(3, 1, 100)
     lost_presence: float = bounded(0.2, 0.0, 1.0)
@@ -62,6 +72,16 @@ class EstimatorConfig:
     max_passes: int = bounded(4, 1, 32)
     robust_scale: float = bounded(2.0, 1e-3, 1e6)
     track: bool = True
+
+    @property
+    def alignment(self) -> AlignmentConfig:
+        """How exact camera and mesh are taken to be."""
+        return AlignmentConfig(
+            focal_sigma=self.focal_sigma,
+            centre_sigma=self.centre_sigma,
+            size_sigma=self.size_sigma,
+            shape_sigma=self.shape_sigma,
+        )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))  # a list, where it came from a file or a ROS parameter

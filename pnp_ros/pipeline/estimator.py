@@ -84,7 +84,7 @@ class PoseEstimator:
         self._sources = list(sources)
         self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES}
         self._track = Track(package.symmetry, package.diameter)
-        self._aligner = Aligner(package.mesh) if self.config.align else None
+        self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
         self._clock = 0.0  # the last stamp
         self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image

@@ -1,6 +1,7 @@
 """Every lens model against OpenCV, finite differences and its own inverse, in float64."""
 
 import json
+import math
 from pathlib import Path
 
 import cv2
@@ -238,6 +239,12 @@ def test_camera_refuses_values_that_no_camera_has(intrinsics: list[float], messa
     batch = torch.tensor([[600.0, 600.0, 320.0, 240.0], intrinsics])
     with pytest.raises(ValueError, match=message):
         Camera(CameraModel.PINHOLE, batch, torch.zeros(2, 0), 640, 480)
+
+
+@pytest.mark.parametrize("sigmas", [(1.0,), (1.0, 1.0, -1.0, 1.0), (1.0, 1.0, 1.0, math.nan)])
+def test_camera_refuses_sigmas_that_are_none(sigmas: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="sigmas: expected four numbers of 0 or more, or none"):
+        Camera(CameraModel.PINHOLE, torch.tensor([500.0, 500.0, 320.0, 240.0]), torch.zeros(0), 640, 480, sigmas)
 
 
 def test_camera_refuses_what_is_no_camera() -> None:

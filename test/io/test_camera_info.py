@@ -156,6 +156,8 @@ def test_deviations_of_a_calibration_travel_with_it(tmp_path: Path) -> None:
     info = replace(read_camera_info(write(tmp_path)), sigmas=(0.5, 0.6, 0.25, 0.0))
     write_camera_info(tmp_path / "again.yaml", info)
     assert read_camera_info(tmp_path / "again.yaml") == info
+    assert info.camera().sigmas == (0.5, 0.6, 0.25, 0.0)
+    assert replace(info, binning_x=2, binning_y=2).camera().sigmas == (0.25, 0.3, 0.125, 0.0)
     with pytest.raises(CameraInfoError, match="calibration_sigmas: expected fx, fy, cx, cy"):
         read_camera_info(write(tmp_path, calibration_sigmas={"fx": 1.0, "fy": -1.0, "cx": 0, "cy": 0}))
 
