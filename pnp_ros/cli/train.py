@@ -17,6 +17,7 @@ from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.rendering.materials import ANY, likely_colours
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.likeness import alike_turns
@@ -63,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-roll", type=float, default=180.0, help="camera's turn in degrees (default 180)")
     parser.add_argument("--backgrounds", type=Path, help="folder of images to render in front of")
+    parser.add_argument(
+        "--colour",
+        nargs="+",
+        metavar="COLOUR",
+        help="of the real object: mesh (as it says), any, or #rrggbb, several allowed "
+        "(default: mesh where it has a texture or several colours, else any)",
+    )
     parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--devices", type=int, default=1, help="processes (GPUs) that train together (default 1)")
@@ -118,7 +126,11 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         reporter.say(
             f"it looks alike under turns about its axes: use --symmetries {turns}, if nothing else tells them apart"
         )
+    colour = tuple(arguments["colour"] or likely_colours(mesh))
+    if not arguments["colour"] and colour == (ANY,):
+        reporter.say("its colour is not known from the mesh: training for any (--colour '#e0b020' or mesh, if it is)")
     config = TrainingConfig(
+        colour=colour,
         minutes=arguments["minutes"],
         num_keypoints=arguments["keypoints"],
         views=arguments["views"],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.rendering.backgrounds import Rng
 from pnp_ros.rendering.lighting import Light, Lighting, Triple
+from pnp_ros.rendering.materials import MESH, check_colours
 
 Range = tuple[float, float]
 
@@ -41,6 +42,7 @@ class RandomisationConfig:
         cache_size: side in pixels of the rendered images that the samples are cut from, a multiple of 16.
         pool: rendered images kept; the oldest are replaced.
         backgrounds: folder with images to mix in, or None.
+        colour: of the object, see :mod:`pnp_ros.rendering.materials`.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -64,8 +66,10 @@ class RandomisationConfig:
     cache_size: int = 144
     pool: int = 1024
     backgrounds: Path | None = None
+    colour: tuple[str, ...] = (MESH,)
 
     def __post_init__(self) -> None:
+        check_colours(self.colour)
         limits = {
             "elevation": (-math.pi / 2, math.pi / 2),
             "roll": (-math.pi, math.pi),

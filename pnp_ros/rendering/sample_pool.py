@@ -16,6 +16,7 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.backgrounds import BackgroundSource, Rng
 from pnp_ros.rendering.distractors import painted_sprite, random_solid, recolored
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, random_camera, random_lighting, random_pose
+from pnp_ros.rendering.materials import MESH, Wardrobe
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
@@ -80,7 +81,7 @@ class SamplePool:
         self._rng: Rng = np.random.default_rng(seed)
         self._sources = BackgroundSource(config.backgrounds)
         self._renderer = Renderer(supersampling=1)
-        self._object = self._renderer.add(mesh)
+        self._looks = Wardrobe(mesh, config.colour, self._renderer, self._sources, self._rng)
         self._solids: list[int] = []
         side, pixels = config.cache_size, torch.uint8
         self.objects = Ring(
@@ -118,7 +119,8 @@ class SamplePool:
         window = float((high - low).max()) * 1.03 + 1.0
         x, y = ((low + high) / 2 + 0.5 - window / 2).tolist()
         camera = camera.crop(x, y, window, window, side, side)
-        rgba = self._renderer.render_rgba([(self._object, matrix)], camera, random_lighting(rng))
+        handle, material = self._looks.draw()
+        rgba = self._renderer.render_rgba([(handle, matrix)], camera, material.under(random_lighting(rng)))
         canonical = self._symmetry.canonicalise(pose)
         self.objects.add(
             rgba=rgba.transpose(2, 0, 1),
@@ -147,7 +149,7 @@ class SamplePool:
         self.sprites.add(rgba=rgba.transpose(2, 0, 1))
 
     def _random_solid(self) -> TriangleMesh:
-        if self._rng.random() < 0.25:
+        if self._config.colour == (MESH,) and self._rng.random() < 0.25:  # else its colour is no sign
             return recolored(self._mesh, self._sources, self._rng)
         return random_solid(self._mesh.diameter, self._sources, self._rng)
 

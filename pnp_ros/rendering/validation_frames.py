@@ -21,6 +21,7 @@ from pnp_ros.rendering.domain_randomisation import (
     random_lighting,
     random_pose,
 )
+from pnp_ros.rendering.materials import Wardrobe
 from pnp_ros.rendering.renderer import Item, Renderer, composite
 
 _EFFECTS = 0.6  # of the strength in training: images of a common camera, not of the worst
@@ -59,10 +60,10 @@ def validation_frames(
     generator = torch.Generator().manual_seed(seed)
     backgrounds = BackgroundSource(config.backgrounds)
     with Renderer() as renderer:
-        target = renderer.add(mesh)
+        looks = Wardrobe(mesh, config.colour, renderer, backgrounds, rng)
         solids = [renderer.add(random_solid(mesh.diameter, backgrounds, rng)) for _ in range(_SOLIDS)]
         for _ in range(count):
-            frame = _scene(renderer, target, solids, mesh, config, backgrounds, rng)
+            frame = _scene(renderer, looks, solids, mesh, config, backgrounds, rng)
             image = torch.from_numpy(frame.rgb.copy()).permute(2, 0, 1)[None].float() / 255.0
             image = apply_camera_effects(image, generator, _EFFECTS * config.effects)
             rgb = (image[0].permute(1, 2, 0) * 255.0).round().byte().numpy()
@@ -71,7 +72,7 @@ def validation_frames(
 
 def _scene(
     renderer: Renderer,
-    target: int,
+    looks: Wardrobe,
     solids: list[int],
     mesh: TriangleMesh,
     config: RandomisationConfig,
@@ -79,6 +80,8 @@ def _scene(
     rng: Rng,
 ) -> ValidationFrame:
     camera, lighting = random_camera(config, rng), random_lighting(rng)
+    target, material = looks.draw()
+    lighting = material.under(lighting)
     background = backgrounds.image(camera.width, camera.height, rng)
     center = mesh.bounds.mean(axis=0).astype(np.float64)
     pose = random_pose(config, camera, center, mesh.diameter, rng)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pnp_ros import settings
+from pnp_ros.rendering.materials import MESH, check_colours
 from pnp_ros.settings import bounded, chosen
 
 Views = Literal["all", "upper"]
@@ -22,6 +23,8 @@ class TrainingConfig:
         views: ``all`` orientations, or those that show the ``upper`` side (+z) of the object.
         max_roll: largest turn of the camera about its line of sight, degrees; less than 180 where up stays up.
         backgrounds: folder of images to render in front of, beside the procedural ones; None for those alone.
+        colour: of the object: ``mesh`` as it says, ``any``, or ``#rrggbb``; several: each of them. See
+            :mod:`pnp_ros.rendering.materials`.
         focal_range: smallest and largest focal length of the rendered images, as a multiple of their width.
         device: ``cpu`` or ``cuda``.
         workers: processes that render; 0 chooses by the number of cores.
@@ -43,6 +46,7 @@ class TrainingConfig:
     views: Views = chosen("all", get_args(Views))
     max_roll: float = bounded(180.0, 0.0, 180.0)
     backgrounds: Path | None = None
+    colour: tuple[str, ...] = (MESH,)
     focal_range: tuple[float, float] = (0.7, 1.6)
     device: str = "cpu"
     workers: int = bounded(0, 0, 1024)
@@ -58,6 +62,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        check_colours(self.colour)
         if self.backgrounds is not None and not self.backgrounds.is_dir():
             raise ValueError(f"backgrounds: no such folder: {self.backgrounds}")
         if not 0.2 <= self.focal_range[0] <= self.focal_range[1] <= 10.0:

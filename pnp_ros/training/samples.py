@@ -34,6 +34,7 @@ def randomisation(config: TrainingConfig, crop_size: int, crop_margin: float) ->
         crop_scale=_CROP_SCALE,
         crop_shift=_CROP_SHIFT,
         backgrounds=config.backgrounds,
+        colour=config.colour,
     )
 
 

@@ -105,7 +105,9 @@ def test_unknown_parameters_are_told_with_the_nearest(made: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("module", ["pose_estimator", "fine_tuning", "simulated_camera", "bag_player", "bag_recorder"])
+@pytest.mark.parametrize(
+    "module", ["pose_estimator", "fine_tuning", "simulated_camera", "bag_player", "bag_recorder", "pose_fusion"]
+)
 def test_every_number_of_every_node_has_a_range(
     ros: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str
 ) -> None:

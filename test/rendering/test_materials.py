@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.rendering.backgrounds import BackgroundSource
+from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.lighting import Lighting
+from pnp_ros.rendering.materials import check_colours, likely_colours, random_material
+from pnp_ros.rendering.sample_pool import SamplePool
+from pnp_ros.rendering.validation_frames import validation_frames
+from synthetic.printed_box import printed_box
+
+BACKGROUNDS = BackgroundSource(None)
+
+
+@pytest.fixture(scope="module")
+def plain() -> TriangleMesh:
+    box = printed_box()
+    return TriangleMesh(box.vertices, box.faces)
+
+
+def _means(mesh: TriangleMesh, colours: tuple[str, ...], count: int = 40) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    made = [random_material(mesh, colours, BACKGROUNDS, rng).mesh.texture for _ in range(count)]
+    return np.array([texture.reshape(-1, 3).mean(0) for texture in made if texture is not None])
+
+
+def test_any_is_every_colour_and_a_told_one_is_that_one(plain: TriangleMesh) -> None:
+    spread = _means(plain, ("any",))
+    assert spread.std(axis=0).min() > 40.0
+    assert (spread.max(axis=1) < 80.0).any()  # dark ones
+    assert (spread.min(axis=1) > 150.0).any()  # bright ones
+    told = np.median(_means(plain, ("#e0b020",)), axis=0)
+    assert np.abs(told - [0xE0, 0xB0, 0x20]).max() < 25.0
+
+
+def test_a_printed_mesh_is_left_alone_unless_it_is_told(plain: TriangleMesh) -> None:
+    box = printed_box()
+    assert likely_colours(box) == ("mesh",)
+    assert likely_colours(plain) == ("any",)
+    one = TriangleMesh(box.vertices, box.faces, vertex_colors=np.full(box.vertices.shape, 77, np.uint8))
+    assert likely_colours(one) == ("any",)
+    rng = np.random.default_rng(0)
+    material = random_material(box, ("mesh",), BACKGROUNDS, rng)
+    assert material.mesh is box
+    assert material.under(Lighting()) == Lighting()
+
+
+def test_metal_shines(plain: TriangleMesh) -> None:
+    rng = np.random.default_rng(0)
+    made = [random_material(plain, ("any",), BACKGROUNDS, rng).under(Lighting()) for _ in range(40)]
+    assert 2 <= sum(lighting.specular >= 0.4 for lighting in made) <= 20
+
+
+@pytest.mark.parametrize("colours", [(), ("red",), ("any", "#12345")])
+def test_what_is_no_colour_is_named(colours: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="colour: expected mesh, any or #rrggbb"):
+        check_colours(colours)
+    with pytest.raises(ValueError, match="colour"):
+        RandomisationConfig(colour=colours)
+
+
+def _hues(mesh: TriangleMesh, colour: tuple[str, ...]) -> np.ndarray:
+    """Mean colours of the object in a pool's renders, as shares of their sum."""
+    pytest.importorskip("moderngl")
+    config = RandomisationConfig(cache_size=48, pool=12, colour=colour)
+    pool = SamplePool(mesh, mesh.vertices[:6], Symmetry(), config, 3, torch.device("cpu"))
+    pool.refresh(12)
+    drawn = pool.objects.draw(12, torch.Generator().manual_seed(0))["rgba"].numpy().astype(float)
+    cover = drawn[:, 3:] > 200
+    means = (drawn[:, :3] * cover).sum((2, 3)) / cover.sum((2, 3))
+    return means / means.sum(1, keepdims=True)
+
+
+def test_training_renders_are_of_many_colours(plain: TriangleMesh) -> None:
+    assert _hues(plain, ("mesh",)).std(0).max() < 0.03  # the lamps' tints alone
+    assert _hues(plain, ("any",)).std(0).max() > 0.08
+
+
+def test_held_out_images_are_of_many_colours_and_the_same_for_a_seed(plain: TriangleMesh) -> None:
+    pytest.importorskip("moderngl")
+    config = RandomisationConfig(image_size=(160, 120), negatives=0.0, occlusion=0.0, colour=("any",), effects=0.0)
+    first, again = (list(validation_frames(plain, config, 3, seed=5)) for _ in range(2))
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(first, again))
