@@ -42,7 +42,7 @@ pytestmark = pytest.mark.slow
 
 logger = logging.getLogger(__name__)
 SHARE = float(os.environ.get("ATTACK_SHARE", "1"))
-BATCH = 40
+BATCH, QUEUE = 40, 8  # a service keeps ten requests, and drops more without a word
 PAIRS, CORRUPTED, COMPRESSED, CALLS, PARAMETERS = 12_000, 12_000, 6_000, 12_700, 700
 GROWTH_MB = 150.0  # of the resident memory, from the first tenth of an attack to its end
 HUGE = (0, 1, 2, 7, 239, 241, 319, 321, 65_535, 2**31 - 1, 2**32 - 1)
@@ -348,7 +348,8 @@ def test_services(start_estimator: Any, package: ObjectPackage, probe: Any) -> N
         waiting: list[tuple[Any, Any]] = []
 
         def up_again() -> None:
-            _all_at_once(probe, waiting)
+            for start in range(0, len(waiting), QUEUE):
+                _all_at_once(probe, waiting[start : start + QUEUE])
             waiting.clear()
             for step in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
                 _all_at_once(probe, [(changing, ChangeState.Request(transition=Transition(id=step)))])
