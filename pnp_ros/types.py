@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pnp_ros.geometry import so3
 
+FITTING = 0.1  # a robust weight that nearly all inliers exceed, and hardly an outlier
 MIN_WEIGHT_RATIO = (
     1e-6  # of the singular values of a weight that tells two directions; a line's is zero but for rounding
 )
@@ -65,7 +66,19 @@ def _check_shape(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: expected shape (..., {', '.join(map(str, tail))}), got {tuple(tensor.shape)}")
 
 
-@dataclass(frozen=True, init=False)
+def _numbers(values: Tensor) -> str:
+    return "[" + ", ".join(f"{value:.4g}" for value in values.detach().flatten().tolist()) + "]"
+
+
+def _where(batch: torch.Size, like: Tensor) -> list[str]:
+    """What a short representation says of tensors that are not one problem's in float32 on the CPU."""
+    found = [f"batch {tuple(batch)}"] if batch else []
+    if like.dtype is not torch.float32:
+        found.append(str(like.dtype).removeprefix("torch."))
+    return found if like.device.type == "cpu" else [*found, str(like.device)]
+
+
+@dataclass(frozen=True, init=False, repr=False)
 class Correspondences:
     """Matched image and object points.
 
@@ -82,6 +95,9 @@ class Correspondences:
 
     Raises:
         ValueError: if a shape does not fit, or a weight per axis is negative; the message names the field.
+
+    >>> Correspondences.from_sigma([[320, 240], [400, 240]], [[0, 0, 0], [0.1, 0, 0]], sigma=0.5)
+    Correspondences(2 points, 2 with weight, a weight for each axis)
     """
 
     image_points: Tensor
@@ -89,12 +105,12 @@ class Correspondences:
     weights: Tensor
 
     def __init__(self, image_points: ArrayLike, object_points: ArrayLike, weights: ArrayLike) -> None:
-        fields = {"image_points": image_points, "object_points": object_points, "weights": weights}
-        given = [value for value in fields.values() if isinstance(value, Tensor)]
+        values = {"image_points": image_points, "object_points": object_points, "weights": weights}
+        given = [value for value in values.values() if isinstance(value, Tensor)]
         if len(given) < 3:
             like = given[0] if given else torch.zeros(())
-            fields = {name: _as_tensor(name, value, like) for name, value in fields.items()}
-        for name, value in fields.items():
+            values = {name: _as_tensor(name, value, like) for name, value in values.items()}
+        for name, value in values.items():
             object.__setattr__(self, name, value)
         n = self.image_points.shape[-2] if self.image_points.ndim >= 2 else -1
         _check_shape("image_points", self.image_points, (n, 2))
@@ -163,6 +179,42 @@ class Correspondences:
         return cls(points, object_points, torch.stack([rows, torch.zeros_like(rows)], dim=-2))
 
     @classmethod
+    def from_keypoints(
+        cls, keypoints: object, object_points: ArrayLike, sigma: float | ArrayLike = 2.0, least_confidence: float = 0.5
+    ) -> Correspondences:
+        """Of what a keypoint network of another library found, one problem for each instance.
+
+        Args:
+            keypoints: has ``xy`` (..., K, 2) px and perhaps ``conf`` or ``confidence`` (..., K), such as Ultralytics'
+                ``results[0].keypoints`` or supervision's ``KeyPoints``; or has such ``keypoints``, as ``results[0]``.
+            object_points: (K, 3) m, in the network's order.
+            sigma: standard deviation of a keypoint, px: such networks do not tell it.
+            least_confidence: keypoints of less, and those at (0, 0), as Ultralytics marks what it did not find, get no
+                weight.
+
+        Raises:
+            ValueError: if there is no ``xy``, or shapes do not fit.
+
+        >>> from types import SimpleNamespace
+        >>> found = SimpleNamespace(xy=np.array([[[320, 240], [400, 240], [0, 0]]]), conf=np.array([[0.9, 0.3, 0.8]]))
+        >>> Correspondences.from_keypoints(found, [[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]]).has_weight.tolist()
+        [[True, False, False]]
+        """
+        found = getattr(keypoints, "keypoints", keypoints)
+        if not hasattr(found, "xy"):
+            raise ValueError(f"keypoints: expected an object with xy (..., K, 2), got {type(found).__name__}")
+        points = _as_tensor("keypoints.xy", found.xy)
+        points = points if points.is_floating_point() else points.float()
+        good = (points != 0).any(-1)
+        confidence = getattr(found, "conf", None)
+        confidence = getattr(found, "confidence", None) if confidence is None else confidence
+        if confidence is not None:
+            confidence = _as_tensor("keypoints.confidence", confidence, points)
+            _check_shape("keypoints.confidence", confidence, tuple(points.shape[:-1]))
+            good = good & (confidence >= least_confidence)
+        return cls.from_sigma(points, _as_tensor("object_points", object_points, points), sigma).scaled(good.to(points))
+
+    @classmethod
     def cat(cls, parts: Sequence[Correspondences]) -> Correspondences:
         """All points of correspondences with one batch shape, in order; 2x2 weights if any has them."""
         weights = [part.weights for part in parts]
@@ -209,6 +261,16 @@ class Correspondences:
             return self.weights * offsets
         return (self.weights * offsets[..., None, :]).sum(-1)
 
+    def __repr__(self) -> str:
+        batch, n = self.image_points.shape[:-2], self.image_points.shape[-2]
+        used = "" if batch else f", {int(self.has_weight.sum())} with weight"
+        kind = "2x2 weights" if self.has_matrices else "a weight for each axis"
+        return f"Correspondences({', '.join([f'{n} points{used}', kind, *_where(batch, self.image_points)])})"
+
+    def numpy(self) -> dict[str, NDArray[np.floating]]:
+        """The fields as arrays, by name."""
+        return {f.name: getattr(self, f.name).detach().cpu().numpy() for f in fields(self)}
+
     def scaled(self, factor: Tensor) -> Correspondences:
         """With the weights times ``factor`` (..., N): 0 ignores a point, 0.5 doubles its standard deviation."""
         factor = factor[..., None, None] if self.has_matrices else factor[..., None]
@@ -216,11 +278,11 @@ class Correspondences:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Correspondences:
         """On another device or in another floating dtype."""
-        fields = (self.image_points, self.object_points, self.weights)
-        return Correspondences(*(field.to(device=device, dtype=dtype) for field in fields))
+        values = (self.image_points, self.object_points, self.weights)
+        return Correspondences(*(value.to(device=device, dtype=dtype) for value in values))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pose:
     """A rigid transform that maps object points into the camera frame: ``p_camera = rotation @ p + translation``.
 
@@ -234,6 +296,8 @@ class Pose:
     [1.0, 0.0, 2.5]
     >>> (T_camera_object @ T_camera_object.inverse()).translation.tolist()
     [0.0, 0.0, 0.0]
+    >>> T_camera_object
+    Pose(translation [0, 0, 2] m, quat_wxyz [1, 0, 0, 0])
     """
 
     rotation: Tensor
@@ -295,6 +359,13 @@ class Pose:
         if self.translation.ndim < 2:
             raise IndexError("a single pose has no batch dimension to index")
         return Pose(self.rotation[index], self.translation[index])
+
+    def __repr__(self) -> str:
+        batch = self.translation.shape[:-1]
+        values = []
+        if not batch:
+            values = [f"translation {_numbers(self.translation)} m", f"quat_wxyz {_numbers(self.quat_wxyz)}"]
+        return f"Pose({', '.join([*values, *_where(batch, self.translation)])})"
 
     def inverse(self) -> Pose:
         """``T_object_camera`` of ``T_camera_object``."""
@@ -362,7 +433,7 @@ class Alternative:
         return self.values[..., 48]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PoseEstimate:
     """The result of a PnP solve.
 
@@ -402,6 +473,26 @@ class PoseEstimate:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             self.__dict__[name] = value = read(name)
             return value
+
+    def __repr__(self) -> str:
+        batch = self.status.shape
+        if batch:
+            what = [f"{int(self.usable.sum())} of {batch.numel()} usable"]
+        else:
+            sigma = self.covariance.diagonal().clamp_min(0.0).sqrt()
+            what = [SolveStatus(int(self.status)).name, f"translation {_numbers(self.pose.translation)} m"]
+            what.append(f"sigma {_numbers(sigma[:3])} m {_numbers(sigma[3:])} rad")
+        weights = self.inlier_weights
+        if weights.shape[-1] > 0:
+            found = "" if batch else f"{int((weights > FITTING).sum())} fitting of "
+            what.append(f"{found}{weights.shape[-1]} points")
+        return f"PoseEstimate({', '.join([*what, *_where(batch, self.covariance)])})"
+
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """The fields as arrays, by name; ``pose`` (..., 4, 4) homogeneous, and ``usable``."""
+        names = ("covariance", "inlier_weights", "cost", "status", "usable")
+        arrays: dict[str, NDArray[np.generic]] = {n: getattr(self, n).detach().cpu().numpy() for n in names}
+        return {"pose": self.pose.numpy(), **arrays}
 
     @classmethod
     def of(cls, pose: Pose, covariance: ArrayLike | Tensor) -> PoseEstimate:

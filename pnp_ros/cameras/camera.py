@@ -35,7 +35,7 @@ _NUM_COEFFICIENTS = {
 _SKEW = 1e-6  # over the focal length: less than that is rounding
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Camera:
     """One camera, or a batch of cameras of one model and image size.
 
@@ -84,6 +84,17 @@ class Camera:
             raise ValueError(f"sigmas: expected four numbers of 0 or more, or none, got {self.sigmas}")
         if self.intrinsics.device.type == "cpu":
             self._check_values()
+
+    def __repr__(self) -> str:
+        what = [f"{self.model.value} {self.width}x{self.height}"]
+        if self.intrinsics.ndim == 1:
+            names = zip(("fx", "fy", "cx", "cy"), self.intrinsics.tolist())
+            what += [f"{name} {value:.6g}" for name, value in names]
+        else:
+            what.append(f"batch {tuple(self.intrinsics.shape[:-1])}")
+        if self.distortion.ndim == 1 and len(self.distortion):
+            what.append(f"distortion [{', '.join(f'{value:.4g}' for value in self.distortion.tolist())}]")
+        return f"Camera({', '.join(what)})"
 
     def _check_values(self) -> None:
         for name, value in (("intrinsics", self.intrinsics), ("distortion", self.distortion)):

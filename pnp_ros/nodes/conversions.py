@@ -265,7 +265,7 @@ def correspondences_message(
     message = CorrespondencesMsg(header=header, object_id=object_id)
     message.image_points = _floats(points.image_points)
     message.object_points = _floats(points.object_points)
-    message.weights = _floats(points.weights)
+    message.weights = _floats(points.axis_weights)
     if estimate is not None:
         message.inlier_weights = _floats(estimate.inlier_weights)
     return message

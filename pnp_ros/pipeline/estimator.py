@@ -59,6 +59,13 @@ class PoseEstimator:
     Raises:
         ObjectPackageError: if a source does not fit, the backend cannot be used, or there is no source and poses are
             not aligned either.
+
+    >>> from pnp_ros import load_object
+    >>> from pnp_ros.io.resources import resource
+    >>> estimator = PoseEstimator(load_object(resource("config/objects/demo")))
+    >>> camera = Camera.pinhole(600, 600, 320, 240, width=640, height=480)
+    >>> estimator.estimate(np.zeros((480, 640, 3), np.uint8), camera)[0].state.value  # a black image
+    'lost'
     """
 
     def __init__(

@@ -73,6 +73,13 @@ def solve_pnp(
     Raises:
         TypeError: for an argument of another type; the message names it and what is expected.
         ValueError: for shapes, dtypes or devices that do not agree; the message names the field.
+
+    >>> corners = [(x, y, z) for x in (0, 0.2) for y in (0, 0.1) for z in (0, 0.05)]  # of a box, metres
+    >>> seen = [(320, 240), (311, 226), (308, 332), (300, 314), (507, 253), (491, 239), (490, 342), (475, 324)]
+    >>> camera = Camera.pinhole(1000, 1000, 320, 240, width=640, height=480)
+    >>> found = solve_pnp(Correspondences.from_sigma(seen, corners, sigma=0.5), camera)
+    >>> bool(found.usable), round(float(found.pose.translation[2]), 2)
+    (True, 1.0)
     """
     _check_types(correspondences, camera, solver, init, prior, loss, gradient)
     if noise not in ("given", "estimated"):

@@ -124,6 +124,15 @@ def test_correspondences_are_flat_and_row_major() -> None:
     assert len(conversions.correspondences_message(HEADER, "mug", points, None).inlier_weights) == 0
 
 
+def test_correspondences_of_lines_have_a_weight_for_each_axis() -> None:
+    """As the message says, 2N values, whatever form the weights have."""
+    image, points = torch.zeros(3, 2), torch.zeros(3, 3)
+    normals = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    lines = Correspondences.from_lines(image, points, normals, sigma=0.5)
+    message = conversions.correspondences_message(HEADER, "mug", lines, None)
+    assert list(message.weights) == pytest.approx([2.0, 0.0, 0.0, 2.0, 1.2, 1.6])
+
+
 def test_box_marker_has_the_twelve_edges() -> None:
     bounds = np.array([[-1.0, -2.0, -3.0], [1.0, 2.0, 3.0]], np.float32)
     marker = conversions.box_marker(HEADER, "mug", bounds, _object(ObjectState.VALID, _estimate()))
