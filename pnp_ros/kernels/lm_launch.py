@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +28,7 @@ from pnp_ros.kernels.packed_estimate import PackedEstimate
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """How a launch is laid out: points in a chunk, threads that share a problem, threads in a block."""
 
     width: int
