@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import enum
 import importlib
 import inspect
 import pkgutil
@@ -62,7 +63,20 @@ class Modules(_Written):
                 "   :show-inheritance:",
                 "",
             ]
+            for each in vars(importlib.import_module(name)).values():
+                if isinstance(each, type) and issubclass(each, enum.Enum) and each.__module__ == name:
+                    lines += _table((f"``{each.__name__}``", "Value", "What it says"), member_rows(each))
         return lines
+
+
+def member_rows(kind: type[enum.Enum]) -> list[tuple[str, ...]]:
+    """Name, value and comment of each member of an enum."""
+    source = inspect.getsource(kind)
+    rows = []
+    for member in kind:
+        told = re.search(rf"^    {member.name} = (?:\(\s*)?[^#\n]*(?:#\s*(.+))?", source, re.MULTILINE)
+        rows.append((f"``{member.name}``", f"``{member.value!r}``", (told[1] or "") if told else ""))
+    return rows
 
 
 class Parameters(_Written):
@@ -89,7 +103,9 @@ def _parameter_rows(call: ast.Call, module: ast.Module) -> list[tuple[str, ...]]
         if "low" in limits:
             text += f" ({limits['low']} to {limits['high']})"
         if "choices" in limits:
-            text += " (one of " + ", ".join(ast.literal_eval(limits["choices"])) + ")"
+            choices = limits["choices"]
+            words = _imported(choices, module) if choices.isidentifier() else ast.literal_eval(choices)
+            text += f" (one of {', '.join(words)})"
         return [(f"``{call.args[0].value}``", f"``{ast.unparse(call.args[1])}``", text)]
     if name == "declare_config" and isinstance(call.args[0], ast.Constant):
         return _config_rows(call.args[0].value, _imported(ast.unparse(call.args[1]), module))
