@@ -19,6 +19,7 @@ _CELLS = 8  # per side of the window: the texture is counted by area
 _FEW_MATCHES, _FEW_LINES = 8, 12  # below, chance finds as many
 _TEXTURED = 0.15  # of the object in view: with less texture its outline decides
 _TOLERANCE = 2.0  # pixels of the window by which a match or line may miss the pose
+_MOSTLY = 0.6  # of the object in view: less is worth a remark
 _CONTRAST = 0.25  # of the object's probability across a line that is a step
 
 
@@ -45,6 +46,13 @@ class Evidence:
     expected: float
     supported: bool
     reason: str
+
+    @property
+    def remark(self) -> str:
+        """What there is to say of a pose that the image supports, in words; empty if it shows nearly all of it."""
+        if not self.supported or self.explained >= _MOSTLY:
+            return ""
+        return f"{1.0 - self.explained:.0%} of the object in view is hidden, or does not look like its mesh"
 
 
 def nothing(reason: str) -> Evidence:

@@ -12,6 +12,7 @@ and lines err together, so ``N`` of them tell as much as ``N / dependence`` inde
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.types import Correspondences, Pose
 
 _DEPENDENCE = 4.0, 8.0  # of matches and of lines; test/benchmark/bench_alignment.py measures it on held-out renders
+_DRAWN = 0.04  # pixels, standard deviation of what drawing and matching err by steadily, however exact the mesh
 _RIM = 0.1  # pixels, standard deviation of the steady part of the lines' errors; measured in the same way
 _LEAST_NOISE = 0.25  # of the variance that the weights claim: residuals may be small by luck
 
@@ -107,11 +109,11 @@ def _systematic(
         bent = camera.distortion.clone()
         bent[0] += config.distortion_sigma
         parts.append((slopes(dataclasses.replace(camera, distortion=bent), seen)[0] - pixels)[..., None])
-    if config.shape_sigma > 0.0:
-        rotation = pose.rotation.numpy().astype(np.float64)
-        bends = slope @ (rotation * config.shape_sigma * diameter)  # of each axis of the object
-        waves = _waves(points, diameter)
-        parts.append((bends[..., None] * waves[:, None, None, :]).reshape(len(pixels), 2, -1))
+    pixel = float(pose.translation[2]) / float(camera.intrinsics[:2].mean())  # metres of the object
+    bend = math.hypot(config.shape_sigma * diameter, _DRAWN * pixel)
+    bends = slope @ (bend * pose.rotation.numpy().astype(np.float64))  # of each axis of the object
+    waves = _waves(points, diameter)
+    parts.append((bends[..., None] * waves[:, None, None, :]).reshape(len(pixels), 2, -1))
     return np.concatenate(parts, -1)
 
 

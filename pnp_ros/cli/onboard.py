@@ -6,11 +6,13 @@ import argparse
 import time
 from pathlib import Path
 
+from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.rendering.renderer import RendererError
+from pnp_ros.training.likeness import alike_turns
 from pnp_ros.training.symmetries import declared_symmetry
 
 
@@ -22,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh")
     parser.add_argument(
+        "--accept-missing", action="store_true", help="go on without the colours of textures that are not found"
+    )
+    parser.add_argument(
         "--symmetries",
         help="models_info.json:ID as in BOP, or turns about axes of the mesh: z (any), z4 (quarters), z,x2 (cylinder)",
     )
@@ -32,9 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Onboard, and say what the mesh allows."""
-    mesh = load_mesh(arguments.mesh, units=arguments.units)
+    begin = time.monotonic()
+    mesh = load_mesh(arguments.mesh, arguments.units, accept_missing=arguments.accept_missing)
     symmetry = declared_symmetry(arguments.symmetries, mesh) if arguments.symmetries else None
-    _onboarded(arguments.mesh, arguments.out, arguments.units, symmetry, -5.0 if arguments.views == "upper" else -90.0)
+    lowest = -5.0 if arguments.views == "upper" else -90.0
+    _onboarded(arguments.mesh, mesh, arguments.out, symmetry, lowest, begin)
     return 0
 
 
@@ -46,19 +53,21 @@ def object_at(path: Path, folder: Path) -> ObjectPackage:
     """
     if not path.is_file():
         return load_object_package(path)
-    return _onboarded(path, folder / path.stem)
+    begin = time.monotonic()
+    return _onboarded(path, load_mesh(path), folder / path.stem, begin=begin)
 
 
 def _onboarded(
     mesh_path: Path,
+    mesh: TriangleMesh,
     folder: Path,
-    units: str = "auto",
     symmetry: Symmetry | None = None,
     lowest_elevation: float = -90.0,
+    begin: float = 0.0,
 ) -> ObjectPackage:
-    begin = time.monotonic()
-    mesh = load_mesh(mesh_path, units=units)
     print(f"{mesh_path}: {mesh.describe()}", flush=True)
+    if symmetry is None and (turns := alike_turns(mesh)) is not None:
+        print(f"it looks alike under turns about its axes: use --symmetries {turns}, if nothing else tells them apart")
     try:
         made = onboard(folder, folder.resolve().name, mesh, symmetry, lowest_elevation)
     except RendererError as error:

@@ -324,7 +324,7 @@ class PoseEstimator:
             estimate=estimate,
             correspondences=aligned.correspondences,
             score=max(found.score, evidence.explained),
-            reason=verdict.reason,
+            reason=verdict.reason or evidence.remark,
         )
 
     def _lose(self) -> None:

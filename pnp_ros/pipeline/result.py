@@ -38,7 +38,7 @@ class ObjectEstimate:
         box: (x, y, width, height) of the projected object, or of the place looked at, in image pixels; None when no
             place was found.
         score: probability that the object is there, 0 to 1.
-        reason: why the state is not valid; empty when it is.
+        reason: why the state is not valid; of a valid pose what is hidden of the object, if much is; else empty.
         latency: seconds by stage; ``total`` is all of them.
         source: what the correspondences came from, such as ``keypoints``; empty when nothing was looked at.
         sigma: median standard deviation of the correspondences as a share of the object's size in the image; None
@@ -73,7 +73,7 @@ class FrameResult:
         ncc: correlation of the re-rendered object with the image; None if not computed.
         stamp: of the image, seconds; None if not known.
         camera: that took the image; None if not known.
-        reason: why the state is not valid, in words.
+        reason: why the state is not valid, or what is hidden of the object, in words.
         score: probability that the object is there, 0 to 1.
         correspondences: that the pose was solved from; None where they were not recorded.
         name, source, sigma, explained: as of :class:`ObjectEstimate`; empty or None where it was not recorded.

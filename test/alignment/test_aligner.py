@@ -1,6 +1,7 @@
 """A pose that is a little off is brought to where the image shows the object; others are refused."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +161,18 @@ def test_any_covariance_of_a_start_will_do(variance: float) -> None:
     found = Aligner(mesh).align(scene.image, scene.camera, start)
     assert add(mesh, found.estimate.pose, scene.pose) < 0.01
     assert bool(covariance.is_valid(found.estimate.covariance))
+
+
+def test_what_is_hidden_is_told_in_words() -> None:
+    mesh = demo_mesh()
+    (scene,) = scenes(mesh, 1, 6, EXACT)
+    aligner, image = Aligner(mesh), scene.image.copy()
+    assert aligner.judge(image, scene.camera, scene.pose).remark == ""
+    left = int(scene.camera.project(scene.pose.translation[None])[0, 0])
+    image[:, left:] = 90  # a wall before one half
+    evidence = aligner.judge(image, scene.camera, scene.pose)
+    assert evidence.supported
+    assert re.fullmatch(r"\d\d% of the object in view is hidden, or does not look like its mesh", evidence.remark)
 
 
 def test_an_image_that_is_not_the_cameras_is_named() -> None:
