@@ -44,7 +44,7 @@ def _allowed(node: str, kind: str, way: str) -> set[str]:
 def _opened(ask: Any, node: str) -> dict[str, set[str]]:
     """What the node publishes, hears and answers, as far as it is known by now."""
     if node not in ask.get_node_names():
-        return dict.fromkeys(KINDS, set())
+        return {way: set() for way in KINDS}
     names = (
         ask.get_publisher_names_and_types_by_node,
         ask.get_subscriber_names_and_types_by_node,
