@@ -17,6 +17,10 @@ probable each of them is.
 So an inlier tells less by the logarithm of how much denser than over the image the pose's own *outliers* lie around it.
 What crowds because the object is small crowds without outliers, and tells all it can.
 
+Another pose may explain the points nearly as well. Where it explains the same points, as the mirrored pose of a flat
+object does, the estimate carries both. Where each explains points that the other calls wrong, the question is which
+points to trust; unless the other is improbable (``MAX_DOUBT``), the points do not tell, and neither pose is believed.
+
 A prior takes the place of "some pose in view": the points must then agree on a pose that it expects, which is far
 easier to believe than one anywhere. Where they do not, only the prior remains.
 A Gaussian loss says that there are no outliers: beside a prior that is not vague, the sum of squares decides alone.
@@ -52,6 +56,7 @@ CROWD = 1e-3  # of the image's area: squared width of a point's share in that de
 DISTINCT = 25.0  # squared deviations between two poses that are two answers
 MAX_ROUNDING2 = 0.25  # of an image point's variance, that the rounding of object points may make
 MIN_PROBABILITY = 1e-3  # of another pose that the covariance has to cover
+MAX_DOUBT = 0.02  # probability of another pose that calls other points right: with more, neither is believed
 
 
 def evidence(
@@ -64,7 +69,7 @@ def evidence(
     image_points: Tensor,
     rank: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """(B) logarithm of the Bayes factor, and how many points it counts as inliers.
+    """(B) logarithm of the Bayes factor, and (B, N) which points it counts as inliers.
 
     Args:
         squared: (B, N) squared whitened residuals.
@@ -84,7 +89,7 @@ def evidence(
     told = told - 0.5 * rank * crowding(image_points, used, inlier, area)
     fit, k = torch.where(inlier, told, 0.0).sum(-1), inlier.sum(-1).to(squared)
     choices = torch.lgamma(n + 2.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0)
-    return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), k
+    return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), inlier
 
 
 def log_volume(information: Tensor, distance2: Tensor, places: Tensor) -> Tensor:
@@ -134,14 +139,20 @@ def _least(prior: PosePrior, distance2: Tensor, places: Tensor) -> Tensor:
 
 
 def crowding(image_points: Tensor, used: Tensor, inlier: Tensor, area: float) -> Tensor:
-    """(B, N) log of how much denser than over the image the outliers lie around a point, at least 0."""
+    """(B, N) log of how much denser than over the image the outliers lie around a point, at least 0.
+
+    One half of the density is that over the image. It is 0 where that explains the outliers no better than the image
+    alone, each told by the others: points that lie evenly have neighbours, too.
+    """
     stride = max(-(-image_points.shape[-2] // CENTRES), 1)
     centres, drawn = image_points[:, ::stride], used[:, ::stride]
     outlier = drawn & ~inlier[:, ::stride]
     distance2 = (image_points[:, :, None] - centres[:, None]).square().sum(-1)  # (B, N, centres)
     near = (1.0 + distance2 / (CROWD * area)).square().reciprocal()
-    density = (near * outlier[:, None]).sum(-1) / (math.pi * CROWD * drawn.sum(-1).clamp_min(1)[:, None])
-    return density.clamp_min(1.0).log()
+    each = 1.0 / (math.pi * CROWD * drawn.sum(-1).clamp_min(1))[:, None]
+    density = 0.5 + 0.5 * each * (near * outlier[:, None]).sum(-1)
+    by_others = torch.where(outlier, (density[:, ::stride] - 0.5 * each).log(), 0.0).sum(-1, keepdim=True)
+    return torch.where(by_others > 0.0, density.clamp_min(1.0).log(), 0.0)
 
 
 def fits(squares: Tensor, freedom: Tensor) -> Tensor:

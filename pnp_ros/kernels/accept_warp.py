@@ -115,6 +115,23 @@ def tell(
 
 
 @wp.func
+def shared_inliers(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, a: Pose,
+    likely_a: float, b: Pose, likely_b: float,
+):  # fmt: skip
+    """How many points of every ``lanes``-th chunk, from ``lane`` on, are inliers of both poses."""
+    r_a, r_b = wp.quat_to_matrix(a.rotation), wp.quat_to_matrix(b.rotation)
+    t_a, t_b = 1.0 * a.translation, 1.0 * b.translation
+    both = 0.0 * chunks[problem.first, 0]
+    for chunk in range(lane, problem.count, lanes):
+        k = problem.first + chunk
+        told_a, inlier_a, s_a, rank_a = tell_of(chunks, problem, settings, k, r_a, t_a, price_of(problem, likely_a))
+        told_b, inlier_b, s_b, rank_b = tell_of(chunks, problem, settings, k, r_b, t_b, price_of(problem, likely_b))
+        both = both + wp.cw_mul(inlier_a, inlier_b)
+    return wp.dot(both, type(both)(1.0))
+
+
+@wp.func
 def crowding(
     chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, pose: Pose,
     likely: float,
@@ -140,19 +157,31 @@ def crowding(
     wide = 1.0 / (CROWD * settings.pixels)
     each = 1.0 / (wp.pi * CROWD * wp.max(drawn, 1.0))
     less = 0.0 * one
-    if centres > 0:
+    told_by_others = float(0.0)
+    i_centre = int(0)
+    while i_centre < centres:
+        near = float(0.0)
+        j = int(0)
+        while j < centres:
+            du, dv = u[i_centre] - u[j], v[i_centre] - v[j]
+            close = 1.0 / (1.0 + wide * (du * du + dv * dv))
+            near += close * close
+            j += 1
+        told_by_others += wp.log(0.5 + 0.5 * each * (near - 1.0))
+        i_centre += 1
+    if told_by_others > 0.0:
         for chunk in range(lane, problem.count, lanes):
             k = problem.first + chunk
             told, inlier, s, rank = tell_of(chunks, problem, settings, k, r, t, price)
             crowd = 0.0 * one
-            j = int(0)
-            while j < centres:
-                du, dv = chunks[k, 0] - u[j] * one, chunks[k, 1] - v[j] * one
-                near = inverse(one + wide * (wp.cw_mul(du, du) + wp.cw_mul(dv, dv)))
-                crowd = crowd + wp.cw_mul(near, near)
-                j += 1
+            centre = int(0)
+            while centre < centres:
+                across, along = chunks[k, 0] - u[centre] * one, chunks[k, 1] - v[centre] * one
+                nearby = inverse(one + wide * (wp.cw_mul(across, across) + wp.cw_mul(along, along)))
+                crowd = crowd + wp.cw_mul(nearby, nearby)
+                centre += 1
             for slot in range(len(one)):
-                crowd[slot] = wp.log(wp.max(each * crowd[slot], 1.0))
+                crowd[slot] = wp.log(wp.max(0.5 + 0.5 * each * crowd[slot], 1.0))
             less = less + 0.5 * wp.cw_mul(wp.cw_mul(inlier, rank), crowd)
     return wp.dot(less, one)
 

@@ -22,6 +22,7 @@ POLISH_ITERATIONS = wp.constant(2)
 SAME = wp.constant(1e-3)  # on the plane of focal length one: a bearing's residual
 NO_BEARING = wp.constant(1e9)
 DRAWS = wp.constant(64)  # tries to find a point with weight that is not in the sample yet
+STRIDE = wp.constant(13)  # shares no divisor with the number of samples of up to ten points
 GUIDED_DRAWS = wp.constant(48)  # of these, tries to find one that is probably an inlier
 
 
@@ -293,6 +294,31 @@ def draw(packed: wp.array3d(dtype=float), problem: Problem, width: int, state: w
                 sample[corner] = i
             tries += 1
     return sample, state
+
+
+@wp.func
+def nth_sample(packed: wp.array3d(dtype=float), problem: Problem, width: int, index: int):
+    """One of all samples of three points, no lines; -1 where there is none. Early ones differ in all points."""
+    n = problem.points
+    total = n * (n - 1) * (n - 2) // 6
+    sample = wp.vec3i(-1, -1, -1)
+    if index < total:
+        left = int((index * STRIDE) % total)
+        i = int(0)
+        while left >= (n - 1 - i) * (n - 2 - i) // 2:
+            left -= (n - 1 - i) * (n - 2 - i) // 2
+            i += 1
+        j = int(i + 1)
+        while left >= n - 1 - j:
+            left -= n - 1 - j
+            j += 1
+        sample = wp.vec3i(i, j, j + 1 + left)
+        for corner in range(3):
+            k, slot = problem.first + sample[corner] // width, sample[corner] % width
+            point = packed[k, WEIGHT, slot] * packed[k, WEIGHT + 1, slot] > 0.0  # not a line
+            if not (point and packed[k, BEARING, slot] < NO_BEARING):
+                sample[corner] = -1
+    return sample
 
 
 @wp.func

@@ -14,10 +14,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pnp_ros.geometry import se3
 from pnp_ros.kernels import lm_reference, robust
-from pnp_ros.kernels.accept_reference import MIN_EVIDENCE, TRUSTED_EVIDENCE
+from pnp_ros.kernels.accept_reference import DISTINCT, MIN_EVIDENCE, TRUSTED_EVIDENCE
 from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
 from pnp_ros.kernels.robust import RobustKind
+from pnp_ros.types import Pose
 
 LOG_MISS = math.log(0.01)  # of the probability to stop before a sample without outliers was seen
 LOG_MISS_TRUSTED = math.log(0.05)  # where a pose is beyond doubt and only a still better one is sought
@@ -25,6 +27,8 @@ GOOD_SAMPLE = 0.8  # share of the samples without outliers that lead to the pose
 SAMPLE_SCALE = 2.0  # the loss's scale at a sample's pose, relative to the final one
 TRUSTING_SAMPLES = 16  # for a loss without bound, which trusts every point
 ROUND = 64  # samples at once
+EVERY = 10  # points, of which all samples are tried if some of them are wrong
+FEW = 16  # points, of which hypotheses are told apart by their minima
 POLISHED = 6  # poses of a round that are refined
 POLISH_STEPS = 6
 APART = math.radians(40.0)  # between rotations that are two hypotheses
@@ -132,25 +136,28 @@ def search(problem: LMProblem, settings: LMSettings, judge: Judge, each: float) 
     poses = [problem.rotation, problem.translation]
     costs = torch.full((1,), math.inf).to(bearings)
     needed, drawn = most, 0
+    polished = POLISHED if problem.used.shape[-1] > EVERY else 8 * POLISHED
     while drawn < needed:
-        order = torch.rand(ROUND, len(candidates), generator=generator).argsort(-1)[:, :3].to(candidates.device)
-        sample = candidates[order]
+        if problem.used.shape[-1] <= EVERY:  # all at once
+            sample = torch.combinations(candidates, 3)
+            needed = 0.0
+        else:
+            order = torch.rand(ROUND, len(candidates), generator=generator).argsort(-1)[:, :3].to(candidates.device)
+            sample = candidates[order]
         rotation, translation, exists = p3p(bearings[sample], problem.object_points[0, sample])
         drawn += ROUND
         if not bool(exists.any()):
             continue
         tried = _at(problem, rotation[exists], translation[exists])
-        chosen = cost(tried, rough, rough.anneal_from).topk(min(POLISHED, int(exists.sum())), largest=False).indices
+        chosen = cost(tried, rough, rough.anneal_from).topk(min(polished, int(exists.sum())), largest=False).indices
         start = _at(problem, tried.rotation[chosen], tried.translation[chosen])
         rotation, translation, _ = lm_reference.iterate(start, rough)
-        polished = _at(problem, rotation, translation)
         poses = [torch.cat(pair) for pair in zip(poses, (rotation, translation))]
-        costs = torch.cat([costs, cost(polished, rough, settings.scale)])
-        best = int(costs.argmin())
-        poses, costs = _best_two(poses, costs, best)
+        costs = torch.cat([costs, cost(_at(problem, rotation, translation), rough, settings.scale)])
+        poses, costs = _best_two(problem, settings, poses, costs)
         if kind.redescending:
             evidence, inliers = judge(_at(problem, poses[0][:1], poses[1][:1]))
-            if float(evidence) > MIN_EVIDENCE:
+            if needed > 0.0 and float(evidence) > MIN_EVIDENCE:
                 needed = samples_needed(float(inliers), points)
                 if float(evidence) > TRUSTED_EVIDENCE:
                     needed *= LOG_MISS_TRUSTED / LOG_MISS
@@ -158,10 +165,20 @@ def search(problem: LMProblem, settings: LMSettings, judge: Judge, each: float) 
     return _at(problem, *(torch.cat([x, x])[:2] for x in poses))
 
 
-def _best_two(poses: list[Tensor], costs: Tensor, best: int) -> tuple[list[Tensor], Tensor]:
-    """The pose of lowest cost and the best one that is another hypothesis."""
-    cosine = 0.5 * ((poses[0] * poses[0][best]).sum((-2, -1)) - 1.0)
-    others = torch.where(cosine < math.cos(APART), costs, math.inf)
+def _best_two(
+    problem: LMProblem, settings: LMSettings, poses: list[Tensor], costs: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """The best pose, and the best other one where there is one."""
+    best = int(costs.argmin())
+    if int(problem.used.sum()) < FEW:
+        scale = costs.new_full((len(costs),), settings.scale)
+        hessian = lm_reference.linearise(_at(problem, *poses), settings, *poses, scale).hessian
+        step = se3.local(Pose(poses[0][best].expand_as(poses[0]), poses[1][best].expand_as(poses[1])), Pose(*poses))
+        lengths = [torch.einsum("bi,bij,bj->b", step, x.expand_as(hessian), step) for x in (hessian, hessian[best])]
+        different = torch.maximum(*lengths) > DISTINCT
+    else:
+        different = 0.5 * ((poses[0] * poses[0][best]).sum((-2, -1)) - 1.0) < math.cos(APART)
+    others = torch.where(different, costs, torch.inf)
     keep = [best] + ([int(others.argmin())] if bool(others.isfinite().any()) else [])
     return [x[keep] for x in poses], costs[keep]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import warp as wp
 
-from pnp_ros.kernels import accept_reference
-from pnp_ros.kernels.accept_warp import crowding, evidence_of, likely_inliers, log_choices, tell
+from pnp_ros.kernels import accept_reference, search_reference
+from pnp_ros.kernels.accept_warp import crowding, distinct, evidence_of, likely_inliers, log_choices, step_between, tell
 from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
-from pnp_ros.kernels.consensus_warp import draw, gather, intersect_cones, pose_of, score, unproject
+from pnp_ros.kernels.consensus_warp import draw, gather, intersect_cones, nth_sample, pose_of, score, unproject
 from pnp_ros.kernels.lm_warp import newton_step, normal_equations_of
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
@@ -37,8 +37,11 @@ POLISH_STEPS = wp.constant(4)
 POLISH_DAMPING = wp.constant(1e-3)
 NEARLY = wp.constant(1.0)  # points that a sample's pose may explain less than the best one's, to be refined
 RELAX = wp.constant(0.005)  # points that the bar rises with each sample until a pose is believed
-FEW = wp.constant(16.0)  # of fewer points, another hypothesis may explain as many
+FEW = wp.constant(float(search_reference.FEW))  # of fewer points, another hypothesis may explain as many
 FEW_SAMPLES = wp.constant(8.0)  # at least, of few points
+EVERY = wp.constant(search_reference.EVERY)
+SOLUTIONS = wp.constant(4.0)  # of a sample, at most
+POLISH_FEW = wp.constant(8)  # steps, where refined poses must be told apart closely
 TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
 LOG_MISS = wp.constant(-4.6)  # log of the probability 0.01 to stop before a sample without outliers was seen
 LOG_MISS_TRUSTED = wp.constant(-3.0)  # of 0.05, where a pose is beyond doubt and only a still better one is sought
@@ -55,13 +58,17 @@ class Hypotheses:
 
     pose: Pose
     cost: float
+    sums: vec_sums  # the normal equations at the best one
     other: Pose
     other_cost: float
 
 
 @wp.func
-def apart(a: Pose, b: Pose):
-    """Whether two poses are different hypotheses."""
+def apart(problem: Problem, a: Pose, sums_a: vec_sums, b: Pose, sums_b: vec_sums):
+    """Whether two poses are different hypotheses; of few points, whether they are different minima."""
+    if problem.used < FEW:
+        step = step_between(a, b)
+        return distinct(sums_a, step) or distinct(sums_b, step)
     p, q = a.rotation, b.rotation
     return wp.abs(p[0] * q[0] + p[1] * q[1] + p[2] * q[2] + p[3] * q[3]) < APART
 
@@ -130,7 +137,8 @@ def polish(
     cost = float(1e30)
     now = vec_sums(0.0)
     iteration = int(0)
-    while iteration <= POLISH_STEPS:
+    steps = wp.where(problem.used < FEW, POLISH_FEW, POLISH_STEPS)
+    while iteration <= steps:
         trial = normal_equations_of(chunks, problem, 0, 1, pose, kind, c, settings.scale, sums, rows)
         if trial[NEXT_COST] < cost:
             cost = trial[NEXT_COST]
@@ -170,6 +178,10 @@ def search(
         most = wp.min(most, float(TRUSTING_SAMPLES))
     if problem.different < 4 or problem.residuals - problem.used < 3.0:
         most = 0.0
+    every = problem.points <= EVERY and kind == GEMAN_MCCLURE and most > 0.0
+    if every:
+        n = float(problem.points)
+        most = SOLUTIONS * n * (n - 1.0) * (n - 2.0) / 6.0
     needed = float(most)
     c = SAMPLE_SCALE * settings.scale
     near = 0.5 * NEARLY * c * c
@@ -181,7 +193,11 @@ def search(
         highest = highest_trust(packed, problem, width)
     while drawn < needed:
         guided = settings.guided != 0 and int(drawn) // group.lanes % 2 == 0  # the others trust nobody
-        sample, state = draw(packed, problem, width, state, wp.where(guided, highest, 0.0))
+        sample = wp.vec3i(-1, -1, -1)
+        if every:
+            sample = nth_sample(packed, problem, width, (int(drawn) + group.lane) // 4)
+        else:
+            sample, state = draw(packed, problem, width, state, wp.where(guided, highest, 0.0))
         if sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0:
             bearings = gather(packed, problem, width, sample, BEARING)
             bearings = wp.matrix_from_rows(
@@ -193,6 +209,8 @@ def search(
             best = Pose()
             cost = float(bar)
             solution = int(0)
+            if every:  # one at a time: another than the best may lead to the pose
+                solution = (int(drawn) + group.lane) % 4
             while solution < 4:  # a loop that is not unrolled: the body is large
                 pose, exists = pose_of(conics, solution)
                 if exists:
@@ -200,15 +218,16 @@ def search(
                     if pose_cost < cost:
                         cost = pose_cost
                         best = pose
-                solution += 1
+                solution += wp.where(every, 4, 1)
             if cost < bar:
                 refined, refined_cost, equations = polish(chunks, problem, settings, best, kind, sums, rows)
                 bar = wp.min(bar, cost + near)
                 if refined_cost < found.cost:
-                    if apart(refined, found.pose):
+                    if apart(problem, refined, equations, found.pose, found.sums):
                         found.other = found.pose
                         found.other_cost = found.cost
                     found.pose = refined
+                    found.sums = equations
                     found.cost = refined_cost
                     if kind == GEMAN_MCCLURE:
                         likely = likely_inliers(problem, equations, mean_weight)
@@ -224,10 +243,14 @@ def search(
                             needed = samples_needed(share)
                             if evidence > TRUSTED_EVIDENCE:
                                 needed = needed * LOG_MISS_TRUSTED / LOG_MISS
-                            needed = wp.min(most, wp.where(problem.used < FEW, wp.max(needed, FEW_SAMPLES), needed))
+                            if problem.used < FEW:
+                                needed = wp.max(2.0 * needed, FEW_SAMPLES)
+                            needed = wp.min(most, needed)
+                            if every and told[1] < problem.used:  # which points are wrong is to be known
+                                needed = float(most)
                             if problem.used >= FEW:
                                 bar = wp.min(bar, score(chunks, problem, refined, kind, c, bar))
-                elif refined_cost < found.other_cost and apart(refined, found.pose):
+                elif refined_cost < found.other_cost and apart(problem, refined, equations, found.pose, found.sums):
                     found.other = refined
                     found.other_cost = refined_cost
             elif needed == most:  # what fits a crowd of outliers must not keep all others from being refined

@@ -18,6 +18,7 @@ from pnp_ros.kernels.accept_reference import (
     EXPLAINED,
     EXPLAINED_FOR_SURE,
     LOG_2_PI,
+    MAX_DOUBT,
     MAX_ROUNDING2,
     MIN_EVIDENCE,
     MIN_EVIDENCE_WITH_PRIOR,
@@ -29,6 +30,7 @@ from pnp_ros.kernels.accept_reference import (
 )
 from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE, LMProblem, LMResult, LMSettings
 from pnp_ros.kernels.robust import NUM_PARAMETERS, RobustKind
+from pnp_ros.kernels.search_reference import FEW
 from pnp_ros.types import Pose, SolveStatus, rank_2x2
 
 RUNNER_UP = 1.5  # points that another hypothesis may explain less and still be tried
@@ -37,14 +39,17 @@ OTHER_SCALE = 4.0  # the loss's scale at the start of another hypothesis, relati
 
 @dataclass
 class _Minimum:
-    """Poses of the centroids (B, ...), whether they converged, and what speaks for them; ``evidence`` -1e30: none."""
+    """Poses of the centroids (B, ...), whether they converged, and what speaks for them; ``evidence`` -1e30: none.
+
+    ``inlier`` (B, N) are the points that do.
+    """
 
     rotation: Tensor
     translation: Tensor
     converged: Tensor
     hessian: Tensor
     evidence: Tensor
-    inliers: Tensor
+    inlier: Tensor
     squares: Tensor
 
     def where(self, mask: Tensor, other: _Minimum) -> _Minimum:
@@ -88,14 +93,14 @@ class _Judge:
         return one
 
     def weigh(self, problem: LMProblem) -> tuple[Tensor, Tensor, lm_reference.Linearised]:
-        """Evidence and inliers at the problems' poses, and the normal equations there."""
+        """Evidence and which points are inliers at the problems' poses, and the normal equations there."""
         scale = problem.translation.new_full(problem.translation.shape[:1], self.settings.scale)
         at = lm_reference.linearise(problem, self.settings, problem.rotation, problem.translation, scale)
         weight = robust.weight(self.settings.kind, at.squared, scale[:, None]) * self.used
         volume = self.volume(problem, at.hessian)
         if problem.prior is not None:
             volume = volume + at.prior_cost
-        evidence, inliers = accept_reference.evidence(
+        evidence, inlier = accept_reference.evidence(
             at.squared,
             self.log_density,
             self.used,
@@ -105,7 +110,7 @@ class _Judge:
             problem.image_points,
             self.rank,
         )
-        return evidence, inliers, at
+        return evidence, inlier, at
 
     def distances(self, problem: LMProblem, translation: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distance and size of the object (B), and the image's area over the product of focal lengths (B)."""
@@ -124,7 +129,8 @@ class _Judge:
 
     def evidence(self, problem: LMProblem) -> tuple[Tensor, Tensor]:
         """Evidence and inliers at the problems' poses."""
-        return self.weigh(problem)[:2]
+        evidence, inlier, _ = self.weigh(problem)
+        return evidence, inlier.sum(-1)
 
 
 def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResult, Tensor]:
@@ -151,9 +157,9 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
         vague = accept_reference.log_share(centred.prior, *judge.distances(centred, best.translation)) > VAGUE
     searched = ~nobody
     if given:
-        points = judge.used.sum(-1)
-        sure = (best.inliers >= EXPLAINED_FOR_SURE * points) & (best.evidence > SURE_EVIDENCE * points)
-        trusted = ((best.inliers >= EXPLAINED * points) | sure) & (best.evidence > TRUSTED_EVIDENCE)
+        points, inliers = judge.used.sum(-1), best.inlier.sum(-1)
+        sure = (inliers >= EXPLAINED_FOR_SURE * points) & (best.evidence > SURE_EVIDENCE * points)
+        trusted = ((inliers >= EXPLAINED * points) | sure) & (best.evidence > TRUSTED_EVIDENCE)
         searched = ~trusted & vague if many and settings.samples > 0 else nobody
     if bool(searched.any()):
         start, runner_up, worth_trying = _search(centred, settings, judge, searched)
@@ -175,15 +181,19 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
             best, other = _better(best, other, _minimum(start, wide, judge), thin)
         worth_trying = worth_trying & vague
         if bool(worth_trying.any()):
-            best, other = _better(best, other, _minimum(runner_up, wide, judge), worth_trying)
+            few = (judge.used.sum(-1) < FEW) & worth_trying
+            found = _minimum(runner_up, wide, judge)
+            if bool(few.any()):
+                found = _minimum(runner_up, replace(settings, anneal_from=settings.scale), judge).where(few, found)
+            best, other = _better(best, other, found, worth_trying)
     return _answer(centred, settings, judge, best, other, centroid, finite, given, vague)
 
 
 def _minimum(problem: LMProblem, settings: LMSettings, judge: _Judge, restart: bool = False) -> _Minimum:
     """The minima from the problems' poses."""
     rotation, translation, converged = lm_reference.minimise(problem, settings, restart)
-    evidence, inliers, at = judge.weigh(replace(problem, rotation=rotation, translation=translation))
-    return _Minimum(rotation, translation, converged, at.hessian, evidence, inliers, at.squared.sum(-1))
+    evidence, inlier, at = judge.weigh(replace(problem, rotation=rotation, translation=translation))
+    return _Minimum(rotation, translation, converged, at.hessian, evidence, inlier, at.squared.sum(-1))
 
 
 def _search(
@@ -268,6 +278,11 @@ def _answer(
     second = lm_reference.finish(problem, settings, other.rotation, other.translation, other.converged, centroid)
     there = (other.evidence > -1e30) & (second.status <= int(SolveStatus.MAX_ITERATIONS))
     probability = torch.where(there, torch.sigmoid(other.evidence - best.evidence), 0.0)
+    if settings.accept:
+        shared = (best.inlier & other.inlier).sum(-1)
+        swapped = shared < torch.minimum(best.inlier.sum(-1), other.inlier.sum(-1))
+        doubtful = swapped & (probability > MAX_DOUBT) & (status <= int(SolveStatus.MAX_ITERATIONS))
+        status[doubtful] = int(SolveStatus.UNEXPLAINED)
     step = se3.local(Pose(result.rotation, result.translation), Pose(second.rotation, second.translation))
     p = probability[:, None, None]
     mixed = (1.0 - p) * result.covariance + p * (second.covariance + step[:, :, None] * step[:, None, :])

@@ -24,6 +24,7 @@ from pnp_ros.kernels.accept_warp import (
     fits,
     likely_inliers,
     mirrored,
+    shared_inliers,
     spread,
     step_between,
     tell,
@@ -62,7 +63,7 @@ from pnp_ros.kernels.pose_warp import (
     vec_sums,
 )
 from pnp_ros.kernels.prior_warp import Prior, in_axes, load_prior, prior_square, prior_tangent
-from pnp_ros.kernels.search_warp import search
+from pnp_ros.kernels.search_warp import FEW, search
 from pnp_ros.types import SolveStatus
 
 CONVERGED = wp.constant(int(SolveStatus.CONVERGED))
@@ -80,6 +81,7 @@ MIN_PIVOT_WITH_PRIOR = wp.constant(lm_problem.MIN_PIVOT_WITH_PRIOR[torch.float32
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
 MIN_EVIDENCE_WITH_PRIOR = wp.constant(accept_reference.MIN_EVIDENCE_WITH_PRIOR)
 MIN_PROBABILITY = wp.constant(accept_reference.MIN_PROBABILITY)
+MAX_DOUBT = wp.constant(accept_reference.MAX_DOUBT)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 MAX_ROUNDING2 = wp.constant(accept_reference.MAX_ROUNDING2)
 NO_EVIDENCE = wp.constant(-1e30)
@@ -99,6 +101,8 @@ class Minimum:
     converged: bool
     sums: vec_sums
     evidence: float
+    inliers: float
+    likely: float  # inliers, by the robust weights
     squares: float  # sum of squared residuals
 
 
@@ -108,6 +112,7 @@ class Answer:
 
     best: Minimum
     other: Minimum
+    shared: float  # inliers of both
     vague: bool  # whether many poses are to be expected beforehand: as long as no prior tells much
 
 
@@ -157,6 +162,8 @@ def solve(
         minimum.converged = converged
         minimum.sums = equations
         minimum.evidence = evidence
+        minimum.inliers = told[1]
+        minimum.likely = likely
         minimum.squares = told[2]
         step = step_between(answer.best.pose, pose)
         if first:
@@ -192,7 +199,15 @@ def solve(
         if next_stage == END and stage != OTHER and worth_trying:
             next_stage = OTHER
             start = runner_up
+            if problem.used < FEW:
+                c_first = settings.scale
         stage = next_stage
+    if answer.other.evidence > NO_EVIDENCE:
+        a, b = answer.best, answer.other
+        common = shared_inliers(
+            chunks, problem, settings, group.lane, group.lanes, a.pose, a.likely, b.pose, b.likely
+        )  # fmt: skip
+        answer.shared = add_up(group, common)
     return answer
 
 
@@ -281,6 +296,10 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
             second = at_origin(answer.other.pose, problem)
             second_covariance = other_covariance
             probability = 1.0 / (1.0 + wp.exp(wp.min(best.evidence - answer.other.evidence, 80.0)))
+            swapped = answer.shared < wp.min(best.inliers, answer.other.inliers) - 0.5
+            usable = status <= MAX_ITERATIONS
+            if settings.accept != 0 and usable and swapped and probability > MAX_DOUBT:
+                status = UNEXPLAINED
             if probability > MIN_PROBABILITY:
                 step = step_between(pose, second)
                 apart = other_covariance + wp.outer(step, step)

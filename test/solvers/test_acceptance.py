@@ -45,6 +45,20 @@ def test_few_points_withstand_an_outlier(n: int, outliers: float) -> None:
     assert (estimate.usable & ~right).double().mean() <= 0.01
 
 
+@pytest.mark.parametrize(("n", "wrong"), [(5, 1), (8, 3), (10, 4)])
+def test_points_that_may_as_well_be_wrong_are_told(n: int, wrong: int) -> None:
+    # Outliers so near that a pose may bend to some of them and leave right points out.
+    problems = draw(Case(n=n, outliers=wrong / n, kind="near"), 300, 11)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
+    assert estimate.alternative is not None
+    lies = estimate.usable & ~torch.from_numpy(problems.right(estimate.pose))
+    hidden = lies & ~torch.from_numpy(problems.right(estimate.alternative.pose))
+    assert lies.double().mean() <= 0.055
+    assert hidden.double().mean() <= 0.015
+    doubtful = (estimate.status == int(SolveStatus.UNEXPLAINED)) & (estimate.alternative.probability > 0.02)
+    assert doubtful.double().mean() >= 0.04
+
+
 @pytest.mark.parametrize("n", [8, 20, 64])
 def test_a_start_from_anywhere_leads_to_the_pose(n: int) -> None:
     problems = draw(Case(n=n), 300, 2)
@@ -110,6 +124,13 @@ def test_a_small_object_is_no_crowd(n: int) -> None:
     problems = draw(Case(n=n, outliers=0.0 if n == 6 else 0.3, extent=0.1), 200, 8)  # 48 px
     estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
     assert (estimate.usable & torch.from_numpy(problems.right(estimate.pose))).double().mean() >= 0.98
+
+
+def test_outliers_that_lie_evenly_are_no_crowd() -> None:
+    points = torch.rand(20, 64, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([640.0, 480.0])
+    used = torch.ones(20, 64, dtype=torch.bool)
+    crowd = accept_reference.crowding(points, used, torch.arange(64).expand(20, 64) < 6, 640.0 * 480.0)
+    assert (crowd.amax(-1) == 0.0).sum() >= 19
 
 
 def test_only_outliers_make_a_crowd() -> None:
