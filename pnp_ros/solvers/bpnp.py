@@ -30,11 +30,11 @@ from torch.autograd.function import once_differentiable
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
-from pnp_ros.kernels.lm_problem import BEHIND_PENALTY
+from pnp_ros.kernels.lm_problem import BEHIND_PENALTY, UNKNOWN_VARIANCE
 from pnp_ros.kernels.lm_reference import visible
 from pnp_ros.solvers.prior_gradient import PriorTerm
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
-from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 _MAX_STEPS = 30
 _SETTLED = {torch.float32: 1e-8, torch.float64: 1e-15}  # decrease a Newton step promises, over one plus the cost
@@ -45,7 +45,11 @@ _SMALLEST_PIVOT = 1e-6  # of the scaled Hessian's Cholesky factor
 
 @dataclass(frozen=True)
 class Implicit:
-    """Asks :func:`~pnp_ros.solvers.pnp.solve_pnp` for a pose with exact gradients, by :func:`implicit_pose`."""
+    """Asks :func:`~pnp_ros.solvers.pnp.solve_pnp` for a pose with exact gradients, by :func:`implicit_pose`.
+
+    A pose at which the exact Hessian has no minimum has no gradient: its status becomes ``DEGENERATE``, so that a zero
+    gradient is never that of a usable pose.
+    """
 
     def attach(
         self,
@@ -54,9 +58,14 @@ class Implicit:
         estimate: PoseEstimate,
         loss: RobustLoss,
         prior: PoseEstimate | None = None,
-    ) -> Pose:
-        """The estimate's pose, with gradients."""
-        return implicit_pose(correspondences, camera, estimate, loss, prior)
+    ) -> PoseEstimate:
+        """The estimate whose pose has gradients."""
+        pose, sound = _implicit(correspondences, camera, estimate, loss, prior)
+        lost = estimate.usable & ~sound
+        status = torch.where(lost, int(SolveStatus.DEGENERATE), estimate.status).to(torch.int8)
+        unknown = UNKNOWN_VARIANCE * torch.eye(6).to(estimate.covariance)
+        covariance = torch.where(lost[..., None, None], unknown, estimate.covariance)
+        return replace(estimate, pose=pose, covariance=covariance, status=status)
 
 
 def implicit_pose(
@@ -84,7 +93,18 @@ def implicit_pose(
     Returns:
         ``T_camera_object``, batch shape (...).
     """
-    rotation, translation = _ImplicitPose.apply(
+    return _implicit(correspondences, camera, estimate, loss or Gaussian(), prior)[0]
+
+
+def _implicit(
+    correspondences: Correspondences,
+    camera: Camera,
+    estimate: PoseEstimate,
+    loss: RobustLoss,
+    prior: PoseEstimate | None,
+) -> tuple[Pose, Tensor]:
+    """The pose of :func:`implicit_pose`, and where (...) it is a minimum and has a gradient."""
+    rotation, translation, sound = _ImplicitPose.apply(
         correspondences.image_points,
         correspondences.object_points,
         correspondences.square_root_information,
@@ -93,10 +113,10 @@ def implicit_pose(
         camera,
         Pose(estimate.pose.rotation.detach(), estimate.pose.translation.detach()),
         estimate.usable,
-        loss or Gaussian(),
+        loss,
         *((None,) * 3 if prior is None else (prior.pose.rotation, prior.pose.translation, prior.covariance)),
     )
-    return Pose(rotation, translation)
+    return Pose(rotation, translation), sound
 
 
 def reprojection_loss(
@@ -140,7 +160,7 @@ class _ImplicitPose(torch.autograd.Function):
         usable: Tensor,
         loss: RobustLoss,
         *prior: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         data = (image_points, object_points, weights, intrinsics, distortion, *prior)
         ctx.like = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in data]
         dtype = image_points.dtype
@@ -151,13 +171,14 @@ class _ImplicitPose(torch.autograd.Function):
         # an orthonormal rotation: that of single precision is one to 1e-7
         rotation = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(start.rotation.double()))
         centred = ctx.problem.to_centroid(Pose(rotation, start.translation.double()))
-        ctx.centred, ctx.expansion = ctx.problem.minimise(centred, _SETTLED[dtype])
+        ctx.centred, ctx.expansion, sound = ctx.problem.minimise(centred, _SETTLED[dtype])
+        ctx.mark_non_differentiable(sound)
         pose = ctx.problem.from_centroid(ctx.centred)
-        return pose.rotation.to(dtype), pose.translation.to(dtype)
+        return pose.rotation.to(dtype), pose.translation.to(dtype), sound
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_rotation: Tensor, grad_translation: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_rotation: Tensor, grad_translation: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         # d loss / d dtheta: the skew part of grad_rotation rotation^T
         turn = 2.0 * so3.vee(grad_rotation.double() @ ctx.centred.rotation.mT)
         upstream = torch.cat([grad_translation.double(), turn], dim=-1)
@@ -269,10 +290,11 @@ class _Problem:
             hessian=hessian,
         )
 
-    def minimise(self, pose: Pose, settled_at: float) -> tuple[Pose, _Expansion]:
+    def minimise(self, pose: Pose, settled_at: float) -> tuple[Pose, _Expansion, Tensor]:
         """Levenberg-Marquardt with the exact Hessian; at once where the pose is a minimum already.
 
-        Poses are of the centred points; a step that promises less than ``settled_at`` is not taken.
+        Poses are of the centred points; a step that promises less than ``settled_at`` is not taken. The last value
+        says where (...) the pose is a minimum.
         """
         at = self.expand(pose)
         damping = torch.zeros_like(at.cost)
@@ -298,9 +320,10 @@ class _Problem:
             damping = torch.where(damping < 1e-4, torch.zeros_like(damping), damping)
         # The cost cannot tell the last digits; the gradient can. Where the step is small, its expansion still holds.
         last = -_solve(at.hessian, at.gradient)
-        small = self.usable & (-(last * at.gradient).sum(-1) < _SMALL_STEP)
+        distance2 = -(last * at.gradient).sum(-1)  # NaN where the Hessian is not positive definite
+        small = self.usable & (distance2 < _SMALL_STEP)
         pose = se3.retract(pose, torch.where(small[..., None], last, 0.0))
-        return pose, at
+        return pose, at, distance2 < _NOT_STATIONARY
 
     def pull_back(self, pose: Pose, at: _Expansion, upstream: Tensor, *, with_distortion: bool) -> list[Tensor | None]:
         """Gradients of ``upstream . delta`` on image points, object points, weights, intrinsics, distortion, prior.

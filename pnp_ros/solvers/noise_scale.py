@@ -54,10 +54,12 @@ def noise_scale(correspondences: Correspondences, camera: Camera, estimate: Pose
 
 
 def freedom_factor(correspondences: Correspondences, estimate: PoseEstimate) -> Tensor:
-    """``n / (n - 2)`` (...) for n degrees of freedom: a pose's covariance where its noise was estimated, too.
+    """How much larger (...) a pose's covariance is where its noise was estimated, too.
 
-    The error divided by its estimated deviation has a t distribution, whose covariance is that much larger.
+    The squared error in units of the estimated covariance has 6 times an F distribution of 6 and n degrees of freedom
+    in place of a chi-square one; by the ratio of their 90 % quantiles the 90 % region holds what it says. From n = 4 on
+    ``1 + 3.28 / (n - 1.45)`` is that ratio within 1 %.
     """
     told = (estimate.inlier_weights * correspondences.residual_count).sum(-1)
     freedom = (told - robust.NUM_PARAMETERS).clamp_min(3.0)
-    return freedom / (freedom - 2.0)
+    return 1.0 + 3.28 / (freedom - 1.45)

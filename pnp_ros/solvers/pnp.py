@@ -106,7 +106,7 @@ def solve_pnp(
     if prior is not None:
         estimate = _or_prior(estimate, prior)
     if gradient is not None:
-        return dataclasses.replace(estimate, pose=gradient.attach(correspondences, camera, estimate, loss, prior))
+        return gradient.attach(correspondences, camera, estimate, loss, prior)
     return estimate
 
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 from benchmark.bench_gradients import differences, problem
 
+from pnp_ros.geometry import so3
 from pnp_ros.solvers.bpnp import Implicit
 from pnp_ros.solvers.epropnp_losses import derivative_regularisation
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, Huber, RobustLoss
+from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber, RobustLoss
+from pnp_ros.types import Pose, PoseEstimate, SolveStatus
 
 
 @pytest.mark.parametrize("loss", [Gaussian(), Huber()], ids=["gaussian", "huber"])
@@ -29,6 +31,19 @@ def test_large_weights_do_not_silence_the_gradient(sigma: float) -> None:
     zero = (gradient == 0).flatten(1).all(-1)
     assert estimate.usable.all()
     assert not zero.any()
+
+
+def test_a_pose_without_a_gradient_is_not_usable() -> None:
+    # Claimed to be solutions, but anywhere: of a loss without a minimum near most of them.
+    c, camera, truth, _ = problem(100, 12, 1.0, False, 1)
+    turn = so3.random_rotation(100, generator=torch.Generator().manual_seed(2))
+    claimed = PoseEstimate.of(Pose(turn @ truth.rotation, truth.translation), torch.eye(6))
+    leaf = c.image_points.clone().requires_grad_()
+    estimate = Implicit().attach(replace(c, image_points=leaf), camera, claimed, GemanMcClure(1.0))
+    (gradient,) = torch.autograd.grad(estimate.pose.translation.sum(), leaf)
+    zero = (gradient == 0).flatten(1).all(-1)
+    assert zero.any()
+    assert torch.equal(zero, estimate.status == int(SolveStatus.DEGENERATE))
 
 
 @pytest.mark.parametrize("loss", [Gaussian(), Huber(), Cauchy()], ids=["gaussian", "huber", "cauchy"])

@@ -30,6 +30,15 @@ def test_covariance_is_consistent_with_wrong_weights(n: int, outliers: float, lo
     assert 5.5 < squares.clamp(max=60.0).mean() < 6.8
 
 
+@pytest.mark.parametrize(("n", "loss"), [(8, Gaussian()), (8, GemanMcClure()), (20, GemanMcClure())])
+def test_few_points_that_tell_their_noise_cover_what_they_say(n: int, loss: RobustLoss) -> None:
+    problems = draw(Case(n=n, weights="double"), 2000, 3)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera(), loss=loss, noise="estimated")
+    pose = Pose(estimate.pose.rotation.double(), estimate.pose.translation.double())
+    squares = nees(se3.local(pose, problems.truth()), estimate.covariance.double())[estimate.usable]
+    assert 0.87 < (squares < 10.645).double().mean() < 0.93
+
+
 @pytest.mark.parametrize("loss", [Gaussian(), Huber(), Cauchy(), GemanMcClure()], ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("lines", [False, True])
 def test_the_scale_is_that_of_the_noise(loss: RobustLoss, lines: bool) -> None:
