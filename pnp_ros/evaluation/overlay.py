@@ -97,14 +97,6 @@ def draw_axes(image: RgbImage, pose: Pose, camera: Camera, length: float) -> Rgb
     return drawn
 
 
-def tint(image: RgbImage, mask: NDArray[np.uint8], colour: Colour = GREEN, strength: float = 0.35) -> RgbImage:
-    """A copy of the image (H, W, 3) with the pixels of ``mask`` (H, W) coloured, ``strength`` from 0 to 1."""
-    drawn = image.copy()
-    inside = mask > 0
-    drawn[inside] = ((1.0 - strength) * image[inside] + strength * np.array(colour)).astype(np.uint8)
-    return drawn
-
-
 def contact_sheet(
     images: Sequence[RgbImage], columns: int = 6, cell_width: int = 320, captions: Sequence[str] | None = None
 ) -> RgbImage:

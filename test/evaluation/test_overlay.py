@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera, camera_from_info
-from pnp_ros.evaluation.overlay import GREEN, MeshOverlay, contact_sheet, draw_axes, draw_points, tint, write_caption
+from pnp_ros.evaluation.overlay import GREEN, MeshOverlay, contact_sheet, draw_axes, draw_points, write_caption
 from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.types import Pose
@@ -79,15 +79,6 @@ def test_axes_have_their_colours_and_lengths() -> None:
     assert drawn[240, 350].argmax() == 0  # x to the right, red
     assert drawn[270, 320].argmax() == 1  # y down, green
     assert not drawn[240, 320 + 66 :].any()
-
-
-def test_tint_touches_the_mask_alone() -> None:
-    mask = np.zeros((480, 640), np.uint8)
-    mask[10:20, 30:40] = 1
-    image = np.full_like(BLACK, 100)
-    tinted = tint(image, mask, (200, 100, 0), 0.5)
-    assert (tinted[10:20, 30:40] == (150, 100, 50)).all()
-    assert (tinted[mask == 0] == 100).all()
 
 
 def test_contact_sheet_lays_images_out_in_rows() -> None:
