@@ -51,25 +51,38 @@ class Answers:
 Solver = Callable[[Problems], Answers]
 
 
-def ours(solve: Callable[[Problems], Callable[[], PoseEstimate]]) -> Solver:
-    """``solve`` prepares what a user has at hand, and returns the call that is timed."""
+def ours(solve: Callable[[Problems], Callable[[], PoseEstimate]], seconds: float = math.inf) -> Solver:
+    """``solve`` prepares what a user has at hand, and returns the call that is timed.
+
+    Problems are solved ``BATCH`` at once, until they have taken so much CPU time.
+    """
 
     def run(problems: Problems) -> Answers:
-        call = solve(problems)
-        call()  # the first call of a shape records its launch
-        start = time.process_time()
-        estimate = call()
-        seconds = (time.process_time() - start) / len(problems)
-        alternative = getattr(estimate, "alternative", None)
+        solve(problems.first(1))()  # the first call records its launch
+        estimates, spent = [], 0.0
+        for first in range(0, len(problems), BATCH):
+            call = solve(problems.part(first, first + BATCH))
+            start = time.process_time()
+            estimates.append(call())
+            spent += time.process_time() - start
+            if spent > seconds:
+                break
+        usable = torch.cat([e.usable for e in estimates]).numpy()
+        poses = [e.pose for e in estimates]
+        others = [e.alternative.pose for e in estimates if e.alternative is not None]
         return Answers(
-            estimate.pose,
-            estimate.usable.numpy(),
-            seconds,
-            estimate.covariance.double().numpy(),
-            None if alternative is None else alternative.pose,
+            _joined(poses),
+            usable,
+            spent / len(usable),
+            torch.cat([e.covariance for e in estimates]).double().numpy(),
+            _joined(others) if others else None,
         )
 
     return run
+
+
+def _joined(poses: list[Pose]) -> Pose:
+    return Pose(torch.cat([pose.rotation for pose in poses]), torch.cat([pose.translation for pose in poses]))
 
 
 def turned(problems: Problems, degrees: float, stretch: float, seed: int = 5) -> Pose:
@@ -83,6 +96,7 @@ def turned(problems: Problems, degrees: float, stretch: float, seed: int = 5) ->
     return Pose(turn @ truth.rotation, truth.translation * (1.0 + stretch))
 
 
+BATCH = 100  # problems
 One = Callable[[Array, Array, Lens, float], "tuple[Array, Array, Array | None] | None"]
 
 

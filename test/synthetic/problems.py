@@ -106,8 +106,12 @@ class Problems:
 
     def first(self, count: int) -> Problems:
         """The first ``count`` of them."""
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> Problems:
+        """Those from ``start`` to ``stop``."""
         arrays = {
-            field.name: getattr(self, field.name)[:count]
+            field.name: getattr(self, field.name)[start:stop]
             for field in dataclasses.fields(self)
             if field.name not in ("case", "lens")
         }
