@@ -44,6 +44,8 @@ EXPLAINED = 0.5  # share of the points, likewise
 # minima that are wrong explain at most a fifth of the points, with at most 0.7 a point.
 EXPLAINED_FOR_SURE = 0.3
 SURE_EVIDENCE = 1.0  # a point
+# Of a slender object most points fit a pose that is turned about its axis: there, others are always sought.
+SLENDER = 0.02  # mean square across an object for that in all directions
 LOG_TURNS = math.log(8.0 * math.pi**2)  # volume of all rotations, rad^3
 LOG_DEPTHS = math.log(math.log(10.0))  # distances within a decade, equally probable by their logarithm
 LOG_2_PI = math.log(2.0 * math.pi)
@@ -174,6 +176,14 @@ def mirrored(points: Tensor, used: Tensor, rotation: Tensor, translation: Tensor
     across = eye - 2.0 * view[:, :, None] * view[:, None, :]
     through = eye - 2.0 * normal[:, :, None] * normal[:, None, :]
     return across @ rotation @ through, thickness
+
+
+def slender(points: Tensor, used: Tensor) -> Tensor:
+    """(B) whether an object's points (B, N, 3) about their centroid are nearly on a line."""
+    weighted = points * used[..., None]
+    squares = torch.linalg.eigvalsh(weighted.mT @ weighted)
+    pairs = 0.5 * (squares.sum(-1).square() - squares.square().sum(-1))
+    return pairs < SLENDER * squares.sum(-1).square()
 
 
 def flatness(points: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -160,6 +160,7 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
         points, inliers = judge.used.sum(-1), best.inlier.sum(-1)
         sure = (inliers >= EXPLAINED_FOR_SURE * points) & (best.evidence > SURE_EVIDENCE * points)
         trusted = ((inliers >= EXPLAINED * points) | sure) & (best.evidence > TRUSTED_EVIDENCE)
+        trusted = trusted & ~accept_reference.slender(centred.object_points, judge.used)
         searched = ~trusted & vague if many and settings.samples > 0 else nobody
     if bool(searched.any()):
         start, runner_up, worth_trying = _search(centred, settings, judge, searched)

@@ -43,7 +43,7 @@ from pnp_ros.kernels.chunks_warp import (
     survey,
     turn,
 )
-from pnp_ros.kernels.consensus_warp import count_different
+from pnp_ros.kernels.consensus_warp import cofactors, count_different
 from pnp_ros.kernels.lm_warp import CPU_COMPILER_FLAGS, minimise
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
@@ -90,6 +90,7 @@ OTHER_SCALE = wp.constant(4.0)  # the loss's scale at the start of another hypot
 EXPLAINED = wp.constant(accept_reference.EXPLAINED)
 EXPLAINED_FOR_SURE = wp.constant(accept_reference.EXPLAINED_FOR_SURE)
 SURE_EVIDENCE = wp.constant(accept_reference.SURE_EVIDENCE)
+SLENDER = wp.constant(accept_reference.SLENDER)
 GIVEN, SEARCH, MIRROR, OTHER, END = (wp.constant(i) for i in range(5))
 
 
@@ -180,11 +181,12 @@ def solve(
             answer.vague = vague(prior, problem, settings, pose)
             others = others and answer.vague
         first = False
+        slender = wp.trace(cofactors(problem.scatter)) < SLENDER * problem.extent2 * problem.extent2
         explained = told[1] >= EXPLAINED * problem.used
         explained = explained or (
             told[1] >= EXPLAINED_FOR_SURE * problem.used and evidence > SURE_EVIDENCE * problem.used
         )
-        explained = explained and evidence > TRUSTED_EVIDENCE
+        explained = explained and evidence > TRUSTED_EVIDENCE and not slender
         c_first = OTHER_SCALE * settings.scale
         ratio = 0.5
         restart = False
