@@ -70,6 +70,16 @@ def test_a_start_from_anywhere_leads_to_the_pose(n: int) -> None:
     assert right.double().mean() >= 0.98
 
 
+def test_a_slender_object_is_not_turned_about_its_axis() -> None:
+    """Most of its points fit a pose that is, so that half of them are not enough to do without the search."""
+    problems = draw(Case(n=64, shape="line"), 600, 22)
+    anywhere = so3.random_rotation(600, generator=torch.Generator().manual_seed(1))
+    init = Pose(anywhere, problems.truth(torch.float32).translation)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32), init=init)
+    right = torch.from_numpy(problems.right(estimate.pose))
+    assert (estimate.usable & ~right).double().mean() <= 0.01
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_start_chooses_among_instances(dtype: torch.dtype) -> None:
     """26 points of one instance, 38 of another: a start near the first leads to it, and nothing else is sought."""
