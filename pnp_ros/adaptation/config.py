@@ -31,13 +31,17 @@ class AdaptationConfig:
         anchor_margin: how much smaller than with the package's own weights the AUC on the anchors may be (all is 1).
         min_gain: how much better the mean error on held-back images must be, as a share of the active weights'.
         max_nees: largest mean NEES of the valid held-back poses, 6 is perfect, unless the active weights' is larger.
-        min_overlap: smallest correlation of the image with the object rendered at its reference.
+        min_overlap: smallest correlation of the image with the object drawn where the image shows it.
         self_overlap: the same where the reference is the estimator's own pose.
-        max_offset: largest distance between the reference and the place where the image fits the rendering best, as
-            a share of the object's size in the image.
-        max_disagreement: largest distance from a valid estimate across the view, in diameters; twice that along it.
-        max_bias: largest median offset of the references from the valid estimates along one axis, in diameters.
-        max_turn_bias: the same of their turn about one axis, radians.
+        max_disagreement: largest distance across the view between a reference and where the image shows the object,
+            in diameters.
+        max_depth_disagreement: the same along the view, as a share of the distance; a wrong focal length adds to it.
+        max_turn_disagreement: largest angle between the two, radians.
+        max_bias: largest median offset across the view, along one axis of the camera or the object, in diameters.
+        max_depth_bias: largest median offset along the view, as a share of the distance: a focal length may be so
+            wrong, and the image cannot tell.
+        max_turn_bias: largest median turn about one axis of the camera or the object, radians.
+        max_delay: by how much references may be late or early, seconds.
         seed: of everything random.
 
     Raises:
@@ -59,10 +63,13 @@ class AdaptationConfig:
     max_nees: float = bounded(12.0, 1e-3, 1e12)
     min_overlap: float = bounded(0.3, 0.0, 1.0)
     self_overlap: float = bounded(0.6, 0.0, 1.0)
-    max_offset: float = bounded(0.15, 1e-6, 1e6)
-    max_disagreement: float = bounded(0.12, 1e-6, 1e6)
+    max_disagreement: float = bounded(0.08, 1e-6, 1e6)
+    max_depth_disagreement: float = bounded(0.05, 1e-6, 1e6)
+    max_turn_disagreement: float = bounded(0.09, 1e-6, 4.0)
     max_bias: float = bounded(0.04, 1e-6, 1e6)
+    max_depth_bias: float = bounded(0.02, 1e-6, 1e6)
     max_turn_bias: float = bounded(0.04, 1e-6, 4.0)
+    max_delay: float = bounded(0.03, 1e-6, 1e6)
     seed: int = bounded(0, 0, 2**31 - 1)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 
 from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.intake import Example
-from pnp_ros.adaptation.registration import Registrar
+from pnp_ros.adaptation.example import Example
 from pnp_ros.adaptation.status import Gate
-from pnp_ros.detection.crop import Box, CropError
+from pnp_ros.adaptation.supervision import GIVEN, GOOD, LOST_SCORE, Supervision
+from pnp_ros.adaptation.witness import Witness
+from pnp_ros.detection.crop import Box
 from pnp_ros.evaluation.consistency import nees
-from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
@@ -31,9 +32,7 @@ from pnp_ros.types import Pose
 
 NEES = "held-back mean NEES"  # the gate of the covariance, which a new calibration may open
 ANCHOR_AUC = "anchor AUC, %"  # the gate that weights fail which have forgotten too much
-_LOST = 0.5  # error that an image without a valid pose counts for; larger errors count as this
-_GOOD, _WORST = 0.1, 0.2  # of the diameter: a right pose, and the largest error that counts on anchors
-_ERROR, _MISMATCH = "held-back error, % of the diameter", "held-back mismatch, %"
+_WORST = 0.2  # of the diameter: the largest error that counts on anchors
 _SURFACE_POINTS = 500
 _FEWEST_TO_CALIBRATE = 24
 
@@ -59,11 +58,9 @@ class Measured:
     """How one set of weights does on the held-back images.
 
     Args:
-        errors: (N,) at most 0.5, which is what an image without a valid pose counts for. With references: ADD (ADD-S
-            of a symmetric object) in diameters. Without: half of what the correlation with the rendering lacks to 1.
-        good: (N,) bool, whether the pose was given out and right: within 10 % of the diameter, or correlating above
-            0.6.
-        nees: of the poses that were given out, with the solver's own covariance; none without references.
+        errors: (N,) as :class:`~pnp_ros.adaptation.supervision.Score`'s.
+        good: (N,) bool, whether the pose was given out and right.
+        nees: of the poses that were given out, with the solver's own covariance; none with the estimator's own poses.
         sigmas: relative sigmas of their keypoints.
         what: the errors are, for the user.
     """
@@ -72,7 +69,7 @@ class Measured:
     good: NDArray[np.bool_]
     nees: NDArray[np.float64]
     sigmas: NDArray[np.float64]
-    what: str = _ERROR
+    what: str = GIVEN.measured
 
     @property
     def error(self) -> float:
@@ -98,48 +95,43 @@ class Examiner:
         package: of the object.
         anchors: to be remembered.
         device: of the networks.
-        own: the references are the estimator's own poses. They cannot show whether new weights are better, so the
-            object rendered at the pose is compared with the image instead.
+        supervision: what the held-back poses are.
     """
 
-    def __init__(self, package: ObjectPackage, anchors: Anchors, device: torch.device, own: bool = False) -> None:
-        self._package, self._anchors, self._device = package, anchors, device
+    def __init__(
+        self, package: ObjectPackage, anchors: Anchors, device: torch.device, supervision: Supervision = GIVEN
+    ) -> None:
+        self._package, self._anchors, self._device, self._supervision = package, anchors, device, supervision
         vertices = package.mesh.vertices
         self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
         config = EstimatorConfig(sources=("keypoints",), align=False, track=False)  # the networks alone
         self._estimator = PoseEstimator(package, config, device)
-        self._registrar = Registrar(package.mesh) if own else None
+        self._witness = Witness(package.mesh)
 
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
         """Look at all held-back images with these weights."""
         self._estimator.use(models)
-        errors, good, values, sigmas = [], [], [], []
+        scores, values, sigmas = [], [], []
         for example in held_back:
             found = self._search(models, example)
-            errors.append(_LOST)
-            good.append(False)
             if found.state is not ObjectState.VALID or found.estimate is None or found.correspondences is None:
+                scores.append(LOST_SCORE)
                 continue
-            if self._registrar is not None:
-                overlap = self._overlap(self._registrar, example, found.estimate.pose)
-                errors[-1], good[-1] = min(_LOST, 0.5 * (1.0 - overlap)), overlap > MATCH
-                continue
-            errors[-1] = min(_LOST, self._error(found, example.pose))
-            good[-1] = errors[-1] < _GOOD
             pose = found.estimate.pose
-            sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
-            truth = self._package.symmetry.canonicalise(example.pose, pose)
-            values.append(float(nees(pose, found.estimate.covariance, truth)) * models.calibration.factor(sigma))
-            sigmas.append(sigma)
-        what = _ERROR if self._registrar is None else _MISMATCH
-        return Measured(np.array(errors), np.array(good, bool), np.array(values), np.array(sigmas), what)
-
-    @staticmethod
-    def _overlap(registrar: Registrar, example: Example, pose: Pose) -> float:
-        try:
-            return registrar.register(example.window, example.camera, pose).overlap
-        except CropError:
-            return 0.0
+            overlap = functools.partial(self._witness.overlap, example.window, example.camera, pose)
+            scores.append(self._supervision.score(self._error(found, example.pose), overlap))
+            if self._supervision.knows_pose:
+                sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
+                truth = self._package.symmetry.canonicalise(example.pose, pose)
+                values.append(float(nees(pose, found.estimate.covariance, truth)) * models.calibration.factor(sigma))
+                sigmas.append(sigma)
+        return Measured(
+            np.array([score.error for score in scores]),
+            np.array([score.good for score in scores], bool),
+            np.array(values),
+            np.array(sigmas),
+            self._supervision.measured,
+        )
 
     def _search(self, models: Models, example: Example) -> ObjectEstimate:
         """Detect in the whole image, then look where the detector points."""
@@ -166,7 +158,7 @@ class Examiner:
                 errors.append(self._error(found, truth) if is_valid else math.inf)
         if not errors:
             return OnAnchors(0.0, 0.0, false)
-        recall = float(np.mean(np.array(errors) < _GOOD))
+        recall = float(np.mean(np.array(errors) < GOOD))
         return OnAnchors(auc(torch.tensor(errors, dtype=torch.float64), _WORST), recall, false)
 
     def _error(self, found: ObjectEstimate, truth: Pose) -> float:

@@ -1,223 +1,201 @@
-"""Which images may be learnt from: those in which the object really is where the reference says."""
+"""Which images may be learnt from: those that show the object where the reference says.
+
+An image passes one check after another; the first that refuses it says why. What is learnt from is where the *image*
+shows the object: the reference vouches for it, and its own small errors are not learnt.
+"""
 
 from __future__ import annotations
 
-import math
-from collections import deque
+import enum
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.example import Example, ExampleCutter
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.reference_bias import ReferenceBias, parts
-from pnp_ros.adaptation.refinement import Refiner
-from pnp_ros.adaptation.registration import Registrar, Registration, is_flat
-from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Crop, CropError, box_from_pose, crop_from_box, crop_from_pose
-from pnp_ros.detection.detector import letter_box
-from pnp_ros.detection.detector_network import DetectorConfig
-from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
+from pnp_ros.adaptation.reference_bias import Displacement, ReferenceBias
+from pnp_ros.adaptation.supervision import GIVEN, Supervision
+from pnp_ros.adaptation.witness import Sight, Witness
+from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
 
-WINDOW = 208  # pixels of the stored window's side
-WINDOW_MARGIN = 2.0  # window over the object's box: room to shift and turn the crops that are cut from it
 _SMALLEST = 20.0  # pixels of the object's size in the image
 _INSIDE = 0.7  # share of the object's box that must lie in the image
-_LARGEST_TURN = math.radians(12.0)  # between a valid estimate and the reference
-_DEPTH_FREEDOM = 2.0  # the image tells the distance less well than the place
-_OWN_INTERVAL_NS = 200_000_000  # between poses of the estimator's own, whose refinement takes its time
-_RECENT = 40  # references that a bias is told from
-_FEWEST = 10
-_SIZE_BIAS = 0.04  # median log of the object's size beside its rendering; a focal length is seldom so wrong
+_FLAT = 2.0  # standard deviation of 255 below which an image shows nothing
 
 
-class Refusal(ValueError):
-    """An image that is not learnt from; the message says why."""
+class Check(enum.Enum):
+    """What an image must pass, in this order; the value names it for the user."""
+
+    POSE = "a reference"
+    INTERVAL = "time since the last image"
+    CONTENT = "the image's content"
+    PLACE = "place in the image"
+    ESTIMATE = "agreement with the estimate"
+    FIT = "the object is seen"
+    AGREEMENT = "agreement with the image"
+    BIAS = "no constant error"
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """What is kept of an image.
+@dataclass(frozen=True)
+class Refusal:
+    """An image that is not learnt from.
 
     Args:
-        stamp_ns: of the image.
-        window: (S, S, 3) uint8 around the object.
-        coverage: (S, S) uint8, how much of each of its pixels the object covers; what is before it is not known.
-        camera: projects to pixels of the window.
-        pose: of the reference, float32, the one of a symmetric object's equivalent poses that the network learns.
-        keypoints: (K, 2) window pixels.
-        beside: (S', S', 3) uint8, a crop of another place of the image, without the object; None where there is no
-            room.
-        frame: (H, W, 3) uint8, the whole image as the detector sees it.
-        box: (4,) x, y, width, height of the object in ``frame``, (x, y) the outer corner.
-        to_window: (scale, x, y): a pixel of ``frame`` times scale plus (x, y) is one of the window, both counted from
-            the outer edge.
+        check: that it did not pass.
+        reason: in words.
     """
 
-    stamp_ns: int
-    window: NDArray[np.uint8]
-    coverage: NDArray[np.uint8]
-    camera: Camera
-    pose: Pose
-    keypoints: Tensor
-    beside: NDArray[np.uint8] | None
-    frame: NDArray[np.uint8]
-    box: Tensor
-    to_window: tuple[float, float, float]
+    check: Check
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without its numbers: what refusals are counted by."""
+        return "".join("#" if letter.isdigit() else letter for letter in self.reason)
+
+
+@dataclass
+class _Case:
+    """An image under examination, and what the checks find out about it."""
+
+    seen: Observation
+    pose: Pose | None = None  # the reference, float32
+    sight: Sight | None = None
+
+    @property
+    def known_pose(self) -> Pose:
+        assert self.pose is not None, "the check of the pose comes first"
+        return self.pose
 
 
 class Intake:
-    """Examines images one by one; for one thread, since it renders.
+    """Examines images one by one, in order of time; for one thread.
 
     Args:
         package: of the object.
         config: limits.
-        own: the references are the estimator's own poses: they must fit the image better, and are moved to where they
-            fit it best, or there would be nothing to learn from them.
+        supervision: what kind of references they are.
     """
 
-    def __init__(self, package: ObjectPackage, config: AdaptationConfig, own: bool) -> None:
-        self._package, self._config = package, config
-        self._least = config.self_overlap if own else config.min_overlap
+    def __init__(self, package: ObjectPackage, config: AdaptationConfig, supervision: Supervision = GIVEN) -> None:
+        self._package, self._config, self._supervision = package, config, supervision
         self._extent = torch.from_numpy(package.mesh.extreme_points)
-        self._registrar = Registrar(package.mesh)
-        self._keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
-        detector = DetectorConfig.from_plain(package.detector)
-        self._frame_size = detector.width, detector.height
-        self._network = KeypointNetworkConfig.from_plain(package.network)
-        self._refiner = Refiner(package.mesh) if own else None
-        self._last_own_ns = -_OWN_INTERVAL_NS
+        self._witness = Witness(package.mesh)
+        self._cutter = ExampleCutter(package, self._witness)
+        self._bias = ReferenceBias(config, package.diameter)
+        self._last_kept_ns: int | None = None
         self._last: bytes = b""
-        self._sizes: deque[float] = deque(maxlen=_RECENT)
-        self._bias = ReferenceBias(package.diameter, config.max_bias, config.max_turn_bias)
+        self._checks = {
+            Check.POSE: self._check_pose,
+            Check.INTERVAL: self._check_interval,
+            Check.CONTENT: self._check_content,
+            Check.PLACE: self._check_place,
+            Check.ESTIMATE: self._check_estimate,
+            Check.FIT: self._check_fit,
+            Check.AGREEMENT: self._check_agreement,
+            Check.BIAS: self._check_bias,
+        }
 
-    def examine(self, seen: Observation) -> Example:
-        """What to keep of an image.
-
-        Raises:
-            Refusal: naming what is wrong.
-        """
-        pose = _checked(seen.reference)
-        if self._refiner is not None and abs(seen.stamp_ns - self._last_own_ns) < _OWN_INTERVAL_NS:
-            raise Refusal("the image is too soon after the last one that was kept")
-        self._check_image(seen.rgb)
-        self._check_place(seen, pose)
-        self._check_estimate(seen, pose)
-        self._check_fit(seen, pose)
-        if problem := self.bias:
-            raise Refusal(problem)
-        if self._refiner is not None:
-            pose = self._refiner.refine(seen.rgb, seen.camera, pose)[0]
-            self._last_own_ns = seen.stamp_ns
-        return self._example(seen, pose)
+    def examine(self, seen: Observation) -> Example | Refusal:
+        """What to keep of an image, or why nothing."""
+        case = _Case(seen)
+        for check, problem_of in self._checks.items():
+            if problem := problem_of(case):
+                return Refusal(check, problem)
+        assert case.sight is not None
+        try:
+            example = self._cutter.cut(seen.stamp_ns, seen.rgb, seen.camera, case.sight.pose)
+        except CropError as error:
+            return Refusal(Check.PLACE, str(error))
+        self._last_kept_ns = seen.stamp_ns
+        return example
 
     @property
     def bias(self) -> str:
         """What all recent references have wrong, in words; empty if nothing."""
-        if len(self._sizes) >= _FEWEST and abs(median := float(np.median(self._sizes))) > _SIZE_BIAS:
-            word = "small" if median > 0 else "large"
-            return f"references put the object too far or too near: it looks {abs(median):.0%} too {word} there"
         return self._bias.problem
 
-    def _check_image(self, rgb: NDArray[np.uint8]) -> None:
-        if is_flat(rgb):
-            raise Refusal("the image shows nothing")
-        sample = rgb[::8, ::8].tobytes()
+    def _check_pose(self, case: _Case) -> str:
+        pose = case.seen.reference
+        if pose is None:
+            return "no reference at the time of the image"
+        if not (bool(torch.isfinite(pose.rotation).all()) and bool(torch.isfinite(pose.translation).all())):
+            return "reference: not finite"
+        rotation = pose.rotation.double()
+        if float((rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().max()) > 1e-3:
+            return "reference: its rotation is none"
+        case.pose = Pose(pose.rotation.float(), pose.translation.float())
+        return ""
+
+    def _check_interval(self, case: _Case) -> str:
+        last = self._last_kept_ns
+        if last is not None and abs(case.seen.stamp_ns - last) < self._supervision.interval_ns:
+            return "the image is too soon after the last one that was kept"
+        return ""
+
+    def _check_content(self, case: _Case) -> str:
+        if _is_flat(case.seen.rgb):
+            return "the image shows nothing"
+        sample = case.seen.rgb[::8, ::8].tobytes()
         if sample == self._last:
-            raise Refusal("the image is the same as the one before")
+            return "the image is the same as the one before"
         self._last = sample
+        return ""
 
-    def _check_place(self, seen: Observation, pose: Pose) -> None:
+    def _check_place(self, case: _Case) -> str:
+        camera = case.seen.camera
         try:
-            x, y, width, height = box_from_pose(seen.camera, pose, self._extent)
+            x, y, width, height = box_from_pose(camera, case.known_pose, self._extent)
         except CropError as error:
-            raise Refusal(f"reference: {error}") from error
+            return f"reference: {error}"
         if max(width, height) < _SMALLEST:
-            raise Refusal(f"reference: the object is only {max(width, height):.0f} px large")
-        across = min(x + width, seen.camera.width) - max(x, 0.0)
-        down = min(y + height, seen.camera.height) - max(y, 0.0)
+            return f"reference: the object is only {max(width, height):.0f} px large"
+        across = min(x + width, camera.width) - max(x, 0.0)
+        down = min(y + height, camera.height) - max(y, 0.0)
         if max(across, 0.0) * max(down, 0.0) < _INSIDE * width * height:
-            raise Refusal("reference: the object is not wholly in the image")
+            return "reference: the object is not wholly in the image"
+        return ""
 
-    def _check_estimate(self, seen: Observation, pose: Pose) -> None:
-        """A valid estimate, which the image confirmed, and the reference may differ a little, not always alike."""
-        if seen.state is not ObjectState.VALID or seen.estimate is None:
-            return
-        estimate = Pose(seen.estimate.rotation.float(), seen.estimate.translation.float())
-        nearest = self._package.symmetry.canonicalise(pose, estimate)
-        self._bias.add(estimate, nearest)
-        side, depth, turn = parts(estimate, nearest)
-        across, angle = float(side.norm()) / self._package.diameter, float(turn.norm())
-        along = abs(float(depth)) * float(estimate.translation.norm()) / self._package.diameter
-        limit = self._config.max_disagreement
-        if across > limit or along > _DEPTH_FREEDOM * limit or angle > _LARGEST_TURN:
-            distance = math.hypot(across, along)
-            raise Refusal(
-                f"reference: {distance:.2f} diameters and {math.degrees(angle):.0f} deg from a valid estimate"
-            )
+    def _check_estimate(self, case: _Case) -> str:
+        """A valid estimate was confirmed by the image, though from another start."""
+        if case.seen.state is not ObjectState.VALID or case.seen.estimate is None:
+            return ""
+        estimate = case.seen.estimate
+        displacement = self._displacement(case, Pose(estimate.rotation.float(), estimate.translation.float()))
+        excess = displacement.excess(self._config, self._package.diameter)
+        if excess:
+            self._bias.add(displacement)
+        return excess and f"reference: {excess} from a valid estimate"
 
-    def _check_fit(self, seen: Observation, pose: Pose) -> None:
-        found: Registration = self._registrar.register(seen.rgb, seen.camera, pose)
-        if found.best < self._least:
-            raise Refusal(f"the image does not show the object there: correlation {found.best:.2f}")
-        if found.offset > self._config.max_offset:
-            raise Refusal(f"reference: the image shows the object {found.offset:.0%} of its size beside it")
-        self._sizes.append(math.log(found.size))
+    def _check_fit(self, case: _Case) -> str:
+        case.sight = self._witness.look(case.seen.rgb, case.seen.camera, case.known_pose)
+        if case.sight is None:
+            return "the image does not show the object there"
+        if case.sight.overlap < self._supervision.least_overlap(self._config):
+            return f"the image does not show the object there: correlation {case.sight.overlap:.2f}"
+        return ""
 
-    def _example(self, seen: Observation, pose: Pose) -> Example:
-        pose = self._package.symmetry.canonicalise(pose)
-        pose = Pose(pose.rotation.float(), pose.translation.float())
-        crop = crop_from_pose(seen.rgb, seen.camera, pose, self._extent, WINDOW, WINDOW_MARGIN)
-        width, height = self._frame_size
-        frame, fit = letter_box(seen.rgb, width, height)
-        x, y, box_width, box_height = box_from_pose(seen.camera, pose, self._extent)
-        box = [fit.scale * value for value in (x, y, box_width, box_height)]
-        box[0], box[1] = box[0] + fit.offset_x, box[1] + fit.offset_y
-        left, top, _ = crop.window
-        scale = 1.0 / (fit.scale * crop.scale)
-        corners = ((fit.offset_x, left), (fit.offset_y, top))
-        shift = [-(offset / fit.scale + corner) / crop.scale for offset, corner in corners]
-        return Example(
-            seen.stamp_ns,
-            crop.image,
-            self._registrar.coverage(crop.image, crop.camera, pose),
-            crop.camera,
-            pose,
-            crop.camera.project(pose.transform(self._keypoints)),
-            self._beside(seen, crop),
-            frame,
-            torch.tensor(box),
-            (scale, shift[0], shift[1]),
-        )
+    def _check_agreement(self, case: _Case) -> str:
+        assert case.sight is not None
+        displacement = self._displacement(case, case.sight.pose)
+        self._bias.add(displacement)
+        excess = displacement.excess(self._config, self._package.diameter)
+        return excess and f"reference: {excess} from where the image shows the object"
 
-    def _beside(self, seen: Observation, crop: Crop) -> NDArray[np.uint8] | None:
-        """A crop as the network gets them, on the side of the object where there is most room."""
-        left, top, side = crop.window
-        length = side / WINDOW_MARGIN  # of the object's box
-        x, y = left + side / 2, top + side / 2
-        room = {(-1, 0): x, (1, 0): seen.camera.width - x, (0, -1): y, (0, 1): seen.camera.height - y}
-        (dx, dy), space = max(room.items(), key=lambda item: item[1])
-        margin = self._network.crop_margin
-        away = length * (1.0 + margin) / 2.0
-        if space < away + length / 4.0:
-            return None
-        box = (x + dx * away - length / 2, y + dy * away - length / 2, length, length)
-        return crop_from_box(seen.rgb, seen.camera, box, self._network.crop_size, margin).image
+    def _check_bias(self, case: _Case) -> str:
+        return self.bias
+
+    def _displacement(self, case: _Case, seen: Pose) -> Displacement:
+        nearest = self._package.symmetry.canonicalise(case.known_pose, seen)
+        return Displacement(case.seen.stamp_ns, seen, nearest)
 
 
-def _checked(pose: Pose | None) -> Pose:
-    """A reference as float32, if it is one at all."""
-    if pose is None:
-        raise Refusal("no reference at the time of the image")
-    if not (bool(torch.isfinite(pose.rotation).all()) and bool(torch.isfinite(pose.translation).all())):
-        raise Refusal("reference: not finite")
-    rotation = pose.rotation.double()
-    if float((rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().max()) > 1e-3:
-        raise Refusal("reference: its rotation is none")
-    return Pose(pose.rotation.float(), pose.translation.float())
+def _is_flat(rgb: NDArray[np.uint8]) -> bool:
+    """Whether an image shows nothing: a covered lens, a dead sensor."""
+    return float(rgb[::4, ::4].std()) < _FLAT

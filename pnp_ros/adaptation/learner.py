@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.distillation import certainty_distillation, detector_distillation, keypoint_distillation
-from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example
+from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
 from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, images_of, pose_term, real_crops
+from pnp_ros.adaptation.supervision import GIVEN, Supervision
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
@@ -74,14 +75,17 @@ class Learner:
         package: of the object.
         config: rates and objective.
         device: where it learns.
-        own: the references are the estimator's own poses, from which the network cannot learn how certain it may be: it
-            stays as certain of each crop as the package's own.
+        supervision: whether the references tell how certain the network may be.
     """
 
     def __init__(
-        self, package: ObjectPackage, config: AdaptationConfig, device: torch.device, own: bool = False
+        self,
+        package: ObjectPackage,
+        config: AdaptationConfig,
+        device: torch.device,
+        supervision: Supervision = GIVEN,
     ) -> None:
-        self._config, self._device, self._own = config, device, own
+        self._config, self._device, self._supervision = config, device, supervision
         self._precision = training_precision(device)
         self._object_points = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32)).to(device)
         self._sampler = TrainingSampler(
@@ -191,7 +195,7 @@ class Learner:
             raw = self._keypoints(images)
             with torch.no_grad():
                 known = self._known[0](images[len(keypoints) :])
-                certain = self._known[0](images[:count]) if self._own else None
+                certain = self._known[0](images[:count]) if self._supervision.keeps_certainty else None
         correspondence, _ = keypoint_loss(_part(raw, 0, len(keypoints)), keypoints, present)
         kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
         if certain is not None:

@@ -16,6 +16,7 @@ from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.self_supervision import SelfReference
 from pnp_ros.adaptation.status import AdaptationStatus
+from pnp_ros.adaptation.supervision import GIVEN, OWN
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.objects.object_package import ObjectPackage
@@ -212,7 +213,9 @@ class _Robot:
         self._package, self._store, self._device, self._reference = package, store, device, reference
         self._on_progress = on_progress
         self._self_reference = SelfReference() if reference == "self" else None
-        self._adapter = Adapter(package, config, store, device, own=self._self_reference is not None)
+        self._adapter = Adapter(
+            package, config, store, device, supervision=GIVEN if self._self_reference is None else OWN
+        )
         self._estimator = PoseEstimator(package, EstimatorConfig(), device)
         self._version = 0
         self._promoted: list[int] = []

@@ -32,7 +32,8 @@ from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.self_supervision import SelfReference
-from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus
+from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Outcome
+from pnp_ros.adaptation.supervision import GIVEN, OWN
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import ObjectPoseArray
@@ -70,7 +71,7 @@ class FineTuningNode(Node):
         self._reference = make_reference(self, self.get_parameter("reference").value)
         self._own = SelfReference() if self._reference is None else None
         config = self.settings.read_config("adaptation", AdaptationConfig)
-        self._adapter = Adapter(package, config, store, self._device, own=self._own is not None)
+        self._adapter = Adapter(package, config, store, self._device, supervision=GIVEN if self._own is None else OWN)
         self._queue = ObservationQueue(
             self.get_parameter("max_rate").value,
             self.get_parameter("rectified").value,
@@ -204,9 +205,8 @@ class FineTuningNode(Node):
 
     # --- services, status and diagnostics -----------------------------------------------------------------------------
 
-    def _answer(self, answer: Trigger.Response, act: Callable[[], str]) -> Trigger.Response:
-        answer.message = act()
-        answer.success = not answer.message.startswith("not ")
+    def _answer(self, answer: Trigger.Response, act: Callable[[], Outcome]) -> Trigger.Response:
+        answer.success, answer.message = True, act().message  # in effect at once, whatever the disk does
         self.get_logger().info(answer.message)
         self._publish_status()  # the estimator goes back at once
         return answer

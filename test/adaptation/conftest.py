@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.example import Example
+from pnp_ros.adaptation.intake import Intake
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.io.resources import resource
@@ -18,6 +21,7 @@ from pnp_ros.rendering.simulation import SimulatedFrame, SimulationConfig
 from pnp_ros.types import Pose
 
 Observe = Callable[..., Observation]
+Examples = list[Example]
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +57,14 @@ def observe(camera: Camera, frames: list[SimulatedFrame]) -> Observe:
         )
 
     return observed
+
+
+@pytest.fixture(scope="session")
+def examples(demo: ObjectPackage, observe: Observe) -> Examples:
+    """What is kept of the first eight images."""
+    intake, kept = Intake(demo, AdaptationConfig()), []
+    for index in range(8):
+        examined = intake.examine(observe(index))
+        assert isinstance(examined, Example), examined
+        kept.append(examined)
+    return kept

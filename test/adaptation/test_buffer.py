@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pnp_ros.adaptation.buffer import ReplayBuffer, is_held_back
-from pnp_ros.adaptation.intake import Example
+from pnp_ros.adaptation.example import Example
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.types import Pose

@@ -1,16 +1,15 @@
 """Steps bring the losses down, touch only the copies, and give the same weights again."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
-import pytest
 import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example, Intake
+from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
 from pnp_ros.adaptation.learner import Learner
 from pnp_ros.adaptation.objective import RealCrops, real_crops
+from pnp_ros.adaptation.supervision import GIVEN, OWN, Supervision
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_networks
@@ -21,20 +20,14 @@ NIGHT, DUSK = 0.06, 0.3
 CONFIG = AdaptationConfig(batch=18, learning_rate=6e-4, check_steps=48)
 
 
-@pytest.fixture(scope="module")
-def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
-    intake = Intake(demo, CONFIG, own=False)
-    return [intake.examine(observe(index)) for index in range(8)]
-
-
 def darkened(examples: list[Example], light: float) -> list[Example]:
     return [dataclasses.replace(example, window=(light * example.window).astype(np.uint8)) for example in examples]
 
 
 def learnt(
-    package: ObjectPackage, examples: list[Example], steps: int, own: bool = False
+    package: ObjectPackage, examples: list[Example], steps: int, supervision: Supervision = GIVEN
 ) -> tuple[Learner, list[float]]:
-    learner = Learner(package, CONFIG, torch.device("cpu"), own)
+    learner = Learner(package, CONFIG, torch.device("cpu"), supervision)
     learner.start(*load_networks(package), examples)
     losses = [learner.step(examples) for _ in range(steps)]
     return learner, [loss.reprojection + loss.correspondence for loss in losses]
@@ -82,13 +75,13 @@ def test_its_own_poses_hardly_change_how_certain_it_is(demo: ObjectPackage, exam
     examples = darkened(examples, NIGHT)
     images = crops_of(examples, demo).images
 
-    def change(own: bool) -> float:
+    def change(supervision: Supervision) -> float:
         """Of the log sigmas, root mean square."""
-        learner, _ = learnt(demo, examples, 24, own)
+        learner, _ = learnt(demo, examples, 24, supervision)
         after, before = (each.eval().predict(images).sigma for each in (learner.candidate()[0], load_networks(demo)[0]))
         return float((after / before).log().square().mean().sqrt())
 
-    assert change(own=True) < 0.7 * change(own=False)
+    assert change(OWN) < 0.7 * change(GIVEN)
 
 
 def test_held_firmer_it_answers_renders_more_as_before(demo: ObjectPackage, examples: list[Example]) -> None:

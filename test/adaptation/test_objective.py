@@ -1,13 +1,12 @@
 """Crops keep points on their pixels; the pose losses fall when the keypoints move towards the truth."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 
-from pnp_ros.adaptation.config import AdaptationConfig, Objective
-from pnp_ros.adaptation.intake import WINDOW_MARGIN, Example, Intake
+from pnp_ros.adaptation.config import Objective
+from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
 from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, bpnp_loss, correspondences_of, pose_term, real_crops
 from pnp_ros.networks.keypoint_network import STRIDE, RawPrediction
 from pnp_ros.objects.object_package import ObjectPackage
@@ -15,16 +14,10 @@ from pnp_ros.objects.object_package import ObjectPackage
 SIZE = 128
 
 
-@pytest.fixture(scope="module")
-def examples(demo: ObjectPackage, observe: Callable) -> list[Example]:
-    intake = Intake(demo, AdaptationConfig(), own=False)
-    return [intake.examine(observe(index)) for index in range(4)]
-
-
 @pytest.fixture
 def crops(demo: ObjectPackage, examples: list[Example]) -> RealCrops:
     generator = torch.Generator().manual_seed(0)
-    return real_crops(examples, torch.from_numpy(demo.keypoints), SIZE, 1.25, WINDOW_MARGIN, 0.25, generator)
+    return real_crops(examples[:4], torch.from_numpy(demo.keypoints), SIZE, 1.25, WINDOW_MARGIN, 0.25, generator)
 
 
 def raw_of(points: torch.Tensor, logits: float = 12.0) -> RawPrediction:

@@ -35,7 +35,13 @@ CONFIG = AdaptationConfig(
     min_gain=0.0,
     min_overlap=0.0,
     self_overlap=0.0,
-    max_offset=10.0,
+    max_disagreement=10.0,
+    max_depth_disagreement=10.0,
+    max_turn_disagreement=4.0,
+    max_bias=10.0,
+    max_depth_bias=10.0,
+    max_turn_bias=4.0,
+    max_delay=10.0,
     max_nees=1e9,
 )
 RATE = 4.0

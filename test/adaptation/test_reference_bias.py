@@ -6,12 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pnp_ros.adaptation.reference_bias import ReferenceBias
+from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.reference_bias import Displacement, ReferenceBias
 from pnp_ros.geometry import so3
 from pnp_ros.types import Pose
 
 Spoil = Callable[[Pose, int], Pose]
-DIAMETER = 0.136
+DIAMETER, RATE = 0.136, 0.5  # m; seconds between two images
 
 
 def _turned(pose: Pose, degrees: tuple[float, float, float], by_object: bool = False) -> Pose:
@@ -24,19 +25,25 @@ def _moved(pose: Pose, metres: tuple[float, float, float], by_object: bool = Fal
     return Pose(pose.rotation, pose.translation + (pose.rotation @ move if by_object else move))
 
 
+def _path(seconds: float) -> Pose:
+    """Smooth motion, as fast as a hand's."""
+    place = [0.1 + 0.08 * math.sin(1.1 * seconds), 0.05 * math.cos(0.7 * seconds), 0.65 + 0.1 * math.sin(0.3 * seconds)]
+    turn = torch.tensor([0.3 * math.sin(0.5 * seconds), 0.4 * seconds, 0.2], dtype=torch.float64)
+    return Pose(so3.exp(turn), torch.tensor(place, dtype=torch.float64))
+
+
+def _noisy(pose: Pose, share: float) -> Pose:
+    turned = _turned(pose, tuple((0.5 * share * torch.randn(3)).tolist()))
+    return _moved(turned, tuple((0.002 * share * torch.randn(3)).tolist()))
+
+
 def _said(spoil: Spoil, seed: int, images: int = 40) -> str:
-    """What is said of references with 0.5 deg and 2 mm of noise, spoilt, beside estimates with half of that."""
+    """What is said of references with 0.5 deg and 2 mm of noise, spoilt, where images show the object with half."""
     torch.manual_seed(seed)
-    bias = ReferenceBias(DIAMETER, max_shift=0.04, max_turn=0.04)
+    bias = ReferenceBias(AdaptationConfig(), DIAMETER)
     for index in range(images):
-        place = torch.tensor([0.1, 0.05, 0.65], dtype=torch.float64) + 0.05 * torch.randn(3, dtype=torch.float64)
-        truth = Pose(so3.random_rotation().double(), place)
-
-        def noisy(pose: Pose, share: float) -> Pose:
-            turned = _turned(pose, tuple((0.5 * share * torch.randn(3)).tolist()))
-            return _moved(turned, tuple((0.002 * share * torch.randn(3)).tolist()))
-
-        bias.add(noisy(truth, 0.5), noisy(spoil(truth, index), 1.0))
+        truth = _path(10.0 * seed + RATE * index)
+        bias.add(Displacement(round(1e9 * RATE * index), _noisy(truth, 0.5), _noisy(spoil(truth, index), 1.0)))
     return bias.problem
 
 
@@ -53,6 +60,11 @@ POISONS: dict[str, Spoil] = {
     "1 cm aside": lambda p, i: _moved(p, (0.01, 0.0, 0.0)),
     "1 cm and 5 deg": lambda p, i: _turned(_moved(p, (0.0, 0.01, 0.0)), (0.0, 0.0, 5.0)),
     "1.5 cm in the object's axes": lambda p, i: _moved(p, (0.0, 0.0, 0.015), True),
+    "every second 2 cm and 5 deg": lambda p, i: _turned(_moved(p, (0.02, 0.0, 0.0)), (0.0, 5.0, 0.0)) if i % 2 else p,
+    "every third 5 cm": lambda p, i: p if i % 3 else _moved(p, (0.05, 0.0, 0.0)),
+    "noise of 4 deg and 1 cm": lambda p, i: _moved(
+        _turned(p, tuple((4.0 * torch.randn(3)).tolist())), tuple((0.01 * torch.randn(3)).tolist())
+    ),
 }
 
 
@@ -66,6 +78,19 @@ def test_every_constant_error_is_told(name: str, seed: int) -> None:
 def test_noise_alone_is_no_bias(seed: int) -> None:
     for images in (10, 20, 40):
         assert _said(lambda pose, _: pose, seed, images) == ""
+
+
+@pytest.mark.parametrize(("seconds", "word"), [(0.1, "late"), (-0.1, "early")])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_delay_is_told_with_its_length(seed: int, seconds: float, word: str) -> None:
+    begin = 10.0 * seed
+    said = _said(lambda _, index: _path(begin + RATE * index - seconds), seed)
+    assert word in said
+    assert abs(int(said.split(" ms")[0].split()[-1]) - 100) < 35
+
+
+def test_a_delay_of_one_image_at_30_hz_may_be() -> None:
+    assert _said(lambda _, index: _path(RATE * index - 0.01), 0) == ""
 
 
 def test_a_focal_length_one_percent_off_is_no_bias() -> None:
