@@ -1,4 +1,4 @@
-"""``pnp-ros adapt BAG|SCENE|VIDEO|FOLDER --object objects/NAME --reference tf:FRAME|/topic|FILE|board:FILE|self``."""
+"""``pnp-ros adapt BAG|SCENE|VIDEO|FOLDER --object objects/NAME --reference tf:FRAME|topic:/NAME|board:FILE|self``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pnp_ros.cli.progress import images
 from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_image
 from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
+from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.evaluation.report import figure_text
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
@@ -28,7 +29,6 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.types import Pose
 
-_SELF, _BOARD, _TOPIC, _TF = "self", "board:", "topic:", "tf:"
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _REASONS_SHOWN = 5
 _FIGURES = (  # of a report's summary: what it is called, and where it stands
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--object", type=Path, required=True, help="object package")
     parser.add_argument(
         "--reference",
-        help="true poses: tf:FRAME, /topic, a file of poses, board:FILE (YAML of an ArUco or ChArUco board), or self: "
-        "the estimator's own poses where they are confirmed (a BOP scene has its own)",
+        help="true poses: tf:FRAME, topic:/NAME, file:FILE (JSON, CSV), board:FILE (YAML of an ArUco or ChArUco board) "
+        "or self, the estimator's own poses where they are confirmed (a BOP scene has its own)",
     )
     parser.add_argument("--out", type=Path, default=Path("out/adapt"), help="default %(default)s")
     parser.add_argument("--versions", type=Path, help="folder of the adapted weights (default: versions in --out)")
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = partial(_frames, source, lambda frame: blocks.is_held_out(frame.stamp_ns))
     held_out = FrameSource(source.path, source.kind, shown, lambda: count_out)
     store = VersionStore(arguments.versions or arguments.out / "versions", package)
-    measured = partial(_measured, package, store, held_out, truth_of, reference == _SELF, arguments.device)
+    measured = partial(_measured, package, store, held_out, truth_of, reference == "self", arguments.device)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     before = measured(arguments.out / "before")
@@ -135,24 +135,29 @@ def _reference(text: str | None, source: FrameSource) -> tuple[Reference, TruthO
     bag = source.path if source.kind == "bag" else None
     if text is None:
         if source.kind != "bop":
-            raise ValueError("expected --reference: tf:FRAME, /topic, a file, board:FILE or self")
+            raise ValueError(f"expected --reference: {', '.join(kind.value for kind in PoseSourceKind)}")
         return (lambda frame: frame.truths[0] if frame.truths else None), None
-    if text == _SELF:
-        return "self", None
-    if text.startswith(_BOARD):
-        board = BoardReference(read_board(text.removeprefix(_BOARD)))
-
-        def pose_of(frame: Frame) -> Pose | None:
-            return board.pose(frame.rgb, frame.camera)
-
-        return pose_of, lambda frame: _seen(pose_of(frame))
-    if bag is not None and text.startswith(_TF) and text.removeprefix(_TF) in _estimated_frames(bag):
-        raise ValueError(f"--reference {text}: an estimator published it; use the reference self")
     try:
-        truth_of = load_truth(text.removeprefix(_TOPIC), bag)
+        spec = PoseSource.parse(text)
+        if spec.kind is PoseSourceKind.SELF:
+            return "self", None
+        if spec.kind is PoseSourceKind.BOARD:
+            return _of_board(Path(spec.name))
+        if bag is not None and spec.kind is PoseSourceKind.TF and spec.name in _estimated_frames(bag):
+            raise ValueError(f"{spec}: an estimator published it; use the reference self")
+        truth_of = load_truth(spec, bag)
     except ValueError as error:
-        raise ValueError(str(error).replace("--truth", "--reference")) from error
+        raise ValueError(f"--reference {error}") from error
     return (lambda frame: truth_of(frame).pose), truth_of
+
+
+def _of_board(path: Path) -> tuple[Reference, TruthOf]:
+    board = BoardReference(read_board(path))
+
+    def pose_of(frame: Frame) -> Pose | None:
+        return board.pose(frame.rgb, frame.camera)
+
+    return pose_of, lambda frame: _seen(pose_of(frame))
 
 
 def _estimated_frames(bag: Path) -> set[str]:

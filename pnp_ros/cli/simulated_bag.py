@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pnp_ros.evaluation.truth import DEFAULT_TRUTH_FRAME
+from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME
 from pnp_ros.geometry import so3
 from pnp_ros.io.bag_messages import message_types
 from pnp_ros.io.bag_writer import BagWriter

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.evaluation.frames import VISIBLE, Frame, open_bag
+from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bag_messages import header_ns
 from pnp_ros.io.bag_reader import BagReader
@@ -21,9 +22,9 @@ from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
 from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
 
-DEFAULT_TRUTH_FRAME = "object_truth"  # as the simulated camera names it
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _STATES = {0: ObjectState.LOST, 1: ObjectState.UNCERTAIN, 2: ObjectState.VALID}  # the constants of ObjectPose
+_RECORDED = PoseSourceKind.TF, PoseSourceKind.TOPIC, PoseSourceKind.FILE
 _FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
 
 
@@ -38,34 +39,37 @@ class Truth:
 TruthOf = Callable[[Frame], Truth]
 
 
-def load_truth(source: str, bag: Path | None) -> TruthOf:
+def load_truth(source: str | PoseSource, bag: Path | None) -> TruthOf:
     """The true pose by image.
 
     Args:
-        source: a file (JSON or CSV as ``pnp-ros run`` writes), a topic of the bag (``/...``: ObjectPoseArray,
-            PoseStamped, PoseWithCovarianceStamped, TransformStamped or Odometry), or a TF frame (``tf:FRAME``; ``tf``
-            alone is ``tf:object_truth``).
+        source: ``file:FILE`` (JSON or CSV as ``pnp-ros run`` writes), ``topic:/NAME`` of the bag (ObjectPoseArray,
+            PoseStamped, PoseWithCovarianceStamped, TransformStamped or Odometry), or ``tf:FRAME``; see
+            :class:`~pnp_ros.evaluation.pose_source.PoseSource`.
         bag: that topic and TF are in.
 
     Raises:
         ValueError: if the source is absent, empty, or of another kind.
     """
-    if Path(source).is_file():
+    if isinstance(source, str):
+        source = PoseSource.parse(source, _RECORDED)
+    if source.kind is PoseSourceKind.FILE:
         series = PoseSeries(tolerance_ns=_FILE_TOLERANCE_NS)
-        for stamp_ns, recorded in read_pose_file(Path(source)).items():
+        for stamp_ns, recorded in read_pose_file(Path(source.name)).items():
             if recorded.pose is not None and recorded.state is ObjectState.VALID:
                 series.add(stamp_ns, recorded.pose)
         return lambda frame: _seen(series.at(frame.stamp_ns))
+    if source.kind not in _RECORDED:
+        raise ValueError(f"{source}: expected recorded poses: {', '.join(kind.value for kind in _RECORDED)}")
     if bag is None:
-        raise ValueError(f"--truth {source}: no such file, and without a bag there are no topics")
-    if source.lower() == "tf" or source.lower().startswith("tf:"):
-        return _tf_truth(bag, source[3:] or DEFAULT_TRUTH_FRAME)
+        raise ValueError(f"{source}: there is no bag that it could be in")
+    if source.kind is PoseSourceKind.TF:
+        return _tf_truth(bag, source.name)
     with open_bag(bag) as reader:
-        if source not in reader.topics:
-            raise ValueError(
-                f"--truth {source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}"
-            )
-        return _object_truth(reader, source) if reader.topics[source] == _OBJECTS else _pose_truth(reader, source)
+        topic = source.name
+        if topic not in reader.topics:
+            raise ValueError(f"{source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}")
+        return _object_truth(reader, topic) if reader.topics[topic] == _OBJECTS else _pose_truth(reader, topic)
 
 
 def _seen(pose: Pose | None) -> Truth:
@@ -94,7 +98,7 @@ def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
         series.add(header_ns(message.header), _pose_of(message, topic))
         frames.add(message.header.frame_id.lstrip("/"))
     if len(frames) != 1:
-        raise ValueError(f"--truth {topic}: expected one frame_id, found {sorted(frames)}")
+        raise ValueError(f"{topic}: expected one frame_id, found {sorted(frames)}")
     (frame_id,), tree = frames, _tree(reader)
 
     def truth(frame: Frame) -> Truth:
@@ -103,7 +107,7 @@ def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
             return _seen(pose)
         to_camera = tree.lookup(frame.frame_id, frame_id, frame.stamp_ns)
         if to_camera is None and {frame_id, frame.frame_id.lstrip("/")} - tree.frames:
-            raise ValueError(f"--truth {topic}: is in {frame_id}, and TF does not lead to {frame.frame_id}")
+            raise ValueError(f"{topic}: is in {frame_id}, and TF does not lead to {frame.frame_id}")
         return Truth() if to_camera is None else _seen(se3.compose(to_camera, pose))
 
     return truth
@@ -115,7 +119,7 @@ def _pose_of(message: Any, topic: str) -> Pose:
     pose = getattr(message, "pose", None)
     pose = getattr(pose, "pose", pose)
     if pose is None or not hasattr(pose, "orientation"):
-        raise ValueError(f"--truth {topic}: {type(message).__name__} holds no pose of one object")
+        raise ValueError(f"{topic}: {type(message).__name__} holds no pose of one object")
     return pose_from_fields(pose.position, pose.orientation)
 
 
@@ -131,7 +135,7 @@ def _tf_truth(bag: Path, child: str) -> TruthOf:
     with open_bag(bag) as reader:
         tree = _tree(reader)
     if child not in tree.frames:
-        raise ValueError(f"--truth tf:{child}: no such frame; TF has {', '.join(sorted(tree.frames)) or 'none'}")
+        raise ValueError(f"tf:{child}: no such frame; TF has {', '.join(sorted(tree.frames)) or 'none'}")
     return lambda frame: _seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
 
 
@@ -151,12 +155,10 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
     if Path(source).is_file():
         return read_pose_file(Path(source))
     if bag is None:
-        raise ValueError(f"--poses {source}: no such file, and without a bag there are no topics")
+        raise ValueError(f"{source}: no such file, and without a bag there are no topics")
     with open_bag(bag) as reader:
         if source not in reader.topics:
-            raise ValueError(
-                f"--poses {source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}"
-            )
+            raise ValueError(f"{source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}")
         begin_ns = {} if since is None else {header_ns(m.header): ns for _, ns, m in reader.messages(since)}
         found = {}
         for _, received_ns, message in reader.messages(source):

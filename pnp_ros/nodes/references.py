@@ -15,12 +15,14 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
+from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.io.transforms import TransformTree
 from pnp_ros.nodes.conversions import nanoseconds
 from pnp_ros.nodes.observation_queue import Sample
 from pnp_ros.nodes.ros_compat import message_class
 from pnp_ros.types import Pose
 
+_LIVE = PoseSourceKind.SELF, PoseSourceKind.TF, PoseSourceKind.TOPIC, PoseSourceKind.BOARD
 _KEPT_NS = 10_000_000_000  # transforms older than this say nothing about an image that still waits
 _QUATERNION_TOLERANCE = 1e-2  # of the squared norm, as in tf2
 _SEARCH_S = 1.0  # between two looks for the reference's publisher
@@ -53,21 +55,20 @@ class Reference(Protocol):
 
 
 def make_reference(node: Node, text: str) -> Reference | None:
-    """The reference of a parameter: ``tf:FRAME``, ``topic:/name``, ``board:FILE``, or ``self``, which is None.
+    """The reference of a parameter (:class:`~pnp_ros.evaluation.pose_source.PoseSource`); None for ``self``.
 
     Raises:
         ValueError: if it is none of them, or the board's file cannot be used.
     """
-    kind, _, name = text.partition(":")
-    if text == "self":
-        return None
-    if kind == "tf" and name:
-        return TransformReference(TransformHistory(node), name.lstrip("/"), f"tf:{name}")
-    if kind == "topic" and name:
-        return TopicReference(node, name)
-    if kind == "board" and name:
-        return BoardInImage(Path(name))
-    raise ValueError(f"parameter reference: expected self, tf:FRAME, topic:/NAME or board:FILE, got {text!r}")
+    try:
+        source = PoseSource.parse(text, _LIVE)
+    except ValueError as error:
+        raise ValueError(f"parameter reference: {error}") from error
+    if source.kind is PoseSourceKind.TF:
+        return TransformReference(TransformHistory(node), source.name, str(source))
+    if source.kind is PoseSourceKind.TOPIC:
+        return TopicReference(node, source.name)
+    return BoardInImage(Path(source.name)) if source.kind is PoseSourceKind.BOARD else None
 
 
 class TransformHistory:

@@ -134,7 +134,7 @@ def test_without_any_usable_reference_nothing_is_learnt(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--reference", "/nowhere"], "--reference /nowhere"),
+        (["--reference", "/nowhere"], "--reference topic:/nowhere"),
         (["--reference", "tf:nowhere"], "--reference tf:nowhere"),
         (["--reference", "board:nowhere.yaml"], "nowhere.yaml"),
         ([], "--reference"),

@@ -190,9 +190,11 @@ def test_old_transforms_are_forgotten_and_time_may_jump_back(node: Node) -> None
     _same(reference.find(_sample(100_000)), _pose(7))
 
 
-@pytest.mark.parametrize("text", ["", "tf", "tf:", "topic:", "board:", "mocap:x", "selfish"])
+@pytest.mark.parametrize("text", ["", "tf:", "topic:", "board:", "mocap:x", "selfish", "file:poses.json"])
 def test_unknown_references_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="parameter reference: expected self"):
+    with pytest.raises(
+        ValueError, match="parameter reference: expected self, tf:FRAME, topic:/NAME or board:FILE, got"
+    ):
         make_reference(SimpleNamespace(), text)  # type: ignore[arg-type]
 
 
