@@ -82,7 +82,8 @@ class Progress:
     def to_plain(self) -> dict[str, Any]:
         """As JSON knows it; what is not finite is None."""
         plain = dataclasses.asdict(self)
-        status = plain.pop("status") | {"state": self.status.state.name}
+        fault = None if self.status.fault is None else self.status.fault.name
+        status = plain.pop("status") | {"state": self.status.state.name, "fault": fault}
         return _finite(plain | status)
 
 

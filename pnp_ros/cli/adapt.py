@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from pnp_ros.adaptation.board import BoardReference, read_board
 from pnp_ros.adaptation.config import AdaptationConfig, Objective
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, Reference, TimeBlocks, adapt
 from pnp_ros.adaptation.status import Gate
@@ -24,6 +23,7 @@ from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.evaluation.report import figure_text
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
+from pnp_ros.multiview.board import BoardReference, read_board
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator

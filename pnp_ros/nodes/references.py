@@ -222,7 +222,7 @@ class BoardInImage:
     late = False
 
     def __init__(self, path: Path) -> None:
-        from pnp_ros.adaptation.board import BoardReference, read_board
+        from pnp_ros.multiview.board import BoardReference, read_board
 
         self.refused, self.problem = 0, ""
         self._board, self._name = BoardReference(read_board(path)), f"board:{path}"

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from pnp_ros.adaptation.board import BoardError, BoardReference, BoardSpec, read_board
 from pnp_ros.cameras.camera import Camera, camera_from_info
 from pnp_ros.geometry import covariance, se3, so3
+from pnp_ros.multiview.board import BoardError, BoardReference, BoardSpec, read_board
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
