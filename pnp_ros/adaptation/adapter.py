@@ -152,8 +152,8 @@ class Adapter:
         """Go back to the package's own weights, at once, forget all images, and begin anew."""
 
         def forget() -> None:
-            self._buffer.clear()
             self._intake = None
+            self._forget()
             self._say(buffered=0, refused=0)
             self._begin_anew(Event.RESET, "reset: waiting for images")
 
@@ -214,7 +214,7 @@ class Adapter:
             else:
                 self._buffer.add(examined)
         if bias := self._intake.bias:
-            self._buffer.clear()  # what was accepted before it showed is biased, too
+            self._forget()  # what was accepted before it showed is biased, too
             self._break(FaultCause.REFERENCES, bias)
         else:
             self._mend(FaultCause.REFERENCES, "the references are right again")
@@ -334,6 +334,12 @@ class Adapter:
         number = newest.number if newest else 0
         self._say(active_version=number, candidate_version=self._store.next_number(), steps=0, gates=())
         return number
+
+    def _forget(self) -> None:
+        """Let go of the images and of all that was learnt from them but not used yet."""
+        self._buffer.clear()
+        self._learner = self._unstored = None
+        self._faults.pop(FaultCause.STORE, None)
 
     def _begin_anew(self, event: Event, reason: str) -> None:
         self._learner = self._unstored = None

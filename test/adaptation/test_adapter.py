@@ -243,6 +243,28 @@ def test_a_version_that_the_disk_does_not_take_is_a_fault_until_it_does(
     assert status.state in (AdaptationState.COLLECTING, AdaptationState.TRAINING)
 
 
+def test_what_could_not_be_stored_is_let_go_when_its_references_prove_wrong(
+    adapter: Adapter, store: VersionStore, decide: Callable, observe: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(True)
+    write = store.write
+
+    def refused(*_: object) -> None:
+        raise VersionError("no space")
+
+    monkeypatch.setattr(store, "write", refused)
+    work_until(adapter, AdaptationState.FAULT)
+    for index in [*range(14), *range(14)]:
+        pose = observe(index).reference
+        adapter.observe(observe(index, Pose(pose.rotation, 1.04 * pose.translation)))
+        adapter._examine()
+    assert adapter.status().fault is FaultCause.REFERENCES
+    monkeypatch.setattr(store, "write", write)
+    adapter.observe(observe(0))
+    adapter.work()
+    assert store.newest() is None
+
+
 def test_a_fault_survives_a_pause_and_ends_with_a_reset(
     adapter: Adapter, store: VersionStore, decide: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
