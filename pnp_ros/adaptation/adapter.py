@@ -269,6 +269,13 @@ class Adapter:
     def _check(self, learner: Learner) -> None:
         """Measure the shadow against the active weights; use what passes every gate."""
         self._move(Event.CHECK, self.status().reason)
+        try:
+            self._try(learner)
+        finally:
+            if self.status().state is AdaptationState.CHECKING:  # an error: whoever works goes on with the next piece
+                self._move(Event.JUDGED, "not used: the check was broken off")
+
+    def _try(self, learner: Learner) -> None:
         if self._trials is None:
             self._trials = Trials(self._package, self._config, self._device, self._supervision)
         newest = self._store.newest()

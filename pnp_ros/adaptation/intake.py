@@ -119,7 +119,7 @@ class Intake:
     @property
     def bias(self) -> str:
         """What all recent references have wrong, in words; empty if nothing."""
-        return self._bias.problem
+        return self._bias.problem if self._supervision.may_be_biased else ""
 
     def _check_pose(self, case: _Case) -> str:
         pose = case.seen.reference

@@ -34,12 +34,15 @@ class Supervision(Protocol):
 
     Args:
         interval_ns: between two images that are kept, at least.
+        may_be_biased: errors that the references have in common are theirs, and a fault. The estimator's own are what
+            is to be mended.
         keeps_certainty: the network stays as certain of each crop as the package's own: nothing tells it better.
         knows_pose: the held-back poses are not the estimator's own making, so that errors from them mean something.
         measured: what the error is, for the user.
     """
 
     interval_ns: int
+    may_be_biased: bool
     keeps_certainty: bool
     knows_pose: bool
     measured: str
@@ -55,6 +58,7 @@ class GivenReferences:
     """Poses from elsewhere: motion capture, a board, the robot's kinematics."""
 
     interval_ns = 0
+    may_be_biased = True
     keeps_certainty = False
     knows_pose = True
     measured = "held-back error, % of the diameter"
@@ -72,6 +76,7 @@ class OwnPoses:
     """The estimator's own poses. They cannot show whether new weights are better, so the image itself must."""
 
     interval_ns = 200_000_000
+    may_be_biased = False
     keeps_certainty = True
     knows_pose = False
     measured = "held-back mismatch, %"

@@ -243,6 +243,21 @@ def test_a_version_that_the_disk_does_not_take_is_a_fault_until_it_does(
     assert status.state in (AdaptationState.COLLECTING, AdaptationState.TRAINING)
 
 
+def test_a_check_that_breaks_off_is_not_the_end(
+    adapter: Adapter, decide: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no graphics")
+
+    monkeypatch.setattr(module, "judge", broken)
+    with pytest.raises(RuntimeError, match="no graphics"):
+        work_until(adapter, gates=True)
+    assert adapter.status().state is AdaptationState.TRAINING
+    decide(True)
+    work_until(adapter, gates=True)
+    assert adapter.status().active_version == 1
+
+
 def test_what_could_not_be_stored_is_let_go_when_its_references_prove_wrong(
     adapter: Adapter, store: VersionStore, decide: Callable, observe: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

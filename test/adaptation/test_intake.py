@@ -13,6 +13,7 @@ from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.example import WINDOW, Example
 from pnp_ros.adaptation.intake import Intake, Refusal
 from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.supervision import OWN
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.object_package import ObjectPackage
@@ -101,6 +102,15 @@ def test_references_too_far_are_refused_for_good(intake: Intake, observe: Observ
         intake.examine(observe(index, moved(observe(index).reference, z=0.025)))
     assert "too far" in intake.bias
     assert "too far" in refused(intake, observe(12))
+
+
+def test_what_the_estimators_own_poses_have_in_common_is_learnt_away(demo: ObjectPackage, observe: Observe) -> None:
+    own = Intake(demo, AdaptationConfig(self_overlap=0.3), OWN)
+    for index in range(12):
+        seen = observe(index, moved(observe(index).reference, z=0.015))
+        example = kept(own, seen)
+        assert abs(float(example.pose.translation[2] - observe(index).reference.translation[2])) < 0.007
+    assert own.bias == ""
 
 
 def test_a_camera_slightly_off_calibration_is_no_bias(demo: ObjectPackage, camera: Camera) -> None:
