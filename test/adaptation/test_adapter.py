@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,11 +9,13 @@ from pnp_ros.adaptation import trial as module
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.gates import ANCHOR_AUC, NEES, Measured, OnAnchors
-from pnp_ros.adaptation.learner import Learner
+from pnp_ros.adaptation.learner import Learner, StepLosses
 from pnp_ros.adaptation.status import AdaptationState, FaultCause, Gate
+from pnp_ros.adaptation.trial import Candidate
 from pnp_ros.adaptation.versions import VersionError, VersionStore
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration
+from pnp_ros.pipeline.models import load_networks
 from pnp_ros.types import Pose
 
 Gates = tuple[Gate, ...]
@@ -56,18 +57,42 @@ def work_until(adapter: Adapter, state: AdaptationState | None = None, *, gates:
     raise AssertionError(adapter.status())
 
 
+class Shadow:
+    """Stands in for the learner where only the order of events matters."""
+
+    def __init__(self, *_: object) -> None:
+        self.starts = 0
+
+    def start(self, *_: object) -> None:
+        self.starts += 1
+
+    def step(self, _: object) -> StepLosses:
+        return StepLosses(0.1, 0.1)
+
+
+class Judge:
+    """Stands in for the trials: every check ends as ``passed`` says, after what is to happen ``during`` it."""
+
+    def __init__(self, package: ObjectPackage) -> None:
+        self.passed, self.during = True, lambda: None
+        self._networks = load_networks(package)
+
+    def run(self, *_: object) -> Candidate:
+        self.during()
+        gates = (Gate("made up", 1.0, 0.5, 0.6, self.passed),)
+        return Candidate(self._networks, CovarianceCalibration(), gates, OnAnchors(0.8, 0.9, 0))
+
+    def adopted(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
-def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Let every check end like this."""
-
-    def decided(passed: bool) -> None:
-        def judge(*arguments: Any) -> tuple[Gate, ...]:
-            assert isinstance(arguments[3][0], Measured)
-            return (Gate("made up", 1.0, 0.5, 0.6, passed),)
-
-        monkeypatch.setattr(module, "judge", judge)
-
-    return decided
+def judge(demo: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    """Nothing is learnt, and checks end as this says."""
+    made = Judge(demo)
+    monkeypatch.setattr("pnp_ros.adaptation.adapter.Learner", Shadow)
+    monkeypatch.setattr("pnp_ros.adaptation.adapter.Trials", lambda *_: made)
+    return made
 
 
 def test_it_collects_first(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:
@@ -91,9 +116,8 @@ def test_it_trains_and_checks(adapter: Adapter, store: VersionStore) -> None:
 
 
 def test_what_passes_is_stored_and_used(
-    adapter: Adapter, store: VersionStore, demo: ObjectPackage, decide: Callable
+    adapter: Adapter, store: VersionStore, demo: ObjectPackage, judge: Judge
 ) -> None:
-    decide(True)
     work_until(adapter, gates=True)
     version = store.newest()
     assert version is not None
@@ -139,18 +163,16 @@ def test_what_forgets_too_much_is_held_firmer(adapter: Adapter, monkeypatch: pyt
 
 @pytest.mark.parametrize("ask", ["rollback", "reset", "pause"])
 def test_what_the_user_asks_for_during_a_check_goes_before_its_outcome(
-    adapter: Adapter, store: VersionStore, decide: Callable, monkeypatch: pytest.MonkeyPatch, ask: str
+    adapter: Adapter, store: VersionStore, judge: Judge, ask: str
 ) -> None:
-    decide(True)
     work_until(adapter, gates=True)
     during: list[int] = []
 
-    def judge(*_: object) -> tuple[Gate, ...]:
+    def asked() -> None:
         adapter.pause(True) if ask == "pause" else getattr(adapter, ask)()
         during.append(adapter.status().active_version)
-        return (Gate("made up", 1.0, 0.5, 0.6, True),)
 
-    monkeypatch.setattr(module, "judge", judge)
+    judge.during = asked
     while not during:
         assert adapter.work()
     expected = 1 if ask == "pause" else 0
@@ -161,8 +183,8 @@ def test_what_the_user_asks_for_during_a_check_goes_before_its_outcome(
     assert store.next_number() == 2
 
 
-def test_it_gives_up_until_there_is_something_new(adapter: Adapter, decide: Callable, observe: Callable) -> None:
-    decide(False)
+def test_it_gives_up_until_there_is_something_new(adapter: Adapter, judge: Judge, observe: Callable) -> None:
+    judge.passed = False
     for _ in range(40):
         if not adapter.work():
             break
@@ -173,8 +195,7 @@ def test_it_gives_up_until_there_is_something_new(adapter: Adapter, decide: Call
     work_until(adapter, AdaptationState.TRAINING)
 
 
-def test_reset_forgets_all(adapter: Adapter, store: VersionStore, decide: Callable) -> None:
-    decide(True)
+def test_reset_forgets_all(adapter: Adapter, store: VersionStore, judge: Judge) -> None:
     work_until(adapter, gates=True)
     adapter.reset()
     adapter.work()
@@ -216,10 +237,9 @@ def test_a_bias_is_a_fault_that_ends_with_it(demo: ObjectPackage, store: Version
 
 
 def test_a_version_that_the_disk_does_not_take_is_a_fault_until_it_does(
-    adapter: Adapter, store: VersionStore, decide: Callable, observe: Callable, monkeypatch: pytest.MonkeyPatch
+    adapter: Adapter, store: VersionStore, judge: Judge, observe: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next good image shows that the references are right, not that there is room on the disk."""
-    decide(True)
     write = store.write
     full = VersionError("disk: cannot be written: no space left on device")
 
@@ -243,25 +263,22 @@ def test_a_version_that_the_disk_does_not_take_is_a_fault_until_it_does(
     assert status.state in (AdaptationState.COLLECTING, AdaptationState.TRAINING)
 
 
-def test_a_check_that_breaks_off_is_not_the_end(
-    adapter: Adapter, decide: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
+def test_a_check_that_breaks_off_is_not_the_end(adapter: Adapter, judge: Judge) -> None:
+    def broken() -> None:
         raise RuntimeError("no graphics")
 
-    monkeypatch.setattr(module, "judge", broken)
+    judge.during = broken
     with pytest.raises(RuntimeError, match="no graphics"):
         work_until(adapter, gates=True)
     assert adapter.status().state is AdaptationState.TRAINING
-    decide(True)
+    judge.during = lambda: None
     work_until(adapter, gates=True)
     assert adapter.status().active_version == 1
 
 
 def test_what_could_not_be_stored_is_let_go_when_its_references_prove_wrong(
-    adapter: Adapter, store: VersionStore, decide: Callable, observe: Callable, monkeypatch: pytest.MonkeyPatch
+    adapter: Adapter, store: VersionStore, judge: Judge, observe: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decide(True)
     write = store.write
 
     def refused(*_: object) -> None:
@@ -281,9 +298,8 @@ def test_what_could_not_be_stored_is_let_go_when_its_references_prove_wrong(
 
 
 def test_a_fault_survives_a_pause_and_ends_with_a_reset(
-    adapter: Adapter, store: VersionStore, decide: Callable, monkeypatch: pytest.MonkeyPatch
+    adapter: Adapter, store: VersionStore, judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decide(True)
 
     def refused(*_: object) -> None:
         raise VersionError("no space")
