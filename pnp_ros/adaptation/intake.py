@@ -36,8 +36,8 @@ class Check(enum.Enum):
     INTERVAL = "time since the last image"
     CONTENT = "the image's content"
     PLACE = "place in the image"
-    ESTIMATE = "agreement with the estimate"
     FIT = "the object is seen"
+    ESTIMATE = "agreement with the estimate"
     AGREEMENT = "agreement with the image"
     BIAS = "no constant error"
 
@@ -96,8 +96,8 @@ class Intake:
             Check.INTERVAL: self._check_interval,
             Check.CONTENT: self._check_content,
             Check.PLACE: self._check_place,
-            Check.ESTIMATE: self._check_estimate,
             Check.FIT: self._check_fit,
+            Check.ESTIMATE: self._check_estimate,
             Check.AGREEMENT: self._check_agreement,
             Check.BIAS: self._check_bias,
         }
@@ -163,15 +163,18 @@ class Intake:
         return ""
 
     def _check_estimate(self, case: _Case) -> str:
-        """A valid estimate was confirmed by the image, though from another start."""
+        """A valid estimate elsewhere, which fits the image better than what the reference leads to."""
+        assert case.sight is not None
         if case.seen.state is not ObjectState.VALID or case.seen.estimate is None:
             return ""
-        estimate = case.seen.estimate
-        displacement = self._displacement(case, Pose(estimate.rotation.float(), estimate.translation.float()))
+        found = case.seen.estimate
+        estimate = Pose(found.rotation.float(), found.translation.float())
+        displacement = self._displacement(case, estimate)
         excess = displacement.excess(self._config, self._package.diameter)
-        if excess:
-            self._bias.add(displacement)
-        return excess and f"reference: {excess} from a valid estimate"
+        if not excess or self._witness.overlap(case.seen.rgb, case.seen.camera, estimate) < case.sight.overlap:
+            return ""
+        self._bias.add(displacement)
+        return f"reference: {excess} from a valid estimate, which fits the image better"
 
     def _check_fit(self, case: _Case) -> str:
         case.sight = self._witness.look(case.seen.rgb, case.seen.camera, case.known_pose)

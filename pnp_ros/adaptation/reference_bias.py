@@ -21,6 +21,7 @@ from pnp_ros.geometry import se3
 from pnp_ros.types import Pose
 
 _RECENT, _FEWEST = 40, 10  # images that a bias is told from
+_FEWEST_DEPTHS = 20  # the image tells the depth less well, and from one side always alike
 _CONTRADICTED = 0.25  # share of them; of true references, one in twenty at most
 _NEIGHBOURS_S = 1.5  # between the images before and after one, from which its motion is told
 _SURE = 4.0  # standard deviations by which a delay is told
@@ -104,7 +105,7 @@ class ReferenceBias:
 
     def _in_depth(self) -> str:
         depth = self._medians()[1]
-        if abs(depth) <= self._config.max_depth_bias:
+        if len(self._recent) < _FEWEST_DEPTHS or abs(depth) <= self._config.max_depth_bias:
             return ""
         return f"references put the object {abs(depth):.1%} of the distance too {'far' if depth > 0 else 'near'}"
 

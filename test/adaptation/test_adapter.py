@@ -219,7 +219,7 @@ def test_a_bias_is_a_fault_that_ends_with_it(demo: ObjectPackage, store: Version
     adapter = Adapter(demo, CONFIG, store)
 
     def shown(offset: float) -> None:
-        for index in range(14):
+        for index in [*range(14), *range(8)]:
             pose = observe(index).reference
             translation = pose.translation.clone()
             translation[2] += offset
