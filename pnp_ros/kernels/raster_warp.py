@@ -22,7 +22,10 @@ def texel(grey: wp.array(dtype=wp.uint8), start: int, width: int, height: int, u
     y = (1.0 - (v - wp.floor(v))) * float(height) - 0.5
     left, top = int(wp.floor(x)), int(wp.floor(y))
     a, b = x - float(left), y - float(top)
-    x0, x1, y0, y1 = left, left + 1, top, top + 1
+    x0 = left
+    x1 = left + 1
+    y0 = top
+    y1 = top + 1
     if left < 0:
         x0 = width - 1
     if x1 >= width:

@@ -74,7 +74,7 @@ def test_a_known_distance_gives_metres() -> None:
     assert scale == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("metric", [False, True])
+@pytest.mark.parametrize("metric", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_covariance_is_that_of_many_draws(metric: bool) -> None:
     tracks, camera, truth = random_tracks(8, 12, sigma=0.0, visible=1.0)
     known = (0, 5, float((truth.points[0] - truth.points[5]).norm())) if metric else None
