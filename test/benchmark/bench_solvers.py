@@ -193,8 +193,10 @@ def run_noise(count: int, seed: int, jobs: int) -> list[Noise]:
 def run_noise_cell(cell: tuple[str, int], count: int, seed: int) -> list[Noise]:
     image, n = cell
     width, sigma = NOISE_IMAGES[image]
+    start = time.process_time()
     problems = draw(Case(n=n, width=width, sigma=sigma, noise_only=True), count, seed)
     answers = {name: OURS[name](problems).usable for name in ("ours", "ours, 10 deg off")}
+    print(f"Unrelated points: {n}, {image}: {time.process_time() - start:.0f} s", flush=True)
     return [Noise(name, image, n, len(usable), float(usable.mean())) for name, usable in answers.items()]
 
 

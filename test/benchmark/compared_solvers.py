@@ -54,19 +54,18 @@ Solver = Callable[[Problems], Answers]
 def ours(solve: Callable[[Problems], Callable[[], PoseEstimate]], seconds: float = math.inf) -> Solver:
     """``solve`` prepares what a user has at hand, and returns the call that is timed.
 
-    Problems are solved ``BATCH`` at once, until they have taken so much CPU time.
+    Problems are solved few at once, then ``BATCH``, until they have taken so much CPU time.
     """
 
     def run(problems: Problems) -> Answers:
         solve(problems.first(1))()  # the first call records its launch
-        estimates, spent = [], 0.0
-        for first in range(0, len(problems), BATCH):
-            call = solve(problems.part(first, first + BATCH))
+        estimates, spent, first, size = [], 0.0, 0, BATCH // 10
+        while first < len(problems) and spent <= seconds:
+            call = solve(problems.part(first, first + size))
             start = time.process_time()
             estimates.append(call())
             spent += time.process_time() - start
-            if spent > seconds:
-                break
+            first, size = first + size, min(BATCH, 3 * size)
         usable = torch.cat([e.usable for e in estimates]).numpy()
         poses = [e.pose for e in estimates]
         others = [e.alternative.pose for e in estimates if e.alternative is not None]
