@@ -253,7 +253,7 @@ class Aligner:
 
 def start_at(pose: Pose, translation_sigma: float, rotation_sigma: float) -> PoseEstimate:
     """A start for :meth:`Aligner.align`: a pose that is known to so many metres and radians (1 sigma)."""
-    return joint.known(_single(pose), np.diag([translation_sigma**2] * 3 + [rotation_sigma**2] * 3))
+    return PoseEstimate.of(_single(pose), np.diag([translation_sigma**2] * 3 + [rotation_sigma**2] * 3))
 
 
 def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:

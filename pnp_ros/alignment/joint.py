@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,10 +11,9 @@ from pnp_ros.geometry import se3
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
-from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 _LOSS = Cauchy(3.0)  # its basin is wide, and most of what is found is right
-_ROUND_NUMBER = 64
 _SOLVER = LevenbergMarquardt(max_iterations=10)  # the next round looks again
 
 
@@ -43,20 +40,5 @@ def minimise(
         if pose is not prior[0]:
             pull = np.linalg.solve(information, prior[1] @ se3.local(pose, prior[0]).double().numpy())
     towards = se3.retract(pose, torch.from_numpy(pull).float()) if pull.any() else pose
-    held = known(towards, np.linalg.inv(information))
-    number = correspondences.image_points.shape[0]
-    found = solve_pnp(_filled(correspondences), camera, solver=_SOLVER, init=pose, prior=held, loss=_LOSS)
-    return dataclasses.replace(found, inlier_weights=found.inlier_weights[:number])
-
-
-def _filled(data: Correspondences) -> Correspondences:
-    """With points of no weight up to a round number: a launch is recorded for each number of points."""
-    more = -data.image_points.shape[0] % _ROUND_NUMBER
-    tensors = (data.image_points, data.object_points, data.weights)
-    return Correspondences(*(torch.cat([t, t.new_zeros(more, *t.shape[1:])]) for t in tensors))
-
-
-def known(pose: Pose, covariance: NDArray) -> PoseEstimate:
-    """A pose that is known so well: (6, 6) of [dt, dtheta]."""
-    status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
-    return PoseEstimate(pose, torch.from_numpy(covariance).float(), torch.zeros(0), torch.zeros(()), status)
+    held = PoseEstimate.of(towards, np.linalg.inv(information))
+    return solve_pnp(correspondences, camera, solver=_SOLVER, init=pose, prior=held, loss=_LOSS)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pnp_ros.geometry import se3
 from pnp_ros.objects.symmetry import Symmetry
-from pnp_ros.types import Pose, PoseEstimate, SolveStatus
+from pnp_ros.types import Pose, PoseEstimate
 
 INTERVAL = 1.0 / 30.0  # between images without stamps, seconds
 PATIENCE = 1.0  # seconds for which a pose is remembered that no later image confirmed
@@ -67,8 +67,7 @@ class Track:
             sigma = [min(s, 0.5 * a * elapsed**2) for s, a in zip(sigma, _ACCELERATION)]
         moved = doubt**2 * torch.tensor([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
         covariance = self._last.covariance + torch.diag(moved).to(self._last.covariance)
-        status = torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8)
-        return PoseEstimate(pose, covariance, torch.zeros(0), torch.zeros(()), status)
+        return PoseEstimate.of(pose, covariance)
 
     def lose(self) -> None:
         """Forget the pose: the next image is searched."""
