@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.geometry import covariance, se3
-from pnp_ros.types import Pose, PoseEstimate
+from pnp_ros.types import PoseEstimate
 
 _ITERATIONS = 4  # the first step leads within the second order of the poses' differences
 
@@ -50,7 +50,7 @@ def mean(estimates: Sequence[PoseEstimate]) -> PoseEstimate:
 
 def distance(one: PoseEstimate, other: PoseEstimate) -> Tensor:
     """Squared Mahalanobis distance between two independent estimates; six degrees of freedom where both are right."""
-    delta = se3.local(_double(one.pose), _double(other.pose))
+    delta = se3.local(*(each.pose.to("cpu", torch.float64) for each in (one, other)))
     return covariance.nees(delta, one.covariance.double() + other.covariance.double())
 
 
@@ -76,16 +76,12 @@ def fuse(seen: Mapping[str, PoseEstimate], gate: float = 22.5) -> Fused:
             return Fused(None, tuple(trusted), tuple(refused), distances)
         trusted.remove(worst)
         refused.append(worst)
+    else:
+        distances = {}  # of a single one, from nobody
     told = mean([seen[name] for name in trusted])
-    distances = {name: float(distance(seen[name], told)) for name in refused}
-    if len(trusted) > 1:
-        distances |= {name: float(distance(seen[name], _without(seen, trusted, name))) for name in trusted}
+    distances |= {name: float(distance(seen[name], told)) for name in refused}
     return Fused(told, tuple(trusted), tuple(refused), distances)
 
 
 def _without(seen: Mapping[str, PoseEstimate], trusted: Sequence[str], name: str) -> PoseEstimate:
     return mean([seen[other] for other in trusted if other != name])
-
-
-def _double(pose: Pose) -> Pose:
-    return pose.to("cpu", torch.float64)

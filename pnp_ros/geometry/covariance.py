@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.geometry import so3
-from pnp_ros.types import Pose
+from pnp_ros.types import Pose, PoseEstimate
 
 
 def rotate(cov: Tensor, rotation: Tensor) -> Tensor:
@@ -17,6 +17,13 @@ def rotate(cov: Tensor, rotation: Tensor) -> Tensor:
     zero = torch.zeros_like(rotation)
     turn = torch.cat([torch.cat([rotation, zero], dim=-1), torch.cat([zero, rotation], dim=-1)], dim=-2)
     return turn @ cov @ turn.mT
+
+
+def in_frame(T_frame_camera: Pose, estimate: PoseEstimate) -> PoseEstimate:
+    """The estimate's pose and covariance in another frame, whose place is exact; on the CPU, in that place's dtype."""
+    rotation = T_frame_camera.rotation
+    pose = T_frame_camera @ estimate.pose.to("cpu", rotation.dtype)
+    return PoseEstimate.of(pose, rotate(estimate.covariance.cpu().to(rotation), rotation))
 
 
 def of_inverse(pose: Pose, cov: Tensor) -> Tensor:

@@ -103,8 +103,7 @@ class OdometryOutput:
         if not isinstance(camera, Pose):
             self._node.get_logger().warning(f"fixed_frame {self._fixed}: {camera}", throttle_duration_sec=10.0)
             return None
-        pose = camera @ estimate.pose.to("cpu", camera.rotation.dtype)
-        return PoseEstimate.of(pose, covariance.rotate(estimate.covariance.cpu().to(pose.rotation), camera.rotation))
+        return covariance.in_frame(camera, estimate)
 
     def _told_stamp(self, header: Header, patience: float) -> Any:
         """Now, where the clock is that of the images; else the image's time."""

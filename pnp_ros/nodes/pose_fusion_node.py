@@ -70,13 +70,12 @@ class PoseFusionNode(Node):
             return
         pose = conversions.pose_from_message(message.pose.pose)
         own = torch.tensor(message.pose.covariance, dtype=torch.float64).reshape(6, 6)
-        seen = PoseEstimate.of(camera @ pose, covariance.rotate(own, camera.rotation))
         self._told[topic] += 1
-        told = self._rig.update(topic, seen, 1e-9 * stamp_ns)
+        told = self._rig.update(topic, covariance.in_frame(camera, PoseEstimate.of(pose, own)), 1e-9 * stamp_ns)
         if told is not None:
-            self._publish(message.header, told)
+            self._publish(told)
 
-    def _publish(self, header: Header, told: RigPose) -> None:
+    def _publish(self, told: RigPose) -> None:
         fused = told.fused
         self._fused += 1
         self._refused.update(fused.refused)
