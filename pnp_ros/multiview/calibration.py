@@ -209,7 +209,7 @@ def _linearise(image_points: Tensor, object_points: Tensor, lens: _Lens) -> Call
         turned = points - state.poses.translation[:, None]
         pixels, by_point = lens.camera(lens.full(state.parameters)).project_with_jacobian(points)
         by_pose = torch.cat([by_point, -by_point @ so3.hat(turned)], dim=-1)
-        by_lens = torch.func.jacfwd(lambda free: lens.camera(lens.full(free)).project(points))(state.parameters)
+        by_lens = _by_lens(lens, state.parameters, points)
         residual = pixels - image_points
         one = torch.ones_like(residual[..., 0])
         return schur.NormalEquations.of(
@@ -219,16 +219,30 @@ def _linearise(image_points: Tensor, object_points: Tensor, lens: _Lens) -> Call
     return at
 
 
+def _by_lens(lens: _Lens, parameters: Tensor, points: Tensor) -> Tensor:
+    """Derivatives (V, N, 2, P) of the projected points (V, N, 3) with respect to the free parameters (P).
+
+    With parameters of its own for each point, one pass backwards serves all of them.
+    """
+    copies = parameters.expand(*points.shape[:-1], -1).clone().requires_grad_()
+    pixels = lens.camera(lens.full(copies)).project(points[..., None, :]).flatten(0, -2)
+    rows = [torch.autograd.grad(row.sum(), copies, retain_graph=True)[0] for row in pixels.unbind(-1)]
+    return torch.stack(rows, dim=-2)
+
+
 def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens) -> _State:
-    """Undistorted camera with the focal length, of a sweep, at which the views' poses fit best."""
+    """Undistorted camera with the focal length, of a sweep, at which the views' poses fit best.
+
+    A start: the sweep is in single precision, for which there is a kernel.
+    """
     views = len(image_points)
     focal = lens.width * _FOCAL_LENGTHS
     centre = torch.tensor([(lens.width - 1) / 2.0, (lens.height - 1) / 2.0], dtype=torch.float64)
     parameters = torch.cat([focal[:, None].expand(-1, 2), centre.expand(len(focal), 2)], dim=-1)
     parameters = torch.nn.functional.pad(parameters, (0, len(lens.coefficients)))
-    camera = lens.camera(parameters[:, None].expand(-1, views, -1))
-    pixels = image_points.expand(len(focal), -1, -1, -1)
-    problems = Correspondences.from_sigma(pixels, object_points.expand(*pixels.shape[:-1], 3))
+    camera = lens.camera(parameters[:, None].expand(-1, views, -1).float())
+    pixels = image_points.expand(len(focal), -1, -1, -1).float()
+    problems = Correspondences.from_sigma(pixels, object_points.expand(*pixels.shape[:-1], 3).float())
     estimate = solve_pnp(problems, camera, loss=Gaussian())
     # without distortion the points agree on no pose to a pixel: UNEXPLAINED is what most of these are, and a start
     posed = estimate.usable | (estimate.status == SolveStatus.UNEXPLAINED)
@@ -237,7 +251,9 @@ def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens)
     if not bool(cost[best].isfinite()):
         raise CalibrationError("image_points: expected views of a board, but some view has no pose at any focal length")
     free = [(_INTRINSICS + lens.coefficients).index(name) for name in lens.names]
-    return _State(parameters[best, free], Pose(estimate.pose.rotation[best], estimate.pose.translation[best]))
+    found = estimate.pose[best]
+    poses = Pose.from_quat_wxyz(found.quat_wxyz.double(), found.translation.double())  # rotations to all digits
+    return _State(parameters[best, free], poses)
 
 
 def _check_focal_length(parameters: Tensor, covariance: Tensor, converged: bool) -> None:

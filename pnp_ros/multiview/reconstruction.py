@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
 from pnp_ros.multiview import bundle_adjustment
 from pnp_ros.multiview.bundle_adjustment import Structure, whitened_residuals
 from pnp_ros.multiview.schur import NormalEquations
@@ -295,18 +296,23 @@ class _Builder:
         return self.seen.to(self.pixels) * (self.focal / self.sigma)
 
     def place_views(self, minimum: int) -> bool:
-        """Solve the poses of the views that see so many known points; whether any was added."""
+        """Solve the poses of the views that see so many known points; whether any was added.
+
+        In single precision, for which there is a kernel: bundle adjustment goes on from there.
+        """
         known = self.seen & self.found & ~self.placed[:, None]
         views = torch.nonzero(known.sum(-1) >= minimum).squeeze(-1)
         if len(views) == 0:
             return False
         weights = (known[views, :, None].to(self.pixels) / self.sigma).expand(-1, -1, 2)
         points = self.points.expand(len(views), -1, -1)
-        estimate = solve_pnp(Correspondences(self.pixels[views], points, weights), self.camera, loss=LOSS)
+        seen = Correspondences(self.pixels[views].float(), points.float(), weights.float())
+        estimate = solve_pnp(seen, self.camera.to(dtype=torch.float32), loss=LOSS)
         inliers = (estimate.inlier_weights > INLIER).sum(-1)
         good = estimate.usable & (inliers >= minimum) & (2 * inliers > known[views].sum(-1))
         chosen = views[good]
-        self.rotation[chosen], self.translation[chosen] = estimate.pose.rotation[good], estimate.pose.translation[good]
+        rotation = so3.matrix_from_quat_wxyz(estimate.pose.quat_wxyz[good].double())  # orthonormal to all digits
+        self.rotation[chosen], self.translation[chosen] = rotation, estimate.pose.translation[good].double()
         self.placed[chosen] = True
         return len(chosen) > 0
 

@@ -52,8 +52,11 @@ def test_neighbours_that_share_few_points_make_a_chain(points: int, visible: flo
 
 def test_without_noise_the_structure_is_exact() -> None:
     tracks, camera, truth = random_tracks(10, 30, sigma=0.0, visible=0.5)
-    errors, _ = aligned_errors(reconstruct(tracks, camera), truth)
+    result = reconstruct(tracks, camera)
+    errors, _ = aligned_errors(result, truth)
     assert errors.norm(dim=-1).max() < 1e-6
+    turns = result.structure.poses.rotation
+    assert (turns @ turns.mT - torch.eye(3)).abs().max() < 1e-12  # although views are placed in single precision
 
 
 def test_a_fisheye_works_too() -> None:
@@ -74,13 +77,13 @@ def test_a_known_distance_gives_metres() -> None:
     assert scale == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("metric", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("metric", [False, True])
 def test_covariance_is_that_of_many_draws(metric: bool) -> None:
     tracks, camera, truth = random_tracks(8, 12, sigma=0.0, visible=1.0)
     known = (0, 5, float((truth.points[0] - truth.points[5]).norm())) if metric else None
     generator = torch.Generator().manual_seed(0)
     nees = []
-    for _ in range(25):
+    for _ in range(15):
         noise = 0.5 * torch.randn(tracks.shape, generator=generator, dtype=torch.float64)
         result = reconstruct(tracks + noise, camera, sigma=0.5, known_distance=known)
         assert result.found.all()
