@@ -22,6 +22,7 @@ from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.likeness import alike_turns
 from pnp_ros.training.optimisation import Progress
+from pnp_ros.training.pose_losses import LOSSES
 from pnp_ros.training.symmetries import declared_symmetry
 from pnp_ros.training.trainer import train_object
 from pnp_ros.training.validation import Verdict
@@ -78,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=default.width, help="network width (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="object package to go on from, say the one trained last")
+    parser.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default=default.loss,
+        help="of the keypoints: heatmap alone, or with one through the pose beside it (default %(default)s)",
+    )
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="default %(default)s")
 
 
@@ -142,6 +149,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         width=arguments["width"],
         seed=arguments["seed"],
         start_from=arguments["start_from"],
+        loss=arguments["loss"],
         learning_rate=arguments["learning_rate"],
     )
     trained = train_object(out.resolve().name, mesh, symmetry, out, config, reporter)

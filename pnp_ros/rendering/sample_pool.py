@@ -90,6 +90,8 @@ class SamplePool:
             rgba=((4, side, side), pixels),
             keypoints=((len(keypoints), 2), torch.float32),
             outline=((OUTLINE_POINTS, 2), torch.float32),
+            intrinsics=((4,), torch.float32),
+            pose=((3, 4), torch.float32),
         )
         self.sprites = Ring(_SPRITES, device, rgba=((4, _SPRITE_SIZE, _SPRITE_SIZE), pixels))
         width, height = (max(size) for size in zip(_BACKGROUND_SIZE, config.frame_size, [config.crop_size] * 2))
@@ -126,6 +128,8 @@ class SamplePool:
             rgba=rgba.transpose(2, 0, 1),
             keypoints=camera.project(canonical.transform(self._keypoints)).float().numpy(),
             outline=outline_of(camera.project(pose.transform(self._outline)).float().numpy()),
+            intrinsics=camera.intrinsics.float().numpy(),
+            pose=canonical.matrix()[:3].float().numpy(),
         )
 
     def _add_sprite(self) -> None:

@@ -33,6 +33,8 @@ class CropBatch:
         visible: (B,) share of the object that nothing hides, 0 to 1; 0 without the object.
         present: (B,) bool, whether the object is there at all.
         mask: (B, S, S) bool, the object's visible pixels.
+        intrinsics: (B, 4) fx, fy, cx, cy of the pinhole camera that sees each crop, crop pixels.
+        pose: (B, 3, 4) the canonical pose ``T_camera_object`` in that camera, [rotation | translation in metres].
     """
 
     images: Tensor
@@ -40,6 +42,8 @@ class CropBatch:
     visible: Tensor
     present: Tensor
     mask: Tensor
+    intrinsics: Tensor
+    pose: Tensor
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,15 @@ class TrainingSampler:
         images, visible, seen = self._compose(
             self.backgrounds(batch), layer, center, size * self._uniform(batch, low=0.25), present
         )
+        intrinsics, pose = _turned_camera(placed, size / side, angle, stock["intrinsics"], stock["pose"])
         return CropBatch(
             images=apply_camera_effects(images, self._generator, config.effects),
             keypoints=transform_points(placed, stock["keypoints"]),
             visible=visible,
             present=present,
             mask=seen > 0.5,
+            intrinsics=intrinsics,
+            pose=pose,
         )
 
     def frames(self, batch: int) -> FrameBatch:
@@ -256,3 +263,29 @@ class TrainingSampler:
 
     def _log_uniform(self, limits: tuple[float, float], count: int) -> Tensor:
         return torch.exp(self._uniform(count, low=math.log(limits[0]), high=math.log(limits[1])))
+
+
+def _turned_camera(
+    placed: Tensor, scale: Tensor, angle: Tensor, intrinsics: Tensor, pose: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Camera and pose that show in an image what another camera shows in the image that was placed there.
+
+    Exact, as pixels are square: turning and scaling an image by ``s R u + t`` is what a camera with ``s`` times the
+    focal length and the principal point ``s R c + t`` does that is turned about its optical axis.
+
+    Args:
+        placed: (B, 2, 3) source pixels to target pixels, as ``placement`` makes them of
+        scale: (B,) and
+        angle: (B,).
+        intrinsics: (B, 4) of the source image.
+        pose: (B, 3, 4) in the source image's camera.
+
+    Returns:
+        (B, 4) and (B, 3, 4).
+    """
+    centre = transform_points(placed, intrinsics[:, None, 2:])[:, 0]
+    turn = torch.eye(3).to(pose).repeat(len(pose), 1, 1)
+    turn[:, 0, 0] = turn[:, 1, 1] = angle.cos()
+    turn[:, 1, 0] = angle.sin()
+    turn[:, 0, 1] = -turn[:, 1, 0]
+    return torch.cat([scale[:, None] * intrinsics[:, :2], centre], dim=-1), turn @ pose

@@ -26,7 +26,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
-Kind = Literal["crops", "frames"]
+Kind = Literal["crops", "dense", "frames"]
 _WAITING_BATCHES = 3  # per worker
 _REFRESH_AT_ONCE = 8  # images rendered between two looks at the queue
 _REUSE = 6  # a rendered image serves at most about this many augmented samples

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pnp_ros import settings
 from pnp_ros.rendering.materials import MESH, check_colours
 from pnp_ros.settings import bounded, chosen
+from pnp_ros.training.pose_losses import LOSSES, Loss
 
 Views = Literal["all", "upper"]
 
@@ -35,6 +36,8 @@ class TrainingConfig:
         validation_share: share of the minutes kept for validation.
         validation_frames: held-out images, fewer if they do not fit into the time.
         learning_rate: the largest one.
+        loss: of the keypoints, see :mod:`pnp_ros.training.pose_losses`; ``heatmap`` is that of the image alone.
+        pose_loss_begin: share of the keypoint network's budget after which the loss through the pose joins in.
         start_from: object package of the same object whose weights the training starts with; None: random ones.
 
     Raises:
@@ -58,6 +61,8 @@ class TrainingConfig:
     validation_share: float = bounded(0.06, 1e-6, 0.5)
     validation_frames: int = bounded(400, 1, 1_000_000)
     learning_rate: float = bounded(2e-3, 1e-9, 1.0)
+    loss: Loss = chosen("heatmap", LOSSES)
+    pose_loss_begin: float = bounded(0.4, 0.0, 1.0)
     start_from: Path | None = None
 
     def __post_init__(self) -> None:

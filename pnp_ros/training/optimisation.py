@@ -23,7 +23,7 @@ from pnp_ros.settings import bounded
 from pnp_ros.training.distributed import Group
 
 Batch = dict[str, Tensor]
-StepLoss = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+StepLoss = Callable[[nn.Module, Batch, float], tuple[Tensor, dict[str, Tensor]]]
 _WARM_UP = 0.03  # share of the budget
 _EMA_DECAY = 0.998
 _MAX_GRADIENT_NORM = 2.0
@@ -76,11 +76,12 @@ class Phase:
 
     Args:
         network: trained in place on ``device``.
-        step_loss: network and batch to the loss and its figures.
+        step_loss: network, batch and share of the budget spent (0 to 1) to the loss and its figures.
         config: budget and rates.
         folder: where the checkpoint lies.
         device: of network and batches.
         group: the processes that train together.
+        clock: seconds; asked once at the start of a run and once after each step.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Phase:
         folder: Path,
         device: torch.device,
         group: Group,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        self._clock = clock
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.config = config
@@ -135,11 +138,11 @@ class Phase:
         self.network.train()
         if not self.finished:
             batch = next(batches)  # the first batch waits for the renderer's start, which is not training time
-        begin = monotonic() - self._seconds
+        begin = self._clock() - self._seconds
         saved_at = self._seconds
         while not self.finished:
             figures = self._step(batch)
-            self._seconds = self._group.agree(monotonic() - begin)
+            self._seconds = self._group.agree(self._clock() - begin)
             self._steps += 1
             self._samples += int(next(iter(batch.values())).shape[0]) * self._group.size
             if self._steps % 5 == 0:
@@ -152,11 +155,12 @@ class Phase:
                 batch = next(batches)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
+        progress = min(1.0, self._seconds / self.config.seconds)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.learning_rate, self._seconds / self.config.seconds)
+            group["lr"] = learning_rate(self.config.learning_rate, progress)
         batch = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}
         with self._precision.autocast(self._device):
-            loss, figures = self._step_loss(self._trained, batch)
+            loss, figures = self._step_loss(self._trained, batch, progress)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT_NORM)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from pnp_ros.networks.keypoint_network import STRIDE
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
-from pnp_ros.rendering.training_samples import TrainingSampler
+from pnp_ros.rendering.object_coordinates import object_coordinates
+from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.rendering.training_samples import CropBatch, TrainingSampler
 from pnp_ros.training.batches import Batch, Kind
 from pnp_ros.training.config import TrainingConfig
 
@@ -19,6 +23,7 @@ _START_RENDERS = 192  # in the pool before the first batch
 # wider than a good detector needs: of a half-hidden object the first crop is often far off, and a network that has
 # not seen such crops fits a wrong pose to them without doubt
 _CROP_SCALE, _CROP_SHIFT = (0.72, 1.4), 0.18
+_SEEN = 0.5  # share of a cell that shows the object, from which on it has coordinates
 _UPPER = (math.radians(-5.0), math.pi / 2)  # elevations of the views that show the upper side
 
 
@@ -72,6 +77,7 @@ class ObjectSampler:
             seed,
             factory.device,
         )
+        self._mesh = RayMesh(factory.mesh)
         self.refresh(_START_RENDERS)
 
     def refresh(self, count: int) -> None:
@@ -79,14 +85,26 @@ class ObjectSampler:
         self._sampler.refresh(count)
 
     def batch(self, kind: Kind, size: int) -> Batch:
-        """``crops``: images, keypoints, present; ``frames``: images, boxes, present. Images are (B, 3, H, W) uint8."""
-        if kind == "crops":
+        """``crops``: images, keypoints, present, intrinsics, pose; ``frames``: images, boxes, present.
+
+        Images are (B, 3, H, W) uint8. ``dense`` are crops with ``coordinates`` (B, 3, S / 4, S / 4) metres, NaN where
+        the object is not seen.
+        """
+        if kind != "frames":
             crops = self._sampler.crops(size)
-            return _on_cpu(images=_bytes(crops.images), keypoints=crops.keypoints, present=crops.present)
+            names = ("keypoints", "present", "intrinsics", "pose")
+            batch = {"images": _bytes(crops.images), **{name: getattr(crops, name) for name in names}}
+            return _on_cpu(**batch, **({"coordinates": self._coordinates(crops)} if kind == "dense" else {}))
         frames = self._sampler.frames(size)
         boxes = frames.boxes.clone()
         boxes[:, :2] += 0.5  # from pixel coordinates to the distance from the image's outer edge
         return _on_cpu(images=_bytes(frames.images), boxes=boxes, present=frames.present)
+
+    def _coordinates(self, crops: CropBatch) -> Tensor:
+        cells = crops.mask.shape[-1] // STRIDE
+        found = object_coordinates(self._mesh, crops.intrinsics, crops.pose, cells, STRIDE)
+        seen = functional.avg_pool2d(crops.mask[:, None].float(), STRIDE).cpu() > _SEEN
+        return torch.where(seen, found, torch.nan)
 
 
 def _bytes(images: Tensor) -> Tensor:

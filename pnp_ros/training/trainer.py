@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import serialised, write_bytes_atomically
@@ -33,12 +33,13 @@ from pnp_ros.pipeline.models import load_networks, weights_of
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, view_settings
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.sources.feature_table import make_feature_table, table_config
-from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
+from pnp_ros.training.batches import BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group, process_device
-from pnp_ros.training.losses import detector_loss, keypoint_loss
-from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress
+from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress, StepLoss
+from pnp_ros.training.pose_losses import PoseLoss
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
+from pnp_ros.training.steps import KeypointStep, detector_step
 from pnp_ros.training.validation import Verdict, calibrate, judged, summary, validation_image, verdict
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class _Run:
         seconds = config.detector_seconds if detector else config.keypoint_seconds
         phase = Phase(
             network,
-            _detector_step if detector else _keypoint_step,
+            detector_step if detector else self._keypoint_step(),
             PhaseConfig(name, seconds, config.learning_rate),
             self.folder,
             self.device,
@@ -158,6 +159,11 @@ class _Run:
         finally:
             if self.group.is_first:
                 self.reporter.end()
+
+    def _keypoint_step(self) -> StepLoss:
+        points = self.factory.keypoints.to(self.device)
+        pose_loss = PoseLoss(self.config.loss, points, self.config.seed + self.group.rank)
+        return KeypointStep(pose_loss.to(self.device), points, self.config.pose_loss_begin)
 
     def _report(self, progress: Progress) -> None:
         if self.group.is_first:
@@ -183,18 +189,6 @@ def initial_networks(
         except RuntimeError as error:
             raise ValueError(f"start_from: the networks of {start_from} have another size: {error}") from error
     return keypoint_network, detector
-
-
-def _images(batch: Batch) -> Tensor:
-    return batch["images"].float().div_(255.0).contiguous(memory_format=torch.channels_last)
-
-
-def _keypoint_step(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    return keypoint_loss(network(_images(batch)), batch["keypoints"], batch["present"])
-
-
-def _detector_step(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    return detector_loss(network(_images(batch)), batch["boxes"], batch["present"])
 
 
 def _training_threads(group: Group) -> int:
@@ -233,7 +227,8 @@ def _claim(folder: Path, name: str, mesh: TriangleMesh, config: TrainingConfig, 
     description = {"name": name, "mesh": digest, **settings}
     path = folder / "run.json"
     if path.is_file():
-        before = json.loads(path.read_text())
+        usual = {k: str(v) for k, v in vars(TrainingConfig()).items()}  # a setting that an older run did not know
+        before = usual | json.loads(path.read_text())
         if differing := [key for key in description if before.get(key) != description[key]]:
             changes = ", ".join(f"{key} was {before.get(key)}, now {description[key]}" for key in differing)
             raise ValueError(

@@ -1,5 +1,6 @@
 """Training samples: labels fit the pixels, shares are as asked for, the same seed gives the same samples."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 import torch
 import trimesh
 
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry, symmetry_from_bop
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
 from pnp_ros.rendering.training_samples import TrainingSampler
+from pnp_ros.types import Pose
 
 PLAIN = {"effects": 0.0, "negatives": 0.0, "pool": 64}
 
@@ -48,6 +51,19 @@ def test_keypoints_lie_on_the_pixels_of_their_object():
     assert len(errors) > 60
     assert np.median(errors) < 0.2
     assert np.quantile(errors, 0.95) < 0.7  # perspective moves a ball's middle a little
+
+
+def test_the_camera_of_a_crop_projects_the_object_onto_it():
+    mesh = demo_mesh()
+    points = select_keypoints(mesh, 8)
+    half_turn = symmetry_from_bop({"symmetries_discrete": [np.diag([-1.0, -1, 1, 1]).ravel().tolist()]})
+    for symmetry in (Symmetry(), half_turn):
+        batch = sampler(mesh, points, symmetry=symmetry, **PLAIN).crops(16)
+        camera = dataclasses.replace(Camera.pinhole(1, 1, 0, 0, 128, 128), intrinsics=batch.intrinsics)
+        pose = Pose(batch.pose[..., :3], batch.pose[..., 3])
+        projected = camera.project(pose.transform(torch.from_numpy(points)))
+        torch.testing.assert_close(projected, batch.keypoints, atol=5e-3, rtol=0)
+        assert bool((torch.linalg.det(pose.rotation) > 0.999).all())
 
 
 def components(mask):

@@ -1,0 +1,371 @@
+"""Which loss trains the better network: {keypoints, dense} x {heat map, EPro-PnP, linear covariance, both}.
+
+Run as ``python test/benchmark/bench_losses.py [--seen 24000] [--only keypoints-heatmap keypoints-epropnp]``; a repeated
+call goes on where it was interrupted, and prints the table of what is done. All runs see the same crops of the demo
+object in the same order, equally many, at the same learning rates; those of a network share their start, until the
+loss through the pose joins in. They are judged on the same images, each at three levels of occlusion, in a box that is
+a little off, as a detector's is: any pose that comes of it counts, whether the estimator would call it valid or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import box_from_pose
+from pnp_ros.evaluation import consistency, pose_error
+from pnp_ros.geometry import so3
+from pnp_ros.io.checkpoints import serialised
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
+from pnp_ros.pipeline.calibration import fit_calibration
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.models import load_networks, weights_of
+from pnp_ros.rendering.backgrounds import BackgroundSource
+from pnp_ros.rendering.distractors import painted_sprite
+from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.rendering.renderer import composite
+from pnp_ros.rendering.validation_frames import validation_frames
+from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.distributed import Group
+from pnp_ros.training.optimisation import Batch, Phase, PhaseConfig, Progress, StepLoss
+from pnp_ros.training.pose_losses import LOSSES, PoseLoss
+from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
+from pnp_ros.training.steps import KeypointStep
+from pnp_ros.types import Pose
+
+RUNS = tuple(f"{network}-{loss}" for network in ("keypoints",) for loss in LOSSES)
+LEVELS = (0.0, 0.3, 0.6)  # of the object's pixels that are hidden
+BATCH = 48
+CPU = torch.device("cpu")
+# whatever pose the solver finds, whoever would doubt it
+LAX = EstimatorConfig(
+    sources=("keypoints",),
+    align=False,
+    track=False,
+    lost_presence=0.0,
+    valid_presence=0.0,
+    min_inliers=4,
+    valid_inliers=0.0,
+    max_chi_square=1e9,
+    max_keypoint_sigma=1e9,
+    max_rotation_sigma=1e9,
+    max_translation_sigma=1e9,
+    max_passes=2,
+    settled=1.0,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """(N, H, W, 3) uint8 images with intrinsics (N, 4), true poses (N, 4, 4), boxes (N, 4) and visible share (N)."""
+
+    images: NDArray[np.uint8]
+    intrinsics: NDArray[np.float32]
+    poses: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    visible: NDArray[np.float32]
+
+
+# --- what is learnt from and judged on, made once
+
+
+def crops(folder: Path, package: ObjectPackage, count: int) -> dict[str, NDArray]:
+    """``count`` training crops, the same for all runs."""
+    names = ("images", "keypoints", "present", "intrinsics", "pose", "coordinates")
+    target = folder / f"crops-{count}"
+    if not target.is_dir():
+        config = KeypointNetworkConfig.from_plain(package.network)
+        ranges = randomisation(TrainingConfig(), config.crop_size, config.crop_margin)
+        factory = ObjectSamplerFactory(package.mesh, torch.from_numpy(package.keypoints), package.symmetry, ranges)
+        sampler, begin = factory(seed=1), time.process_time()
+        made: dict[str, list[NDArray]] = {name: [] for name in names}
+        for _ in range(math.ceil(count / BATCH)):
+            sampler.refresh(BATCH // 6)
+            batch = sampler.batch("dense", BATCH)
+            batch["coordinates"] = batch["coordinates"].half()
+            for name in names:
+                made[name].append(batch[name].numpy())
+        working = folder / "crops.working"
+        working.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            np.save(working / f"{name}.npy", np.concatenate(made.pop(name)))
+        working.rename(target)
+        print(f"{count} crops: {time.process_time() - begin:.0f} s of CPU time", flush=True)
+    return {name: np.load(target / f"{name}.npy", mmap_mode="r") for name in names}
+
+
+def test_images(folder: Path, package: ObjectPackage, count: int, level: float | None, seed: int) -> Images:
+    """``count`` images, ``level`` of the object hidden; None: anything up to the largest level."""
+    path = folder / f"images-{count}-{level}-{seed}.npz"
+    if not path.is_file():
+        rng = np.random.default_rng(seed)
+        ranges = dataclasses.replace(randomisation(TrainingConfig(), 128, 1.25), occlusion=0.0, negatives=0.0)
+        mesh, backgrounds = RayMesh(package.mesh), BackgroundSource()
+        extent = torch.from_numpy(package.mesh.extreme_points)
+        rows: list[tuple[Any, ...]] = []
+        for frame in validation_frames(package.mesh, ranges, count, seed):
+            assert frame.T_camera_object is not None
+            pose = Pose.from_matrix(torch.from_numpy(frame.T_camera_object).float())
+            x, y, width, height = box_from_pose(frame.camera, pose, extent)
+            mask = mesh.view(pose, frame.camera).mask.astype(bool)
+            hidden = rng.uniform(0.0, LEVELS[-1]) if level is None else level
+            image, visible = covered(frame.rgb, mask, hidden, max(width, height), backgrounds, rng)
+            side = max(width, height) * math.exp(rng.uniform(-0.18, 0.18))
+            middle = np.array([x + width / 2, y + height / 2]) + 0.08 * max(width, height) * rng.uniform(-1, 1, 2)
+            box = (*(middle - side / 2), side, side)
+            rows.append((image, frame.camera.intrinsics.numpy(), frame.T_camera_object, box, visible))
+        columns = [np.stack(column) for column in zip(*rows, strict=True)]
+        types = (np.uint8, *[np.float32] * 4)
+        np.savez(path, *[column.astype(kind) for column, kind in zip(columns, types, strict=True)])
+    with np.load(path) as stored:
+        return Images(*(stored[f"arr_{i}"] for i in range(5)))
+
+
+def covered(
+    rgb: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    level: float,
+    length: float,
+    backgrounds: BackgroundSource,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], float]:
+    """The image with something pushed before the object until ``level`` of it is hidden, and the share that is not."""
+    whole = max(int(mask.sum()), 1)
+    if level <= 0.0:
+        return rgb, 1.0
+    best: tuple[float, NDArray[np.uint8], float] | None = None
+    for _ in range(8):  # some shapes have too many holes
+        size = int(1.6 * length)
+        sprite = painted_sprite(size, backgrounds, rng)
+        rows, columns = np.nonzero(mask)
+        middle = np.array([columns.mean(), rows.mean()])
+        angle = rng.uniform(0, 2 * math.pi)
+        direction = np.array([math.cos(angle), math.sin(angle)])
+        low, high = 0.0, 1.6  # lengths away from the object
+        for _ in range(9):
+            away = (low + high) / 2
+            layer = laid(sprite, middle + away * length * direction, mask.shape)
+            hidden = 1.0 - float((mask & (layer[..., 3] < 128)).sum()) / whole
+            low, high = (low, away) if hidden < level else (away, high)
+        if best is None or abs(hidden - level) < best[0]:
+            best = abs(hidden - level), composite(layer, rgb), 1.0 - hidden
+        if best[0] < 0.03:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+def laid(sprite: NDArray[np.uint8], middle: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(H, W, 4) with the sprite's middle at a pixel."""
+    size, (height, width) = len(sprite), shape
+    x, y = (int(np.clip(v - size / 2, -size, limit)) + size for v, limit in zip(middle, (width, height), strict=True))
+    layer = np.zeros((height + 2 * size, width + 2 * size, 4), np.uint8)
+    layer[y : y + size, x : x + size] = sprite
+    return layer[size : size + height, size : size + width]
+
+
+# --- training
+
+
+class _ForkError(Exception):
+    """The shared start of a network's runs has ended."""
+
+
+def train(run: str, data: dict[str, NDArray], package: ObjectPackage, arguments: argparse.Namespace) -> nn.Module:
+    """The averaged network of a run after ``--seen`` images."""
+    kind, loss = run.split("-")
+    steps, begin = arguments.seen // BATCH, arguments.begin
+    folder = arguments.out / f"{kind}-{arguments.seen}-{begin:g}-{arguments.seed}"
+    fork = folder / "start" / "network.safetensors"
+    target = folder / loss / "network.safetensors"
+    if not fork.is_file() or not target.is_file():
+        shared = _phase(kind, "heatmap", package, arguments, fork.parent)
+        if shared.steps < int(begin * steps):
+            _run(shared, data, int(begin * steps), arguments, f"{kind} start")
+        target.parent.mkdir(exist_ok=True)
+        if not target.is_file():
+            shutil.copy(fork, target)
+    phase = _phase(kind, loss, package, arguments, target.parent)
+    _run(phase, data, steps, arguments, run)
+    return phase.average
+
+
+def _phase(kind: str, loss: str, package: ObjectPackage, arguments: argparse.Namespace, folder: Path) -> Phase:
+    torch.manual_seed(arguments.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    points = torch.from_numpy(package.keypoints)
+    pose_loss = PoseLoss(loss, points, arguments.seed)  # type: ignore[arg-type]
+    network = KeypointNetwork(KeypointNetworkConfig(len(points), width=arguments.width))
+    step: StepLoss = KeypointStep(pose_loss, points, arguments.begin)
+    config = PhaseConfig("network", float(arguments.seen // BATCH), checkpoint_seconds=50.0)
+    clock = itertools.count()  # a step is a second
+    return Phase(network, step, config, folder, CPU, Group(CPU), lambda: float(next(clock)))
+
+
+def _run(phase: Phase, data: dict[str, NDArray], until: int, arguments: argparse.Namespace, name: str) -> None:
+    began, first = time.process_time(), phase.steps
+
+    def report(progress: Progress) -> None:
+        if progress.steps % 50 == 0:
+            each = (time.process_time() - began) / max(1, progress.steps - first)
+            figures = " ".join(f"{key} {value:.3f}" for key, value in progress.figures.items())
+            print(f"{name}: {progress.steps} of {until}, {each:.2f} s of CPU time each, {figures}", flush=True)
+
+    def batches() -> Iterator[Batch]:
+        step = phase.steps
+        count = len(data["images"])
+        while True:
+            if step >= until:
+                raise _ForkError
+            epoch, place = divmod(step * BATCH, count // BATCH * BATCH)
+            order = np.random.default_rng((arguments.seed, epoch)).permutation(count)[place : place + BATCH]
+            rows = np.sort(order)
+            chosen = {key: torch.from_numpy(np.ascontiguousarray(values[rows])) for key, values in data.items()}
+            chosen["coordinates"] = chosen["coordinates"].float()
+            yield chosen
+            step += 1
+
+    if phase.steps >= until:
+        return
+    with contextlib.suppress(_ForkError):
+        phase.run(batches(), report)
+
+
+# --- judging
+
+
+def judged(
+    package: ObjectPackage, images: Images, config: EstimatorConfig
+) -> tuple[dict[str, NDArray], list[Tensor | None]]:
+    """For each image ADD and errors of the pose (inf without one), sigma, seconds; and NEES and covariance."""
+    estimator = PoseEstimator(package, config)
+    points = torch.from_numpy(package.mesh.vertices[:: max(1, len(package.mesh.vertices) // 500)])
+    rows = []
+    for image, intrinsics, matrix, box in zip(
+        images.images, images.intrinsics, images.poses, images.boxes, strict=True
+    ):
+        camera = Camera.pinhole(*map(float, intrinsics), image.shape[1], image.shape[0])
+        truth = Pose.from_matrix(torch.from_numpy(matrix))
+        estimator.reset()
+        begin = time.process_time()
+        found = estimator.estimate(image, camera, roi=tuple(map(float, box)))[0]
+        seconds = time.process_time() - begin
+        row = [math.inf, math.inf, math.inf, math.nan, math.nan, 0.0, seconds]
+        if found.estimate is not None:
+            pose = found.estimate.pose
+            turn = float(so3.angle_between(pose.rotation, truth.rotation))
+            shift = float((pose.translation - truth.translation).norm()) / package.diameter
+            nees = float(consistency.nees(pose, found.estimate.covariance, truth))
+            distance = float(pose_error.add(pose, truth, points)) / package.diameter
+            row = [distance, turn, shift, nees, found.sigma or math.nan, float(found.state == "valid"), seconds]
+        rows.append(row)
+    names = ("add", "turn", "shift", "nees", "sigma", "valid", "seconds")
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def judge(run: str, network: nn.Module, package: ObjectPackage, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The figures of a trained network at each level, without alignment and with it."""
+    _, detector = load_networks(package)
+    folder = arguments.out / "packages" / run
+
+    def written(calibration: dict[str, float]) -> ObjectPackage:
+        return write_object_package(
+            folder,
+            name="object",
+            mesh=package.mesh,
+            keypoints=package.keypoints,
+            network=network.config.to_plain(),  # type: ignore[union-attr, operator]
+            detector=package.detector,
+            calibration=calibration,
+            weights=serialised(weights_of(network, detector)),
+        )
+
+    seen = judged(written({}), test_images(arguments.out, package, 100, None, 7), LAX)
+    good = np.isfinite(seen["nees"]) & (seen["add"] < 0.5)
+    calibration = fit_calibration(seen["nees"][good].tolist(), seen["sigma"][good].tolist()).to_plain()
+    calibrated = written(calibration)
+    figures: dict[str, Any] = {"calibration": calibration, "raw_nees": float(np.median(seen["nees"][good]))}
+    aligned = dataclasses.replace(LAX, align=True)
+    for level in LEVELS:
+        images = test_images(arguments.out, package, arguments.frames, level, 11)
+        for name, config in (("alone", LAX), ("aligned", aligned)):
+            if name == "alone" or arguments.align:
+                figures[f"{name}-{level:g}"] = {k: v.tolist() for k, v in judged(calibrated, images, config).items()}
+    return figures
+
+
+def interval(hits: NDArray[np.bool_]) -> str:
+    """A share in percent with half of its 95 % interval (Wilson)."""
+    n, p, z = len(hits), float(hits.mean()), 1.96
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return f"{100 * p:.0f} +- {100 * half:.0f}"
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown, one row for each run and level."""
+    lines = [
+        "| run | hidden | ADD < 5 % | < 10 % | AUC (20 %) | first pose (15 deg, 10 %) | 90 % regions hold "
+        "| median NEES | ms | aligned: ADD < 5 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run, level in itertools.product(results, LEVELS):
+        found = {name: np.array(values) for name, values in results[run][f"alone-{level:g}"].items()}
+        add, near = found["add"], (found["turn"] < math.radians(15)) & (found["shift"] < 0.1)
+        known = found["nees"][np.isfinite(found["nees"])]
+        auc = 100 * float(np.clip(1 - add / 0.2, 0, 1).mean())
+        aligned = results[run].get(f"aligned-{level:g}")
+        last = "-" if aligned is None else interval(np.array(aligned["add"]) < 0.05)
+        lines.append(
+            f"| {run} | {100 * level:.0f} % | {interval(add < 0.05)} | {interval(add < 0.1)} | {auc:.1f} "
+            f"| {interval(near)} | {interval(known < 10.645)} | {np.median(known):.1f} "
+            f"| {1e3 * np.median(found['seconds']):.1f} | {last} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/bench_losses"))
+    parser.add_argument("--only", nargs="*", default=RUNS, choices=RUNS)
+    parser.add_argument("--seen", type=int, default=24_000, help="crops that each run sees")
+    parser.add_argument("--crops", type=int, default=12_000, help="different ones")
+    parser.add_argument("--begin", type=float, default=TrainingConfig.pose_loss_begin, help="of the loss of the pose")
+    parser.add_argument("--frames", type=int, default=200, help="judged at each level")
+    parser.add_argument("--width", type=int, default=32, help="of the networks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-align", dest="align", action="store_false")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    package = load_object_package("config/objects/demo")
+    data = crops(arguments.out, package, arguments.crops)
+    results = {}
+    for run in arguments.only:
+        path = arguments.out / f"{run}-{arguments.seen}-{arguments.begin:g}-{arguments.seed}-{arguments.frames}.json"
+        if not path.is_file():
+            network = train(run, data, package, arguments)
+            path.write_text(json.dumps(judge(run, network, package, arguments)))
+        results[run] = json.loads(path.read_text())
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
