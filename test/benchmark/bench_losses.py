@@ -192,7 +192,7 @@ def train(run: str, data: dict[str, NDArray], package: ObjectPackage, arguments:
     """The averaged network of a run after ``--seen`` images."""
     kind, loss = run.split("-")
     steps, begin = arguments.seen // BATCH, arguments.begin
-    folder = arguments.out / f"{kind}-{arguments.seen}-{begin:g}-{arguments.seed}"
+    folder = arguments.out / f"{kind}-{_settings(arguments)}"
     fork = folder / "start" / "network.safetensors"
     target = folder / loss / "network.safetensors"
     if not fork.is_file() or not target.is_file():
@@ -207,14 +207,23 @@ def train(run: str, data: dict[str, NDArray], package: ObjectPackage, arguments:
     return phase.average
 
 
+def _settings(arguments: argparse.Namespace) -> str:
+    """Those that change what is learnt, as a part of a file's name."""
+    start = "demo" if arguments.from_demo else f"width{arguments.width}"
+    return f"{start}-{arguments.seen}-{arguments.begin:g}-{arguments.learning_rate:g}-{arguments.seed}"
+
+
 def _phase(kind: str, loss: str, package: ObjectPackage, arguments: argparse.Namespace, folder: Path) -> Phase:
     torch.manual_seed(arguments.seed)
     folder.mkdir(parents=True, exist_ok=True)
     points = torch.from_numpy(package.keypoints)
     pose_loss = PoseLoss(loss, points, arguments.seed)  # type: ignore[arg-type]
     network = KeypointNetwork(KeypointNetworkConfig(len(points), width=arguments.width))
+    if arguments.from_demo:
+        network.load_state_dict(load_networks(package)[0].state_dict())
     step: StepLoss = KeypointStep(pose_loss, points, arguments.begin)
-    config = PhaseConfig("network", float(arguments.seen // BATCH), checkpoint_seconds=50.0)
+    rate = arguments.learning_rate
+    config = PhaseConfig("network", float(arguments.seen // BATCH), rate, checkpoint_seconds=50.0)
     clock = itertools.count()  # a step is a second
     return Phase(network, step, config, folder, CPU, Group(CPU), lambda: float(next(clock)))
 
@@ -350,6 +359,8 @@ def main() -> None:
     parser.add_argument("--begin", type=float, default=TrainingConfig.pose_loss_begin, help="of the loss of the pose")
     parser.add_argument("--frames", type=int, default=200, help="judged at each level")
     parser.add_argument("--width", type=int, default=32, help="of the networks")
+    parser.add_argument("--learning-rate", type=float, default=TrainingConfig.learning_rate)
+    parser.add_argument("--from-demo", action="store_true", help="start with the demo's weights, of 40 minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-align", dest="align", action="store_false")
     arguments = parser.parse_args()
@@ -359,7 +370,7 @@ def main() -> None:
     data = crops(arguments.out, package, arguments.crops)
     results = {}
     for run in arguments.only:
-        path = arguments.out / f"{run}-{arguments.seen}-{arguments.begin:g}-{arguments.seed}-{arguments.frames}.json"
+        path = arguments.out / f"{run}-{_settings(arguments)}-{arguments.frames}.json"
         if not path.is_file():
             network = train(run, data, package, arguments)
             path.write_text(json.dumps(judge(run, network, package, arguments)))

@@ -37,34 +37,36 @@ def _problems(seed: int, batch: int = 12) -> tuple[Tensor, Tensor, Pose]:
 
 @pytest.mark.parametrize("kind", [loss for loss in get_args(Loss) if loss != "heatmap"])
 def test_weights_and_points_learn_what_makes_a_better_pose(kind: Loss) -> None:
-    ratios, weights = [], []
-    for seed in range(3):
-        points, seen, truth = _problems(seed)
-        log_sigma = torch.full((12, 1), math.log(6.0), requires_grad=True)  # of each point, shared by all crops
-        moved = torch.zeros_like(seen, requires_grad=True)
-        loss = PoseLoss(kind, points, seed)
-        optimizer = torch.optim.Adam([{"params": [log_sigma], "lr": 0.1}, {"params": [moved], "lr": 0.05}])
+    learnt = [_learnt(kind, seed) for seed in range(2)]
+    assert max(ratio for ratio, _ in learnt) < 0.85, learnt
+    assert min(gap for _, gap in learnt) > 0.1, learnt  # worse points count less
 
-        def correspondences() -> Correspondences:
-            spread = (-log_sigma).exp().expand(12, 2)
-            return Correspondences(seen + moved, points.expand(12, -1, -1), spread.expand(12, -1, -1))
 
-        def error() -> float:
-            with torch.no_grad():
-                found = solve_pnp(correspondences(), CAMERA, init=truth, loss=Cauchy(2.0))
-            return float(add(found.pose, truth, points).mean())
+def _learnt(kind: Loss, seed: int) -> tuple[float, float]:
+    """By what the error of the poses is multiplied, and how much less worse points count (of the logarithm)."""
+    points, seen, truth = _problems(seed)
+    log_sigma = torch.full((12, 1), math.log(6.0), requires_grad=True)  # of each point, shared by all crops
+    moved = torch.zeros_like(seen, requires_grad=True)
+    loss = PoseLoss(kind, points, seed)
+    optimizer = torch.optim.Adam([{"params": [log_sigma], "lr": 0.1}, {"params": [moved], "lr": 0.1}])
 
-        before = error()
-        for _ in range(25):
-            optimizer.zero_grad()
-            term, figures = loss(correspondences(), CAMERA, truth)
-            term.backward()
-            optimizer.step()
-        ratios.append(error() / before)
-        weights.append(float((log_sigma[8:].mean() - log_sigma[:8].mean()).detach()))
-        assert set(figures) == ({"epropnp", "lincov"} if kind == "both" else {kind})
-    assert max(ratios) < 0.85, ratios  # 0.4 to 0.7
-    assert min(weights) > 0.1, weights  # worse points count less
+    def correspondences() -> Correspondences:
+        weights = (-log_sigma).exp().expand(len(seen), 12, 2)
+        return Correspondences(seen + moved, points.expand(len(seen), 12, 3), weights)
+
+    def error() -> float:
+        with torch.no_grad():
+            found = solve_pnp(correspondences(), CAMERA, init=truth, loss=Cauchy(2.0))
+        return float(add(found.pose, truth, points).mean())
+
+    before = error()
+    for _ in range(15):
+        optimizer.zero_grad()
+        term, figures = loss(correspondences(), CAMERA, truth)
+        term.backward()
+        optimizer.step()
+    assert set(figures) == ({"epropnp", "lincov"} if kind == "both" else {kind})
+    return error() / before, float((log_sigma[8:].mean() - log_sigma[:8].mean()).detach())
 
 
 def test_nothing_to_learn_from_costs_nothing() -> None:
