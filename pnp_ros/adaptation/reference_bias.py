@@ -7,14 +7,13 @@ depth, a delay, and references of which some are wrong and others right.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.geometry import se3
@@ -41,19 +40,19 @@ class Displacement:
     seen: Pose
     reference: Pose
 
-    @property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the reference is off, in camera axes, float64.
+    @functools.cached_property
+    def parts(self) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+        """What the reference is off, in camera axes.
 
         Returns:
-            (3,) metres across the ray to the object; () share of the distance along it; (3,) rotation vector.
+            (3,) metres across the ray to the object; share of the distance along it; (3,) rotation vector.
         """
-        return _across_and_along(se3.local(*map(_double, (self.seen, self.reference))), self.seen)
+        return _across_and_along(self.seen, self.reference, self.seen)
 
     def excess(self, config: AdaptationConfig, diameter: float) -> str:
         """By what the reference is further off than one image allows, in words; empty if it is not."""
         side, depth, turn = self.parts
-        across, along, angle = float(side.norm()), abs(float(depth)), float(turn.norm())
+        across, along, angle = float(np.linalg.norm(side)), abs(depth), float(np.linalg.norm(turn))
         if (
             across <= config.max_disagreement * diameter
             and along <= config.max_depth_disagreement
@@ -74,46 +73,40 @@ class ReferenceBias:
     def __init__(self, config: AdaptationConfig, diameter: float) -> None:
         self._config, self._diameter = config, diameter
         self._recent: deque[Displacement] = deque(maxlen=_RECENT)
+        self._moves: deque[_Move] = deque(maxlen=_RECENT - 2)
+        self._problem: str | None = ""  # None: to be looked for
 
     def add(self, displacement: Displacement) -> None:
         """One more image, in order of time."""
         self._recent.append(displacement)
+        if len(self._recent) > 2 and (move := self._move(*list(self._recent)[-3:])):
+            self._moves.append(move)
+        self._problem = None if len(self._recent) >= _FEWEST else ""
 
     @property
     def problem(self) -> str:
         """The bias in words; empty if there is none, or too few images to tell."""
-        if len(self._recent) < _FEWEST:
-            return ""
-        hypotheses = (self._delayed, self._aside, self._in_depth, self._turned, self._contradicted)
-        return next((found for told in hypotheses if (found := told())), "")
+        if self._problem is None:
+            hypotheses = (self._delayed, self._constant, self._contradicted)
+            self._problem = next((found for told in hypotheses if (found := told())), "")
+        return self._problem
 
-    def _medians(self) -> tuple[Tensor, float, Tensor]:
-        """(6,) shifts and (6,) turns in camera and object axes; the depth between them."""
+    def _constant(self) -> str:
+        """By medians, axis by axis of camera and object."""
         rows = []
         for displacement in self._recent:
             side, depth, turn = displacement.parts
-            to_object = displacement.seen.rotation.double().mT
-            rows.append(torch.cat([side, to_object @ side, turn, to_object @ turn, depth[None]]))
-        medians = torch.stack(rows).quantile(0.5, dim=0)
-        return medians[:6], float(medians[12]), medians[6:12]
-
-    def _aside(self) -> str:
-        side = float(self._medians()[0].abs().max())
-        if side <= self._config.max_bias * self._diameter:
-            return ""
-        return f"references are {1e3 * side:.0f} mm beside the object in the images, always the same way"
-
-    def _in_depth(self) -> str:
-        depth = self._medians()[1]
-        if len(self._recent) < _FEWEST_DEPTHS or abs(depth) <= self._config.max_depth_bias:
-            return ""
-        return f"references put the object {abs(depth):.1%} of the distance too {'far' if depth > 0 else 'near'}"
-
-    def _turned(self) -> str:
-        turn = float(self._medians()[2].abs().max())
-        if turn <= self._config.max_turn_bias:
-            return ""
-        return f"references are turned by {math.degrees(turn):.1f} deg beside the images, always the same way"
+            to_object = displacement.seen.rotation.double().numpy().T
+            rows.append([*side, *(to_object @ side), *turn, *(to_object @ turn), depth])
+        medians = np.median(rows, axis=0)
+        side, turn, depth = np.abs(medians[:6]).max(), np.abs(medians[6:12]).max(), float(medians[12])
+        if side > self._config.max_bias * self._diameter:
+            return f"references are {1e3 * side:.0f} mm beside the object in the images, always the same way"
+        if len(self._recent) >= _FEWEST_DEPTHS and abs(depth) > self._config.max_depth_bias:
+            return f"references put the object {abs(depth):.1%} of the distance too {'far' if depth > 0 else 'near'}"
+        if turn > self._config.max_turn_bias:
+            return f"references are turned by {math.degrees(turn):.1f} deg beside the images, always the same way"
+        return ""
 
     def _contradicted(self) -> str:
         wrong = sum(bool(each.excess(self._config, self._diameter)) for each in self._recent)
@@ -123,9 +116,9 @@ class ReferenceBias:
 
     def _delayed(self) -> str:
         """By regression of the displacements on the motion: what is late lies where the object was."""
-        motion, off = self._motion()
-        if len(motion) < _FEWEST:
+        if len(self._moves) < _FEWEST:
             return ""
+        motion, off = (np.array(rows) for rows in zip(*self._moves))
         motion, off = motion - motion.mean(0), off - off.mean(0)
         power = float((motion**2).sum())
         if power < 1e-12:
@@ -136,32 +129,24 @@ class ReferenceBias:
             return ""
         return f"references are {1e3 * abs(delay):.0f} ms {'late' if delay > 0 else 'early'}: they trail the motion"
 
-    def _motion(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(N, 6) speeds, and what the references are off: metres across the view, and metres turned at the radius."""
-        speeds: list[NDArray[np.float64]] = []
-        offs: list[NDArray[np.float64]] = []
-        seen = list(self._recent)
-        for before, middle, after in zip(seen, seen[1:], seen[2:]):
-            seconds = 1e-9 * (after.stamp_ns - before.stamp_ns)
-            if not (0.0 < seconds < _NEIGHBOURS_S and before.stamp_ns < middle.stamp_ns < after.stamp_ns):
-                continue
-            way = se3.local(_double(before.seen), _double(after.seen)) / seconds
-            for rows, (side, _, turn) in (
-                (speeds, _across_and_along(way, middle.seen)),
-                (offs, middle.parts),
-            ):
-                rows.append(torch.cat([side, 0.5 * self._diameter * turn]).numpy())
-        return np.array(speeds).reshape(-1, 6), np.array(offs).reshape(-1, 6)
+    def _move(self, before: Displacement, middle: Displacement, after: Displacement) -> _Move | None:
+        seconds = 1e-9 * (after.stamp_ns - before.stamp_ns)
+        if not (0.0 < seconds < _NEIGHBOURS_S and before.stamp_ns < middle.stamp_ns < after.stamp_ns):
+            return None
+        radius = 0.5 * self._diameter
+        side, _, turn = _across_and_along(before.seen, after.seen, middle.seen)
+        off_side, _, off_turn = middle.parts
+        return np.array([*side, *(radius * turn)]) / seconds, np.array([*off_side, *(radius * off_turn)])
 
 
-def _across_and_along(delta: Tensor, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
-    """A (6,) [dt, dtheta] of the object at a pose, its translation across and, as a share, along the ray to it."""
-    place = pose.translation.double()
-    distance = place.norm()
-    ray = place / distance
-    along = delta[:3] @ ray
-    return delta[:3] - along * ray, along / distance, delta[3:]
+# (6,) speed, and (6,) what the reference is off: metres across the view, and metres turned at the radius
+_Move = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def _double(pose: Pose) -> Pose:
-    return Pose(pose.rotation.double(), pose.translation.double())
+def _across_and_along(start: Pose, end: Pose, at: Pose) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """The way between two poses near ``at``, its translation across and, as a share, along the ray to it."""
+    start, end = (Pose(each.rotation.double(), each.translation.double()) for each in (start, end))
+    delta, place = se3.local(start, end).numpy(), at.translation.double().numpy()
+    distance = float(np.linalg.norm(place))
+    along = float(delta[:3] @ place) / distance
+    return delta[:3] - along * place / distance, along / distance, delta[3:]

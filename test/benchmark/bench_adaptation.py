@@ -5,7 +5,8 @@ an hour; without arguments it is one seed with BPnP. ``--skip-adversarial`` leav
 moves before a camera with another exposure, blur, colour cast and noise, whose calibration is slightly wrong, and its
 surface is worn; the reference is the true pose. Simulation, estimator, examination, training and check take turns on
 ``--threads``. Recall (valid pose within 10 % of the diameter) is measured on another path of the object, with the
-estimator tracking. Writes ``out/bench/adaptation.json``.
+estimator tracking, by the networks alone: they are what learns. ``--aligned`` measures the whole estimator, too.
+What is done already is read from ``out/bench/adaptation.json``, unless ``--anew``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.report import measure
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.rendering.domain_shift import DomainShift, ShiftedScene, strong_shift
@@ -44,7 +46,8 @@ from pnp_ros.types import Pose
 OUT = Path("out/bench")
 CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
 CPU = torch.device("cpu")
-TEST_RATE, TEST_IMAGES = 3.0, 600
+TEST_RATE = 3.0
+NETWORKS_ALONE = EstimatorConfig(sources=("keypoints",), align=False)
 VISIBLE = 0.3  # share of the object that must be seen for a miss to count
 
 
@@ -59,10 +62,12 @@ def images(
         yield Frame(index, round(1e9 * index / rate), made.rgb, CAMERA, truths=truths)
 
 
-def recall(package: ObjectPackage, shift: DomainShift, seed: int) -> dict[str, Any]:
+def recall(
+    package: ObjectPackage, shift: DomainShift, seed: int, config: EstimatorConfig, seconds: float
+) -> dict[str, Any]:
     """What the estimator does with a package's weights on a path that was not learnt from."""
-    frames = images(package, shift, seed, TEST_RATE, TEST_IMAGES)
-    figures, errors = measure(evaluate(frames, package, running(PoseEstimator(package))).records, package)
+    frames = images(package, shift, seed, TEST_RATE, round(TEST_RATE * seconds))
+    figures, errors = measure(evaluate(frames, package, running(PoseEstimator(package, config))).records, package)
     valid, visible = errors["valid"] == 1.0, errors["visible"] == 1.0
     return {
         "recall": figures["accuracy"]["recall_10_percent"],
@@ -78,14 +83,33 @@ def truth(frame: Frame) -> Pose | None:
     return frame.truths[0] if frame.truths else None
 
 
-def unadapted(package: ObjectPackage, seed: int) -> dict[str, dict[str, Any]]:
+Measure = Callable[[ObjectPackage, DomainShift], dict[str, dict[str, Any]]]
+
+
+def measuring(seed: int, seconds: float, aligned: bool) -> Measure:
+    """How weights do by the networks alone and, if wanted, by the whole estimator."""
+    configs = {"networks": NETWORKS_ALONE, **({"aligned": EstimatorConfig()} if aligned else {})}
+
+    def measure_all(package: ObjectPackage, shift: DomainShift) -> dict[str, dict[str, Any]]:
+        return {name: recall(package, shift, 300 + seed, config, seconds) for name, config in configs.items()}
+
+    return measure_all
+
+
+def unadapted(package: ObjectPackage, seed: int, measured: Measure) -> dict[str, dict[str, Any]]:
     """What the package's own weights do without the shift, and with it."""
     shifts = {"without_shift": DomainShift(), "before": strong_shift(seed)}
-    return {name: recall(package, shift, 300 + seed) for name, shift in shifts.items()}
+    return {name: measured(package, shift) for name, shift in shifts.items()}
 
 
 def shifted(
-    package: ObjectPackage, seed: int, objective: str, rate: float, budget: Budget, own: dict[str, dict[str, Any]]
+    package: ObjectPackage,
+    seed: int,
+    objective: str,
+    rate: float,
+    budget: Budget,
+    measured: Measure,
+    own: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """One adaptation, and what it did to what the package's ``own`` weights do."""
     shift = strong_shift(seed)
@@ -97,21 +121,22 @@ def shifted(
         result = adapt(frames, package, store, config, truth, budget=budget)
         spent, seconds = time.process_time() - begin, time.monotonic() - clock
         newest = store.newest()
-        after = recall(newest.applied_to(package) if newest else package, shift, 300 + seed)
-    before = own["before"]["recall"]
-    lost = own["without_shift"]["recall"] - before
+        after = measured(newest.applied_to(package) if newest else package, shift)
+    before = own["before"]["networks"]["recall"]
+    lost = own["without_shift"]["networks"]["recall"] - before
     checks = [gates for gates, _ in itertools.groupby(entry.status.gates for entry in result.history) if gates]
     return {
         "seed": seed,
         "objective": objective,
         **own,
         "after": after,
-        "regained": (after["recall"] - before) / lost if lost > 0 else math.nan,
+        "regained": (after["networks"]["recall"] - before) / lost if lost > 0 else math.nan,
         "minutes": budget.minutes,
         "seconds": seconds,
         "cpu_seconds": spent,
         "steps": result.steps,
         "images": result.images,
+        "refusals": result.refusals,
         "robot_seconds": result.images / rate,
         "versions": len(result.promoted),
         "gates": [{g.name: (g.active, g.candidate, g.passed) for g in gates} for gates in checks],
@@ -213,38 +238,54 @@ def main() -> None:
         "--rate", type=float, default=3.0, help="images a second that are learnt from (default %(default)s)"
     )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
+    parser.add_argument("--test-seconds", type=float, default=200.0, help="of the path that is measured on")
     parser.add_argument("--adversarial-images", type=int, default=120)
     parser.add_argument("--skip-adversarial", action="store_true")
+    parser.add_argument("--aligned", action="store_true", help="measure the whole estimator, too, which takes longer")
+    parser.add_argument("--anew", action="store_true", help="do again what the file holds already")
     parser.add_argument("--out", type=Path, default=OUT / "adaptation.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     package = load_object_package(arguments.object)
     budget = Budget(steps=arguments.steps) if arguments.steps else Budget(minutes=arguments.minutes)
+    spent = f"{arguments.steps} steps" if arguments.steps else f"{arguments.minutes:g} minutes"
+    settings = f"{package.name}, {spent}, rate {arguments.rate:g}, {arguments.test_seconds:g} s"
+    settings += ", aligned" if arguments.aligned else ""
     rows: dict[str, list[dict[str, Any]]] = {"shifted": [], "adversarial": []}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.out.exists() and not arguments.anew:
+        rows = json.loads(arguments.out.read_text())
     if arguments.seeds:
-        spent = f"{arguments.steps} steps" if arguments.steps else f"{arguments.minutes:g} minutes"
         print(f"{spent}, {arguments.threads} threads; recall in percent of the images that show the object")
         print(
             "seed  objective        no shift  before   after  regained  NEES before  after  false  steps  versions"
             "  seconds  CPU s"
         )
-    own = {seed: unadapted(package, seed) for seed in arguments.seeds}
+    own = {}
     for seed, objective in itertools.product(arguments.seeds, arguments.objectives):
-        row = shifted(package, seed, objective, arguments.rate, budget, own[seed])
-        rows["shifted"].append(row)
-        recalls = (100.0 * row[key]["recall"] for key in ("without_shift", "before", "after"))
-        print(
-            f"{seed:4d}  {objective:15s}"
-            + "".join(f"{value:9.1f}" for value in recalls)
-            + f"{100.0 * row['regained']:9.0f}%{row['before']['median_nees']:13.1f}{row['after']['median_nees']:7.1f}"
-            + f"{row['after']['false_poses']:7d}{row['steps']:7d}{row['versions']:10d}"
-            + f"{row['seconds']:9.0f}{row['cpu_seconds']:7.0f}",
-            flush=True,
-        )
+        key = {"settings": settings, "seed": seed, "objective": objective}
+        row = next((row for row in rows["shifted"] if row.items() >= key.items()), None)
+        if row is None:
+            measured = measuring(seed, arguments.test_seconds, arguments.aligned)
+            if seed not in own:
+                own[seed] = unadapted(package, seed, measured)
+            row = key | shifted(package, seed, objective, arguments.rate, budget, measured, own[seed])
+            rows["shifted"].append(row)
+        for kind in row["after"]:
+            before, after = row["before"][kind], row["after"][kind]
+            recalls = (100.0 * row[key][kind]["recall"] for key in ("without_shift", "before", "after"))
+            regained = f"{100.0 * row['regained']:9.0f}%" if kind == "networks" else " " * 10
+            print(
+                f"{seed:4d}  {objective if kind == 'networks' else kind:15s}"
+                + "".join(f"{value:9.1f}" for value in recalls)
+                + f"{regained}{before['median_nees']:13.1f}{after['median_nees']:7.1f}{after['false_poses']:7d}"
+                + f"{row['steps']:7d}{row['versions']:10d}{row['seconds']:9.0f}{row['cpu_seconds']:7.0f}",
+                flush=True,
+            )
         arguments.out.write_text(json.dumps(rows, indent=1))
     if not arguments.skip_adversarial:
         other = load_object_package(arguments.other_object) if arguments.other_object else None
+        rows["adversarial"] = []
         print("\nruns that must teach nothing: images, kept, steps, versions; anchor recall before and after")
         for row in adversarial(package, other, arguments.adversarial_images):
             rows["adversarial"].append(row)

@@ -53,14 +53,23 @@ def _opened(ask: Any, node: str) -> dict[str, set[str]]:
     return {way: {name for name, _ in of(node, "/")} for way, of in zip(KINDS, names, strict=True)}
 
 
-@pytest.mark.parametrize("node", ["pose_estimator", "fine_tuning"])
+@pytest.mark.parametrize("node", ["pose_estimator", "fine_tuning", "pose_fusion"])
 def test_the_policy_is_what_the_node_opens(
-    node: str, start_estimator: Any, start_fine_tuning: Any, package: ObjectPackage, probe: Any, tmp_path: Path
+    node: str,
+    start_estimator: Any,
+    start_fine_tuning: Any,
+    start_node: Any,
+    package: ObjectPackage,
+    probe: Any,
+    tmp_path: Path,
 ) -> None:
     if node == "pose_estimator":
         running = start_estimator(package.root, versions=str(tmp_path))
-    else:
+    elif node == "fine_tuning":
         running = start_fine_tuning(package.root, versions=str(tmp_path), reference="tf:object_truth")
+    else:
+        poses = [f"/{side}/pose_estimator/pose" for side in ("left", "right")]
+        running = start_node(node, poses=poses, fixed_frame="cell", object_frame="object")
     allowed = {way: _allowed(node, kind, way) for way, kind in KINDS.items()}
 
     def all_opened() -> bool:  # else the policy allows what the node never does
