@@ -87,7 +87,7 @@ $(ENVIRONMENT): pyproject.toml setup.py constraints/tested.txt | $(SYSTEM)
 	@$(BIN)/pip install -c constraints/tested.txt -e '.[train,ros,dev]'
 	@touch $@
 
-$(MESSAGES): CMakeLists.txt package.xml $(wildcard msg/*.msg cmake/* overlay/tf2_msgs/*) $(ENVIRONMENT)
+$(MESSAGES): CMakeLists.txt package.xml $(wildcard action/* msg/* srv/* cmake/* overlay/tf2_msgs/*) $(ENVIRONMENT)
 	$(SAY) "ROS messages"
 	@for package in overlay/tf2_msgs .; do \
 	  build=build/$$(basename $$(cd $$package && pwd)); \

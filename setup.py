@@ -19,7 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
-SOURCES = ("CMakeLists.txt", "package.xml", "cmake", "msg", "config", "launch")
+SOURCES = ("CMakeLists.txt", "package.xml", "action", "cmake", "msg", "srv", "config", "launch")
 SHARED = ("config", "msg")
 
 

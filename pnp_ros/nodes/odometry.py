@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from nav_msgs.msg import Odometry
@@ -15,7 +15,7 @@ from pnp_ros.filtering.pose_filter import FilterConfig, PoseFilter
 from pnp_ros.geometry import covariance
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.pose_outputs import topics_of
+from pnp_ros.nodes.pose_outputs import keep_publishers
 from pnp_ros.nodes.references import TransformHistory
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate
@@ -43,20 +43,24 @@ class OdometryOutput:
         parameters.declare_config("filter", FilterConfig)
         self._node, self._parameters = node, parameters
         self._publishers: dict[str, Any] = {}
-        self._publisher_of("")
+        keep_publishers(node, self._publishers, {}, self._publisher_of)
         self._transforms: TransformHistory | None = None
         self._filters: dict[str, PoseFilter] = {}
 
-    def configure(self, frames: Collection[str]) -> None:
-        """Begin anew with the parameters' values, for the objects of these frames."""
-        config = self._parameters.read_config("filter", FilterConfig)
-        self._filters = {frame: PoseFilter(config) for frame in frames}
-        self._topics = topics_of(frames)
-        for topic in self._topics.values():
-            self._publisher_of(topic)
+    def configure(self, topics: Mapping[str, str]) -> None:
+        """Begin anew with the parameters' values, for the objects of these frames, each with its topic."""
+        self._filters.clear()
         self._fixed = self._node.get_parameter("fixed_frame").value.lstrip("/")
         if self._fixed and self._transforms is None:
             self._transforms = TransformHistory(self._node)
+        self.describe(topics)
+
+    def describe(self, topics: Mapping[str, str]) -> None:
+        """Go on with these objects; the motion of those that were there before is kept."""
+        config = self._parameters.read_config("filter", FilterConfig)
+        self._filters = {frame: self._filters.get(frame) or PoseFilter(config) for frame in topics}
+        self._topics = topics
+        keep_publishers(self._node, self._publishers, topics, self._publisher_of)
 
     def reset(self) -> None:
         """Forget the motion."""
@@ -64,15 +68,9 @@ class OdometryOutput:
             motion.reset()
 
     def _publisher_of(self, topic: str) -> Any:
-        if topic not in self._publishers:
-            name, options = (
-                f"~/{topic}/odometry" if topic else "~/odometry",
-                QoSOverridingOptions.with_default_policies(),
-            )
-            self._publishers[topic] = self._node.create_lifecycle_publisher(
-                Odometry, name, 10, qos_overriding_options=options
-            )
-        return self._publishers[topic]
+        options = QoSOverridingOptions.with_default_policies()
+        name = f"~/{topic}/odometry" if topic else "~/odometry"
+        return self._node.create_lifecycle_publisher(Odometry, name, 10, qos_overriding_options=options)
 
     def publish(self, header: Header, object_frame: str, found: ObjectEstimate) -> None:
         """Take in what one image told of the object, and publish where it is and how it moves.

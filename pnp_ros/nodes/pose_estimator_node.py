@@ -5,7 +5,8 @@ also ``fine_tuning/status``, which says which adapted weights to use.
 Publishes: ``~/pose`` (only a pose that may be used), ``/tf``, ``~/objects`` (every processed image, also when the
 object is lost), ``~/odometry`` (the motion, filtered), ``~/correspondences``, ``~/overlay`` and ``~/markers`` (while
 somebody listens), ``/diagnostics``, and ``~/detections`` where vision_msgs is installed.
-Services: ``~/reset``, ``~/enable``, ``~/detect_once``.
+Services: ``~/reset``, ``~/enable``, ``~/detect_once``, ``~/add_object``, ``~/remove_object``.
+Action: ``~/localize``, one precise pose from several views.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,11 @@ from pnp_ros.nodes.camera_input import CameraOf
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.lifecycle import ManagedNode
+from pnp_ros.nodes.localize import LocalizeAction
+from pnp_ros.nodes.object_services import ObjectServices
 from pnp_ros.nodes.odometry import OdometryOutput
 from pnp_ros.nodes.parameters import device_of
-from pnp_ros.nodes.pose_outputs import PoseOutputs
+from pnp_ros.nodes.pose_outputs import PoseOutputs, topics_of
 from pnp_ros.nodes.ros_compat import LATCHED, STEADY_CLOCK, image_profile, run, wall_time
 from pnp_ros.nodes.weights import WeightsFollower, describe
 from pnp_ros.objects.object_package import load_object_package
@@ -54,6 +58,7 @@ class PoseEstimatorNode(ManagedNode):
         self._declare_parameters()
         self._health = Health(f"{self.get_fully_qualified_name()}: pose")
         self._scene: Scene | None = None
+        self._between_images = threading.Lock()  # held while an image is processed, and while the objects change
         self._weights: WeightsFollower | None = None
         self._frames = FrameQueue(keep_all=False)
         self._arrivals = Arrivals(image_profile(), keeps_info=False)
@@ -66,6 +71,8 @@ class PoseEstimatorNode(ManagedNode):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/detect_once", self._on_detect_once)
+        self._object_services = ObjectServices(self, self)
+        self._localize = LocalizeAction(self)
         self.create_timer(_REPORT_S, self._publish_diagnostics, clock=STEADY_CLOCK)
         self._unknown = ", ".join(self.settings.unknown())
         if self._unknown:
@@ -118,15 +125,13 @@ class PoseEstimatorNode(ManagedNode):
         config = self.settings.read_config("estimator", EstimatorConfig)
         packages = [load_object_package(folder) for folder in folders]
         device, backend = device_of(self.get_parameter("device").value), self.get_parameter("backend").value
-        instances = self.get_parameter("max_instances").value
-        self._scene = Scene(packages, config, instances, device, backend)
+        self._scene = Scene(packages, config, self.instances, device, backend)
         estimators = self._scene.estimators
         named = self.get_parameter("object_frame").value
         if named and len(estimators) > 1:
             raise ValueError(f"parameter object_frame: expected nothing with {len(estimators)} objects, got {named!r}")
-        self._frames_of = {name: named or name for name in estimators}
-        self._outputs.describe({self._frames_of[name]: item.package for name, item in estimators.items()})
-        self._odometry.configure(self._frames_of.values())
+        self._topics = self._describe({})
+        self._odometry.configure(self._topics)
         for package in packages:
             self.get_logger().info(f"object {package.name}: {package.mesh.describe()}")
         for estimator in estimators.values():
@@ -136,6 +141,44 @@ class PoseEstimatorNode(ManagedNode):
         self._warm_up()
         self._follow_versions()
         self.get_logger().info("ready")
+
+    def _describe(self, before: Mapping[str, str]) -> dict[str, str]:
+        """Say what the outputs are of; the topic of each object, by its frame."""
+        assert self._scene is not None
+        estimators, named = self._scene.estimators, self.get_parameter("object_frame").value
+        self._frames_of = {name: named or name for name in estimators}
+        topics = topics_of(list(self._frames_of.values()), before)
+        self._outputs.describe({self._frames_of[name]: item.package for name, item in estimators.items()}, topics)
+        self._localize.describe({self._frames_of[name]: item.package.symmetry for name, item in estimators.items()})
+        return topics
+
+    # --- objects that come and go: see object_services ----------------------------------------------------------------
+
+    @property
+    def scene(self) -> Scene | None:
+        """The objects; None while the node is not configured."""
+        return self._scene
+
+    @property
+    def instances(self) -> int:
+        """Of each object, where nothing else is said."""
+        count: int = self.get_parameter("max_instances").value
+        return count
+
+    def single(self) -> str:
+        """The parameter that only a single object can have, if it is set."""
+        return next(
+            (f"parameter {name}" for name in ("object_frame", "versions") if self.get_parameter(name).value), ""
+        )
+
+    def change(self, how: Callable[[Scene], object]) -> Mapping[str, str]:
+        """Change the scene between two images; the topic of each object then."""
+        assert self._scene is not None
+        with self._between_images:
+            how(self._scene)
+            self._topics = self._describe(self._topics)
+            self._odometry.describe(self._topics)
+        return self._topics
 
     def _follow_versions(self) -> None:
         """Use the newest adapted weights, and those that the fine-tuning says from now on."""
@@ -204,6 +247,7 @@ class PoseEstimatorNode(ManagedNode):
             self.destroy_subscription(self._adaptation)
             self._weights.close()
         self._weights = self._scene = None
+        self._localize.describe({})
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -231,7 +275,8 @@ class PoseEstimatorNode(ManagedNode):
                 continue
             begin, used = time.monotonic(), time.process_time()
             try:
-                self._process(*frame)
+                with self._between_images:
+                    self._process(*frame)
                 self._once_requested = False
             except ValueError as error:  # the image or the CameraInfo: it names the field
                 self.failed(str(error))
@@ -261,6 +306,7 @@ class PoseEstimatorNode(ManagedNode):
         self._outputs.publish(image.header, rgb, camera, estimates, latency)
         for frame, item in estimates.items():
             self._odometry.publish(image.header, frame, item)
+            self._localize.take(image.header, frame, item)
         age = 1e-9 * (self.get_clock().now().nanoseconds - conversions.nanoseconds(image.header.stamp))
         self._health.processed(latency, age)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ class PoseOutputs:
             return node.create_lifecycle_publisher(kind, topic, depth, qos_overriding_options=options)
 
         self._node, self._publisher = node, publisher
-        self._poses = {"": publisher(PoseWithCovarianceStamped, "~/pose")}
+        self._poses: dict[str, Any] = {}
+        keep_publishers(node, self._poses, {}, self._pose_of)
         self._objects = publisher(ObjectPoseArray, "~/objects")
         self._correspondences = publisher(Correspondences, "~/correspondences")
         self._markers = publisher(MarkerArray, "~/markers")
@@ -47,15 +48,16 @@ class PoseOutputs:
         self._detections = None if array is None else publisher(array, "~/detections")
         self._tf = transform_broadcaster(node)
 
-    def describe(self, packages: Mapping[str, ObjectPackage]) -> None:
-        """Say what the poses will be of: the object by its frame. Several of them have a topic of their own each."""
+    def describe(self, packages: Mapping[str, ObjectPackage], topics: Mapping[str, str]) -> None:
+        """Say what the poses will be of: the object, and its topic (:func:`topics_of`), by its frame."""
         self._bounds = {frame: package.mesh.bounds for frame, package in packages.items()}
         drawings = {package.name: MeshOverlay(package.mesh) for package in packages.values()}
         self._drawings = {frame: drawings[package.name] for frame, package in packages.items()}
-        self._topics = topics_of(packages)
-        for topic in self._topics.values():
-            if topic not in self._poses:
-                self._poses[topic] = self._publisher(PoseWithCovarianceStamped, f"~/{topic}/pose")
+        self._topics = topics
+        keep_publishers(self._node, self._poses, topics, self._pose_of)
+
+    def _pose_of(self, topic: str) -> Any:
+        return self._publisher(PoseWithCovarianceStamped, f"~/{topic}/pose" if topic else "~/pose")
 
     def publish(
         self,
@@ -102,8 +104,28 @@ class PoseOutputs:
         self._overlay.publish(conversions.image_from_rgb(header, rgb))
 
 
-def topics_of(frames: Collection[str]) -> dict[str, str]:
-    """The part of a topic's name that stands for each object; empty for a single one."""
-    if len(frames) == 1:
-        return dict.fromkeys(frames, "")
-    return {frame: re.sub(r"\W", "_", f"object_{frame}" if frame[:1].isdigit() else frame) for frame in frames}
+def topics_of(frames: Collection[str], before: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The part of a topic's name that stands for each object; empty for a single one.
+
+    Args:
+        frames: of all objects.
+        before: what it was until now; an object keeps its topics.
+    """
+    if before is None:
+        before = {}
+    own = {frame: re.sub(r"\W", "_", f"object_{frame}" if frame[:1].isdigit() else frame) for frame in frames}
+    return {frame: before.get(frame, "" if len(frames) == 1 else own[frame]) for frame in frames}
+
+
+def keep_publishers(
+    node: LifecycleNode, publishers: dict[str, Any], topics: Mapping[str, str], make: Callable[[str], Any]
+) -> None:
+    """One publisher for each topic, made or destroyed where objects came or went; that of ``""`` is always there."""
+    wanted = {"", *topics.values()}
+    for gone in publishers.keys() - wanted:
+        node.destroy_lifecycle_publisher(publishers.pop(gone))
+    for new in sorted(wanted - publishers.keys()):
+        active = any(publisher.is_activated for publisher in publishers.values())
+        publishers[new] = make(new)
+        if active:  # else activating the node does it
+            publishers[new].on_activate(None)

@@ -160,6 +160,8 @@ class PoseEstimator:
         stamp: float | None = None,
         roi: Box | None = None,
         searched: np.ndarray | None = None,
+        follow: bool = True,
+        search: bool = True,
     ) -> list[ObjectEstimate]:
         """Estimate the object's pose in one image.
 
@@ -171,6 +173,8 @@ class PoseEstimator:
             roi: (x, y, width, height) in image pixels where an external detector saw the object: looked at instead
                 of searching or following.
             searched: the image as the sources shall see it, such as without what other objects explain; None: as it is.
+            follow: align the object where its motion makes it expected; off, it was done before.
+            search: ask the sources, near where it is expected and then everywhere; off, it is only followed.
 
         Returns:
             One estimate, in the state lost if the object was not found.
@@ -186,7 +190,7 @@ class PoseEstimator:
         self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
-        best = self._find(image, camera, roi)
+        best = self._find(image, camera, roi, follow, search)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
         if best.state is ObjectState.VALID and best.estimate is not None:
@@ -196,27 +200,36 @@ class PoseEstimator:
         self._latency["total"] = time.perf_counter() - begin
         return [dataclasses.replace(best, latency=dict(self._latency))]
 
-    def _find(self, image: np.ndarray, camera: Camera, roi: Box | None) -> ObjectEstimate:
+    def _find(self, image: np.ndarray, camera: Camera, roi: Box | None, follow: bool, search: bool) -> ObjectEstimate:
         """The first valid pose: around the last one, else wherever a source says; else the best that is not valid."""
         tried: list[ObjectEstimate] = []
-        for found in self._attempts(image, camera, roi):
+        for found in self._attempts(image, camera, roi, follow, search):
             tried.append(found)
             if found.state is ObjectState.VALID:
                 return found
+        if not tried:
+            return self._lost("not searched in this image", None)
         return max(tried, key=lambda item: (_RANK[item.state], item.score))  # the first of equals
 
-    def _attempts(self, image: np.ndarray, camera: Camera, roi: Box | None) -> Iterator[ObjectEstimate]:
+    def _attempts(
+        self, image: np.ndarray, camera: Camera, roi: Box | None, follow: bool, search: bool
+    ) -> Iterator[ObjectEstimate]:
         if roi is not None:
             yield from (self._settle(source, image, camera, roi) for source in self._sources)
             return
         start = self._track.predict(self._clock) if self.config.track else None
         if start is not None:
-            if self._aligner is not None:
+            if self._aligner is not None and follow:
                 yield self._aligned(self._aligner, image, camera, self._expected(start))
-            yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
+            if search or self._aligner is None:
+                yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
+            if not search:
+                return
             wide = self._track.predict(self._clock, _ROUGH)
             if self._aligner is not None and not self._sources and wide is not None:
                 yield self._aligned(self._aligner, image, camera, self._expected(wide))
+        if not search:
+            return
         if not self._sources:
             yield self._lost("the package has nothing to search an image with: pnp-ros train gives it networks", None)
         for source in self._sources:

@@ -50,7 +50,7 @@ class Heard:
         self.output = OdometryOutput(self.node, Parameters(self.node))
         self.messages: list[Odometry] = []
         self.output._publishers[""] = self  # in place of the one of rclpy
-        self.output.configure(["mug"])
+        self.output.configure({"mug": ""})
 
     def get_subscription_count(self) -> int:
         return 1

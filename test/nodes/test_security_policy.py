@@ -14,6 +14,7 @@ from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage
 
 KINDS = {"publish": "topic", "subscribe": "topic", "reply": "service"}
+OF_AN_ACTION = {"publish": ("feedback", "status"), "subscribe": (), "reply": ("send_goal", "cancel_goal", "get_result")}
 # opened on some condition only: another transport, a clock, vision_msgs, a fixed frame
 SOMETIMES = {
     "/camera/image_raw/compressed",
@@ -38,6 +39,8 @@ def _allowed(node: str, kind: str, way: str) -> set[str]:
         if group.get(way) == "ALLOW"
         for entry in group.findall(kind)
     }
+    actions = {(entry.text or "").strip() for entry in profile.iter("action")}
+    names |= {f"{action}/_action/{part}" for action in actions for part in OF_AN_ACTION[way]}
     return {name.replace("~", f"/{node}") if name[0] in "~/" else f"/{name}" for name in names}
 
 
