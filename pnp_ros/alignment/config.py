@@ -47,6 +47,7 @@ class AlignmentConfig:
         distortion_sigma: standard deviation of the first radial coefficient of a lens that has one.
         valid_explained: share of the object in view, by area, that must be found where the pose says.
         valid_texture: share of the textured part that must be.
+        valid_likeness: correlation that what is found must have with the texture, 0 to 1; a blurred image needs less.
         valid_contour: share of the outline, where there is no texture that tells.
 
     Raises:
@@ -62,6 +63,7 @@ class AlignmentConfig:
     distortion_sigma: float = 0.01
     valid_explained: float = 0.25
     valid_texture: float = 0.25
+    valid_likeness: float = 0.5
     valid_contour: float = 0.5
 
     def __post_init__(self) -> None:

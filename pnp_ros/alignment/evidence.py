@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.alignment.likeness import Likeness, compare
 from pnp_ros.alignment.look import Look
 from pnp_ros.alignment.placement import projected
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.types import Pose
 
-_CELLS = 8  # per side of the window: the texture is counted by area
-_FEW_MATCHES, _FEW_LINES = 8, 12  # below, chance finds as many
+_FEW_MATCHES, _FEW_LINES = 6, 12  # below, chance finds as many
 _TEXTURED = 0.15  # of the object in view: with less texture its outline decides
 _TOLERANCE = 2.0  # pixels of the window by which a match or line may miss the pose
 _MOSTLY = 0.6  # of the object in view: less is worth a remark
 _CONTRAST = 0.25  # of the object's probability across a line that is a step
+_BESIDE = 7  # pixels of the window inwards from the outline, where the object is to be seen if its outline is
+_AGREEING = 0.5  # of the matches found: with fewer where the pose says, they speak for another pose or object
+_SHARP, _BLURRED, _LENIENT = 1.2, 1.8, 0.7  # pixels of blur between which less likeness is expected, down to this share
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Evidence:
         explained: share by area, 0 to 1, of the object in view that the image shows where the pose says.
         texture: the same of its textured part alone; NaN where no texture is expected.
         contour: share of the lines across its outline that step where the pose says; NaN without lines.
+        likeness: correlation of the image with the texture, in the mean of all places or, where something hides a
+            part, of those beside the outline found; NaN where no texture is expected.
         matches: found where the pose says.
         lines: found where the pose says.
         expected: share of the object's outline box, by area, that is in view and was looked at.
@@ -41,6 +45,7 @@ class Evidence:
     explained: float
     texture: float
     contour: float
+    likeness: float
     matches: int
     lines: int
     expected: float
@@ -57,7 +62,7 @@ class Evidence:
 
 def nothing(reason: str) -> Evidence:
     """The evidence where there was nothing to look at."""
-    return Evidence(0.0, math.nan, math.nan, 0, 0, 0.0, False, reason)
+    return Evidence(0.0, math.nan, math.nan, math.nan, 0, 0, 0.0, False, reason)
 
 
 def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Evidence:
@@ -71,59 +76,64 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
     """
     mask = (look.view.mask > 0) & look.inside
     expected = float(mask.sum()) / max(float((look.view.mask > 0).sum()), 1.0)
-    good_matches = look.matches.found & (_misses(look, pose, look.matches.points, look.matches.pixels) < _TOLERANCE)
-    lines, steps = look.lines, look.steps
-    reached = lines.pixels + steps.offset[:, None] * lines.normals
-    off = (
-        np.abs((projected(look.crop.camera, pose, lines.points) - reached) * lines.normals).sum(1)
-        if len(reached)
-        else np.zeros(0)
-    )
-    good_lines = look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
-    textured, texture = _by_area(mask, look.matches.expected, good_matches)
-    count = int(lines.clean.sum())
+    followed = look.matches.found
+    misses = _misses(look, pose, look.matches.points[followed], look.matches.pixels[followed])
+    matches, found = int((misses < _TOLERANCE).sum()), len(misses)
+    good_lines = _good_lines(look, pose)
+    count = int(look.lines.clean.sum())
     contour = float(good_lines.sum()) / count if count >= _FEW_LINES else math.nan
-    share = 0.0 if math.isnan(contour) else contour
-    explained = textured * (0.0 if math.isnan(texture) else texture) + (1.0 - textured) * share
-    reason = _contradiction(explained, textured, texture, contour, int(good_matches.sum()), config)
-    return Evidence(
-        explained, texture, contour, int(good_matches.sum()), int(good_lines.sum()), expected, not reason, reason
-    )
+    like = compare(look.view, look.crop.image, look.inside) if look.view.grey is not None else None
+    textured, texture, likeness = 0.0, math.nan, math.nan
+    if like is not None:
+        textured, texture = like.textured, like.shown
+        likeness = float(np.fmax(like.mean, _beside(like, look.lines.pixels, look.lines.normals, good_lines)))
+    explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
+    weighed = Evidence(float(explained), texture, contour, likeness, matches, int(good_lines.sum()), expected, True, "")
+    reason = _contradiction(weighed, like, found, config)
+    return replace(weighed, supported=not reason, reason=reason)
 
 
-def _contradiction(
-    explained: float, textured: float, texture: float, contour: float, matches: int, config: AlignmentConfig
-) -> str:
-    if textured >= _TEXTURED:
-        if matches < _FEW_MATCHES:
-            return f"the image shows {matches} places of the texture, expected at least {_FEW_MATCHES}"
-        if texture < config.valid_texture:
-            return f"the image shows {texture:.0%} of the texture, expected at least {config.valid_texture:.0%}"
-    elif math.isnan(contour):
+def _contradiction(seen: Evidence, like: Likeness | None, found: int, config: AlignmentConfig) -> str:
+    if like is not None and like.painted >= _TEXTURED:
+        if like.textured < _TEXTURED:
+            return "the image is too dark or too blurred to show the texture"
+        if seen.matches < _FEW_MATCHES:
+            return f"the image shows {seen.matches} places of the texture, expected at least {_FEW_MATCHES}"
+        if seen.matches <= _AGREEING * found:
+            return f"only {seen.matches} of {found} places of the texture are where the pose says"
+        if seen.texture < config.valid_texture:
+            return f"the image shows {seen.texture:.0%} of the texture, expected at least {config.valid_texture:.0%}"
+        least = config.valid_likeness * float(np.interp(like.blur, (_SHARP, _BLURRED), (1.0, _LENIENT)))
+        if seen.likeness < least:
+            return f"what the image shows correlates by {seen.likeness:.2f} with the texture, expected {least:.2f}"
+    elif math.isnan(seen.contour):
         return "neither texture nor outline to be compared"
-    elif contour < config.valid_contour:
-        return f"the image shows {contour:.0%} of the outline, expected at least {config.valid_contour:.0%}"
-    if explained < config.valid_explained:
-        return f"the image shows {explained:.0%} of the object, expected at least {config.valid_explained:.0%}"
+    elif seen.contour < config.valid_contour:
+        return f"the image shows {seen.contour:.0%} of the outline, expected at least {config.valid_contour:.0%}"
+    if seen.explained < config.valid_explained:
+        return f"the image shows {seen.explained:.0%} of the object, expected at least {config.valid_explained:.0%}"
     return ""
+
+
+def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:
+    """(L,) lines on which the image steps where the pose says."""
+    lines, steps = look.lines, look.steps
+    if len(lines.points) == 0:
+        return np.zeros(0, np.bool_)
+    reached = lines.pixels + steps.offset[:, None] * lines.normals
+    off = np.abs((projected(look.crop.camera, pose, lines.points) - reached) * lines.normals).sum(1)
+    return look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
+
+
+def _beside(like: Likeness, pixels: NDArray, normals: NDArray, good: NDArray[np.bool_]) -> float:
+    """Mean correlation beside the outline found: nothing hides the object there. NaN with too few such places."""
+    size = np.array(like.compared.shape[::-1]) - 1
+    x, y = (pixels[good] - _BESIDE * normals[good]).round().astype(int).clip(0, size).T
+    there = like.compared[y, x]
+    return float(like.correlation[y, x][there].mean()) if there.sum() >= _FEW_LINES else math.nan
 
 
 def _misses(look: Look, pose: Pose, points: NDArray, pixels: NDArray) -> NDArray[np.float32]:
     if len(points) == 0:
         return np.zeros(0, np.float32)
     return np.linalg.norm(projected(look.crop.camera, pose, points) - pixels, axis=1)
-
-
-def _by_area(mask: NDArray[np.bool_], corners: NDArray, good: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of the object in view that has a texture, and of that the share found, both by area."""
-    area = cv2.resize(mask.astype(np.float32), (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).ravel()
-    if len(corners) == 0 or area.sum() == 0.0:
-        return 0.0, math.nan
-    x, y = ((corners.T * _CELLS) / mask.shape[0]).astype(int).clip(0, _CELLS - 1)
-    number, found = (np.bincount(y * _CELLS + x, weights, _CELLS**2) for weights in (None, good))
-    textured = np.where(number > 0, area, 0.0)
-    if textured.sum() == 0.0:
-        return 0.0, math.nan
-    return float(textured.sum() / area.sum()), float(
-        (textured * found / np.maximum(number, 1.0)).sum() / textured.sum()
-    )
