@@ -24,6 +24,7 @@ _FEWEST_DEPTHS = 20  # the image tells the depth less well, and from one side al
 _CONTRADICTED = 0.25  # share of them; of true references, one in twenty at most
 _NEIGHBOURS_S = 1.5  # between the images before and after one, from which its motion is told
 _SURE = 4.0  # standard deviations by which a delay is told
+_OVER = 0.75  # of a bound: what was told is over below it, or an error at the bound would be learnt from by turns
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +75,21 @@ class ReferenceBias:
         self._config, self._diameter = config, diameter
         self._recent: deque[Displacement] = deque(maxlen=_RECENT)
         self._moves: deque[_Move] = deque(maxlen=_RECENT - 2)
-        self._problem: str | None = ""  # None: to be looked for
+        self._problem, self._is_new = "", False
+        self._factor = 1.0  # on all bounds
 
     def add(self, displacement: Displacement) -> None:
         """One more image, in order of time."""
         self._recent.append(displacement)
         if len(self._recent) > 2 and (move := self._move(*list(self._recent)[-3:])):
             self._moves.append(move)
-        self._problem = None if len(self._recent) >= _FEWEST else ""
+        self._is_new = len(self._recent) >= _FEWEST
 
     @property
     def problem(self) -> str:
         """The bias in words; empty if there is none, or too few images to tell."""
-        if self._problem is None:
+        if self._is_new:
+            self._is_new, self._factor = False, _OVER if self._problem else 1.0
             hypotheses = (self._delayed, self._constant, self._contradicted)
             self._problem = next((found for told in hypotheses if (found := told())), "")
         return self._problem
@@ -100,17 +103,17 @@ class ReferenceBias:
             rows.append([*side, *(to_object @ side), *turn, *(to_object @ turn), depth])
         medians = np.median(rows, axis=0)
         side, turn, depth = np.abs(medians[:6]).max(), np.abs(medians[6:12]).max(), float(medians[12])
-        if side > self._config.max_bias * self._diameter:
+        if side > self._factor * self._config.max_bias * self._diameter:
             return f"references are {1e3 * side:.0f} mm beside the object in the images, always the same way"
-        if len(self._recent) >= _FEWEST_DEPTHS and abs(depth) > self._config.max_depth_bias:
+        if len(self._recent) >= _FEWEST_DEPTHS and abs(depth) > self._factor * self._config.max_depth_bias:
             return f"references put the object {abs(depth):.1%} of the distance too {'far' if depth > 0 else 'near'}"
-        if turn > self._config.max_turn_bias:
+        if turn > self._factor * self._config.max_turn_bias:
             return f"references are turned by {math.degrees(turn):.1f} deg beside the images, always the same way"
         return ""
 
     def _contradicted(self) -> str:
         wrong = sum(bool(each.excess(self._config, self._diameter)) for each in self._recent)
-        if wrong <= _CONTRADICTED * len(self._recent):
+        if wrong <= self._factor * _CONTRADICTED * len(self._recent):
             return ""
         return f"{wrong} of {len(self._recent)} references contradict images that show the object elsewhere"
 
@@ -125,7 +128,7 @@ class ReferenceBias:
             return ""
         delay = -float((motion * off).sum()) / power
         rest = float(((off + delay * motion) ** 2).sum()) / max(off.size - 1, 1)
-        if abs(delay) <= max(self._config.max_delay, _SURE * math.sqrt(rest / power)):
+        if abs(delay) <= max(self._factor * self._config.max_delay, _SURE * math.sqrt(rest / power)):
             return ""
         return f"references are {1e3 * abs(delay):.0f} ms {'late' if delay > 0 else 'early'}: they trail the motion"
 

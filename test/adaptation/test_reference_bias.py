@@ -37,14 +37,23 @@ def _noisy(pose: Pose, share: float) -> Pose:
     return _moved(turned, tuple((0.002 * share * torch.randn(3)).tolist()))
 
 
-def _said(spoil: Spoil, seed: int, images: int = 40) -> str:
-    """What is said of references with 0.5 deg and 2 mm of noise, spoilt, where images show the object with half."""
+def _said_after(images: tuple[int, ...], spoil: Spoil, seed: int) -> list[str]:
+    """What is said after so many images.
+
+    References have 0.5 deg and 2 mm of noise and are spoilt; images show the object with half of that noise.
+    """
     torch.manual_seed(seed)
-    bias = ReferenceBias(AdaptationConfig(), DIAMETER)
-    for index in range(images):
+    bias, said = ReferenceBias(AdaptationConfig(), DIAMETER), []
+    for index in range(max(images)):
         truth = _path(10.0 * seed + RATE * index)
         bias.add(Displacement(round(1e9 * RATE * index), _noisy(truth, 0.5), _noisy(spoil(truth, index), 1.0)))
-    return bias.problem
+        if index + 1 in images:
+            said.append(bias.problem)
+    return said
+
+
+def _said(spoil: Spoil, seed: int, images: int = 40) -> str:
+    return _said_after((images,), spoil, seed)[0]
 
 
 def _axis(index: int, size: float) -> tuple[float, float, float]:
@@ -76,8 +85,7 @@ def test_every_constant_error_is_told(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_is_no_bias(seed: int) -> None:
-    for images in (10, 20, 40):
-        assert _said(lambda pose, _: pose, seed, images) == ""
+    assert _said_after((10, 20, 40), lambda pose, _: pose, seed) == ["", "", ""]
 
 
 @pytest.mark.parametrize(("seconds", "word"), [(0.1, "late"), (-0.1, "early")])
@@ -99,3 +107,23 @@ def test_a_focal_length_one_percent_off_is_no_bias() -> None:
 
 def test_too_few_images_tell_nothing() -> None:
     assert _said(lambda pose, _: _turned(pose, (math.pi, 0.0, 0.0)), 0, images=9) == ""
+
+
+def test_what_was_told_is_over_only_well_below_the_bound() -> None:
+    torch.manual_seed(0)
+    bias, index = ReferenceBias(AdaptationConfig(), DIAMETER), 0
+
+    def said(share: float) -> str:
+        """After 40 more images whose references are too far by this share of the distance."""
+        nonlocal index
+        for _ in range(40):
+            truth = _path(RATE * index)
+            far = Pose(truth.rotation, (1.0 + share) * truth.translation)
+            bias.add(Displacement(round(1e9 * RATE * index), truth, _noisy(far, 1.0)))
+            index += 1
+        return bias.problem
+
+    assert said(0.0175) == ""
+    assert "too far" in said(0.03)
+    assert "too far" in said(0.0175)
+    assert said(0.005) == ""
