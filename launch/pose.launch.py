@@ -82,6 +82,12 @@ ARGUMENTS = [
         description="Bag to play as soon as the estimator is active; use with use_sim_time:=true",
     ),
     DeclareLaunchArgument("record", default_value="false", description="Record images and poses with ros2 bag"),
+    DeclareLaunchArgument(
+        "collision_objects", default_value="false", description="Put the objects into MoveIt's planning scene"
+    ),
+    DeclareLaunchArgument(
+        "planning_frame", default_value="", description="TF frame of the collision objects; empty: the camera's"
+    ),
     DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with our view"),
 ]
 VIEWED = ("pose", "markers", "overlay")  # topics of the estimator in config/pose.rviz, there by their default names
@@ -144,6 +150,7 @@ def generate_launch_description() -> LaunchDescription:
             estimator,
             fine_tuning,
             OpaqueFunction(function=_recorder, condition=IfCondition(value("record"))),
+            OpaqueFunction(function=_collision_objects, condition=IfCondition(value("collision_objects"))),
             OpaqueFunction(function=_view, condition=IfCondition(value("rviz"))),
         ]
     )
@@ -184,6 +191,33 @@ def _recorder(context: LaunchContext) -> list[ExecuteProcess]:
     full = [make_namespace_absolute(prefix_namespace(namespace, topic)) for topic in topics]
     command = ["ros2", "bag", "record", "--storage", "mcap", "--topics", *full]
     return [ExecuteProcess(cmd=command, output="screen")]
+
+
+def _collision_objects(context: LaunchContext) -> list[Node | LogInfo]:
+    """The objects as obstacles, where MoveIt's messages are installed."""
+    try:
+        get_package_prefix("moveit_msgs")
+    except PackageNotFoundError:
+        return [LogInfo(msg="moveit_msgs is not installed: no collision objects, all else runs")]
+    value = LaunchConfiguration
+    several = ParameterValue(value("objects"), value_type=list[str]).evaluate(context)
+    folders = [folder for folder in (value("object").perform(context), *several) if folder]
+    return [
+        Node(
+            package="pnp_ros",
+            executable="collision_objects_node",
+            namespace=value("namespace"),
+            output="screen",
+            parameters=[
+                {
+                    "objects": folders,
+                    "fixed_frame": ParameterValue(value("planning_frame"), value_type=str),
+                    "use_sim_time": ParameterValue(value("use_sim_time"), value_type=bool),
+                }
+            ],
+            remappings=[("pose_estimator/objects", [value("name"), "/objects"])],
+        )
+    ]
 
 
 def _view(context: LaunchContext) -> list[Node | LogInfo]:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -23,14 +24,26 @@ from pnp_ros.types import Pose
 _SAME_PLACE = 0.3  # diameters between two objects' centres that cannot both be there
 _WIDER = 1.1  # how much more than the object is painted over, so that its edge is not left
 _REACH = (0.5, 1.5)  # diameters, and diameters a second, that a missing object may have gone from where it was last
+_HIDDEN = 0.7  # share of an object behind others above which nobody looks for it
+_RAREST = 8  # images between two searches for an object that is not found, among others that are followed
+_COARSE = 4  # pixels of the image a pixel of the masks that tell who is hidden
+
+
+@dataclass
+class _Missed:
+    """How often an object was searched in vain since it was last found, and for how many images it is let be."""
+
+    times: int = 0
+    pause: int = 0
 
 
 class Scene:
     """Estimates the poses of many objects, image after image.
 
     Each instance keeps its name for as long as it is followed, also behind something for a short while; found again it
-    gets the name of the one that was last seen nearest. What is followed costs what following one object costs. Of all
-    that is missing one object is searched in each image, in turn, once for all its instances.
+    gets the name of the one that was last seen nearest. What is followed costs what following one object costs. What is
+    missing has one attempt in each image, in turn: to find an instance where it is expected, or to search an object,
+    once for all its instances. What is known to be behind others waits; what is not found is searched less often.
 
     Args:
         packages: of the objects; their names must differ.
@@ -57,7 +70,10 @@ class Scene:
         self._config, self._device, self._backend = config or EstimatorConfig(), torch.device(device), backend
         self._estimators: dict[str, PoseEstimator] = {}
         self._last: dict[str, tuple[Pose, float]] = {}  # valid pose and its time, by instance
-        self._turn: deque[str] = deque()  # objects, the next to search first
+        self._objects: dict[str, _Missed] = {}  # by the object's name
+        self._turn: deque[str] = deque()  # instances, the next to look for first
+        self._missing: set[str] = set()  # instances that were not found in the last image
+        self._failed: set[str] = set()  # those that were not found where they were expected: search them next
         self._clock = 0.0
         for package in packages:
             self.add(package, instances)
@@ -95,11 +111,12 @@ class Scene:
         (name,) = {estimator.package.name for estimator in prepared.values()}
         self._check_new(name, list(prepared))
         self._estimators |= prepared
-        self._turn.append(name)
+        self._objects[name] = _Missed()
+        self._turn.extend(prepared)
         return tuple(prepared)
 
     def _check_new(self, name: str, instances: Sequence[str]) -> None:
-        known = {*self._turn, *self._estimators}
+        known = {*self._objects, *self._estimators}
         if taken := sorted(known.intersection((name, *instances))):
             raise ValueError(f"packages: expected objects of different names, got {taken[0]} twice")
 
@@ -112,21 +129,23 @@ class Scene:
         Raises:
             ValueError: if there is no object of this name.
         """
-        if name not in self._turn:
-            raise ValueError(f"name: expected one of {', '.join(sorted(self._turn))}, got {name!r}")
-        gone = tuple(self._instances(name))
+        if name not in self._objects:
+            raise ValueError(f"name: expected one of {', '.join(sorted(self._objects)) or 'none'}, got {name!r}")
+        gone = tuple(each for each, estimator in self._estimators.items() if estimator.package.name == name)
         for each in gone:
             del self._estimators[each]
             self._last.pop(each, None)
-        self._turn.remove(name)
+            self._missing.discard(each)
+            self._failed.discard(each)
+            self._turn.remove(each)
+        del self._objects[name]
         return gone
-
-    def _instances(self, name: str) -> list[str]:
-        return [each for each, estimator in self._estimators.items() if estimator.package.name == name]
 
     def reset(self) -> None:
         """Forget all poses."""
         self._last.clear()
+        self._failed.clear()
+        self._objects = {name: _Missed() for name in self._objects}
         for estimator in self._estimators.values():
             estimator.reset()
 
@@ -143,75 +162,115 @@ class Scene:
         """
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         expected = {name: estimator.expected(self._clock) for name, estimator in self._estimators.items()}
-        places = {name: pose for name, pose in expected.items() if pose is not None}
-        found: dict[str, ObjectEstimate] = {}
-        for name in list(places):
-            others = {other: pose for other, pose in places.items() if other != name}
-            searched = None if self._config.align else self._without(image, camera, others)  # else nothing is searched
-            estimates = self._estimators[name].estimate(image, camera, self._clock, searched=searched, search=False)
-            self._note(name, estimates, found, places)
+        found = {
+            name: ObjectEstimate(
+                estimator.package.name, ObjectState.LOST, None, None, None, 0.0, "not looked for in this image"
+            )
+            for name, estimator in self._estimators.items()
+        }
+        alone = len(self._estimators) == 1
+        followed = [n for n, pose in expected.items() if pose is not None and (alone or n not in self._missing)]
+        for name in followed:
+            self._follow(name, image, camera, expected, found)
         self._settle_claims(found, expected)
-        missing = [name for name in self._estimators if name not in found or found[name].state is not ObjectState.VALID]
-        if missing:
-            self._search(missing, image, camera, expected, found)
-        for name, item in found.items():
-            if item.state is ObjectState.VALID and item.estimate is not None:
-                self._last[name] = item.estimate.pose, self._clock
-        return {name: found[name] for name in self._estimators}
+        self._look_for_one(image, camera, expected, found, followed)
+        for name, pose in _valid(found).items():
+            self._last[name] = pose, self._clock
+        self._missing = found.keys() - _valid(found)
+        self._failed &= self._missing
+        return found
 
-    def _note(
+    def _follow(
         self,
         name: str,
-        estimates: Sequence[ObjectEstimate],
-        found: dict[str, ObjectEstimate],
-        places: dict[str, Pose],
-    ) -> None:
-        (found[name],) = estimates
-        if found[name].state is ObjectState.VALID and found[name].estimate is not None:
-            places[name] = found[name].estimate.pose  # type: ignore[union-attr]
-        else:
-            places.pop(name, None)
-
-    def _search(
-        self,
-        missing: Sequence[str],
         image: np.ndarray,
         camera: Camera,
         expected: Mapping[str, Pose | None],
         found: dict[str, ObjectEstimate],
     ) -> None:
-        """Search one object, the next in turn, for all its instances that are missing."""
-        wanted = {self._estimators[name].package.name for name in missing}
-        turn = next(name for name in self._turn if name in wanted)
-        self._turn.remove(turn)
-        self._turn.append(turn)
-        reason = f"not searched in this image: {turn} is"
-        for name in missing:
-            if name not in found:
-                package = self._estimators[name].package
-                found[name] = ObjectEstimate(package.name, ObjectState.LOST, None, None, None, 0.0, reason)
-        alike = [name for name in missing if self._estimators[name].package.name == turn]
-        seeker = max(alike, key=lambda name: (expected[name] is not None, self._last.get(name, (None, -1e300))[1]))
-        places = {
-            name: item.estimate.pose
-            for name, item in found.items()
-            if item.state is ObjectState.VALID and item.estimate is not None
-        }
+        """Look for an instance where it is expected, and nowhere else."""
+        searched = None
+        if not self._config.align:  # else no source is asked
+            known = {other: pose for other, pose in expected.items() if pose is not None} | _valid(found)
+            searched = self._without(image, camera, {other: pose for other, pose in known.items() if other != name})
+        (found[name],) = self._estimators[name].estimate(image, camera, self._clock, searched=searched, search=False)
+
+    def _look_for_one(
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        expected: Mapping[str, Pose | None],
+        found: dict[str, ObjectEstimate],
+        followed: Sequence[str],
+    ) -> None:
+        """One attempt at one missing instance, the next in turn of those that may be in view."""
+        for missed in self._objects.values():
+            missed.pause = max(0, missed.pause - 1)
+        for name in list(self._turn):
+            pose, valid = expected[name], _valid(found)
+            if name in valid:
+                continue
+            if pose is not None and (reason := self._hidden(name, pose, camera, valid)):
+                found[name] = dataclasses.replace(found[name], reason=reason)
+                continue
+            paused = self._objects[self._estimators[name].package.name].pause > 0 and len(self._estimators) > 1
+            near = pose is not None and name not in followed and (paused or name not in self._failed)
+            if paused and not near:
+                continue
+            self._turn.remove(name)
+            self._turn.append(name)
+            if near:
+                self._follow(name, image, camera, expected, found)
+                self._failed.add(name)
+            else:
+                self._search(name, image, camera, expected, found)
+                self._failed.discard(name)
+            self._settle_claims(found, expected)
+            return
+
+    def _hidden(self, name: str, pose: Pose, camera: Camera, others: Mapping[str, Pose]) -> str:
+        """Behind what an instance is, if most of it is; else empty."""
+        size = camera.height // _COARSE + 1, camera.width // _COARSE + 1
+        own = np.zeros(size, np.uint8)
+        self._fill(own, name, pose, camera, 1, _COARSE)
+        whole, front = int(own.sum()), []
+        for other, place in others.items():
+            if other != name and place.translation[2] < pose.translation[2]:
+                before = int(own.sum())
+                self._fill(own, other, place, camera, 0, _COARSE)
+                if own.sum() < before:
+                    front.append(other)
+        return f"hidden behind {', '.join(front)}" if whole and own.sum() < (1.0 - _HIDDEN) * whole else ""
+
+    def _search(
+        self,
+        seeker: str,
+        image: np.ndarray,
+        camera: Camera,
+        expected: Mapping[str, Pose | None],
+        found: dict[str, ObjectEstimate],
+    ) -> None:
+        """Search the whole image for an object, for all its instances that are missing."""
+        places, package = _valid(found), self._estimators[seeker].package
         searched = self._without(image, camera, places) if places else None
         (item,) = self._estimators[seeker].estimate(image, camera, self._clock, searched=searched, follow=False)
         before, latency = found[seeker], Counter(found[seeker].latency)
         latency.update(item.latency)
-        told = before if item.state is ObjectState.LOST and expected[seeker] is not None else item
+        told = before if item.state is ObjectState.LOST and before.latency else item
         found[seeker] = dataclasses.replace(told, latency=dict(latency))
         if item.state is not ObjectState.VALID or item.estimate is None:
+            missed = self._objects[package.name]
+            missed.times += 1
+            missed.pause = min(2**missed.times, _RAREST)
             return
+        self._objects[package.name] = _Missed()
+        alike = [n for n, each in self._estimators.items() if each.package is package and n not in places]
         named = self._named(alike, item.estimate.pose)
         if named != seeker:  # estimators of one object differ by nothing but what they follow
             one, other = self._estimators[named], self._estimators[seeker]
             self._estimators[named], self._estimators[seeker] = other, one
             found[named], found[seeker] = found[seeker], dataclasses.replace(found[named], estimate=None)
             one.reset()  # it would go on looking where the other one was found
-        self._settle_claims(found, expected)
 
     def _named(self, missing: Sequence[str], pose: Pose) -> str:
         """Which of several missing instances of one object was found: the nearest that can be there, else a new one."""
@@ -231,15 +290,21 @@ class Scene:
         painted = image.copy()
         colour = [int(value) for value in image.reshape(-1, 3)[::97].mean(0)]
         for name, pose in places.items():
-            points = torch.from_numpy(self._estimators[name].package.mesh.extreme_points)
-            in_camera = (pose.to("cpu", torch.float32)).transform(_WIDER * points)
-            pixels = camera.project(in_camera).numpy()[(in_camera[:, 2] > 0.0).numpy()]
-            pixels = pixels[np.isfinite(pixels).all(axis=-1)]
-            if len(pixels) >= 3:
-                limit = 4 * max(camera.width, camera.height)
-                hull = cv2.convexHull(np.clip(pixels, -limit, limit).round().astype(np.int32))
-                cv2.fillConvexPoly(painted, hull, colour)
+            self._fill(painted, name, pose, camera, colour)
         return painted
+
+    def _fill(
+        self, image: np.ndarray, name: str, pose: Pose, camera: Camera, colour: int | list[int], coarse: int = 1
+    ) -> None:
+        """Fill where an object is and a little around it; a pixel of the image is ``coarse`` of the camera's."""
+        points = torch.from_numpy(self._estimators[name].package.mesh.extreme_points)
+        in_camera = (pose.to("cpu", torch.float32)).transform(_WIDER * points)
+        pixels = camera.project(in_camera).numpy()[(in_camera[:, 2] > 0.0).numpy()]
+        pixels = pixels[np.isfinite(pixels).all(axis=-1)]
+        if len(pixels) >= 3:
+            limit = 4 * max(camera.width, camera.height)
+            hull = cv2.convexHull((np.clip(pixels, -limit, limit) / coarse).round().astype(np.int32))
+            cv2.fillConvexPoly(image, hull, colour)
 
     def _settle_claims(self, found: dict[str, ObjectEstimate], expected: Mapping[str, Pose | None]) -> None:
         """Of two valid objects in one place keep the one that was expected there; the other one is searched anew."""
@@ -262,6 +327,15 @@ class Scene:
         """How far from its expected place an object was found, in diameters; then how little of it the image shows."""
         jump = float("inf") if expected is None else _distance(item, expected) / self._estimators[name].package.diameter
         return jump, -(item.explained or 0.0)
+
+
+def _valid(found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
+    """The poses of those that are valid."""
+    return {
+        name: item.estimate.pose
+        for name, item in found.items()
+        if item.state is ObjectState.VALID and item.estimate is not None
+    }
 
 
 def _distance(item: ObjectEstimate, pose: Pose) -> float:

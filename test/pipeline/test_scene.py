@@ -8,6 +8,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
+from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.scene import Scene
 from pnp_ros.rendering.backgrounds import random_background
@@ -76,6 +77,72 @@ def test_names_stay_through_a_crossing(onboarded: ObjectPackage) -> None:
             assert first.setdefault(name, which[0]) == which[0]
         assert len({first[name] for name in told}) == len(told)
     assert len(told) == 2
+
+
+def test_an_image_has_one_search_and_what_is_not_found_is_searched_less_often(
+    onboarded: ObjectPackage, demo: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+    real = PoseEstimator.estimate
+
+    def estimate(self: PoseEstimator, *args: object, **options: object) -> list[ObjectEstimate]:
+        if options.get("search", True):
+            searched.append(self.package.name)
+        return real(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PoseEstimator, "estimate", estimate)
+    scene, black, counts = Scene([onboarded, demo], instances=3), np.zeros((480, 640, 3), np.uint8), []
+    for _ in range(24):
+        before = len(searched)
+        found = scene.estimate(black, CAMERA)
+        counts.append(len(searched) - before)
+        assert {item.state for item in found.values()} == {ObjectState.LOST}
+    assert max(counts) == 1
+    assert set(searched[:2]) == {"box", "demo"}
+    assert 2 * 3 <= sum(counts) <= 2 * 6  # every eighth image each, after some at the beginning
+    assert any("not looked for" in item.reason for item in found.values())
+
+
+def test_a_found_instance_gets_the_name_of_the_one_last_seen_nearest(onboarded: ObjectPackage) -> None:
+    scene = Scene([onboarded], instances=3)
+    scene._last = {"box_0": (_at(-0.2), 0.0), "box_1": (_at(0.2), 0.0)}
+    scene._clock = 1.0
+    names = list(scene.estimators)
+    assert scene._named(names, _at(-0.1)) == "box_0"
+    assert scene._named(names, _at(0.12)) == "box_1"
+    assert scene._named(names, _at(3.0)) == "box_2"  # neither can have come so far
+    assert scene._named(names[:2], _at(3.0)) == "box_1"
+
+
+def test_who_is_behind_another_one_is_not_looked_for(onboarded: ObjectPackage) -> None:
+    scene = Scene([onboarded], instances=2)
+    near = {"box_0": _at(0.0, 0.4)}
+    assert scene._hidden("box_1", _at(0.0, 0.8), CAMERA, near) == "hidden behind box_0"
+    assert scene._hidden("box_1", _at(0.15, 0.8), CAMERA, near) == ""
+    assert scene._hidden("box_1", _at(0.0, 0.3), CAMERA, near) == ""
+
+
+def test_objects_come_and_go(onboarded: ObjectPackage, demo: ObjectPackage) -> None:
+    scene = Scene([onboarded])
+    assert scene.add(demo, 2) == ("demo_0", "demo_1")
+    image = _image([(onboarded, _at(-0.1)), (demo, _at(0.12, 0.6))])
+    for _ in range(3):
+        found = scene.estimate(image, CAMERA)
+    assert list(found) == ["box", "demo_0", "demo_1"]
+    assert [item.state for item in found.values()].count(ObjectState.VALID) == 2
+    for package, count, named in ((demo, 1, "demo"), (onboarded, 3, "box"), (demo, 0, "instances")):
+        with pytest.raises(ValueError, match=named):
+            scene.add(package, count)
+    with pytest.raises(ValueError, match="box, demo, got 'cup'"):
+        scene.remove("cup")
+    assert scene.remove("demo") == ("demo_0", "demo_1")
+    found = scene.estimate(image, CAMERA)
+    assert list(found) == ["box"]
+    assert found["box"].state is ObjectState.VALID
+    assert scene.add(demo) == ("demo",)
+    scene.remove("box")
+    scene.remove("demo")
+    assert scene.estimate(image, CAMERA) == {}
 
 
 def test_what_is_wrong_is_named(onboarded: ObjectPackage) -> None:
