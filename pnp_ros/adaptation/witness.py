@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pnp_ros.alignment.aligner import Aligner, start_at
+from pnp_ros.alignment.aligner import Aligner
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError, crop_from_pose
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.ray_view import RayMesh
-from pnp_ros.types import Pose, SolveStatus
+from pnp_ros.types import Pose, PoseEstimate, SolveStatus
 
 _SIDE, _MARGIN = 120, 1.2  # pixels of the window that is correlated, and its size over the object's box
 _SMOOTH = 1.5  # pixels of it: a camera is less sharp than a rendering
-_KNOWN = 0.045, 0.04  # diameters and rad (1 sigma): how far the image is searched around a reference
+# 1 sigma of a reference: diameters across the view, share of the distance along it, rad. Along it the image tells least:
+# were the reference held for better known there, a wrong depth would be learnt in part.
+_ACROSS, _ALONG, _TURN = 0.045, 0.045, 0.04
 _TEXTURED = 6.0  # standard deviation of the object's grey from which it correlates
 _SUPERSAMPLING = 3
 
@@ -52,11 +54,12 @@ class Witness:
     def __init__(self, mesh: TriangleMesh) -> None:
         self._aligner, self._rays = Aligner(mesh), RayMesh(mesh)
         self._extent = torch.from_numpy(mesh.extreme_points)
-        self._spread = _KNOWN[0] * mesh.diameter, _KNOWN[1]
+        self._across = _ACROSS * mesh.diameter
 
     def look(self, rgb: NDArray[np.uint8], camera: Camera, pose: Pose) -> Sight | None:
         """Where the image (H, W, 3) uint8 shows the object near ``pose``; None where it shows nothing of it."""
-        found = self._aligner.align(rgb, camera, start_at(pose, *self._spread))
+        sigmas = [self._across] * 2 + [_ALONG * float(pose.translation[2])] + [_TURN] * 3
+        found = self._aligner.align(rgb, camera, PoseEstimate.of(pose, np.diag(np.square(sigmas))))
         if int(found.estimate.status) != SolveStatus.CONVERGED:
             return None
         return Sight(found.estimate.pose, self.overlap(rgb, camera, found.estimate.pose))
