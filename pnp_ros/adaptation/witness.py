@@ -23,8 +23,8 @@ from pnp_ros.types import Pose, PoseEstimate, SolveStatus
 
 _SIDE, _MARGIN = 120, 1.2  # pixels of the window that is correlated, and its size over the object's box
 _SMOOTH = 1.5  # pixels of it: a camera is less sharp than a rendering
-# 1 sigma of a reference: diameters across the view, share of the distance along it, rad. Along it the image tells least:
-# were the reference held for better known there, a wrong depth would be learnt in part.
+# 1 sigma of a reference: diameters across the view, share of the distance along it, rad. The image tells least there:
+# were the reference taken to be better there, a wrong depth would be learnt in part.
 _ACROSS, _ALONG, _TURN = 0.045, 0.045, 0.04
 _TEXTURED = 6.0  # standard deviation of the object's grey from which it correlates
 _SUPERSAMPLING = 3
