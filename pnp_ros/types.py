@@ -432,6 +432,11 @@ class Alternative:
         """(...) that it, and not the estimate's pose, is the right one: below one half; 0 where there is no other."""
         return self.values[..., 48]
 
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """What it holds as arrays, by name; ``pose`` (..., 4, 4) homogeneous."""
+        values = {"covariance": self.covariance, "probability": self.probability}
+        return {"pose": self.pose.numpy(), **{name: x.detach().cpu().numpy() for name, x in values.items()}}
+
 
 @dataclass(frozen=True, repr=False)
 class PoseEstimate:

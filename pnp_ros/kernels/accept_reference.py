@@ -46,6 +46,7 @@ EXPLAINED_FOR_SURE = 0.3
 SURE_EVIDENCE = 1.0  # a point
 # Of a slender object most points fit a pose that is turned about its axis: there, others are always sought.
 SLENDER = 0.02  # mean square across an object for that in all directions
+SLENDER_WORTH = 0.5  # of the points that its pose explains: a turned one explains nearly as many as the right one
 LOG_TURNS = math.log(8.0 * math.pi**2)  # volume of all rotations, rad^3
 LOG_DEPTHS = math.log(math.log(10.0))  # distances within a decade, equally probable by their logarithm
 LOG_2_PI = math.log(2.0 * math.pi)

@@ -217,38 +217,63 @@ def pose_of(sample: Conics, which: int):
 
 
 @wp.func
-def score(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float, bar: float):
-    """Robust cost of a sample's pose, or of as many points as it takes to exceed ``bar``.
+def cost_of_chunk(
+    chunks: wp.array2d(dtype=Any), problem: Problem, k: int, r: wp.mat33, t: wp.vec3, kind: int, c: float
+):
+    """Robust cost of chunk ``k`` at a sample's pose.
 
     Residuals are taken on the plane of focal length one (a fisheye: between unit bearings), where they are cheap: what
     the lens does to a small residual there is left out. A point behind the camera, or without a bearing, is an outlier.
     """
-    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
     fx, fy = 1.0 * problem.lens.focal[0], 1.0 * problem.lens.focal[1]
+    qx, qy, qz = turn(r, chunks, k)
+    one = type(qx)(1.0)
+    px, py, pz = qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
+    depth = pz
+    if problem.lens.model == KANNALA_BRANDT:
+        depth = lens_warp.sqrt(wp.cw_mul(px, px) + wp.cw_mul(py, py) + wp.cw_mul(pz, pz))
+    over = inverse(wp.max(depth, 1e-20 * one))
+    du = fx * (wp.cw_mul(px, over) - chunks[k, BEARING])
+    dv = fy * (wp.cw_mul(py, over) - chunks[k, BEARING + 1])
+    ru = wp.cw_mul(chunks[k, WEIGHT], du) + wp.cw_mul(chunks[k, WEIGHT + 2], dv)
+    rv = wp.cw_mul(chunks[k, WEIGHT + 1], dv)
+    s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
+    if problem.lens.model == KANNALA_BRANDT:
+        dz = fx * (wp.cw_mul(pz, over) - chunks[k, BEARING + 2])
+        rz = wp.cw_mul(chunks[k, WEIGHT], dz)
+        s = s + wp.cw_mul(rz, rz)
+    rho, weight = robust(kind, c, wp.min(s, 1e15 * one))
+    return 0.5 * wp.dot(rho, one)
+
+
+@wp.func
+def score(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float, bar: float):
+    """Robust cost of a sample's pose, or of as many points as it takes to exceed ``bar``."""
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
     total = float(0.0)
     chunk = int(0)
     while chunk < problem.count and total < bar:
-        k = problem.first + chunk
-        qx, qy, qz = turn(r, chunks, k)
-        one = type(qx)(1.0)
-        px, py, pz = qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
-        depth = pz
-        if problem.lens.model == KANNALA_BRANDT:
-            depth = lens_warp.sqrt(wp.cw_mul(px, px) + wp.cw_mul(py, py) + wp.cw_mul(pz, pz))
-        over = inverse(wp.max(depth, 1e-20 * one))
-        du = fx * (wp.cw_mul(px, over) - chunks[k, BEARING])
-        dv = fy * (wp.cw_mul(py, over) - chunks[k, BEARING + 1])
-        ru = wp.cw_mul(chunks[k, WEIGHT], du) + wp.cw_mul(chunks[k, WEIGHT + 2], dv)
-        rv = wp.cw_mul(chunks[k, WEIGHT + 1], dv)
-        s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
-        if problem.lens.model == KANNALA_BRANDT:
-            dz = fx * (wp.cw_mul(pz, over) - chunks[k, BEARING + 2])
-            rz = wp.cw_mul(chunks[k, WEIGHT], dz)
-            s = s + wp.cw_mul(rz, rz)
-        rho, weight = robust(kind, c, wp.min(s, 1e15 * one))
-        total += 0.5 * wp.dot(rho, one)
+        total += cost_of_chunk(chunks, problem, problem.first + chunk, r, t, kind, c)
         chunk += 1
     return total
+
+
+@wp.func
+def promising(
+    chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float, by_chance: float,
+    previewed: int, turn_of: int,
+):  # fmt: skip
+    """Whether a sample's pose explains a point more than by chance of ``previewed`` chunks that lie evenly among all.
+
+    Which ones changes with ``turn_of``, so that points that stand together in the input are not passed over for ever.
+    """
+    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    total, seen = float(0.0), float(0.0)
+    for i in range(previewed):
+        k = problem.first + (i * problem.count // previewed + turn_of) % problem.count
+        total += cost_of_chunk(chunks, problem, k, r, t, kind, c)
+        seen += wp.dot(chunks[k, USED], chunks[k, USED])
+    return total < 0.5 * c * c * ((1.0 - by_chance) * seen - 1.0)
 
 
 @wp.func

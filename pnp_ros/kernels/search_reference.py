@@ -24,6 +24,10 @@ from pnp_ros.types import Pose
 LOG_MISS = math.log(0.01)  # of the probability to stop before a sample without outliers was seen
 LOG_MISS_TRUSTED = math.log(0.05)  # where a pose is beyond doubt and only a still better one is sought
 GOOD_SAMPLE = 0.8  # share of the samples without outliers that lead to the pose
+CHANCE_MISSED = 1e-3  # of a pose that would be believed: below, sampling ends
+FIRST_CHECK, CHECK_AGAIN = 64.0, 1.2  # samples after which that chance is first computed, and their factor from then on
+BETTER = 2.0  # times as many points as a wrong minimum explains, the right one does
+LEAST_SAMPLES = 16.0  # beside a pose that is beyond doubt but explains few points
 SAMPLE_SCALE = 2.0  # the loss's scale at a sample's pose, relative to the final one
 TRUSTING_SAMPLES = 16  # for a loss without bound, which trusts every point
 ROUND = 64  # samples at once
@@ -110,14 +114,32 @@ def fewest_inliers(points: int, each: float) -> int:
     return max(points, 4)
 
 
-def search(problem: LMProblem, settings: LMSettings, judge: Judge, each: float) -> LMProblem:
+def samples_until_sure(points: int, fewest: int) -> float:
+    """After how many samples the chance to have missed a pose that would be believed is ``CHANCE_MISSED``.
+
+    Any number of inliers is as probable beforehand, as it is for the acceptance.
+    """
+    n = max(points, 3)
+    counts = torch.arange(float(fewest), points + 1.0, dtype=torch.float64)
+    share = counts * (counts - 1.0) * (counts - 2.0) / (n * (n - 1.0) * (n - 2.0))
+    drawn = FIRST_CHECK
+    while float((-GOOD_SAMPLE * share * drawn).exp().sum()) > CHANCE_MISSED * (points + 1.0):
+        drawn *= CHECK_AGAIN
+    return drawn
+
+
+def search(
+    problem: LMProblem, settings: LMSettings, judge: Judge, each: float, known_inliers: float = 0.0
+) -> LMProblem:
     """The best two hypotheses for one problem.
 
     Args:
-        problem: (1, ...), about its points' centroid; its pose is not read.
+        problem: (1, ...), about its points' centroid; its pose is not read unless it is known.
         settings: loss and the most samples.
         judge: evidence and inliers of poses.
         each: what a point tells in the mean, log of its density ratio.
+        known_inliers: how many points the problem's pose explains, if it is beyond doubt; 0: it is not. Then only a
+            pose that explains more is sought.
 
     Returns:
         The problem twice (2, ...) at both poses, the better one first; the same pose twice if there is no other.
@@ -131,11 +153,16 @@ def search(problem: LMProblem, settings: LMSettings, judge: Judge, each: float) 
     if len(candidates) < 3:
         return _at(problem, *(torch.cat([x, x]) for x in (problem.rotation, problem.translation)))
     most = float(settings.samples)
-    most = min(most, samples_needed(fewest_inliers(points, each), points) if kind.redescending else TRUSTING_SAMPLES)
+    sure = samples_until_sure(points, fewest_inliers(points, each)) if kind.redescending else TRUSTING_SAMPLES
+    most = min(most, sure)
     generator = torch.Generator().manual_seed(points)
     poses = [problem.rotation, problem.translation]
     costs = torch.full((1,), math.inf).to(bearings)
     needed, drawn = most, 0
+    if known_inliers > 0.0 and points >= FEW:
+        costs = cost(problem, rough, settings.scale)
+        better = samples_needed(BETTER * known_inliers, points) * LOG_MISS_TRUSTED / LOG_MISS
+        needed = min(most, max(better, LEAST_SAMPLES))
     polished = POLISHED if problem.used.shape[-1] > EVERY else 8 * POLISHED
     while drawn < needed:
         if problem.used.shape[-1] <= EVERY:  # all at once

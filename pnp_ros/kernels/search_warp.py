@@ -5,8 +5,9 @@
 A sample's pose misses the other points by more than the noise. One that explains as many points as the best so far, or
 nearly, is refined by a few steps with the robust loss (LO-RANSAC: Chum, Matas, Kittler, 2003; Lebeda, Matas, Chum,
 2012), and refined poses compete by the loss itself. Sampling ends when a sample of inliers alone has most probably been
-seen: of as many inliers as the best pose has, once these are more than chance explains, and until then of as few as
-could be more than that. A pose beyond doubt ends it sooner: then only a still better one could be missed.
+seen: of as many inliers as the best pose has, once these are more than chance explains. A pose beyond doubt ends it
+sooner: then only a still better one could be missed. Until a pose is believed, it goes on as long as one that would be
+may have been missed (:func:`chance_of_more`).
 """
 
 from typing import Any
@@ -16,7 +17,16 @@ import warp as wp
 from pnp_ros.kernels import accept_reference, search_reference
 from pnp_ros.kernels.accept_warp import crowding, distinct, evidence_of, likely_inliers, log_choices, step_between, tell
 from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
-from pnp_ros.kernels.consensus_warp import draw, gather, intersect_cones, nth_sample, pose_of, score, unproject
+from pnp_ros.kernels.consensus_warp import (
+    draw,
+    gather,
+    intersect_cones,
+    nth_sample,
+    pose_of,
+    promising,
+    score,
+    unproject,
+)
 from pnp_ros.kernels.lm_warp import newton_step, normal_equations_of
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
@@ -37,6 +47,8 @@ POLISH_STEPS = wp.constant(4)
 POLISH_DAMPING = wp.constant(1e-3)
 NEARLY = wp.constant(1.0)  # points that a sample's pose may explain less than the best one's, to be refined
 RELAX = wp.constant(0.005)  # points that the bar rises with each sample until a pose is believed
+SUPPORT = wp.constant(0.5)  # points that a sample's pose explains beside its own three and by chance, to be refined
+PREVIEWED = wp.constant(10.0)  # inliers among the points that a sample's pose is first tried on
 FEW = wp.constant(float(search_reference.FEW))  # of fewer points, another hypothesis may explain as many
 FEW_SAMPLES = wp.constant(8.0)  # at least, of few points
 EVERY = wp.constant(search_reference.EVERY)
@@ -45,7 +57,12 @@ POLISH_FEW = wp.constant(8)  # steps, where refined poses must be told apart clo
 TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
 LOG_MISS = wp.constant(-4.6)  # log of the probability 0.01 to stop before a sample without outliers was seen
 LOG_MISS_TRUSTED = wp.constant(-3.0)  # of 0.05, where a pose is beyond doubt and only a still better one is sought
-GOOD_SAMPLE = wp.constant(0.8)  # share of the samples without outliers that lead to the pose
+GOOD_SAMPLE = wp.constant(search_reference.GOOD_SAMPLE)
+CHANCE_MISSED = wp.constant(search_reference.CHANCE_MISSED)
+FIRST_CHECK = wp.constant(search_reference.FIRST_CHECK)
+CHECK_AGAIN = wp.constant(search_reference.CHECK_AGAIN)
+BETTER = wp.constant(search_reference.BETTER)
+LEAST_SAMPLES = wp.constant(search_reference.LEAST_SAMPLES)
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
@@ -125,6 +142,26 @@ def fewest_inliers(problem: Problem, settings: Settings):
 
 
 @wp.func
+def chance_of_more(problem: Problem, fewest: float, drawn: float):
+    """The chance that so many samples missed a pose that would be believed, any number of inliers being as probable."""
+    total = float(0.0)
+    missed = float(1.0)
+    k = float(fewest)
+    while k <= problem.used and missed > 1e-4:
+        missed = wp.exp(-GOOD_SAMPLE * inliers_alone(k, problem.used) * drawn)
+        total += missed
+        k += 1.0
+    return total / (problem.used + 1.0)
+
+
+@wp.func
+def explained_by_chance(problem: Problem, settings: Settings, c: float):
+    """What share of the points any pose explains, by Geman and McClure's loss: its mean over the image."""
+    near = wp.pi * c * c * problem.variance / settings.pixels
+    return wp.min(near * wp.log(1.0 + 1.0 / wp.max(near, 1e-20)), 0.5)
+
+
+@wp.func
 def polish(
     chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, start: Pose, kind: int, sums: Any, rows: Any
 ):
@@ -154,9 +191,13 @@ def polish(
 @wp.func
 def search(
     chunks: wp.array2d(dtype=Any), packed: wp.array3d(dtype=float), problem: Problem, settings: Settings, group: Any,
-    width: int, information: float, mean_weight: float, sums: Any, rows: Any,
+    width: int, information: float, mean_weight: float, known: Pose, inliers: float, sums: Any, rows: Any,
 ):  # fmt: skip
-    """The best hypotheses of random samples."""
+    """The best hypotheses of random samples.
+
+    With ``inliers`` > 0, ``known`` is a pose beyond doubt that explains so many points. It is the one to beat, and only
+    one that explains more is sought: a wrong minimum explains less than half as many as the right one.
+    """
     nothing = Prior()
     nothing.active = False
     kind = int(settings.kind)
@@ -171,10 +212,7 @@ def search(
     found.other_cost = 1e30
     # Adding up waits for all threads: each draws from all points.
     most = add_up(group, float(settings.samples)) / float(group.lanes)
-    if kind == GEMAN_MCCLURE:
-        share = inliers_alone(fewest_inliers(problem, settings), problem.used)
-        most = wp.min(most, samples_needed(share))
-    else:
+    if kind != GEMAN_MCCLURE:
         most = wp.min(most, float(TRUSTING_SAMPLES))
     if problem.different < 4 or problem.residuals - problem.used < 3.0:
         most = 0.0
@@ -185,7 +223,30 @@ def search(
     needed = float(most)
     c = SAMPLE_SCALE * settings.scale
     near = 0.5 * NEARLY * c * c
-    bar = float(1e30)  # a sample's pose of lower cost is refined
+    by_chance = explained_by_chance(problem, settings, c)
+    top = float(1e30)
+    if kind == GEMAN_MCCLURE and problem.used >= FEW:
+        top = 0.5 * c * c * ((1.0 - by_chance) * problem.used - 3.0 - SUPPORT)
+    bar = float(top)  # a sample's pose of lower cost is refined
+    believed = bool(False)
+    if inliers > 0.0 and problem.used >= FEW:
+        believed = True
+        found.pose = known
+        found.sums = normal_equations_of(
+            chunks, problem, 0, 1, known, kind, settings.scale, settings.scale, sums, rows
+        )  # fmt: skip
+        found.cost = found.sums[NEXT_COST]
+        bar = wp.min(bar, score(chunks, problem, known, kind, c, bar) + near)
+        better = samples_needed(inliers_alone(BETTER * inliers, problem.used)) * LOG_MISS_TRUSTED / LOG_MISS
+        needed = wp.min(most, wp.max(better, LEAST_SAMPLES))
+    reach = wp.pow(
+        -LOG_MISS / (GOOD_SAMPLE * wp.max(most, 1.0)), 1.0 / 3.0
+    )  # the fewest inliers that are found, of all
+    previewed = int(PREVIEWED / (reach * float(width))) + 1
+    if kind != GEMAN_MCCLURE:  # a loss without bound tells nothing of single points
+        previewed = problem.count
+    fewest = float(0.0)
+    check = float(FIRST_CHECK)
     state = wp.rand_init(1 + group.lane, problem.points)
     drawn = float(0.0)
     highest = float(0.0)
@@ -213,6 +274,8 @@ def search(
                 solution = (int(drawn) + group.lane) % 4
             while solution < 4:  # a loop that is not unrolled: the body is large
                 pose, exists = pose_of(conics, solution)
+                if exists and 2 * previewed < problem.count:
+                    exists = promising(chunks, problem, pose, kind, c, by_chance, previewed, int(drawn))
                 if exists:
                     pose_cost = score(chunks, problem, pose, kind, c, cost)
                     if pose_cost < cost:
@@ -236,6 +299,7 @@ def search(
                         if evidence > MIN_EVIDENCE:
                             evidence -= crowding(chunks, problem, settings, 0, 1, refined, likely)
                         if evidence > MIN_EVIDENCE:
+                            believed = True
                             share = inliers_alone(told[1], problem.used)
                             if settings.guided != 0:
                                 trusted = trust_in(chunks, problem, refined, kind, settings.scale)
@@ -253,9 +317,15 @@ def search(
                 elif refined_cost < found.other_cost and apart(problem, refined, equations, found.pose, found.sums):
                     found.other = refined
                     found.other_cost = refined_cost
-            elif needed == most:  # what fits a crowd of outliers must not keep all others from being refined
-                bar += RELAX * near
+            elif not believed:  # what fits a crowd of outliers must not keep all others from being refined
+                bar = wp.min(bar + RELAX * near, top)
         drawn += float(group.lanes)
+        if kind == GEMAN_MCCLURE and not believed and not every and drawn >= check:
+            if fewest == 0.0:
+                fewest = fewest_inliers(problem, settings)
+            if chance_of_more(problem, fewest, drawn) < CHANCE_MISSED:
+                needed = float(drawn)
+            check = CHECK_AGAIN * check
     mine = found.pose
     picked, lowest = pick_lowest(group, float(found.cost), mine)
     # The other hypothesis of the thread (or threads, with the same pose) that found the best one.

@@ -23,6 +23,7 @@ from pnp_ros.kernels.accept_reference import (
     MIN_EVIDENCE,
     MIN_EVIDENCE_WITH_PRIOR,
     MIN_PROBABILITY,
+    SLENDER_WORTH,
     SURE_EVIDENCE,
     THIN,
     TRUSTED_EVIDENCE,
@@ -155,15 +156,19 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
     vague = ~nobody
     if centred.prior is not None:
         vague = accept_reference.log_share(centred.prior, *judge.distances(centred, best.translation)) > VAGUE
-    searched = ~nobody
+    searched, known = ~nobody, torch.zeros_like(best.evidence)
     if given:
         points, inliers = judge.used.sum(-1), best.inlier.sum(-1)
         sure = (inliers >= EXPLAINED_FOR_SURE * points) & (best.evidence > SURE_EVIDENCE * points)
         trusted = ((inliers >= EXPLAINED * points) | sure) & (best.evidence > TRUSTED_EVIDENCE)
-        trusted = trusted & ~accept_reference.slender(centred.object_points, judge.used)
+        slender = accept_reference.slender(centred.object_points, judge.used)
+        trusted = trusted & ~slender
+        known = torch.where(best.evidence > TRUSTED_EVIDENCE, inliers.to(known), 0.0)
+        known = torch.where(slender, SLENDER_WORTH * known, known)
         searched = ~trusted & vague if many and settings.samples > 0 else nobody
     if bool(searched.any()):
-        start, runner_up, worth_trying = _search(centred, settings, judge, searched)
+        from_best = replace(centred, rotation=best.rotation, translation=best.translation)
+        start, runner_up, worth_trying = _search(from_best, settings, judge, searched, known)
         found = _minimum(start, replace(settings, anneal_from=settings.scale), judge)
         if given:
             best, other = _better(best, other, found, searched)
@@ -198,15 +203,20 @@ def _minimum(problem: LMProblem, settings: LMSettings, judge: _Judge, restart: b
 
 
 def _search(
-    problem: LMProblem, settings: LMSettings, judge: _Judge, where: Tensor
+    problem: LMProblem, settings: LMSettings, judge: _Judge, where: Tensor, known: Tensor
 ) -> tuple[LMProblem, LMProblem, Tensor]:
-    """The best hypotheses by samples, the second best, and where the second is worth trying, for some problems."""
+    """The best hypotheses by samples, the second best, and where the second is worth trying, for some problems.
+
+    ``known`` (B): how many points the problem's pose explains where that is beyond doubt, else 0.
+    """
     first = [problem.rotation.clone(), problem.translation.clone()]
     second = [problem.rotation.clone(), problem.translation.clone()]
     worth = torch.zeros_like(where)
     for index in where.nonzero().flatten().tolist():
         one = _single(problem, index)
-        found = search_reference.search(one, settings, judge.only(index).evidence, float(judge.each[index]))
+        found = search_reference.search(
+            one, settings, judge.only(index).evidence, float(judge.each[index]), float(known[index])
+        )
         for k, name in enumerate(("rotation", "translation")):
             first[k][index], second[k][index] = getattr(found, name)
         cost = search_reference.cost(found, settings, settings.scale)

@@ -91,6 +91,7 @@ EXPLAINED = wp.constant(accept_reference.EXPLAINED)
 EXPLAINED_FOR_SURE = wp.constant(accept_reference.EXPLAINED_FOR_SURE)
 SURE_EVIDENCE = wp.constant(accept_reference.SURE_EVIDENCE)
 SLENDER = wp.constant(accept_reference.SLENDER)
+SLENDER_WORTH = wp.constant(accept_reference.SLENDER_WORTH)
 GIVEN, SEARCH, MIRROR, OTHER, END = (wp.constant(i) for i in range(5))
 
 
@@ -136,6 +137,7 @@ def solve(
     answer.other.evidence = NO_EVIDENCE
     stage = int(SEARCH)
     first = bool(True)
+    known = float(0.0)  # inliers of the given start's minimum, where that is beyond doubt
     if settings.given != 0:
         stage = GIVEN
         start = start_pose(data, problem, index)
@@ -143,7 +145,7 @@ def solve(
         if stage == SEARCH:
             found = search(
                 chunks, packed, problem, settings, group, width, calibration.information, calibration.mean_weight,
-                sums, rows,
+                answer.best.pose, known, sums, rows,
             )  # fmt: skip
             start = found.pose
             runner_up = found.other
@@ -193,6 +195,10 @@ def solve(
         next_stage = int(END)
         if stage == GIVEN and others and settings.samples > 0 and not explained:
             next_stage = SEARCH
+            if evidence > TRUSTED_EVIDENCE:
+                known = told[1]
+                if slender:
+                    known *= SLENDER_WORTH
         elif stage <= SEARCH and others:
             mirror, thin = mirrored(problem.scatter, problem, answer.best.pose)
             if thin:

@@ -32,7 +32,7 @@ class LevenbergMarquardt:
 
     max_iterations: int = 50
     tolerance: float | None = None
-    samples: int = 50_000
+    samples: int = 80_000
 
     def __post_init__(self) -> None:
         if self.max_iterations < 0:

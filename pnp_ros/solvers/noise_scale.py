@@ -37,16 +37,19 @@ def noise_scale(correspondences: Correspondences, camera: Camera, estimate: Pose
     offset = camera.project(estimate.pose.transform(points)) - correspondences.image_points
     squared = torch.where(used, correspondences.whiten(offset).square().sum(-1), 0.0).nan_to_num(1e12).double()
     counts = correspondences.residual_count.double()
-    expected = torch.ones_like(counts)
+    expected, usual = torch.ones_like(counts), torch.ones_like(counts)
     for residuals in (1, 2):
         gaussian = robust.mean_square(loss.kind, loss.scale, residuals)
         expected = torch.where(counts == residuals, gaussian, expected)
+        mean_weight = robust.calibration(loss.kind, loss.scale, residuals).mean_weight
+        usual = torch.where(counts == residuals, mean_weight, usual)
     scale = torch.ones_like(squared[..., 0])
     for _ in range(_STEPS):
         s = squared / scale.square()[..., None]
         weight = loss.weight(s) * used
         told = (weight * counts).sum(-1)
-        spent = robust.NUM_PARAMETERS * weight.sum(-1) / used.sum(-1).clamp_min(1)
+        inliers = (weight / usual).sum(-1)  # all parameters were fitted to these
+        spent = robust.NUM_PARAMETERS * weight.sum(-1) / inliers.clamp_min(1.0)
         left = (1.0 - spent / told.clamp_min(1e-9)).clamp_min(0.1)
         ratio = (weight * s).sum(-1) / ((weight * expected).sum(-1) * left).clamp_min(1e-12)
         scale = (scale * ratio.clamp(0.01, 100.0).sqrt()).clamp(*_LIMITS)

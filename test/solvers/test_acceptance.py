@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
 from pnp_ros.kernels import accept_reference, search_reference
+from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
@@ -174,6 +178,49 @@ def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> 
     clear = (double.alternative.probability < 0.45) & (double.status == int(SolveStatus.CONVERGED))
     assert clear.sum() >= 9
     assert (nees(se3.local(double.pose, pose), double.covariance) < 0.1**2)[clear].all()
+
+
+def _cpu_seconds(solve: Callable[[], PoseEstimate]) -> float:
+    solve()  # the first call of its kind records a launch
+    start = time.process_time()
+    solve()
+    return time.process_time() - start
+
+
+def test_to_refuse_unrelated_points_takes_no_longer_than_promised() -> None:
+    clean, unrelated = draw(Case(n=64), 200, 9), draw(Case(n=64, noise_only=True), 5, 9)
+    camera = clean.lens.camera()
+    one = _cpu_seconds(lambda: solve_pnp(clean.correspondences(), camera)) / 200
+    refused = _cpu_seconds(lambda: solve_pnp(unrelated.correspondences(), camera)) / 5
+    assert refused < 2000 * one  # about 700; 7,600 where each sample that fits nothing is refined
+
+
+def test_sampling_ends_where_a_pose_is_improbable_to_be_missed() -> None:
+    enough = search_reference.samples_until_sure(64, 5)
+    shares = [k * (k - 1) * (k - 2) / (64 * 63 * 62) for k in range(5, 65)]
+    missed = [(1.0 - search_reference.GOOD_SAMPLE * share) ** enough / 65 for share in shares]
+    assert 0.5e-3 < sum(missed) < 1e-3
+    unrelated = draw(Case(n=20, noise_only=True), 20, 9)
+    camera = unrelated.lens.camera()
+    few = LevenbergMarquardt(samples=int(search_reference.samples_until_sure(20, 5)) + 1)
+    one, other = (solve_pnp(unrelated.correspondences(), camera, solver=x) for x in (few, LevenbergMarquardt()))
+    assert torch.equal(one.pose.translation, other.pose.translation)
+
+
+def test_a_guess_among_many_outliers_costs_a_fraction_of_none() -> None:
+    problems = draw(Case(n=64, outliers=0.8), 100, 10)
+    c, camera, init = problems.correspondences(), problems.lens.camera(), _near(problems.truth(torch.float32))
+    with_guess = _cpu_seconds(lambda: solve_pnp(c, camera, init=init))
+    assert with_guess < 0.5 * _cpu_seconds(lambda: solve_pnp(c, camera))  # about a fifth; as long, when all was sought
+    anywhere = so3.random_rotation(100, generator=torch.Generator().manual_seed(1))
+    for start in (init, Pose(anywhere, init.translation)):
+        estimate = solve_pnp(c, camera, init=start)
+        assert (estimate.usable & torch.from_numpy(problems.right(estimate.pose))).double().mean() >= 0.99
+    few, double = problems.first(3), torch.float64
+    start = Pose(init.rotation[:3].double(), init.translation[:3].double())
+    reference = solve_pnp(few.correspondences(double), camera.to(dtype=double), init=start)
+    assert reference.usable.all()
+    assert few.right(reference.pose).all()
 
 
 def test_grunerts_p3p_finds_the_pose() -> None:
