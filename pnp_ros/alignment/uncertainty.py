@@ -15,6 +15,7 @@ import dataclasses
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.config import AlignmentConfig
@@ -25,7 +26,28 @@ from pnp_ros.types import Correspondences, Pose
 _DEPENDENCE = 4.0, 8.0  # of matches and of lines; test/benchmark/bench_alignment.py measures it on held-out renders
 _DRAWN = 0.04  # pixels, standard deviation of what drawing and matching err by steadily, however exact the mesh
 _RIM = 0.1  # pixels, standard deviation of the steady part of the lines' errors; measured in the same way
+_OUTLYING = 9.0  # squared standard deviations a residual, beyond which it does not tell the noise
 _LEAST_NOISE = 0.25  # of the variance that the weights claim: residuals may be small by luck
+
+
+def independent(correspondences: Correspondences, camera: Camera, pose: Pose) -> Correspondences:
+    """Matches and lines with weights such that their errors count as independent, and as large as they are.
+
+    Args:
+        correspondences: N, lines with one axis each.
+        camera: of their pixels.
+        pose: their minimum.
+    """
+    roots = correspondences.square_root_information
+    miss = camera.project(pose.transform(correspondences.object_points)) - correspondences.image_points
+    squares = correspondences.whiten(miss).square().sum(-1)
+    axes = correspondences.residual_count
+    kept = squares <= _OUTLYING * axes
+    noise = (squares * kept).sum() / ((axes * kept).sum() - 6.0).clamp_min(1.0)
+    dependence = torch.where(axes < 2, _DEPENDENCE[1], _DEPENDENCE[0])
+    return dataclasses.replace(
+        correspondences, weights=roots * (dependence * noise.clamp_min(_LEAST_NOISE)).rsqrt()[:, None, None]
+    )
 
 
 def covariance(

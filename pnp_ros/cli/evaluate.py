@@ -27,7 +27,7 @@ from pnp_ros.evaluation.truth import load_recorded, load_truth
 from pnp_ros.io.bop import write_bop_results
 from pnp_ros.networks.onnx_runtime import BACKENDS
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.config import SOLVERS, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.renderer import RendererError
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
     parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
+    parser.add_argument("--solver", choices=SOLVERS, default=EstimatorConfig.solver, help="default %(default)s")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     add_part(parser)
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
@@ -91,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     if arguments.poses:
         pose_of = recorded(load_recorded(arguments.poses, bag))
     else:
-        config = EstimatorConfig(track=not arguments.no_tracking and source.kind != "bop")
+        config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking and source.kind != "bop")
         pose_of = running(PoseEstimator(package, config, arguments.device, backend=arguments.backend))
     has_truth = truth_of is not None or source.kind == "bop"
     wanted = arguments.overlap or (arguments.overlap is None and not has_truth)

@@ -17,7 +17,7 @@ from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, dra
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.images import IMAGE_SUFFIXES, VideoWriter, write_image
 from pnp_ros.networks.onnx_runtime import BACKENDS
-from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.config import SOLVERS, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
 
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the networks (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
+    parser.add_argument("--solver", choices=SOLVERS, default=EstimatorConfig.solver, help="default %(default)s")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     parser.add_argument("--no-video", action="store_true", help="poses and figures alone")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=part_of(arguments)
     )
     package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
-    config = EstimatorConfig(track=not arguments.no_tracking)
+    config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking)
     estimator = PoseEstimator(package, config, arguments.device, backend=arguments.backend)
     arguments.out.mkdir(parents=True, exist_ok=True)
     numbers, overlay = count(), MeshOverlay(package.mesh)

@@ -9,6 +9,7 @@ from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.settings import bounded, chosen
 
 SOURCES = ("keypoints", "features")
+SOLVERS = ("robust", "pnp_net", "epropnp")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class EstimatorConfig:
     Args:
         sources: where correspondences come from, asked in this order; those that the package does not have are left
             out. ``keypoints``: the trained networks; ``features``: local features of the mesh.
+        solver: how a pose is found from correspondences. ``robust``: samples of points; ``pnp_net``: samples of the
+            points that a network trusts; ``epropnp``: the likeliest mode of the posterior.
+        hypotheses: look for other poses that the image does not tell from the one found; a pose is valid only where
+            none is left. Off, a body that looks alike from several sides gets one of its poses.
         align: compare the object rendered at the pose with the image, align the pose to it, and give out as valid only
             what the image supports.
         focal_sigma: standard deviation of the focal length, as a share of it, where the calibration does not tell one
@@ -49,6 +54,8 @@ class EstimatorConfig:
     """
 
     sources: tuple[str, ...] = chosen(SOURCES, SOURCES)
+    solver: str = chosen("robust", SOLVERS)
+    hypotheses: bool = True
     align: bool = True
     focal_sigma: float = bounded(AlignmentConfig.focal_sigma, 0.0, 1.0)
     centre_sigma: float = bounded(AlignmentConfig.centre_sigma, 0.0, 1000.0)

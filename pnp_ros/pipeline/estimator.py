@@ -16,19 +16,20 @@ import torch
 from torch import Tensor
 
 from pnp_ros.alignment.aligner import Aligner, start_at
+from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge, judge_covariance
 from pnp_ros.pipeline.models import Models, calibration_of
 from pnp_ros.pipeline.package_sources import keypoint_source, package_sources
-from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
+from pnp_ros.pipeline.solving import solve
 from pnp_ros.pipeline.tracking import INTERVAL, Track
-from pnp_ros.solvers.classical import Classical
-from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Sighting, Source
 from pnp_ros.types import Pose, PoseEstimate
@@ -36,6 +37,8 @@ from pnp_ros.types import Pose, PoseEstimate
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
+_MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
+_CHANGES = 3  # times in an image that a likelier pose is gone over to
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 
@@ -92,6 +95,7 @@ class PoseEstimator:
         self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES}
         self._track = Track(package.symmetry, package.diameter)
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
+        self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
         self._clock = 0.0  # the last stamp
         self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
@@ -103,6 +107,8 @@ class PoseEstimator:
     def follow(self, pose: Pose, stamp: float | None = None) -> None:
         """Take the object to be at ``pose``, by other knowledge: the next image is aligned from there."""
         self._clock = self._clock if stamp is None else stamp
+        if self._ambiguity is not None:
+            self._ambiguity.told()
         self._track.follow(start_at(pose, _TOLD[0] * self.package.diameter, _TOLD[1]), self._clock)
 
     @property
@@ -193,7 +199,9 @@ class PoseEstimator:
         best = self._find(image, camera, roi, follow, search)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
-        if best.state is ObjectState.VALID and best.estimate is not None:
+        if best.state is ObjectState.VALID and self._ambiguity is not None:
+            best = self._with_hypotheses(self._ambiguity, image, camera, best)
+        if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.predict(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
             self._lose()
@@ -287,11 +295,7 @@ class PoseEstimator:
             reason = f"{count} points found in the image, expected at least {_FEWEST}"
             return dataclasses.replace(self._lost(reason, sighting.box), source=source)
         with self._timed("solve"):
-            if sighting.matched:  # the kernel's own search sorts out what agrees
-                solved = solve_pnp(correspondences, camera)
-            else:
-                init = start if start is not None else Classical("ransac")
-                solved = solve_pnp(correspondences, camera, init=init, loss=Cauchy(self.config.robust_scale))
+            solved = solve(self.config.solver, sighting, camera, start, self.config.robust_scale)
             sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter))
             solved = dataclasses.replace(
                 solved,
@@ -340,8 +344,58 @@ class PoseEstimator:
             reason=verdict.reason or evidence.remark,
         )
 
+    def _with_hypotheses(
+        self, ambiguity: Ambiguity, image: np.ndarray, camera: Camera, found: ObjectEstimate
+    ) -> ObjectEstimate:
+        """A pose that is valid by itself, or a likelier one; uncertain if several may be right."""
+        followed = self._as_expected(found)
+        for _ in range(_CHANGES):
+            left = self._left(ambiguity, image, camera, found, followed)
+            assert found.estimate is not None
+            if left[0].pose is found.estimate.pose:
+                break
+            estimate = dataclasses.replace(found.estimate, pose=left[0].pose, covariance=left[0].covariance)
+            other = dataclasses.replace(found, estimate=estimate)
+            if self._aligner is not None:
+                other = self._aligned(self._aligner, image, camera, other)
+            if other.state is not ObjectState.VALID:
+                break
+            assert other.estimate is not None
+            if followed:
+                self._track.correct(found.estimate.pose, other.estimate.pose)
+            found, followed = other, True
+        if not (reason := doubt(left)):
+            return found
+        return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason, hypotheses=left)
+
+    def _left(
+        self, ambiguity: Ambiguity, image: np.ndarray, camera: Camera, found: ObjectEstimate, followed: bool
+    ) -> tuple[Hypothesis, ...]:
+        """The poses that the image leaves open."""
+        estimate, points = found.estimate, found.correspondences
+        assert estimate is not None
+        assert points is not None
+        with self._timed("solve"):
+            if self._aligner is not None:
+                points = independent(points, camera, estimate.pose)
+                return ambiguity.weigh(image, camera, estimate, points, followed)
+            factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.sigma or 0.0)
+            points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
+            return ambiguity.weigh(None, camera, estimate, points, followed)
+
+    def _as_expected(self, found: ObjectEstimate) -> bool:
+        """Whether the object is where its motion said; else the pose has nothing to do with the last one."""
+        expected, estimate = self._track.predict(self._clock), found.estimate
+        if expected is None or estimate is None:
+            return False
+        moved = float((estimate.pose.translation - expected.pose.translation).norm()) / self.package.diameter
+        turned = float(so3.angle_between(expected.pose.rotation, estimate.pose.rotation))
+        return moved < _MOVED[0] and turned < _MOVED[1]
+
     def _lose(self) -> None:
         self._track.lose()
+        if self._ambiguity is not None:
+            self._ambiguity.forget()
         if self._aligner is not None:
             self._aligner.forget()
 

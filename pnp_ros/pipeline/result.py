@@ -26,6 +26,21 @@ class ObjectState(str, enum.Enum):
         return self.value
 
 
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """One of several poses of which one is right.
+
+    Args:
+        pose: ``T_camera_object``.
+        covariance: (6, 6) of ``[dt, dtheta]`` about this pose.
+        probability: that it is the right one, 0 to 1.
+    """
+
+    pose: Pose
+    covariance: Tensor
+    probability: float
+
+
 @dataclass(frozen=True)
 class ObjectEstimate:
     """What is known of one object in one image.
@@ -44,6 +59,8 @@ class ObjectEstimate:
         sigma: median standard deviation of the correspondences as a share of the object's size in the image; None
             without a pose.
         explained: share of the object that the image shows where the pose says; None where nobody looked.
+        hypotheses: the poses that the images so far leave open: that of ``estimate``, then the others, the likeliest
+            first; their probabilities sum to one. Empty unless there are several.
     """
 
     name: str
@@ -57,6 +74,12 @@ class ObjectEstimate:
     source: str = ""
     sigma: float | None = None
     explained: float | None = None
+    hypotheses: tuple[Hypothesis, ...] = ()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether the next image is compared with this pose: it is valid, or one of several that may be right."""
+        return self.estimate is not None and (self.state is ObjectState.VALID or bool(self.hypotheses))
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,8 @@ class FrameResult:
         reason: why the state is not valid, or what is hidden of the object, in words.
         score: probability that the object is there, 0 to 1.
         correspondences: that the pose was solved from; None where they were not recorded.
-        name, source, sigma, explained: as of :class:`ObjectEstimate`; empty or None where it was not recorded.
+        name, source, sigma, explained, hypotheses: as of :class:`ObjectEstimate`; empty or None where it was not
+            recorded.
     """
 
     state: ObjectState
@@ -95,6 +119,7 @@ class FrameResult:
     source: str = ""
     sigma: float | None = None
     explained: float | None = None
+    hypotheses: tuple[Hypothesis, ...] = ()
 
     @classmethod
     def of(cls, found: ObjectEstimate, stamp: float | None = None, camera: Camera | None = None) -> FrameResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,12 @@ class Track:
         else:
             self._velocity = None
         self._last, self._stamp = estimate, stamp
+
+    def correct(self, wrong: Pose, right: Pose) -> None:
+        """What was taken to be at ``wrong`` in this image is at ``right``: so it was earlier, and it moved alike."""
+        if self._last is not None:
+            pose = self._last.pose @ (wrong.inverse() @ right)
+            self._last = dataclasses.replace(self._last, pose=pose)
 
     def predict(self, stamp: float, doubt: float = 1.0) -> PoseEstimate | None:
         """Where the object is at a time, by constant velocity, and how far off that may be; None: not known.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -59,7 +59,13 @@ class Scene:
     hidden: float
 
 
-def scenes(mesh: TriangleMesh, count: int, seed: int, errors: Errors | None = None) -> Iterator[Scene]:
+def scenes(
+    mesh: TriangleMesh,
+    count: int,
+    seed: int,
+    errors: Errors | None = None,
+    pose: Callable[[float], Pose] | None = None,
+) -> Iterator[Scene]:
     """Images of an object, each with errors of its own.
 
     Args:
@@ -67,11 +73,13 @@ def scenes(mesh: TriangleMesh, count: int, seed: int, errors: Errors | None = No
         count: number of images.
         seed: the same seed gives the same images.
         errors: None is :class:`Errors` as it is.
+        pose: makes the next true pose, told the diameter; None is any orientation, 2.5 to 5 diameters away.
     """
     errors, rng = errors or Errors(), np.random.default_rng(seed)
     with Renderer() as renderer:
         for _ in range(count):
-            yield _scene(renderer, mesh, errors, rng)
+            at = _random_pose(mesh.diameter, rng) if pose is None else pose(mesh.diameter)
+            yield _scene(renderer, mesh, errors, rng, at)
 
 
 def perturbed(pose: Pose, degrees: float, share: float, seed: int) -> Pose:
@@ -84,8 +92,7 @@ def perturbed(pose: Pose, degrees: float, share: float, seed: int) -> Pose:
     return Pose(turn @ pose.rotation, pose.translation + move)
 
 
-def _scene(renderer: Renderer, mesh: TriangleMesh, errors: Errors, rng: np.random.Generator) -> Scene:
-    pose = _random_pose(mesh.diameter, rng)
+def _scene(renderer: Renderer, mesh: TriangleMesh, errors: Errors, rng: np.random.Generator, pose: Pose) -> Scene:
     true_camera = replace(
         CAMERA,
         intrinsics=CAMERA.intrinsics

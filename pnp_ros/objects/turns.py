@@ -1,0 +1,93 @@
+"""The turns under which a mesh keeps its shape: where an image may have to tell which of several poses is right.
+
+A turn that maps a body onto itself maps its centroid and its principal axes onto themselves; axes that are no more
+principal than others (of a cube, say) are looked for along the mesh's own. Colours are not looked at: an image tells
+them apart, or it does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from pnp_ros.geometry import so3
+from pnp_ros.objects.mesh import TriangleMesh
+
+_ORDERS = (6, 5, 4, 3, 2)  # of discrete turns, the highest that holds counts
+_ANY_TURNS = (0.7, 1.9, 2.5)  # rad: no turn of low order is near all of them
+_STEPS = 12  # a body that may be turned by any angle is turned by so many
+_MOST = 64  # turns of one body
+_SAMPLES, _PROBES = 8_000, 1_500
+_AWAY = 0.02  # of the diameter: a point that lies farther from the surface tells the poses apart
+_SHARE_AWAY = 0.005  # of the points: a handle is more
+_SAME_AXIS = 0.999  # cosine
+
+
+def alike_turns(mesh: TriangleMesh) -> Tensor:
+    """(S, 4, 4) float32: motions of the object's frame that keep the surface in place, without the identity."""
+    points, (centre, spread) = _surface(mesh), _moments(mesh)
+    tree = cKDTree(points)
+    away = _AWAY * mesh.diameter + 3.0 * float(tree.query(points[:_PROBES], k=2)[0][:, 1].mean())
+
+    def kept(axis: NDArray, angle: float) -> bool:
+        turn = so3.exp(torch.from_numpy(angle * axis)).numpy()
+        distance, _ = tree.query((points[:_PROBES] - centre) @ turn.T + centre, distance_upper_bound=away)
+        return float(np.isinf(distance).mean()) <= _SHARE_AWAY
+
+    generators = []
+    for axis in _axes(spread):
+        if all(kept(axis, angle) for angle in _ANY_TURNS):
+            generators.append(2.0 * np.pi / _STEPS * axis)
+        else:
+            order = next((n for n in _ORDERS if kept(axis, 2.0 * np.pi / n)), None)
+            generators += [] if order is None else [2.0 * np.pi / order * axis]
+    rotations = _group(generators)[1:]
+    turns = torch.eye(4).repeat(len(rotations), 1, 1)
+    turns[:, :3, :3] = torch.from_numpy(rotations).float()
+    turns[:, :3, 3] = torch.from_numpy(centre - rotations @ centre).float()
+    return turns
+
+
+def _moments(mesh: TriangleMesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centroid (3,) and second moments (3, 3) of the surface."""
+    corners, area = mesh.vertices[mesh.faces].astype(np.float64), mesh.face_areas / mesh.face_areas.sum()
+    centre = area @ corners.mean(1)
+    corners = corners - centre
+    whole = corners.sum(1)
+    # of a triangle: A / 12 (sum of v v^T over its corners, and of their sum)
+    spread = np.einsum("f,fki,fkj->ij", area, corners, corners) + np.einsum("f,fi,fj->ij", area, whole, whole)
+    return centre, spread / 12.0
+
+
+def _axes(spread: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Where axes of a symmetry may be: the mesh's own, and the principal ones."""
+    _, principal = np.linalg.eigh(spread)
+    axes: list[NDArray[np.float64]] = []
+    for axis in (*np.eye(3), *principal.T):
+        if all(abs(float(axis @ other)) < _SAME_AXIS for other in axes):
+            axes.append(axis)
+    return axes
+
+
+def _group(generators: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(G, 3, 3) products of turns (rotation vectors), the identity first; not closed beyond ``_MOST``."""
+    turns = [so3.exp(torch.from_numpy(generator)).numpy() for generator in generators]
+    found = [np.eye(3)]
+    for element in found:  # grows while it is gone through
+        for turn in turns:
+            product = element @ turn
+            if len(found) < _MOST and all(float(np.abs(product - known).max()) > 1e-3 for known in found):
+                found.append(product)
+    return np.stack(found)
+
+
+def _surface(mesh: TriangleMesh) -> NDArray[np.float64]:
+    """(N, 3) points spread evenly over the surface, the same ones each time."""
+    random = np.random.default_rng(0)
+    face = mesh.faces[random.choice(len(mesh.faces), _SAMPLES, p=mesh.face_areas / mesh.face_areas.sum())]
+    weights = random.dirichlet((1.0, 1.0, 1.0), _SAMPLES)
+    points: NDArray[np.float64] = np.einsum("nk,nkc->nc", weights, mesh.vertices[face].astype(np.float64))
+    return points

@@ -1,0 +1,195 @@
+"""The poses that the images so far leave open, carried from image to image until motion decides.
+
+Two kinds of them stand beside the pose that is followed: turns that leave the body's shape in place, which the image
+tells apart by what is printed on it or not at all, and other modes of the correspondences' posterior, such as the
+reversal of a flat body. Both have log odds against the followed pose. Each image adds its own; what earlier ones said
+fades, because neighbouring images err alike. A rival that gets ahead is followed from then on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pnp_ros.alignment.appearance import Appearance
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.objects.turns import alike_turns
+from pnp_ros.pipeline.result import Hypothesis
+from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.types import Correspondences, Pose, PoseEstimate
+
+DOUBT = 0.01  # probability of all rivals together from which a pose is one of several
+_FADING = 0.75  # of earlier images' odds in each image: a still view counts as four images at most
+_DECIDED = -12.0  # log odds below which a turn is not looked at again while the object is followed
+_AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
+_WITHOUT = -15.0  # log odds of a reversal that is no minimum of the correspondences at all
+_FEW = 4  # turns looked at in an image of an object that is followed
+_RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
+_TILT = 0.1  # rad between a pose and its reversal, below which the two are one
+_LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
+_LOSS = Cauchy(3.0)
+_SAME_TURN = 0.05  # rad
+
+
+@dataclass(frozen=True, eq=False)
+class _Modes:
+    """The followed pose and M others: (1 + M) poses, (M, 6, 6) covariances of the others, (1 + M) log odds."""
+
+    pose: Pose
+    covariances: Tensor
+    odds: Tensor
+
+
+class Ambiguity:
+    """What else may be right beside the pose of one object. For one thread.
+
+    Args:
+        mesh: of the object.
+        symmetry: as declared: poses that it calls the same are no rivals.
+    """
+
+    def __init__(self, mesh: TriangleMesh, symmetry: Symmetry) -> None:
+        self._turns = _undeclared(alike_turns(mesh), symmetry)  # (S, 4, 4)
+        self._appearance = Appearance(mesh) if len(self._turns) else None
+        self.forget()
+
+    def forget(self) -> None:
+        """The object was lost: what is found next has all to prove."""
+        self._turn_odds = torch.zeros(len(self._turns) + 1, dtype=torch.float64)  # of the followed pose first: 0
+        self._turn_odds[1:] = -math.inf if self._appearance is None else 0.0
+        self._mode_odds = 0.0  # of the likeliest other mode
+        self._next, self._count = 0, 0  # turn to be looked at; images
+        self._fresh = True  # whether no image has spoken yet
+
+    def told(self) -> None:
+        """The next pose is known by other means to be the right one of those that look alike."""
+        self.forget()
+        self._turn_odds[1:] = self._mode_odds = 2.0 * _DECIDED
+        self._fresh = False
+
+    def weigh(
+        self,
+        image: NDArray[np.uint8] | None,
+        camera: Camera,
+        estimate: PoseEstimate,
+        correspondences: Correspondences,
+        followed: bool,
+    ) -> tuple[Hypothesis, ...]:
+        """The poses that are left: the one to be followed, then the others, the likeliest first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; None if images are not to be compared: turns of the body then are not told.
+            camera: of the image.
+            estimate: the pose that was found, and its covariance.
+            correspondences: (N) it was solved from, with weights such that their errors count as independent.
+            followed: whether it is the last image's pose, moved; else it was found anew.
+        """
+        if not followed:
+            self.forget()
+        pose = estimate.pose.to("cpu", torch.float32)
+        if image is not None and self._appearance is not None:
+            self._look(self._appearance, image, camera, pose)
+        turns = self._turn_odds if image is not None else self._turn_odds[:1]
+        self._count += 1
+        if followed and self._mode_odds < _DECIDED and self._count % _RARELY:
+            modes = _Modes(Pose.stack([pose]), pose.rotation.new_zeros(0, 6, 6), torch.zeros(1, dtype=torch.float64))
+        else:
+            modes = self._modes(correspondences, camera, pose)
+        weights = (modes.odds[:, None] + turns[None]).flatten().softmax(0)
+        covariances = [estimate.covariance.cpu().double(), *modes.covariances]
+        found: list[tuple[int, int, float]] = []
+        for index in weights.argsort(descending=True)[:_MOST].tolist():
+            if found and float(weights[index]) < _LEAST:
+                break
+            mode, turn = divmod(index, len(turns))
+            found.append((mode, turn, float(weights[index])))
+        total = sum(weight for *_, weight in found)
+        if float(weights[0]) * math.exp(_AHEAD) > float(weights.max()):  # the followed pose is not behind
+            found.sort(key=lambda item: (item[:2] != (0, 0), -item[2]))
+        else:
+            self._switch(*found[0][:2])
+        return tuple(
+            Hypothesis(estimate.pose, estimate.covariance, w / total)
+            if (m, t) == (0, 0)
+            else self._hypothesis(modes.pose[m], covariances[m], t, w / total)
+            for m, t, w in found
+        )
+
+    def _look(self, appearance: Appearance, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
+        """Let the image speak about the turns that are not decided."""
+        undecided = (torch.nonzero(self._turn_odds[1:] > _DECIDED).flatten() + 1).tolist()
+        if not undecided:
+            return
+        if not self._fresh:
+            start = next((k for k, index in enumerate(undecided) if index >= self._next), 0)
+            undecided = (undecided[start:] + undecided[:start])[:_FEW]
+            self._next = undecided[-1] + 1
+        self._fresh, matrix = False, pose.matrix()
+        turned = [Pose.from_matrix(matrix @ self._turns[index - 1]) for index in undecided]
+        likely = appearance.log_likelihoods(image, camera, [pose, *turned])
+        self._turn_odds[undecided] = _FADING * self._turn_odds[undecided] + (likely[1:] - likely[0])
+
+    def _modes(self, correspondences: Correspondences, camera: Camera, pose: Pose) -> _Modes:
+        """The followed pose and the other modes of the correspondences."""
+        used = correspondences.object_points[correspondences.has_weight]
+        mirrored = reversal(used, pose)
+        generator = torch.Generator().manual_seed(0)  # the same images give the same bytes
+        found = pose_hypotheses(correspondences, camera, Pose.stack([pose, mirrored]), _LOSS, generator)
+        away, tilt = (so3.angle_between(other.rotation, pose.rotation) for other in (found.pose, mirrored))
+        mine = away < 0.5 * tilt if float(tilt) > _TILT else away == away.min()
+        own = found.probability.double()[mine].sum().clamp_min(math.exp(_WITHOUT)).log()
+        logs = found.probability.double()[~mine].clamp_min(math.exp(_WITHOUT)).log() - own
+        rival = float(logs.max()) if len(logs) else _WITHOUT if float(tilt) > _TILT else 0.0
+        self._mode_odds = _FADING * max(self._mode_odds, 2.0 * _DECIDED) + rival
+        poses = Pose(
+            torch.cat([pose.rotation[None], found.pose.rotation[~mine]]),
+            torch.cat([pose.translation[None], found.pose.translation[~mine]]),
+        )
+        return _Modes(
+            poses, found.covariance[~mine].double(), torch.cat([logs.new_zeros(1), logs + self._mode_odds - rival])
+        )
+
+    def _switch(self, mode: int, turn: int) -> None:
+        """Follow another one: the odds are against it from now on."""
+        if mode:
+            self._mode_odds = -self._mode_odds
+        if turn:
+            every = torch.cat([torch.eye(4)[None], self._turns])
+            seen_from_there = torch.linalg.inv(every[turn]) @ every
+            index = [
+                int(so3.angle_between(every[:, :3, :3], relative[:3, :3]).argmin()) for relative in seen_from_there
+            ]
+            odds = self._turn_odds - self._turn_odds[turn]
+            self._turn_odds = torch.full_like(odds, -math.inf).index_put((torch.tensor(index),), odds)
+
+    def _hypothesis(self, pose: Pose, covariance: Tensor, turn: int, probability: float) -> Hypothesis:
+        if turn == 0:
+            return Hypothesis(pose, covariance.float(), probability)
+        turned = Pose.from_matrix(pose.matrix() @ self._turns[turn - 1])
+        # the origin moves with the body: about the old one it is R s
+        lever = (turned.translation - pose.translation).double()
+        carry = torch.eye(6, dtype=torch.float64)
+        carry[:3, 3:] = -so3.hat(lever)
+        return Hypothesis(turned, (carry @ covariance @ carry.mT).float(), probability)
+
+
+def doubt(hypotheses: tuple[Hypothesis, ...]) -> str:
+    """Why a pose with these hypotheses is not valid, in words; empty if it is the only one."""
+    if not hypotheses or 1.0 - hypotheses[0].probability < DOUBT:
+        return ""
+    return f"ambiguous: {len(hypotheses)} poses may be right, this one with {100 * hypotheses[0].probability:.0f} %"
+
+
+def _undeclared(turns: Tensor, symmetry: Symmetry) -> Tensor:
+    """Those turns that the declared symmetry does not contain."""
+    left = symmetry.canonicalise(Pose.from_matrix(turns), Pose.identity()).rotation
+    return turns[so3.angle_between(left, torch.eye(3).expand_as(left)) > _SAME_TURN]

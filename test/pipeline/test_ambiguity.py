@@ -1,0 +1,127 @@
+"""What looks alike from several sides is told as several poses, until an image decides between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import Box
+from pnp_ros.detection.detector import Detection
+from pnp_ros.geometry import so3
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.objects.turns import alike_turns
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.sources.source import Sighting
+from pnp_ros.types import Correspondences, Pose
+from synthetic.alike_box import alike_box
+from synthetic.scenes import Errors, Scene, scenes
+
+ERRORS = Errors(size=0.002, shape=0.001, focal=0.002, centre=1.0, light=0.5)
+ROUND = alike_turns(alike_box())[2]  # a quarter turn about z
+
+
+class Eyes:
+    """A source that knows where the object is, but for a turn, and is a pixel off."""
+
+    name, crop_margin = "eyes", None
+
+    def __init__(self, keypoints: np.ndarray, turn: torch.Tensor) -> None:
+        self.points, self.turn = torch.from_numpy(keypoints), turn
+        self.truth = Pose.identity()
+
+    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
+        return [Detection((0.0, 0.0, 640.0, 480.0), 1.0)]
+
+    def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
+        seen = Pose.from_matrix(self.truth.matrix() @ self.turn)
+        pixels = camera.project(seen.transform(self.points))
+        pixels = pixels + torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
+        return Sighting(Correspondences.from_sigma(pixels, self.points, 1.0), 1.0, (0.0, 0.0, 640.0, 480.0))
+
+
+def packaged(folder: Path, mesh: TriangleMesh, symmetry: Symmetry | None = None) -> ObjectPackage:
+    return write_object_package(
+        folder, name="box", mesh=mesh, keypoints=select_keypoints(mesh, 16), symmetry=symmetry or Symmetry()
+    )
+
+
+def seen_by(estimator: PoseEstimator, eyes: Eyes, scene: Scene) -> ObjectEstimate:
+    eyes.truth = scene.pose
+    return estimator.estimate(scene.image, scene.camera)[0]
+
+
+def is_true(pose: Pose, scene: Scene) -> bool:
+    return float(so3.angle_between(pose.rotation, scene.pose.rotation)) < 0.1
+
+
+def seen_from(azimuths: Sequence[float]) -> Iterator[Pose]:
+    """A box that stands upright before the camera, and is turned about its axis."""
+    upright = so3.exp(torch.tensor([np.pi / 2 + 0.3, 0.0, 0.0]).float())
+    for azimuth in azimuths:
+        turn = so3.exp(torch.tensor([0.0, 0.0, azimuth], dtype=torch.float32))
+        yield Pose(upright @ turn, torch.tensor([0.02, 0.01, 0.6]))
+
+
+def test_alike_sides_are_as_many_poses_and_none_is_valid(tmp_path: Path) -> None:
+    mesh = alike_box()
+    package = packaged(tmp_path / "box", mesh)
+    eyes = Eyes(package.keypoints, ROUND)
+    estimator = PoseEstimator(package, EstimatorConfig(track=False), sources=[eyes])
+    for scene in scenes(mesh, 2, 5, ERRORS):
+        found = seen_by(estimator, eyes, scene)
+        assert found.state is ObjectState.UNCERTAIN
+        assert "4 poses may be right, this one with 25 %" in found.reason
+        assert found.estimate is not None
+        assert found.hypotheses[0].pose is found.estimate.pose
+        assert [h.probability for h in found.hypotheses] == pytest.approx([0.25] * 4, abs=0.01)
+        assert sum(is_true(h.pose, scene) for h in found.hypotheses) == 1
+        assert not is_true(found.hypotheses[0].pose, scene)
+
+
+def test_a_symmetry_that_is_declared_is_no_rival(tmp_path: Path) -> None:
+    mesh = alike_box()
+    quarters = alike_turns(mesh)[torch.tensor([2, 3, 6])].double()
+    package = packaged(tmp_path / "box", mesh, Symmetry(quarters))
+    eyes = Eyes(package.keypoints, ROUND)
+    estimator = PoseEstimator(package, EstimatorConfig(track=False), sources=[eyes])
+    (scene,) = scenes(mesh, 1, 5, ERRORS)
+    found = seen_by(estimator, eyes, scene)
+    assert (found.state, found.hypotheses) == (ObjectState.VALID, ())
+
+
+def test_a_mark_that_comes_into_view_decides(tmp_path: Path) -> None:
+    mesh = alike_box(mark=0.5)
+    package = packaged(tmp_path / "box", mesh)
+    eyes = Eyes(package.keypoints, ROUND)
+    estimator = PoseEstimator(package, sources=[eyes])
+    poses = seen_from(np.linspace(0.1, -1.1, 7))  # the marked side is behind at first
+    states, right = [], []
+    for scene in scenes(mesh, 7, 5, ERRORS, lambda diameter: next(poses)):
+        found = seen_by(estimator, eyes, scene)
+        assert found.estimate is not None
+        states.append(found.state)
+        right.append(is_true(found.estimate.pose, scene))
+    assert states[0] is ObjectState.UNCERTAIN
+    assert not right[0]
+    assert not any(state is ObjectState.VALID and not good for state, good in zip(states, right))
+    assert states[-1] is ObjectState.VALID
+    assert right[-1]
+
+
+def test_a_pose_that_the_user_tells_is_not_doubted(tmp_path: Path) -> None:
+    mesh = alike_box()
+    estimator = PoseEstimator(packaged(tmp_path / "box", mesh), sources=[])
+    (scene,) = scenes(mesh, 1, 5, ERRORS)
+    estimator.follow(scene.pose)
+    (found,) = estimator.estimate(scene.image, scene.camera)
+    assert (found.state, found.hypotheses) == (ObjectState.VALID, ())
