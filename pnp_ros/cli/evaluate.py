@@ -21,6 +21,7 @@ from pnp_ros.evaluation.frame_errors import Column
 from pnp_ros.evaluation.frame_sheet import frame_sheet
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.html_report import headline, write_html
+from pnp_ros.evaluation.hypotheses import reliability_plots
 from pnp_ros.evaluation.plots import plots
 from pnp_ros.evaluation.report import measure, table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
@@ -174,7 +175,7 @@ def write_report(
         f"{source.kind}, {len(done.records)} images, object {package.name} ({1000 * package.diameter:.1f} mm)",
         headline(summary),
         summary,
-        [*plots(errors, done.records, metric), *more_plots],
+        [*plots(errors, done.records, metric), *reliability_plots(done.records, package), *more_plots],
         frame_sheet(source, package.mesh, done.records, errors, metric) if source.kind != "live" else None,
         done.warnings,
     )

@@ -104,6 +104,7 @@ class _Messages:
             reason="",
             score=frame.visible,
             box=np.asarray(frame.box or (0, 0, 0, 0), np.float32),
+            hypotheses=[],
             pose=self._message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
         )
         header = self._header(stamp_ns, _FRAME_ID)

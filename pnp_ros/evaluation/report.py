@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnp_ros.evaluation import consistency, pose_error
+from pnp_ros.evaluation import consistency, hypotheses, pose_error
 from pnp_ros.evaluation.frame_errors import Column, frame_errors
 from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.smoothness import smoothness
@@ -65,6 +65,7 @@ def summarise(
         },
         "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _image_width(records)),
         "consistency": _consistency(errors["nees"][scored & _has_covariance(records)]),
+        "hypotheses": hypotheses.figures(records, points, diameter),
         "false_poses": _false_poses(errors, scored, metric) if told else None,
         "smoothness": smoothness(records),
         "overlap": _overlap(errors["ncc"][errors["valid"] > 0], len(records)),

@@ -19,7 +19,7 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bag_messages import header_ns
 from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
-from pnp_ros.pipeline.result import FrameResult, ObjectState
+from pnp_ros.pipeline.result import FrameResult, Hypothesis, ObjectState
 from pnp_ros.types import Pose
 
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
@@ -180,7 +180,15 @@ def _recorded(message: Any, topic: str) -> FrameResult:
         if found.state is ObjectState.LOST:
             return found
         pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation)
-        return replace(found, pose=pose, covariance=_covariance(best.pose.covariance))
+        told = tuple(
+            Hypothesis(
+                pose_from_fields(h.pose.pose.position, h.pose.pose.orientation),
+                _covariance(h.pose.covariance),
+                float(h.probability),
+            )
+            for h in getattr(best, "hypotheses", ())  # of a bag that is older, none
+        )
+        return replace(found, pose=pose, covariance=_covariance(best.pose.covariance), hypotheses=told)
     covariance = getattr(getattr(message, "pose", None), "covariance", None)
     return FrameResult(
         ObjectState.VALID, _pose_of(message, topic), None if covariance is None else _covariance(covariance)

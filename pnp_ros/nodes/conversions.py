@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,13 +27,14 @@ from pnp_ros.filtering.pose_filter import FilteredPose
 from pnp_ros.geometry import covariance, so3
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import check_raw, decode_compressed, decode_raw
-from pnp_ros.msg import AdaptationGate, ObjectPose, ObjectPoseArray, StageLatency
+from pnp_ros.msg import AdaptationGate, Hypothesis, ObjectPose, ObjectPoseArray, StageLatency
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import Correspondences as CorrespondencesMsg
 from pnp_ros.nodes.ros_compat import image_bridge, message_class, transformations
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
+_FAINTEST = 0.25  # opacity of an unlikely pose's box
 _STATES = {
     ObjectState.VALID: ObjectPose.VALID,
     ObjectState.UNCERTAIN: ObjectPose.UNCERTAIN,
@@ -161,8 +163,11 @@ def pose_from_message(message: PoseMsg) -> Pose:
 
 def pose_with_covariance(estimate: PoseEstimate) -> PoseWithCovariance:
     """Pose and covariance; the core's order and axes of the covariance are REP-103's."""
-    values = estimate.covariance.double().flatten().tolist()
-    return PoseWithCovariance(pose=message_from_pose(estimate.pose), covariance=values)
+    return _posed(estimate.pose, estimate.covariance)
+
+
+def _posed(pose: Pose, spread: Tensor) -> PoseWithCovariance:
+    return PoseWithCovariance(pose=message_from_pose(pose), covariance=spread.double().flatten().tolist())
 
 
 def stamped_pose(header: Header, estimate: PoseEstimate) -> PoseWithCovarianceStamped:
@@ -204,6 +209,9 @@ def object_pose(estimate: ObjectEstimate, object_id: str) -> ObjectPose:
         message.pose = pose_with_covariance(estimate.estimate)
     if estimate.box is not None:
         message.box = np.asarray(estimate.box, np.float32)
+    message.hypotheses = [
+        Hypothesis(probability=float(h.probability), pose=_posed(h.pose, h.covariance)) for h in estimate.hypotheses
+    ]
     return message
 
 
@@ -307,12 +315,38 @@ def box_marker(
     if estimate.estimate is None:
         return marker
     marker.action, marker.pose = Marker.ADD, message_from_pose(estimate.estimate.pose)
-    marker.color = _COLOURS[estimate.state]
+    colour = _COLOURS[estimate.state]
+    marker.color = ColorRGBA(r=colour.r, g=colour.g, b=colour.b, a=colour.a)
     marker.scale.x = 0.01 * float(np.linalg.norm(bounds[1] - bounds[0]))
     marker.lifetime = Duration(sec=int(lifetime_s), nanosec=int(1e9 * (lifetime_s % 1)))
     corners = [Point(**{axis: float(bounds[i >> k & 1][k]) for k, axis in enumerate("xyz")}) for i in range(8)]
     marker.points = [corners[i] for edge in _EDGES for i in edge]
     return marker
+
+
+def hypothesis_markers(
+    header: Header, namespace: str, bounds: np.ndarray, estimate: ObjectEstimate, lifetime_s: float = 0.5
+) -> list[Marker]:
+    """The box at each of several poses that may be right, the fainter the less likely, with its probability.
+
+    Args:
+        bounds: (2, 3) lower and upper corner in metres, object frame.
+    """
+    markers = []
+    for k, told in enumerate(estimate.hypotheses):
+        at = dataclasses.replace(estimate, estimate=PoseEstimate.of(told.pose, told.covariance))
+        box = box_marker(header, namespace, bounds, at, lifetime_s)
+        box.id, box.color.a = 2 * k, max(_FAINTEST, float(told.probability))
+        centre = told.pose.transform(torch.from_numpy(bounds.mean(0)).to(told.pose.translation)[None])[0]
+        text = Marker(header=header, ns=namespace, id=2 * k + 1, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD)
+        text.text = f"{100 * told.probability:.0f} %"
+        # beside the middle, at a place of its own: poses that look alike have the same middle
+        text.pose.position.x, text.pose.position.y, text.pose.position.z = centre.double().tolist()
+        text.pose.position.y += 20.0 * box.scale.x * k
+        text.pose.orientation.w, text.scale.z = 1.0, 15.0 * box.scale.x
+        text.color, text.lifetime = box.color, box.lifetime
+        markers += [box, text]
+    return markers
 
 
 def diagnostic_status(

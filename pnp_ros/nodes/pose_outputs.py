@@ -89,7 +89,10 @@ class PoseOutputs:
             self._detections.publish(conversions.detections(header, good, self._bounds))
         if self._markers.get_subscription_count():
             markers = [
-                conversions.box_marker(header, name, self._bounds[name], found) for name, found in estimates.items()
+                marker
+                for name, found in estimates.items()
+                for marker in conversions.hypothesis_markers(header, name, self._bounds[name], found)
+                or [conversions.box_marker(header, name, self._bounds[name], found)]
             ]
             self._markers.publish(MarkerArray(markers=markers))
         if self._overlay.get_subscription_count():

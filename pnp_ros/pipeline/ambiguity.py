@@ -18,7 +18,8 @@ from torch import Tensor
 
 from pnp_ros.alignment.appearance import Appearance
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry import so3
+from pnp_ros.geometry import se3, so3
+from pnp_ros.geometry.covariance import nees
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
@@ -34,6 +35,7 @@ _AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
 _WITHOUT = -15.0  # log odds of a reversal that is no minimum of the correspondences at all
 _FEW = 4  # turns looked at in an image of an object that is followed
 _RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
+_APART = 16.0  # NEES of the reversal at the only mode, below which that mode stands for both
 _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _LOSS = Cauchy(3.0)
@@ -69,6 +71,7 @@ class Ambiguity:
         self._mode_odds = 0.0  # of the likeliest other mode
         self._next, self._count = 0, 0  # turn to be looked at; images
         self._fresh = True  # whether no image has spoken yet
+        self._last: Pose | None = None  # followed
 
     def told(self) -> None:
         """The next pose is known by other means to be the right one of those that look alike."""
@@ -96,6 +99,9 @@ class Ambiguity:
         if not followed:
             self.forget()
         pose = estimate.pose.to("cpu", torch.float32)
+        kept = 0  # the mode that was followed
+        if followed and self._is_reversed(correspondences, pose):
+            kept, self._mode_odds = 1, -self._mode_odds
         if image is not None and self._appearance is not None:
             self._look(self._appearance, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
@@ -113,16 +119,25 @@ class Ambiguity:
             mode, turn = divmod(index, len(turns))
             found.append((mode, turn, float(weights[index])))
         total = sum(weight for *_, weight in found)
-        if float(weights[0]) * math.exp(_AHEAD) > float(weights.max()):  # the followed pose is not behind
-            found.sort(key=lambda item: (item[:2] != (0, 0), -item[2]))
-        else:
-            self._switch(*found[0][:2])
-        return tuple(
+        if any(m == kept and t == 0 and w * math.exp(_AHEAD) > found[0][2] for m, t, w in found):  # it is not behind
+            found.sort(key=lambda item: (item[:2] != (kept, 0), -item[2]))
+        self._switch(*found[0][:2])
+        told = tuple(
             Hypothesis(estimate.pose, estimate.covariance, w / total)
             if (m, t) == (0, 0)
             else self._hypothesis(modes.pose[m], covariances[m], t, w / total)
             for m, t, w in found
         )
+        self._last = told[0].pose
+        return told
+
+    def _is_reversed(self, correspondences: Correspondences, pose: Pose) -> bool:
+        """Whether the reversal of ``pose``, and not itself, goes on from the pose that was followed."""
+        if self._last is None:
+            return False
+        mirrored = reversal(correspondences.object_points[correspondences.has_weight], pose)
+        here, there = (so3.angle_between(self._last.rotation, p.rotation) for p in (pose, mirrored))
+        return float(there) + _TILT < float(here)
 
     def _look(self, appearance: Appearance, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
         """Let the image speak about the turns that are not decided."""
@@ -148,7 +163,12 @@ class Ambiguity:
         mine = away < 0.5 * tilt if float(tilt) > _TILT else away == away.min()
         own = found.probability.double()[mine].sum().clamp_min(math.exp(_WITHOUT)).log()
         logs = found.probability.double()[~mine].clamp_min(math.exp(_WITHOUT)).log() - own
-        rival = float(logs.max()) if len(logs) else _WITHOUT if float(tilt) > _TILT else 0.0
+        rival = float(logs.max()) if len(logs) else 0.0
+        if (
+            not len(logs)
+            and float(nees(se3.local(found.pose[0], mirrored).double(), found.covariance[0].double())) > _APART
+        ):
+            rival = _WITHOUT
         self._mode_odds = _FADING * max(self._mode_odds, 2.0 * _DECIDED) + rival
         poses = Pose(
             torch.cat([pose.rotation[None], found.pose.rotation[~mine]]),

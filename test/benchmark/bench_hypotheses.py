@@ -10,19 +10,19 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from pnp_ros.geometry import covariance, se3, so3
+from pnp_ros.evaluation.hypotheses import figures, reliability_plots, true_hypothesis
+from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.onboarding import onboard
-from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.pipeline.result import FrameResult, Hypothesis
 from pnp_ros.types import Pose
 from synthetic.alike_box import alike_box
 from synthetic.printed_box import printed_box
@@ -30,39 +30,6 @@ from synthetic.scenes import Errors, Scene, scenes
 
 ERRORS = Errors(size=0.003, shape=0.002, focal=0.003, blur=0.5)
 BLURRED = Errors(size=0.003, shape=0.002, focal=0.003, blur=3.0, noise=10.0)
-RIGHT = 0.1  # of the diameter: ADD of the pose that counts as the true one,
-REGION = 22.5  # or its NEES
-
-
-@dataclass
-class Told:
-    """What was said about one image: probabilities, and which of them is the true pose's (None: none)."""
-
-    state: ObjectState
-    probabilities: list[float]
-    true: int | None
-
-
-def told(found: ObjectEstimate, scene: Scene, mesh: TriangleMesh) -> Told | None:
-    """None where no pose was found."""
-    if found.estimate is None:
-        return None
-    poses = [(h.pose, h.covariance) for h in found.hypotheses] or [(found.estimate.pose, found.estimate.covariance)]
-    points = torch.from_numpy(mesh.extreme_points)
-    errors = [_error(pose, spread, scene.pose, points) / mesh.diameter for pose, spread in poses]
-    best = int(np.argmin(errors))
-    return Told(
-        found.state,
-        [h.probability for h in found.hypotheses] or [1.0],
-        best if errors[best] < RIGHT else None,
-    )
-
-
-def _error(pose: Pose, spread: Tensor, truth: Pose, points: Tensor) -> float:
-    """ADD in metres; 0 where the truth lies in the region of 99.9 %: far off, depth is known no better."""
-    if float(covariance.nees(se3.local(pose, truth), spread)) < REGION:
-        return 0.0
-    return float((pose.transform(points) - truth.transform(points)).norm(dim=-1).mean())
 
 
 def facing(
@@ -89,30 +56,34 @@ def facing(
     yield from scenes(mesh, count, seed, errors, pose)
 
 
-def report(name: str, results: list[Told | None], seconds: float) -> None:
-    """One line, and the reliability by bins of probability."""
-    seen = [r for r in results if r is not None]
-    sure = [r for r in seen if r.state is ObjectState.VALID]
-    open_ = [r for r in seen if r.state is not ObjectState.VALID and len(r.probabilities) > 1]
-    wrong = sum(r.true is None for r in sure)
-    among = sum(r.true is not None for r in open_)
+def is_right(record: FrameResult, mesh: TriangleMesh) -> bool:
+    """Whether a pose that was told alone is the true one, by the measure for hypotheses."""
+    assert record.pose is not None
+    assert record.covariance is not None
+    alone = replace(record, hypotheses=(Hypothesis(record.pose, record.covariance, 1.0),))
+    return true_hypothesis(alone, torch.from_numpy(mesh.extreme_points), mesh.diameter) is not None
+
+
+def report(name: str, records: list[FrameResult], mesh: TriangleMesh, seconds: float) -> None:
+    """Two lines of figures."""
+    sure = [r for r in records if r.is_valid]
+    wrong = sum(not is_right(r, mesh) for r in sure)
+    lost = sum(r.pose is None for r in records)
     print(
-        f"{name}: {len(results)} images, {len(seen)} with a pose; valid {len(sure)}, of them wrong {wrong}; "
-        f"ambiguous {len(open_)}, true pose among {among}; {1e3 * seconds / len(results):.0f} ms CPU an image"
+        f"{name}: {len(records)} images, {lost} without a pose; valid {len(sure)}, of them wrong {wrong}; "
+        f"{1e3 * seconds / len(records):.0f} ms CPU an image"
     )
-    pairs = [(p, k == r.true) for r in open_ for k, p in enumerate(r.probabilities)]
-    for low, high in ((0.0, 0.05), (0.05, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 0.95), (0.95, 1.01)):
-        inside = [(p, right) for p, right in pairs if low <= p < high]
-        if inside:
-            said, was = np.mean(inside, axis=0)
-            print(f"    told {said:.2f}: right {was:.2f} of {len(inside)}")
+    told = figures(records, torch.from_numpy(mesh.extreme_points), mesh.diameter)
+    if told is not None:
+        print("    " + ", ".join(f"{key} {value:.3g}" for key, value in told.items()), flush=True)
 
 
 def main() -> None:
     """Run all scenes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="scenes whose name holds this")
+    parser.add_argument("--plot", type=Path, default=Path("out/bench/hypotheses.svg"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     n = arguments.images
@@ -127,20 +98,26 @@ def main() -> None:
         runs[f"box, mark {mark}"] = (box, lambda box=box: scenes(box, n, 3, ERRORS))
     box = printed_box(2)
     runs["box, no two places alike"] = (box, lambda: scenes(box, n, 4, ERRORS))
+    every: list[FrameResult] = []
     for name, (mesh, images) in runs.items():
         if arguments.only not in name:
             continue
         with tempfile.TemporaryDirectory() as folder:
             made = onboard(Path(folder) / "object", "object", mesh)
             estimator = PoseEstimator(made.package, EstimatorConfig(track=False))
-            results, begin, spent = [], 0.0, 0.0
+            records, spent = [], 0.0
             for scene in images():
                 estimator.reset()
                 begin = time.process_time()
                 (found,) = estimator.estimate(scene.image, scene.camera)
                 spent += time.process_time() - begin
-                results.append(told(found, scene, mesh))
-        report(name, results, spent)
+                records.append(replace(FrameResult.of(found), truth=scene.pose))
+        report(name, records, mesh, spent)
+        every += records
+    for _, svg in reliability_plots(every, made.package):
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        arguments.plot.write_text(svg)
+        print(arguments.plot)
 
 
 if __name__ == "__main__":

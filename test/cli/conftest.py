@@ -103,7 +103,13 @@ class RecordedRun:
         with_covariance = self.writer.message(
             "geometry_msgs/msg/PoseWithCovariance", pose=self._pose(pose), covariance=covariance
         )
-        fields = {"object_name": "tetrahedron", "object_id": "tetrahedron", "reason": "", "score": score}
+        fields = {
+            "object_name": "tetrahedron",
+            "object_id": "tetrahedron",
+            "reason": "",
+            "score": score,
+            "hypotheses": [],
+        }
         box = np.zeros(4, np.float32)
         return self.writer.message("pnp_ros/msg/ObjectPose", state=state, pose=with_covariance, box=box, **fields)
 

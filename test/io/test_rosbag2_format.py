@@ -112,7 +112,12 @@ def check_definition(kind: str, text: str) -> None:
     wanted = {
         "sensor_msgs/msg/CameraInfo": {"std_msgs/Header", "builtin_interfaces/Time", "sensor_msgs/RegionOfInterest"},
         "tf2_msgs/msg/TFMessage": {"geometry_msgs/TransformStamped", "geometry_msgs/Transform", "std_msgs/Header"},
-        "pnp_ros/msg/ObjectPoseArray": {"pnp_ros/ObjectPose", "pnp_ros/StageLatency", "std_msgs/Header"},
+        "pnp_ros/msg/ObjectPoseArray": {
+            "pnp_ros/ObjectPose",
+            "pnp_ros/Hypothesis",
+            "pnp_ros/StageLatency",
+            "std_msgs/Header",
+        },
     }
     assert {name.replace("/msg/", "/") for name in nested} >= wanted[kind]
 

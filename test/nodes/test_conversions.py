@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -16,7 +17,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.io.images import ImageError
 from pnp_ros.msg import ObjectPose
 from pnp_ros.nodes import conversions
-from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 HEADER = Header(frame_id="camera_optical_frame")
@@ -142,6 +143,24 @@ def test_box_marker_has_the_twelve_edges() -> None:
     assert sorted(lengths.max(axis=1)) == [2.0] * 4 + [4.0] * 4 + [6.0] * 4
     gone = conversions.box_marker(HEADER, "mug", bounds, _object(ObjectState.LOST, None))
     assert gone.action == gone.DELETE
+
+
+def test_several_poses_that_may_be_right_are_told_and_drawn() -> None:
+    first, second = _estimate(), _estimate()
+    told = tuple(Hypothesis(e.pose, 2.0 * e.covariance, p) for e, p in ((first, 0.75), (second, 0.25)))
+    found = dataclasses.replace(_object(ObjectState.UNCERTAIN, first), hypotheses=told)
+    message = conversions.object_pose(found, "mug")
+    assert [h.probability for h in message.hypotheses] == [0.75, 0.25]
+    np.testing.assert_allclose(message.hypotheses[1].pose.covariance, 2.0 * second.covariance.double().flatten())
+    assert message.hypotheses[0].pose.pose == message.pose.pose
+    bounds = np.array([[-1.0, -2.0, -3.0], [1.0, 2.0, 3.0]], np.float32)
+    markers = conversions.hypothesis_markers(HEADER, "mug", bounds, found)
+    assert len({(m.ns, m.id) for m in markers}) == 4
+    assert [m.color.a for m in markers] == [0.75, 0.75, 0.25, 0.25]
+    assert [m.text for m in markers] == ["", "75 %", "", "25 %"]
+    one = conversions.box_marker(HEADER, "mug", bounds, found)
+    assert one.color.a == 1.0  # a colour of its own
+    assert conversions.hypothesis_markers(HEADER, "mug", bounds, _object(ObjectState.VALID, first)) == []
 
 
 def test_adaptation_status_takes_numbers_of_any_type() -> None:
