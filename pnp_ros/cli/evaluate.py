@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
     parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
-    parser.add_argument("--solver", choices=SOLVERS, default=EstimatorConfig.solver, help="default %(default)s")
+    parser.add_argument("--solver", choices=SOLVERS, default=SOLVERS[0], help="default %(default)s")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     add_part(parser)
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")

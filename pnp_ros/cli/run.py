@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the networks (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
-    parser.add_argument("--solver", choices=SOLVERS, default=EstimatorConfig.solver, help="default %(default)s")
+    parser.add_argument("--solver", choices=SOLVERS, default=SOLVERS[0], help="default %(default)s")
     parser.add_argument("--no-tracking", action="store_true", help="search every image, without tracking")
     parser.add_argument("--no-video", action="store_true", help="poses and figures alone")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")

@@ -156,7 +156,7 @@ def open_all_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     gates |= {"lost_presence": 0.0, "valid_presence": 0.0}
     gates |= {"valid_inliers": 0.0, "max_chi_square": 1e12, "max_rotation_sigma": 1e12, "max_translation_sigma": 1e12}
     gates |= {"min_distance": 1e-6, "max_distance": 1e12}
-    monkeypatch.setattr(command, "EstimatorConfig", lambda track: EstimatorConfig(track=track, **gates))
+    monkeypatch.setattr(command, "EstimatorConfig", lambda **given: EstimatorConfig(**given, **gates))
 
 
 def test_bop_scenes_are_read(package: ObjectPackage, recorded_run: Any, tmp_path: Path) -> None:
