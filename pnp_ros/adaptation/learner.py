@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def randomisation(package: ObjectPackage) -> RandomisationConfig:
         frame_size=(detector.width, detector.height),
         pool=_POOL,
     )
-    return with_views(ranges, package.views)
+    return replace(with_views(ranges, package.views), colour=package.colour or ranges.colour)
 
 
 def _part(raw: RawPrediction, first: int, last: int) -> RawPrediction:

@@ -24,6 +24,7 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.materials import MESH
 from pnp_ros.rendering.renderer import Renderer, RendererError
 from pnp_ros.types import Pose
 
@@ -32,6 +33,7 @@ _BELIEVING = EstimatorConfig(
     valid_inliers=0.0, min_matches=4, valid_matches=1, max_chi_square=1e12, max_keypoint_sigma=1e12,
     max_rotation_sigma=1e12, max_translation_sigma=1e12, min_distance=1e-3, max_distance=1e6,
 )  # fmt: skip
+_BELIEVING_SOURCES = ("keypoints", "features", "dense")  # templates say nothing that alignment has not borne out
 _CREDIBLE_SCORE, _CREDIBLE_SHARE = 0.15, 0.12  # presence, or share of the object that is explained: it is there
 _WELL = 0.9  # share of valid poses from which nothing is wrong
 _BLURRED, _DARK, _BRIGHT, _CLIPPED = 0.7, 25.0, 235.0, 0.4
@@ -159,7 +161,8 @@ def diagnose(
         return Diagnosis([], findings)
     aligner = Aligner(package.mesh)
     strict = PoseEstimator(package, EstimatorConfig(track=False), device)
-    believing = PoseEstimator(package, _BELIEVING, device) if strict.sources else None
+    networks_or_features = any(source in _BELIEVING_SOURCES for source in strict.sources)
+    believing = PoseEstimator(package, _BELIEVING, device) if networks_or_features else None
     seen = []
     for frame in frames:
         seen.append(_look(frame, strict, believing, aligner, package))
@@ -292,8 +295,11 @@ def _distances(found: Diagnosis, package: ObjectPackage) -> list[Finding]:
 def _mesh(package: ObjectPackage) -> list[Finding]:
     if package.mesh.texture is not None or "vertex colours" in package.mesh.color_source:
         return []
+    if package.weights_path is None or set(package.colour) - {MESH}:
+        return []  # found by its edges, or trained for other colours
     text = f"the mesh has {package.mesh.color_source}: an object of another colour is not found by it"
-    return [Finding("mesh", text, "give the mesh the object's colours or texture")]
+    cure = "pnp-ros train --colour any, or its colour as #rrggbb; or give the mesh the object's colours"
+    return [Finding("mesh", text, cure)]
 
 
 def _focal_length(found: Diagnosis, package: ObjectPackage, aligner: Aligner) -> list[Finding]:

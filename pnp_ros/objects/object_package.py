@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,7 @@ _OPTIONAL = (
     "detector",
     "calibration",
     "views",
+    "colour",
     "weights",
     "features",
 )
@@ -63,7 +64,8 @@ class ObjectPackage:
         calibration: of the covariance of the networks' poses, plain values, validated by
             :class:`~pnp_ros.pipeline.calibration.CovarianceCalibration`; empty: not calibrated.
         views: what the object was trained or onboarded for, plain values, see
-            :func:`pnp_ros.rendering.domain_randomisation.view_ranges`; empty: not known.
+            :func:`pnp_ros.rendering.domain_randomisation.view_settings`; empty: not known.
+        colour: that the networks were trained for, see :mod:`pnp_ros.rendering.materials`; empty: as the mesh says.
         weights_path: safetensors file, its sha256 verified; None before training.
         features_path: the same of the mesh's local features; None where it has none.
     """
@@ -78,6 +80,7 @@ class ObjectPackage:
     detector: Mapping[str, Setting] = field(default_factory=dict)
     calibration: Mapping[str, Setting] = field(default_factory=dict)
     views: Mapping[str, Setting] = field(default_factory=dict)
+    colour: tuple[str, ...] = ()
     weights_path: Path | None = None
     features_path: Path | None = None
 
@@ -143,6 +146,7 @@ def load_object_package(folder: str | Path) -> ObjectPackage:
         detector=detector,
         calibration=calibration,
         views=views,
+        colour=_check_colour(yaml_path, fields.get("colour")),
         weights_path=_listed_file(yaml_path, fields, "weights", files) if fields.get("weights") else None,
         features_path=_listed_file(yaml_path, fields, "features", files) if fields.get("features") else None,
     )
@@ -159,6 +163,7 @@ def write_object_package(
     detector: Mapping[str, Setting] | None = None,
     calibration: Mapping[str, Setting] | None = None,
     views: Mapping[str, Setting] | None = None,
+    colour: Sequence[str] = (),
     weights: bytes | Path | None = None,
     features: bytes | Path | None = None,
 ) -> ObjectPackage:
@@ -192,6 +197,7 @@ def write_object_package(
             "detector": dict(detector or {}),
             "calibration": dict(calibration or {}),
             "views": dict(views or {}),
+            **({"colour": list(colour)} if colour else {}),
             **({"weights": WEIGHTS_NAME} if weights is not None else {}),
             **({"features": FEATURES_NAME} if features is not None else {}),
             "files": {path.name: _sha256(path) for path in written},
@@ -300,6 +306,14 @@ def _check_keypoints(path: Path, value: object, mesh: TriangleMesh) -> NDArray[n
             f"{path}: keypoints: point {int(outside.argmax())} lies outside the mesh's bounding box"
         )
     return keypoints
+
+
+def _check_colour(path: Path, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(colour, str) for colour in value):
+        raise ObjectPackageError(f"{path}: colour: expected a list of mesh, any or '#rrggbb', got {value!r}")
+    return tuple(value)
 
 
 def _check_settings(path: Path, key: str, value: object, numbers: bool = False) -> dict[str, Setting]:

@@ -8,7 +8,7 @@ from pnp_ros import settings
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.settings import bounded, chosen
 
-SOURCES = ("keypoints", "features")
+SOURCES = ("keypoints", "features", "templates")
 SOLVERS = ("robust", "pnp_net", "epropnp")
 
 
@@ -18,7 +18,8 @@ class EstimatorConfig:
 
     Args:
         sources: where correspondences come from, asked in this order; those that the package does not have are left
-            out. ``keypoints``: the trained networks; ``features``: local features of the mesh.
+            out. ``keypoints``: the trained networks; ``features``: local features of the mesh;
+            ``templates``: the mesh's edges, for a package that has neither; a search takes seconds, and ``align``.
         solver: how a pose is found from correspondences. ``robust``: samples of points; ``pnp_net``: samples of the
             points that a network trusts; ``epropnp``: the likeliest mode of the posterior.
         hypotheses: look for other poses that the image does not tell from the one found; a pose is valid only where
@@ -38,6 +39,8 @@ class EstimatorConfig:
         valid_inliers: smallest share of inlier keypoints of a valid pose, 0 to 1.
         min_matches: fewer matches of features that agree: lost.
         valid_matches: fewest matches that agree on a valid pose.
+        valid_template: smallest share of the object that the image must show, by area, for a pose from templates to be
+            valid: among thousands of them some come near by chance.
         max_chi_square: largest reduced chi-square of a valid pose's inliers.
         max_keypoint_sigma: largest median standard deviation of a valid pose's keypoints, as a share of the object's
             projected diameter.
@@ -69,6 +72,7 @@ class EstimatorConfig:
     valid_inliers: float = bounded(0.5, 0.0, 1.0)
     min_matches: int = bounded(8, 4, 10_000)
     valid_matches: int = bounded(12, 1, 10_000)
+    valid_template: float = bounded(0.7, 0.0, 1.0)
     max_chi_square: float = bounded(4.0, 1e-6, 1e12)
     max_keypoint_sigma: float = bounded(0.06, 1e-6, 1e12)
     max_rotation_sigma: float = bounded(0.12, 1e-6, 1e12)

@@ -32,6 +32,7 @@ from pnp_ros.pipeline.solving import solve
 from pnp_ros.pipeline.tracking import INTERVAL, Track
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Sighting, Source
+from pnp_ros.sources.templates import TEMPLATES
 from pnp_ros.types import Pose, PoseEstimate
 
 _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
@@ -41,6 +42,7 @@ _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a p
 _CHANGES = 3  # times in an image that a likelier pose is gone over to
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
+_ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
 
 
 class PoseEstimator:
@@ -85,14 +87,16 @@ class PoseEstimator:
         self._next: deque[Models] = deque(maxlen=1)  # taken up by the next image
         self._extent = torch.from_numpy(package.mesh.extreme_points)
         if sources is None:
-            sources = package_sources(package, self.config.sources, self._device, backend)
+            wanted = [name for name in self.config.sources if self.config.align or name != TEMPLATES]
+            sources = package_sources(package, wanted, self._device, backend)
         if not sources and not self.config.align:
             raise ObjectPackageError(
                 f"{package.root}: has none of {' or '.join(self.config.sources)}: train the object first "
                 "(pnp-ros train) or, if it has a texture, pnp-ros onboard"
             )
         self._sources = list(sources)
-        self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES}
+        self._quick = any(source.name != TEMPLATES for source in self._sources)
+        self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES, TEMPLATES: _ROUGHLY}
         self._track = Track(package.symmetry, package.diameter)
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
@@ -234,7 +238,7 @@ class PoseEstimator:
             if not search:
                 return
             wide = self._track.predict(self._clock, _ROUGH)
-            if self._aligner is not None and not self._sources and wide is not None:
+            if self._aligner is not None and not self._quick and wide is not None:
                 yield self._aligned(self._aligner, image, camera, self._expected(wide))
         if not search:
             return
@@ -333,6 +337,9 @@ class PoseEstimator:
             if found.source == "tracking":
                 return dataclasses.replace(found, estimate=None, reason=evidence.reason)
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
+        if found.source == TEMPLATES and evidence.explained < self.config.valid_template:
+            reason = f"the image shows {evidence.explained:.0%} of the object where a template lies"
+            return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason)
         estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))
         verdict = judge_covariance(estimate, self.config)
         return dataclasses.replace(

@@ -13,12 +13,15 @@ from pnp_ros.sources.feature_table import FeatureTable
 from pnp_ros.sources.features import FeatureSource
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Source
+from pnp_ros.sources.templates import TemplateSource
 
 
 def package_sources(
     package: ObjectPackage, wanted: Sequence[str], device: torch.device, backend: str = "auto"
 ) -> list[Source]:
     """Those of the ``wanted`` sources that the package has, in the order in which they are wanted.
+
+    Templates need nothing but the mesh, and seconds for an image: they are for a package that has nothing else.
 
     Raises:
         ObjectPackageError: if one cannot be used.
@@ -29,6 +32,8 @@ def package_sources(
             found.append(keypoint_source(package, load_models(package, device, backend), device))
         elif name == "features" and package.features_path is not None:
             found.append(feature_source(package))
+    if "templates" in wanted and not found:
+        found.append(TemplateSource(package.mesh, package.views))
     return found
 
 

@@ -34,7 +34,7 @@ def edges(layers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 def response(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(BINS, H / CELL, W / CELL) how much of an image (H, W, 3) is edge in each direction, 0 to 1."""
     rows, columns = (max(size // CELL, 1) for size in image.shape[:2])
-    strength, angle = edges(cv2.GaussianBlur(image.astype(np.float32), (0, 0), _GRAIN))
+    strength, angle = edges(np.asarray(cv2.GaussianBlur(image.astype(np.float32), (0, 0), _GRAIN), np.float32))
     share = strength / (strength + _NOISE + cv2.GaussianBlur(strength, (0, 0), _AROUND))
     place = angle * (BINS / math.pi) - 0.5
     cells = []

@@ -1,7 +1,8 @@
 """The edges of a mesh as they look from all sides: its outline, the bends of its surface and what lies behind another.
 
 Nothing of its colour or light: what survives a part of another colour than its mesh is where its edges are, and which
-way they run (Hinterstoisser et al., "Gradient response maps for real-time detection of textureless objects", PAMI 2012).
+way they run (Hinterstoisser et al., "Gradient response maps for real-time detection of texture-less objects", PAMI
+2012).
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ class TemplateViews:
     coarse: NDArray[np.intp]
 
     def kernels(self, cells: int) -> NDArray[np.float32]:
-        """(C * R, BINS, K, K) templates of the coarse views: how much edge there is in each cell by direction, each of length 1.
+        """(C * R, BINS, K, K) templates of the coarse views: how much edge is in each cell by direction, of length 1.
 
         Args:
             cells: of a side of the bounding sphere's box; K is a little larger.
         """
         side = cells + 3
-        found = np.zeros((len(self.coarse), len(self.rolls), BINS * side * side), np.float32)
+        found: NDArray = np.zeros((len(self.coarse), len(self.rolls), BINS * side * side), np.float32)
         for row, (places, angles) in enumerate(zip(self.places[self.coarse], self.angles[self.coarse])):
             for column, roll in enumerate(self.rolls):
                 at = cells * turned(places, roll) + (side - 1) / 2
@@ -122,7 +123,7 @@ def make_template_views(
         facing = facing * -np.sign(facing[..., 2:] + 1e-9)  # a surface that is open is seen from behind, too
         near = _DISTANCE * radius / np.maximum(view.depth[..., None], 1e-6) - 0.7
         layers = np.concatenate([np.ones_like(near), _BEND * facing, _STEP * near], axis=2) * there
-        strength, angle = edges(cv2.GaussianBlur(layers.astype(np.float32), (0, 0), 1.0))
+        strength, angle = edges(np.asarray(cv2.GaussianBlur(layers.astype(np.float32), (0, 0), 1.0), np.float32))
         ridge = _on_ridge(strength, angle) & (strength > _FAINT)
         points, seen_there = _nearest(view)
         y, x = np.nonzero(ridge & seen_there)

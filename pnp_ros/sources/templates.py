@@ -1,17 +1,18 @@
 """Templates of the mesh's edges in the image: a first pose of an untextured object without any training.
 
 Each view of the mesh, turned about the line of sight, is laid over every place of the image at every size (as LINEMOD
-does: Hinterstoisser et al., PAMI 2012); the best few are laid again, finer and from more sides. All are compared at once: templates
-are the kernels of one convolution of the image's edges by direction. What comes of it is right to 10 or 15 degrees and
-a tenth of the distance, which is enough for the alignment; and it is one of thousands, so that the image must show more
-of its outline than of a pose from elsewhere (``EstimatorConfig.valid_template``).
+does: Hinterstoisser et al., PAMI 2012); the best few are laid again, finer and from more sides. All are compared at
+once: templates are the kernels of one convolution of the image's edges by direction. What comes of it is right to 10 or
+15 degrees and a tenth of the distance, which is enough for the alignment; and it is one of thousands, so that the image
+must show more of its outline than of a pose from elsewhere (``EstimatorConfig.valid_template``).
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -23,11 +24,13 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
+from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.sources.edge_response import BINS, CELL, response
 from pnp_ros.sources.source import Sighting
-from pnp_ros.sources.template_views import TemplateViews, turned
+from pnp_ros.sources.template_views import TemplateViews, make_template_views, turned
 from pnp_ros.types import Correspondences, Pose
 
+TEMPLATES = "templates"
 _FINER = 3  # cells of a fine look to one of the first
 _SHIFTS = np.arange(-1.6, 1.7, 0.8)  # of a fine look, cells
 _TURNS, _SIZES = (-0.12, 0.0, 0.12), (0.92, 1.0, 1.08)  # rad, and factors
@@ -41,6 +44,8 @@ class TemplateSearchConfig:
     """How templates are searched.
 
     Args:
+        views: of the mesh, spread evenly.
+        coarse: of them, with which a search begins.
         cells: of a template's side, in the first look; four pixels each.
         smallest, largest: size of the object that is searched for: its bounding sphere's diameter in pixels, and as a
             share of the image's longer side.
@@ -50,6 +55,8 @@ class TemplateSearchConfig:
         sigma: standard deviation of a correspondence, as a share of the object's size.
     """
 
+    views: int = 400
+    coarse: int = 100
     cells: int = 12
     smallest: float = 72.0
     largest: float = 0.95
@@ -61,9 +68,13 @@ class TemplateSearchConfig:
 
 @dataclass(frozen=True)
 class _Hit:
-    """A view at a place: ``middle`` and ``size`` of the bounding sphere, and ``roll``, in pixels and rad."""
+    """A view at a place: ``middle`` and ``size`` of the bounding sphere, and ``roll``, in pixels and rad.
+
+    ``score`` grows with the edges that agree, of which a view may have many; ``share`` of them do.
+    """
 
     score: float
+    share: float
     view: int
     roll: float
     middle: tuple[float, float]
@@ -74,18 +85,31 @@ class TemplateSource:
     """The edges of a mesh as a source of correspondences.
 
     Args:
-        views: of the mesh.
-        extent: (E, 3) outermost points of the mesh, metres.
+        mesh: in metres; its edges are drawn when they are first searched for, which takes a second or two.
+        settings: ``views`` of the object package.
         config: how they are searched.
     """
 
-    name = "templates"
+    name = TEMPLATES
     crop_margin = None
 
-    def __init__(self, views: TemplateViews, extent: Tensor, config: TemplateSearchConfig | None = None) -> None:
-        self._views, self._extent, self._config = views, extent, config or TemplateSearchConfig()
-        self._kernels = torch.from_numpy(views.kernels(self._config.cells))
+    def __init__(
+        self,
+        mesh: TriangleMesh,
+        settings: Mapping[str, float | int | str | bool] | None = None,
+        config: TemplateSearchConfig | None = None,
+    ) -> None:
+        self._mesh, self._settings, self._config = mesh, settings, config or TemplateSearchConfig()
+        self._extent = torch.from_numpy(mesh.extreme_points)
         self._hits: dict[Box, _Hit] = {}  # of the last search
+
+    @functools.cached_property
+    def _views(self) -> TemplateViews:
+        return make_template_views(self._mesh, self._settings, self._config.views, self._config.coarse)
+
+    @functools.cached_property
+    def _kernels(self) -> Tensor:
+        return torch.from_numpy(self._views.kernels(self._config.cells))
 
     def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
         """The best views of the object anywhere in the image."""
@@ -93,7 +117,7 @@ class TemplateSource:
         steps = math.log(config.largest * max(image.shape[:2]) / config.smallest) / math.log(config.ratio)
         sizes = [config.smallest * config.ratio**k for k in range(max(int(steps) + 1, 1))]
         self._hits = {self._box(hit): hit for hit in self._search(image, sizes)[:count]}
-        return [Detection(box, max(hit.score, 0.0)) for box, hit in self._hits.items()]
+        return [Detection(box, hit.share) for box, hit in self._hits.items()]
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         """The best view in a box, or around the object at a pose; see :class:`~pnp_ros.sources.source.Source`."""
@@ -109,7 +133,7 @@ class TemplateSource:
             torch.from_numpy(views.points[hit.view, ::step].copy()),
             torch.from_numpy(weights),
         )
-        return Sighting(correspondences, min(max(hit.score, 0.0), 1.0), box)
+        return Sighting(correspondences, min(hit.share, 1.0), box)
 
     def _beside(self, image: np.ndarray, box: Box) -> _Hit:
         """The best hit in a box that somebody else tells."""
@@ -157,6 +181,7 @@ class TemplateSource:
         return [
             _Hit(
                 s,
+                0.0,
                 int(self._views.coarse[int(t) // count]),
                 float(self._views.rolls[int(t) % count]),
                 self._at(x_ - odd, y_ - odd, pixels),
@@ -174,7 +199,7 @@ class TemplateSource:
         rows, columns = found.shape[1:]
         rotations, its = self._views.rotations, self._rotation(hit)
         shifts = np.stack(np.meshgrid(_SHIFTS, _SHIFTS), -1).reshape(-1, 1, 2) * pixels
-        best = replace(hit, score=-1.0)
+        best = replace(hit, score=0.0)
         for view in np.flatnonzero(rotations[:, 2] @ rotations[hit.view, 2] > _BESIDE_VIEW):
             across = its @ rotations[view].T
             straight = math.atan2(across[1, 0] - across[0, 1], across[0, 0] + across[1, 1])
@@ -189,9 +214,10 @@ class TemplateSource:
                 seen = inside.mean(1)
                 mean = (found[bins, y, x] * inside).mean(1) / np.maximum(seen, 0.01)
                 scores = evidence * np.sqrt(seen) * mean
-                if scores.max() > best.score:
-                    middle = np.array(hit.middle) + shifts[scores.argmax(), 0]
-                    best = _Hit(float(scores.max()), int(view), roll, (float(middle[0]), float(middle[1])), size)
+                which = int(scores.argmax())
+                if scores[which] > best.score:
+                    x_, y_ = (np.array(hit.middle) + shifts[which, 0]).tolist()
+                    best = _Hit(float(scores[which]), float(mean[which]), int(view), roll, (x_, y_), size)
         return best
 
     def _rotation(self, hit: _Hit) -> NDArray[np.float64]:

@@ -265,6 +265,7 @@ def _finish(
         network=keypoint_network.config.to_plain(),
         detector=detector.config.to_plain(),
         views=views,
+        colour=config.colour,
         weights=serialised(weights_of(keypoint_network, detector)),
     )
     held_out = _held_out(mesh, factory.randomisation, config, reporter)

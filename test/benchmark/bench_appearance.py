@@ -4,6 +4,12 @@ The images are rendered with materials that no training draws (stripes as of bru
 eight colours; the object's package is one of ``pnp-ros train MESH --colour any``.
 
     PYTHONPATH=test python test/benchmark/bench_appearance.py objects/bracket [--images 8]
+    PYTHONPATH=test python test/benchmark/bench_appearance.py castle objects/castle
+
+``castle`` is measured on its forty images with exact poses instead. ``parts`` writes the meshes to train for; with
+``--minutes`` each is trained and measured:
+
+    PYTHONPATH=test python test/benchmark/bench_appearance.py parts out/parts [--minutes 20]
 """
 
 from __future__ import annotations
@@ -11,13 +17,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from benchmark.bench_alignment import Castle
+from benchmark.bench_templates import SYMMETRIES
 from numpy.typing import NDArray
 
+from pnp_ros.cli.main import main as run_command
 from pnp_ros.evaluation.pose_error import add, adds
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh_files import save_mesh
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -26,6 +37,7 @@ from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_vie
 from pnp_ros.rendering.materials import painted_on
 from pnp_ros.rendering.validation_frames import validation_frames
 from pnp_ros.types import Pose
+from synthetic.cad_parts import PARTS
 
 COLOURS = {
     "red": (200, 40, 30),
@@ -87,13 +99,45 @@ def recall(package: ObjectPackage, mesh: TriangleMesh, count: int, seed: int) ->
     return score / count
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("package")
-    parser.add_argument("--images", type=int, default=8, help="for each colour and material")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    package = load_object_package(arguments.package)
+def castle(package: ObjectPackage) -> None:
+    """Shares of the castle's forty images, each searched by itself."""
+    data = Castle()
+    points, errors = torch.from_numpy(data.mesh.vertices), np.full((2, len(data.images)), np.nan)
+    for row, align in enumerate((False, True)):
+        estimator = PoseEstimator(package, EstimatorConfig(align=align, track=False))
+        states = []
+        for column, (image, truth) in enumerate(zip(data.images, data.truths)):
+            estimator.reset()
+            (found,) = estimator.estimate(image, data.camera)
+            states.append(found.state.value)
+            if found.estimate is not None:
+                errors[row, column] = float(add(found.estimate.pose, truth, points)) / data.mesh.diameter
+        valid = np.array([state == ObjectState.VALID.value for state in states])
+        within = " / ".join(f"{100.0 * (errors[row] < limit).mean():.0f}" for limit in (0.1, 0.05, 0.02))
+        wrong = int((errors[row][valid] > 0.1).sum())
+        print(
+            f"castle, {'aligned' if align else 'network alone'}: valid {100.0 * valid.mean():.0f} %, ADD within "
+            f"10 / 5 / 2 %: {within}; valid and wrong {wrong} of {len(states)}",
+            flush=True,
+        )
+
+
+def parts(folder: Path, minutes: float, images: int) -> None:
+    """Bracket, flange and bent sheet as PLY; trained for any colour and measured, if minutes are given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in PARTS.items():
+        file = folder / f"{name}.ply"
+        save_mesh(make(), file)
+        options = ["--out", str(folder / name), "--colour", "any", "--minutes", f"{minutes:g}"]
+        options += ["--symmetries", SYMMETRIES[name]] if name in SYMMETRIES else []
+        print("pnp-ros train", file, *options, flush=True)
+        if minutes > 0.0:
+            run_command(["train", str(file), *options])
+            by_colour(load_object_package(folder / name), images)
+
+
+def by_colour(package: ObjectPackage, images: int) -> None:
+    """The table."""
     print("colour | material | network < 10 % | aligned: valid, < 10 %, < 5 %")
     rows = []
     for c, (name, rgb) in enumerate(COLOURS.items()):
@@ -101,13 +145,29 @@ def main() -> None:
             rng = np.random.default_rng(100 * c + m)
             texture = np.clip(paint(np.array(rgb, np.float64), rng), 0, 255).astype(np.uint8)
             mesh = painted_on(package.mesh, texture, rng)
-            rows.append(100.0 * recall(package, mesh, arguments.images, 7000 + 100 * c + m))
+            rows.append(100.0 * recall(package, mesh, images, 7000 + 100 * c + m))
             print(f"{name} | {material} | " + " | ".join(f"{value:.0f}" for value in rows[-1]), flush=True)
     table = np.array(rows).reshape(len(COLOURS), len(MATERIALS), 4)
     print("\ncolour | " + "all materials")
     for name, values in zip(COLOURS, table.mean(1)):
         print(f"{name} | " + " | ".join(f"{value:.0f}" for value in values))
     print("all | " + " | ".join(f"{value:.0f}" for value in table.mean((0, 1))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="+", help="PACKAGE, castle PACKAGE, or parts FOLDER")
+    parser.add_argument("--images", type=int, default=8, help="for each colour and material")
+    parser.add_argument("--minutes", type=float, default=0.0, help="of each part's training")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    *kind, place = arguments.what
+    if kind == ["castle"]:
+        castle(load_object_package(place))
+    elif kind == ["parts"]:
+        parts(Path(place), arguments.minutes, arguments.images)
+    else:
+        by_colour(load_object_package(place), arguments.images)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_a_plain_mesh_is_told_to_need_training(tmp_path: Path) -> None:
     with pytest.raises(ObjectPackageError, match="pnp-ros train"):
         PoseEstimator(made.package, ALONE)
     image, truth = _image(made.package.mesh, 0.0)
-    estimator = PoseEstimator(made.package)
+    estimator = PoseEstimator(made.package, EstimatorConfig(sources=("keypoints", "features")))
     unknown = estimator.estimate(image, CAMERA)[0]
     assert (unknown.state, unknown.estimate) == (ObjectState.LOST, None)
     assert "train" in unknown.reason
