@@ -14,12 +14,13 @@ import enum
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pnp_ros import settings
 from pnp_ros.filtering import motion
-from pnp_ros.filtering.motion import Belief
+from pnp_ros.filtering.motion import Array, Belief
 from pnp_ros.settings import bounded
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -99,10 +100,11 @@ class _Step:
     """A measurement that was used, and what was believed after it: a belief and a probability of each model."""
 
     stamp: float
-    pose: Pose
-    covariance: Tensor
+    rotation: Array
+    translation: Array
+    covariance: Array
     beliefs: Belief
-    probability: Tensor
+    probability: Array
 
 
 class PoseFilter:
@@ -122,8 +124,8 @@ class PoseFilter:
     def __init__(self, config: FilterConfig | None = None) -> None:
         self.config = config or FilterConfig()
         c = self.config
-        ladder = torch.logspace(math.log10(c.quiet), math.log10(c.agile), _MODELS, dtype=torch.float64)
-        self._acceleration = torch.stack([ladder, c.turning * ladder], dim=-1)
+        ladder = np.geomspace(c.quiet, c.agile, _MODELS)
+        self._acceleration = np.stack([ladder, c.turning * ladder], axis=-1)
         self._steps: list[_Step] = []
 
     def reset(self) -> None:
@@ -137,23 +139,24 @@ class PoseFilter:
             estimate: pose and covariance, in a frame that stays the same.
             stamp: of the image, seconds.
         """
-        pose, covariance = estimate.pose.to("cpu", torch.float64), estimate.covariance.detach().cpu().double()
-        if not _fit(pose, covariance) or not math.isfinite(stamp):
+        values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)
+        rotation, translation, covariance = (value.detach().cpu().double().numpy() for value in values)
+        if not _fit(rotation, translation, covariance) or not math.isfinite(stamp):
             return Outcome.UNFIT
         if self._steps and stamp - self._steps[-1].stamp > self.config.patience:
             self.reset()
         if not self._steps:
-            self._steps = [self._first(pose, covariance, stamp)]
+            self._steps = [self._first(rotation, translation, covariance, stamp)]
             return Outcome.STARTED
         place = bisect.bisect_right([step.stamp for step in self._steps], stamp)
         if place == 0 or self._steps[-1].stamp - stamp > self.config.memory:
             return Outcome.LATE
-        told = self._next(self._steps[place - 1], pose, covariance, stamp)
+        told = self._next(self._steps[place - 1], rotation, translation, covariance, stamp)
         if told is None:
             return Outcome.REJECTED
         later, self._steps[place:] = self._steps[place:], [told]
         for step in later:  # what came after it is told again
-            again = self._next(self._steps[-1], step.pose, step.covariance, step.stamp)
+            again = self._next(self._steps[-1], step.rotation, step.translation, step.covariance, step.stamp)
             if again is not None:
                 self._steps.append(again)
         oldest = self._steps[-1].stamp - self.config.memory
@@ -170,37 +173,43 @@ class PoseFilter:
         if not abs(stamp - step.stamp) <= self.config.patience:
             return None
         belief = motion.mixture(motion.moved(step.beliefs, stamp - step.stamp, self._acceleration), step.probability)
-        share = self.config.shared
-        pose_covariance = belief.covariance[:6, :6] + share * step.covariance
-        return FilteredPose(stamp, belief.pose, pose_covariance, belief.velocity, belief.covariance[6:, 6:], age)
+        covariance = belief.covariance[:6, :6] + self.config.shared * step.covariance
+        told, velocity = torch.from_numpy(covariance), torch.from_numpy(belief.velocity)
+        rates = torch.from_numpy(belief.covariance[6:, 6:].copy())
+        return FilteredPose(stamp, belief.pose, told, velocity, rates, age)
 
-    def _first(self, pose: Pose, covariance: Tensor, stamp: float) -> _Step:
-        rate = torch.tensor([r**2 for r in _UNKNOWN_RATE for _ in range(3)], dtype=torch.float64)
-        joint = torch.block_diag(covariance, torch.diag(rate))
-        models = len(self._acceleration)
-        beliefs = Belief(Pose.stack([pose] * models), rate.new_zeros(models, 6), joint.expand(models, 12, 12))
-        return _Step(stamp, pose, covariance, beliefs, rate.new_full((models,), 1.0 / models))
+    def _first(self, rotation: Array, translation: Array, covariance: Array, stamp: float) -> _Step:
+        joint = np.zeros((_MODELS, 12, 12))
+        joint[:, :6, :6] = covariance
+        joint[:, range(6, 12), range(6, 12)] = [rate**2 for rate in _UNKNOWN_RATE for _ in range(3)]
+        each = np.ones((_MODELS, 1))
+        beliefs = Belief(each[..., None] * rotation, each * translation, np.zeros((_MODELS, 6)), joint)
+        return _Step(stamp, rotation, translation, covariance, beliefs, np.full(_MODELS, 1.0 / _MODELS))
 
-    def _next(self, last: _Step, pose: Pose, covariance: Tensor, stamp: float) -> _Step | None:
-        """The step that a measurement leads to; None if it is beyond the gate of both models."""
+    def _next(self, last: _Step, rotation: Array, translation: Array, covariance: Array, stamp: float) -> _Step | None:
+        """The step that a measurement leads to; None if it is beyond the gate of all models."""
         elapsed = stamp - last.stamp
-        stay, models = math.exp(-self.config.switching * elapsed), len(self._acceleration)
-        change = stay * torch.eye(models, dtype=torch.float64) + (1.0 - stay) / models
+        stay = math.exp(-self.config.switching * elapsed)
+        change = stay * np.eye(_MODELS) + (1.0 - stay) / _MODELS
         joint = change * last.probability[:, None]  # (from, to)
         expected = joint.sum(0)
-        mixed = motion.mixture(last.beliefs, (joint / expected).mT)
+        mixed = motion.mixture(last.beliefs, (joint / expected).T)
         beliefs = motion.moved(mixed, elapsed, self._acceleration)
-        told = motion.innovation(beliefs, pose, covariance)
-        if not bool((told.chi_square <= self.config.gate).any()):
+        told = motion.innovation(beliefs, rotation, translation, covariance)
+        if not (told.chi_square <= self.config.gate).any():
             return None
-        probability = torch.softmax(expected.log() + told.log_likelihood, dim=0).clamp_min(1e-6)
-        return _Step(
-            stamp, pose, covariance, motion.updated(beliefs, told, covariance), probability / probability.sum()
-        )
+        score = np.log(expected) + told.log_likelihood
+        probability = np.maximum(np.exp(score - score.max()), 1e-6)
+        after = motion.updated(beliefs, told, covariance)
+        return _Step(stamp, rotation, translation, covariance, after, probability / probability.sum())
 
 
-def _fit(pose: Pose, covariance: Tensor) -> bool:
+def _fit(rotation: Array, translation: Array, covariance: Array) -> bool:
     """Whether a measurement is finite and its covariance positive."""
-    if not all(bool(value.isfinite().all()) for value in (pose.rotation, pose.translation, covariance)):
+    if not all(np.isfinite(value).all() for value in (rotation, translation, covariance)):
         return False
-    return int(torch.linalg.cholesky_ex(covariance).info) == 0
+    try:
+        np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return False
+    return True

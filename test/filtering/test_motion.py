@@ -1,5 +1,7 @@
 """One step of the filter against a second implementation: the most probable trajectory by least squares."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from scipy.optimize import least_squares
@@ -27,12 +29,14 @@ def _measured() -> list[Pose]:
 
 
 def _start(pose: Pose) -> Belief:
-    return Belief(pose, torch.zeros(6, dtype=torch.float64), PRIOR)
+    return Belief(pose.rotation.numpy(), pose.translation.numpy(), np.zeros(6), PRIOR.numpy())
 
 
 def _smoothed(measured: list[Pose]) -> tuple[Pose, torch.Tensor, torch.Tensor]:
     """Last pose, velocity and covariance of the trajectory that minimises all residuals together."""
-    noise = torch.linalg.cholesky(torch.linalg.inv(motion._diffusion(ELAPSED, ACCELERATION))).mT
+    noise = torch.linalg.cholesky(
+        torch.linalg.inv(torch.from_numpy(motion._diffusion(ELAPSED, ACCELERATION.numpy())))
+    ).mT
     prior = torch.linalg.cholesky(torch.linalg.inv(PRIOR)).mT
 
     def states(x: np.ndarray) -> tuple[list[Pose], torch.Tensor]:
@@ -57,41 +61,54 @@ def test_the_filter_ends_where_the_most_probable_trajectory_ends() -> None:
     measured = _measured()
     belief = _start(measured[0])
     for pose in measured[1:]:
-        belief = motion.moved(belief, ELAPSED, ACCELERATION)
-        told = motion.innovation(belief, pose, torch.diag(SIGMA**2))
-        belief = motion.updated(belief, told, torch.diag(SIGMA**2))
+        belief = motion.moved(belief, ELAPSED, ACCELERATION.numpy())
+        told = motion.innovation(belief, pose.rotation.numpy(), pose.translation.numpy(), np.diag(SIGMA.numpy() ** 2))
+        belief = motion.updated(belief, told, np.diag(SIGMA.numpy() ** 2))
     pose, rate, covariance = _smoothed(measured)
     sigma = covariance.diagonal().sqrt()
-    off = torch.cat([se3.local(belief.pose, pose), rate - belief.velocity]) / sigma
+    off = torch.cat([se3.local(belief.pose, pose), rate - torch.from_numpy(belief.velocity)]) / sigma
     assert float(off.abs().max()) < 0.1
-    ratio = belief.covariance.diagonal().sqrt() / sigma
+    ratio = torch.from_numpy(belief.covariance).diagonal().sqrt() / sigma
     assert bool(((ratio > 0.95) & (ratio < 1.05)).all())
 
 
 def test_moving_there_and_back_without_acceleration_changes_nothing() -> None:
-    belief = Belief(_truth(0.2), torch.tensor([0.1, 0.2, -0.1, 0.5, -0.4, 0.3], dtype=torch.float64), PRIOR)
-    still = torch.zeros(2, dtype=torch.float64)
+    start, still = _start(_truth(0.2)), np.zeros(2)
+    belief = dataclasses.replace(start, velocity=np.array([0.1, 0.2, -0.1, 0.5, -0.4, 0.3]))
     back = motion.moved(motion.moved(belief, 0.3, still), -0.3, still)
     assert torch.allclose(back.pose.matrix(), belief.pose.matrix(), atol=1e-12)
-    assert torch.allclose(back.covariance, belief.covariance, atol=1e-12)
+    assert np.allclose(back.covariance, belief.covariance, atol=1e-12)
 
 
 def test_a_mixture_has_the_mean_and_covariance_of_its_samples() -> None:
     generator = torch.Generator().manual_seed(1)
     one, other = _start(_truth(0.0)), _start(se3.retract(_truth(0.0), 0.05 * torch.ones(6, dtype=torch.float64)))
     both = Belief(
-        Pose.stack([one.pose, other.pose]),
-        torch.stack([one.velocity, one.velocity + 0.5]),
-        0.01 * torch.stack([PRIOR, 4.0 * PRIOR]),
+        np.stack([one.rotation, other.rotation]),
+        np.stack([one.translation, other.translation]),
+        np.stack([one.velocity, one.velocity + 0.5]),
+        0.01 * np.stack([PRIOR.numpy(), 4.0 * PRIOR.numpy()]),
     )
-    mixed = motion.mixture(both, torch.tensor([0.3, 0.7], dtype=torch.float64))
+    mixed = motion.mixture(both, np.array([0.3, 0.7]))
     count = 100_000
     which = (torch.rand(count, generator=generator) < 0.7).long()
     draws = torch.randn(count, 12, generator=generator, dtype=torch.float64)
-    delta = (both.covariance.diagonal(dim1=-2, dim2=-1).sqrt()[which]) * draws
+    delta = (torch.from_numpy(both.covariance).diagonal(dim1=-2, dim2=-1).sqrt()[which]) * draws
     poses = se3.retract(both.pose[which], delta[:, :6])
-    offset = torch.cat([se3.local(mixed.pose, poses), both.velocity[which] + delta[:, 6:] - mixed.velocity], -1)
-    sigma = mixed.covariance.diagonal().sqrt()
+    rates = torch.from_numpy(both.velocity)[which] + delta[:, 6:] - torch.from_numpy(mixed.velocity)
+    offset, covariance = torch.cat([se3.local(mixed.pose, poses), rates], -1), torch.from_numpy(mixed.covariance)
+    sigma = covariance.diagonal().sqrt()
     assert float((offset.mean(0) / sigma).abs().max()) < 0.02
     sampled = offset.T @ offset / count
-    assert float(((sampled - mixed.covariance) / (sigma[:, None] * sigma)).abs().max()) < 0.03
+    assert float(((sampled - covariance) / (sigma[:, None] * sigma)).abs().max()) < 0.03
+
+
+def test_numpy_and_torch_agree() -> None:
+    """Small turns, large ones and half a turn, against the geometry that has a test of its own."""
+    axis = torch.tensor([0.6, -0.48, 0.64], dtype=torch.float64)
+    phi = torch.tensor([0.0, 1e-9, 1e-3, 0.5, 2.0, 3.0, np.pi], dtype=torch.float64)[:, None] * axis
+    turn, jacobian = motion._exp_and_jacobian(phi.numpy())
+    assert np.allclose(turn, so3.exp(phi).numpy(), atol=1e-14)
+    assert np.allclose(jacobian, so3.left_jacobian(phi).numpy(), atol=1e-9)
+    assert np.allclose(motion._log(turn[:4]), phi[:4].numpy(), atol=1e-14)
+    assert np.allclose(np.linalg.norm(motion._log(turn), axis=-1), phi.norm(dim=-1).numpy(), atol=1e-7)
