@@ -103,7 +103,7 @@ class Innovation:
 
 def innovation(belief: Belief, rotation: Array, translation: Array, covariance: Array) -> Innovation:
     """What a pose (3, 3), (3,) with its covariance (6, 6) says beside the belief."""
-    delta = _difference(belief.rotation, belief.translation, rotation, translation)
+    delta = difference(belief.rotation, belief.translation, rotation, translation)
     return Innovation(delta, belief.covariance[..., :6, :6] + covariance)
 
 
@@ -136,7 +136,7 @@ def mixture(beliefs: Belief, weights: Array) -> Belief:
         weights: (..., M), summing to 1; leading dimensions make as many mixtures.
     """
     centre = beliefs[int(weights.reshape(-1, weights.shape[-1]).sum(0).argmax())]
-    away = _difference(centre.rotation, centre.translation, beliefs.rotation, beliefs.translation)
+    away = difference(centre.rotation, centre.translation, beliefs.rotation, beliefs.translation)
     offset = np.concatenate([away, beliefs.velocity - centre.velocity], axis=-1)
     mean = weights @ offset
     spread = offset - mean[..., None, :]
@@ -145,7 +145,7 @@ def mixture(beliefs: Belief, weights: Array) -> Belief:
     return corrected(Belief(centre.rotation, centre.translation, centre.velocity, covariance), mean)
 
 
-def _difference(rotation: Array, translation: Array, other_rotation: Array, other_translation: Array) -> Array:
+def difference(rotation: Array, translation: Array, other_rotation: Array, other_translation: Array) -> Array:
     """(..., 6) from one pose to another, as :func:`pnp_ros.geometry.se3.local`."""
     turn = other_rotation @ rotation.swapaxes(-1, -2)
     shift = np.broadcast_to(other_translation - translation, (*turn.shape[:-2], 3))

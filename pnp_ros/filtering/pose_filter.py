@@ -4,12 +4,14 @@ Four models of motion, from quiet to agile, run side by side and are mixed by wh
 multiple models: Blom, Bar-Shalom, "The interacting multiple model algorithm for systems with Markovian switching
 coefficients", 1988): a still object does not jitter, a moving one does not lag. Part of a pose's error is the same in
 image after image (focal length, size of the mesh); it does not average out, so it is added again to the
-covariance that is told.
+covariance that is told. How large the rest is, the noise of one image by itself, is measured: by how much three poses
+in a row are not on a straight line.
 """
 
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import enum
 import math
 from dataclasses import dataclass
@@ -25,6 +27,11 @@ from pnp_ros.settings import bounded
 from pnp_ros.types import Pose, PoseEstimate
 
 _MODELS = 4  # from quiet to agile, by equal ratios
+_WATCHED = 45  # poses by which their noise is judged, and the fewest
+_FEWEST = 10
+_LEAST_NOISE = 0.1  # share of the variance; less would follow what little there is
+_MEDIAN = 5.348  # of chi-square with six degrees of freedom
+_EVEN = 0.3  # by which two intervals may differ
 _UNKNOWN_RATE = (2.0, 10.0)  # of a body seen once, 1 sigma: m/s and rad/s
 
 
@@ -38,8 +45,8 @@ class FilterConfig:
         agile: of the agile model; others stand between them.
         turning: angular over linear acceleration, rad/m.
         switching: how often a body changes its model, per second.
-        shared: share of the variance of a measured pose that its neighbours in time have in common, 0 to 1: it does
-            not average out.
+        shared: least share of the variance of a measured pose that its neighbours in time have in common, 0 to 1: it
+            does not average out, and is in the covariance that is told. How large it is shows in the poses themselves.
         gate: largest squared Mahalanobis distance of a measured pose from the expected one; 22.5 refuses one true
             pose of a thousand.
         patience: seconds for which the object is predicted without a measurement that agrees; then it starts anew.
@@ -97,7 +104,11 @@ class FilteredPose:
 
 @dataclass(frozen=True)
 class _Step:
-    """A measurement that was used, and what was believed after it: a belief and a probability of each model."""
+    """A measurement that was used, and what was believed after it: a belief and a probability of each model.
+
+    ``before`` is the one used before it, ``bends`` how far the last ones were from steady motion, as squared
+    Mahalanobis distances of what independent noise would make.
+    """
 
     stamp: float
     rotation: Array
@@ -105,6 +116,25 @@ class _Step:
     covariance: Array
     beliefs: Belief
     probability: Array
+    before: _Step | None = None
+    bends: tuple[float, ...] = ()
+
+    def noise(self, shared: float) -> float:
+        """Share of a measured pose's variance that is of its image alone; ``shared`` says so until it is measured.
+
+        Acceleration bends a path, too, so that the noise is rather taken for too large than for too small.
+        """
+        if len(self.bends) < _FEWEST:
+            return 1.0 - shared
+        return float(np.clip(np.median(self.bends) / _MEDIAN, _LEAST_NOISE, 1.0))
+
+    def bends_with(self, stamp: float, rotation: Array, translation: Array, covariance: Array) -> tuple[float, ...]:
+        """And of the next measurement: the second difference of three has six times the variance of one."""
+        if self.before is None or abs(stamp - 2.0 * self.stamp + self.before.stamp) > _EVEN * (stamp - self.stamp):
+            return self.bends
+        bend = motion.difference(self.rotation, self.translation, rotation, translation)
+        bend = bend - motion.difference(self.before.rotation, self.before.translation, self.rotation, self.translation)
+        return (*self.bends, float(bend @ np.linalg.solve(covariance, bend)) / 6.0)[-_WATCHED:]
 
 
 class PoseFilter:
@@ -173,14 +203,16 @@ class PoseFilter:
         if not abs(stamp - step.stamp) <= self.config.patience:
             return None
         belief = motion.mixture(motion.moved(step.beliefs, stamp - step.stamp, self._acceleration), step.probability)
-        covariance = belief.covariance[:6, :6] + self.config.shared * step.covariance
+        covariance = (
+            belief.covariance[:6, :6] + max(self.config.shared, 1.0 - step.noise(self.config.shared)) * step.covariance
+        )
         told, velocity = torch.from_numpy(covariance), torch.from_numpy(belief.velocity)
         rates = torch.from_numpy(belief.covariance[6:, 6:].copy())
         return FilteredPose(stamp, belief.pose, told, velocity, rates, age)
 
     def _first(self, rotation: Array, translation: Array, covariance: Array, stamp: float) -> _Step:
         joint = np.zeros((_MODELS, 12, 12))
-        joint[:, :6, :6] = covariance
+        joint[:, :6, :6] = (1.0 - self.config.shared) * covariance
         joint[:, range(6, 12), range(6, 12)] = [rate**2 for rate in _UNKNOWN_RATE for _ in range(3)]
         each = np.ones((_MODELS, 1))
         beliefs = Belief(each[..., None] * rotation, each * translation, np.zeros((_MODELS, 6)), joint)
@@ -195,13 +227,17 @@ class PoseFilter:
         expected = joint.sum(0)
         mixed = motion.mixture(last.beliefs, (joint / expected).T)
         beliefs = motion.moved(mixed, elapsed, self._acceleration)
-        told = motion.innovation(beliefs, rotation, translation, covariance)
-        if not (told.chi_square <= self.config.gate).any():
+        gate = motion.innovation(beliefs, rotation, translation, covariance)
+        if not (gate.chi_square <= self.config.gate).any():
             return None
+        bends = last.bends_with(stamp, rotation, translation, covariance)
+        own = last.noise(self.config.shared) * covariance  # the rest is the same in the next image
+        told = motion.innovation(beliefs, rotation, translation, own)
         score = np.log(expected) + told.log_likelihood
         probability = np.maximum(np.exp(score - score.max()), 1e-6)
-        after = motion.updated(beliefs, told, covariance)
-        return _Step(stamp, rotation, translation, covariance, after, probability / probability.sum())
+        after = motion.updated(beliefs, told, own)
+        before = dataclasses.replace(last, before=None)  # no chain
+        return _Step(stamp, rotation, translation, covariance, after, probability / probability.sum(), before, bends)
 
 
 def _fit(rotation: Array, translation: Array, covariance: Array) -> bool:

@@ -87,10 +87,10 @@ def test_velocity_is_told_in_the_objects_axes() -> None:
 
 def test_a_lost_object_is_predicted_for_a_while_at_the_images_time(heard: Any) -> None:
     told = heard()
+    noise = 0.5 * SIGMA * torch.randn(30, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for k in range(30):
-        told.output.publish(
-            _header(1000.0 + k / 30), "mug", _found(Pose(torch.eye(3).double(), _vector(0.01 * k, 0, 1)))
-        )
+        seen = Pose(so3.exp(noise[k, 3:]), _vector(0.01 * k, 0, 1) + noise[k, :3])
+        told.output.publish(_header(1000.0 + k / 30), "mug", _found(seen))
     assert len(told.messages) == 30
     assert told.messages[-1].header.stamp == _header(1000.0 + 29 / 30).stamp  # the images are of long ago
     assert told.messages[-1].twist.twist.linear.x == pytest.approx(0.3, abs=0.02)

@@ -1,0 +1,157 @@
+"""What the filter, several cameras and several views gain: a real video where the cube stands still, and simulated poses.
+
+    PYTHONPATH=test python test/benchmark/bench_filter.py [--only video cameras views] [--runs 30]
+
+The video is ``../shared/data/cube`` beside the checkout; that part is left out where it is absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_scene import CAMERA
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.pose_error import add
+from pnp_ros.filtering.localization import View, localize
+from pnp_ros.filtering.pose_filter import PoseFilter
+from pnp_ros.filtering.rig import Rig
+from pnp_ros.geometry import covariance, se3, so3
+from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.io.images import read_images
+from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.onboarding import onboard
+from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.rendering.backgrounds import random_background
+from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.types import Pose, PoseEstimate
+from synthetic.printed_box import printed_box
+
+CUBE = Path(__file__).parents[2].parent / "shared/data/cube"
+STILL = ((30, 75), (415, 450))  # frames in which the position hardly moves
+SIGMA = torch.tensor([0.001, 0.001, 0.006, 0.02, 0.02, 0.008], dtype=torch.float64)
+UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+
+
+def spread(poses: list[Pose]) -> tuple[float, float]:
+    """Of still poses about their mean: millimetres and degrees, root mean square."""
+    positions = torch.stack([pose.translation for pose in poses]).double()
+    u, _, v = torch.linalg.svd(torch.stack([pose.rotation for pose in poses]).double().mean(0))
+    turns = torch.stack([so3.angle_between(pose.rotation.double(), u @ v) for pose in poses])
+    away = (positions - positions.mean(0)).square().sum(-1).mean().sqrt()
+    return 1e3 * float(away), math.degrees(float(turns.square().mean().sqrt()))
+
+
+def video() -> None:
+    """Spread of single and of filtered poses where the cube stands still."""
+    if not CUBE.is_dir():
+        print("video: no ../shared/data/cube")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        package = onboard(Path(folder) / "cube", "cube", load_mesh(CUBE / "cube.obj")).package
+        estimator, camera = PoseEstimator(package), read_camera_info(CUBE / "camera_info.yaml").camera()
+        motion, single, filtered = PoseFilter(), dict[int, Pose](), dict[int, Pose]()
+        for k, (stamp, rgb) in enumerate(read_images(CUBE / "cube_video.mp4")):
+            if k >= STILL[-1][1]:
+                break
+            (found,) = estimator.estimate(rgb, camera, stamp)
+            if found.state is ObjectState.VALID and found.estimate is not None:
+                single[k] = found.estimate.pose
+                motion.update(found.estimate, stamp)
+            if (told := motion.predict(stamp)) is not None:
+                filtered[k] = told.pose
+    print("cube stands still, frames | single poses mm, deg | filtered mm, deg")
+    for first, last in STILL:
+        rows = [spread([poses[k] for k in range(first, last) if k in poses]) for poses in (single, filtered)]
+        print(f"{first}-{last} | " + " | ".join(f"{mm:.2f}, {degrees:.2f}" for mm, degrees in rows), flush=True)
+
+
+def _camera(angle: float, target: torch.Tensor) -> Pose:
+    """T_world_camera on a circle of 0.8 m."""
+    eye = 0.8 * torch.tensor([math.cos(angle), math.sin(angle), 0.6], dtype=torch.float64)
+    return se3.look_at(eye, target, UP).inverse()
+
+
+def cameras(runs: int) -> None:
+    """An object that moves at 0.3 m/s and 1 rad/s before one, two and three cameras that take turns at 30 Hz each."""
+    print("cameras | position error mm | mean NEES | within 90 %")
+    for count in (1, 2, 3):
+        generator, errors, squares = torch.Generator().manual_seed(0), [], []
+        places = {f"camera {k}": _camera(2.1 * k, torch.zeros(3, dtype=torch.float64)) for k in range(count)}
+        for _ in range(runs):
+            rig = Rig(list(places))
+            common = {name: torch.randn(6, generator=generator, dtype=torch.float64) for name in places}
+            for k in range(30 * count):
+                name = f"camera {k % count}"
+                stamp = k / (30.0 * count)
+                where = torch.tensor([0.3 * stamp - 0.15, 0.0, 0.0], dtype=torch.float64)
+                truth = Pose(so3.exp(stamp * UP), where)
+                noise = SIGMA * (common[name] + torch.randn(6, generator=generator, dtype=torch.float64)) / math.sqrt(2)
+                seen = se3.retract(places[name].inverse() @ truth, noise)
+                estimate = PoseEstimate.of(seen, torch.diag(SIGMA**2))
+                told = rig.update(name, covariance.in_frame(places[name], estimate), stamp)
+                if stamp > 0.5 and told is not None and told.fused.estimate is not None:
+                    off = se3.local(truth, told.fused.estimate.pose)
+                    errors.append(float(off[:3].norm()))
+                    squares.append(float(covariance.nees(off, told.fused.estimate.covariance)))
+        inside = np.mean(np.array(squares) < 10.645)
+        print(f"{count} | {1e3 * np.mean(errors):.2f} | {np.mean(squares):.1f} | {100 * inside:.0f} %", flush=True)
+
+
+def views(runs: int) -> None:
+    """A rendered box that stands still; the camera's focal length is off by 1 % (1 sigma), and the same in all views."""
+    generator, box = np.random.default_rng(0), printed_box(0)
+    points, told = torch.from_numpy(box.vertices), {1: list[tuple[float, ...]](), 5: list[tuple[float, ...]]()}
+    with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
+        package, handle = onboard(Path(folder) / "box", "box", box).package, renderer.add(box)
+        for run in range(runs):
+            wrong = 1.0 + 0.01 * generator.standard_normal()
+            believed = Camera.pinhole(600.0 * wrong, 600.0 * wrong, 319.5, 239.5, 640, 480)
+            turn = so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3)))
+            truth, found = Pose(turn, torch.zeros(3, dtype=torch.float64)), list[View]()
+            for k in range(5):
+                place = _camera(run + 0.35 * k, torch.from_numpy(generator.uniform(-0.05, 0.05, 3)))
+                seen = (place.inverse() @ truth).to(dtype=torch.float32)
+                background = random_background(640, 480, generator)
+                shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
+                (item,) = PoseEstimator(package).estimate(shot, believed)
+                if item.state is ObjectState.VALID and item.estimate is not None:
+                    found.append(View(place, item.estimate, float(k)))
+            for count in told:
+                if len(found) >= count and (estimate := localize(found[:count]).estimate) is not None:
+                    error = float(add(estimate.pose.to(dtype=torch.float32), truth.to(dtype=torch.float32), points))
+                    square = float(covariance.nees(se3.local(truth, estimate.pose), estimate.covariance))
+                    sigma = float(estimate.covariance.diagonal()[:3].sum().sqrt())
+                    told[count].append((error, sigma, square))
+    print("views | runs | ADD mm, median, p90 | told sigma of the position mm | mean NEES")
+    for count, rows in told.items():
+        errors, sigmas, squares = np.array(rows).T
+        print(
+            f"{count} | {len(rows)} | {1e3 * np.median(errors):.2f}, {1e3 * np.percentile(errors, 90):.2f} | "
+            f"{1e3 * np.median(sigmas):.2f} | {np.mean(squares):.1f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("video", "cameras", "views")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--runs", type=int, default=30)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if "video" in arguments.only:
+        video()
+    if "cameras" in arguments.only:
+        cameras(arguments.runs)
+    if "views" in arguments.only:
+        views(arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
