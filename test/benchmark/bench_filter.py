@@ -1,4 +1,4 @@
-"""What the filter, several cameras and several views gain: a real video where the cube stands still, and simulated poses.
+"""What the filter, several cameras and several views gain: on a real video where the cube stands still, and simulated.
 
     PYTHONPATH=test python test/benchmark/bench_filter.py [--only video cameras views] [--runs 30]
 
@@ -105,7 +105,7 @@ def cameras(runs: int) -> None:
 
 
 def views(runs: int) -> None:
-    """A rendered box that stands still; the camera's focal length is off by 1 % (1 sigma), and the same in all views."""
+    """A rendered box that stands still; the camera's focal length is off by 1 % (1 sigma), alike in all views."""
     generator, box = np.random.default_rng(0), printed_box(0)
     points, told = torch.from_numpy(box.vertices), {1: list[tuple[float, ...]](), 5: list[tuple[float, ...]]()}
     with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
