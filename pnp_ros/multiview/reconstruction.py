@@ -3,7 +3,8 @@
 The incremental way (Schoenberger, Frahm, "Structure-from-motion revisited", CVPR 2016): two views by the essential
 matrix (Nister, PAMI 2004), then, in rounds, the poses of all further views by :func:`solve_pnp`, the points that they
 add by triangulation, and bundle adjustment. All views of a round are solved in one batch; views with few known points
-come when no other is left. Where views remain, the same is tried from another pair, and the largest result counts.
+come when no other is left. Where views remain, the same is tried from another pair; parts that share points are joined
+where that fits, and the largest result counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.multiview import bundle_adjustment
 from pnp_ros.multiview.bundle_adjustment import Structure, whitened_residuals
+from pnp_ros.multiview.joining import LEAST_COMMON, joining_similarity, poses_after
 from pnp_ros.multiview.schur import NormalEquations
 from pnp_ros.multiview.triangulation import INLIER, LOSS, triangulate
 from pnp_ros.solvers.pnp import solve_pnp
@@ -86,11 +88,12 @@ def reconstruct(
         known_distance: two points (indices) and their distance in metres. None: the points are a unit away from their
             mean, in the root mean square.
 
+    The result need not hold all views: see ``placed``. A view needs five known points, seen by two views before; two
+    parts are joined by four common points.
+
     Raises:
         ReconstructionError: if two views with enough common points and parallax are not found, or an end of the known
             distance is not reconstructed.
-
-    The result need not hold all views: see ``placed``. A view needs five known points, seen by two views before.
         ValueError: if an argument does not fit; the message names it.
     """
     if tracks.ndim != 3 or tracks.shape[-1] != 2:
@@ -102,8 +105,7 @@ def reconstruct(
     if sigma is not None and not sigma > 0:
         raise ValueError(f"sigma: expected more than 0 px, got {sigma}")
     tracks, camera = tracks.double(), camera.to(dtype=torch.float64)
-    finished: list[tuple[_Builder, Reconstruction]] = []
-    failure = ReconstructionError("tracks: too few of them agree on a structure")
+    parts: list[_Builder] = []
     tried = torch.zeros(len(tracks), dtype=torch.bool)
     for _ in range(_STARTS):
         starts = _Builder(tracks, camera, sigma).starts(tried)
@@ -113,21 +115,45 @@ def reconstruct(
             builder.grow(_TRIAL_ROUNDS)
         builder = _most_consistent(starts)
         builder.grow()
-        tried |= builder.placed
-        try:
-            finished.append((builder, builder.finish(known_distance)))
-        except ReconstructionError as error:
-            failure = error
-        if builder.placed.all():
+        parts = _joined([*parts, builder])
+        tried |= builder.placed | parts[-1].placed
+        if parts[-1].placed.all():
             break
-    if not tried.any():
+    if not parts:
         raise ReconstructionError(
             f"tracks: expected two views that see {_START_POINTS[-1]} common points from clearly different places"
         )
+    return _finished(parts, known_distance)
+
+
+def _joined(parts: list[_Builder]) -> list[_Builder]:
+    """The parts, the last joined with each of the others that fits; what was joined grows further."""
+    *others, last = parts
+    left = []
+    for part in others:
+        both = part.joined(last)
+        if both is None:
+            left.append(part)
+        else:
+            both.grow()
+            last = both
+    return [*left, last]
+
+
+def _finished(parts: list[_Builder], known_distance: tuple[int, int, float] | None) -> Reconstruction:
+    """The most consistent of the parts that a last adjustment leaves."""
+    finished: list[tuple[_Builder, Reconstruction]] = []
+    failure = None
+    for part in parts:
+        try:
+            finished.append((part, part.finish(known_distance)))
+        except ReconstructionError as error:
+            failure = error
     if not finished:
+        assert failure is not None
         raise failure
-    best = _most_consistent([builder for builder, _ in finished])
-    return next(result for builder, result in finished if builder is best)
+    best = _most_consistent([part for part, _ in finished])
+    return next(result for part, result in finished if part is best)
 
 
 def _most_consistent(builders: list[_Builder]) -> _Builder:
@@ -255,6 +281,19 @@ class _Builder:
         agreeing, used = (trial.inliers()[view], trial.seen[view] & trial.found)
         enough = int(agreeing.sum()) >= _START_POINTS[-1] and 5 * int(agreeing.sum()) >= 4 * int(used.sum())
         return trial if enough and trial.sigma <= _NO_WORSE * self.sigma else None
+
+    def joined(self, other: _Builder) -> _Builder | None:
+        """Both in one, adjusted; None where they share too few points, or do not fit."""
+        common = self.found & other.found
+        added = torch.nonzero(other.placed & ~self.placed).flatten()
+        if int(common.sum()) < LEAST_COMMON or len(added) == 0:
+            return None
+        step = joining_similarity(other.points[common], self.points[common])
+        poses = poses_after(Pose(other.rotation[added], other.translation[added]), *step)
+        trial = self._started(tuple(added.tolist()), poses.rotation, poses.translation)
+        agreeing, used = trial.inliers()[added].sum(), (trial.seen & trial.found)[added].sum()
+        fits = 5 * int(agreeing) >= 4 * int(used) and trial.sigma <= _NO_WORSE * max(self.sigma, other.sigma)
+        return trial if fits else None
 
     def _likely_pairs(self, minimum: int, tried: Tensor) -> list[tuple[int, int]]:
         """Pairs of views with many common points that moved far, best first."""

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.geometry import so3
 from pnp_ros.multiview.bundle_adjustment import Structure, similarity
+from pnp_ros.multiview.joining import joining_similarity, poses_after
 from pnp_ros.multiview.reconstruction import Reconstruction, ReconstructionError, reconstruct
+from pnp_ros.types import Pose
 from synthetic.tracks import random_tracks
 
 
@@ -48,6 +51,32 @@ def test_neighbours_that_share_few_points_make_a_chain(points: int, visible: flo
     errors, _ = aligned_errors(result, truth)
     assert errors.norm(dim=-1).median() < 2e-3  # and none of the bent ones that fit nearly as well
     assert result.sigma < 0.45
+
+
+def test_parts_that_share_few_points_are_joined() -> None:
+    """Seven views each, with four points in common: too few to place a view of one part in the other."""
+    tracks, camera, truth = random_tracks(14, 44, sigma=0.3, visible=1.0)
+    tracks[:7, 24:], tracks[7:, :20] = torch.nan, torch.nan
+    result = reconstruct(tracks, camera)
+    assert result.placed.all()
+    errors, _ = aligned_errors(result, truth)
+    assert errors.norm(dim=-1).median() < 2e-3
+
+
+def test_a_similarity_is_found_among_wrong_points() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, reference = torch.randn(2, 9, 3, generator=generator, dtype=torch.float64)
+    rotation, shift = (
+        so3.random_rotation(1, generator=generator, dtype=torch.float64)[0],
+        torch.tensor([1.0, -2.0, 3.0]),
+    )
+    reference[:6] = 0.4 * points[:6] @ rotation.mT + shift
+    scale, turn, move = joining_similarity(points, reference)
+    assert scale == pytest.approx(0.4)
+    torch.testing.assert_close(turn, rotation)
+    pose = Pose(so3.random_rotation(1, generator=generator, dtype=torch.float64), reference[7:8] + 5.0)
+    seen = poses_after(pose, scale, turn, move).transform(reference[:6])
+    torch.testing.assert_close(seen, 0.4 * pose.transform(points[:6]))
 
 
 def test_without_noise_the_structure_is_exact() -> None:
