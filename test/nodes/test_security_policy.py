@@ -56,7 +56,7 @@ def _opened(ask: Any, node: str) -> dict[str, set[str]]:
     return {way: {name for name, _ in of(node, "/")} for way, of in zip(KINDS, names, strict=True)}
 
 
-@pytest.mark.parametrize("node", ["pose_estimator", "fine_tuning", "pose_fusion"])
+@pytest.mark.parametrize("node", ["pose_estimator", "fine_tuning", "pose_fusion", "collision_objects"])
 def test_the_policy_is_what_the_node_opens(
     node: str,
     start_estimator: Any,
@@ -70,6 +70,9 @@ def test_the_policy_is_what_the_node_opens(
         running = start_estimator(package.root, versions=str(tmp_path))
     elif node == "fine_tuning":
         running = start_fine_tuning(package.root, versions=str(tmp_path), reference="tf:object_truth")
+    elif node == "collision_objects":
+        pytest.importorskip("moveit_msgs")
+        running = start_node(node, objects=[str(package.root)], fixed_frame="cell")
     else:
         poses = [f"/{side}/pose_estimator/pose" for side in ("left", "right")]
         running = start_node(node, poses=poses, fixed_frame="cell", object_frame="object")
