@@ -90,9 +90,9 @@ def test_three_points_are_not_believed_from_an_initial_pose_either(dtype: torch.
 def test_few_points_are_enough(n: int, planar: bool) -> None:
     c, camera, truth = _exact(n, batch=200, planar=planar)
     estimate = solve_pnp(c, camera)
-    assert estimate.usable.double().mean() > 0.97
+    assert estimate.usable.double().mean() > 0.98
     right = _error_deg(estimate, truth)[estimate.usable] < 0.2
-    assert right.double().mean() > 0.96
+    assert right.double().mean() > (0.95 if planar and n == 4 else 0.98)  # its mirrored pose may fit as well
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
@@ -103,7 +103,7 @@ def test_collinear_points_are_degenerate(loss: RobustLoss) -> None:
     line = Correspondences.from_sigma(camera.project(truth.transform(points)), points)
     for init in (None, _near(truth)):
         estimate = solve_pnp(line, camera, init=init, loss=loss)
-        assert (estimate.status == int(SolveStatus.DEGENERATE)).double().mean() > 0.96
+        assert (estimate.status == int(SolveStatus.DEGENERATE)).double().mean() > 0.98
         _assert_nothing_is_nan(estimate)
 
 
