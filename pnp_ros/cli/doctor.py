@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pnp_ros.evaluation.diagnosis import Diagnosis, Seen, diagnose
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, contact_sheet
 from pnp_ros.io.images import write_image
+from pnp_ros.objects.object_package import ObjectPackage
 
 _IMAGES, _COLUMNS, _WIDTH = 12, 3, 480
 _SHEET = "doctor.jpg"
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--distance: expected metres, more than 0, got {arguments.distance}")
     window = part_of(arguments)
     source = open_source(arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=window)
-    frames = some(source, arguments.images, arguments.max_frames)
+    frames = list(some(source, arguments.images, arguments.max_frames))
     package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
     with tqdm(total=len(frames), unit=" images") as bar:
         found = diagnose(frames, package, arguments.device, arguments.distance, bar.update)
@@ -56,27 +59,27 @@ def run(arguments: argparse.Namespace) -> int:
     (arguments.out / "doctor.json").write_text(json.dumps(content, indent=1))
     print("\n".join(words(found)))
     if found.seen:
-        overlay = MeshOverlay(package.mesh)
-        images = [draw(overlay, each) for each in found.seen]
-        captions = [f"{each.frame.image_id} {each.result.state} {each.result.reason}".strip() for each in found.seen]
-        write_image(arguments.out / _SHEET, contact_sheet(images, _COLUMNS, _WIDTH, captions))
+        leave_images(found, package, arguments.out / _SHEET)
         print(f"{arguments.out / _SHEET}: green valid, orange where it would be if the sources were believed")
     return 1 if found.findings else 0
 
 
-def some(source: FrameSource, count: int, limit: int | None) -> list[Frame]:
+def leave_images(found: Diagnosis, package: ObjectPackage, path: Path) -> None:
+    """One sheet of all images that were looked at, with the object drawn and what is said of it."""
+    overlay = MeshOverlay(package.mesh)
+    images = [draw(overlay, each) for each in found.seen]
+    captions = [f"{each.frame.image_id} {each.result.state} {each.result.reason}".strip() for each in found.seen]
+    write_image(path, contact_sheet(images, _COLUMNS, _WIDTH, captions))
+
+
+def some(source: FrameSource, count: int, limit: int | None) -> Iterator[Frame]:
     """So many of the source's images, evenly spread."""
     total = source.count()
     if limit is not None:
         total = limit if total is None else min(total, limit)
     every = max(1, (total or count) // count)
-    chosen: list[Frame] = []
-    for index, frame in enumerate(source.frames()):
-        if len(chosen) == count or (limit is not None and index >= limit):
-            break
-        if index % every == 0:
-            chosen.append(frame)
-    return chosen
+    chosen = (frame for index, frame in enumerate(source.frames()) if index % every == 0)
+    return itertools.islice(chosen, count if limit is None else min(count, -(-limit // every)))
 
 
 def words(found: Diagnosis) -> list[str]:

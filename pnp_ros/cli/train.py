@@ -11,7 +11,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pnp_ros.cli.real_images import keep_backgrounds, report
 from pnp_ros.cli.requirements import need_renderer
+from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh_files import load_mesh
@@ -66,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-roll", type=float, default=180.0, help="camera's turn in degrees (default 180)")
     parser.add_argument("--backgrounds", type=Path, help="folder of images to render in front of")
     parser.add_argument(
+        "--real",
+        type=Path,
+        help="unlabelled images of the place (folder, video or bag): backgrounds, and a report at the end",
+    )
+    parser.add_argument(
         "--colour",
         nargs="+",
         metavar="COLOUR",
@@ -103,6 +110,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.devices < 1:
         raise ValueError(f"--devices: expected at least 1, got {arguments.devices}")
     need_renderer()
+    if arguments.real is not None:
+        if arguments.backgrounds is not None:
+            raise ValueError("--real: gives the backgrounds, too; leave out --backgrounds, or put both into one folder")
+        source = open_source(arguments.real, camera=arguments.camera)
+        arguments.backgrounds = keep_backgrounds(source, arguments.out or arguments.mesh)
     signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: leave a checkpoint
     options = {name: value for name, value in vars(arguments).items() if name not in ("run", "parser")}
     verdict = launch(arguments.devices, _train, options)[0] if arguments.devices > 1 else _train(options)
@@ -155,6 +167,9 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     trained = train_object(out.resolve().name, mesh, symmetry, out, config, reporter)
     if trained is None:
         return None
+    if arguments["real"] is not None:
+        source = open_source(arguments["real"], camera=arguments["camera"])
+        reporter.say("\n".join(report(source, trained.package, arguments["device"])))
     reporter.say("validation on held-out images:\n" + table(trained.validation))
     reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
     reporter.say(trained.verdict.text)
