@@ -78,7 +78,9 @@ def _holed(x: Sequence[float], y: Sequence[float], z: Sequence[float], radius: f
     rim = middle + out / np.abs(out / half).max(1, keepdims=True)
     hole = middle + radius * out
     (rim0, rim1), (hole0, hole1) = ([np.column_stack([ring, np.full(_AROUND, h)]) for h in z] for ring in (rim, hole))
-    return np.concatenate([_quads(rim0, rim1), _quads(hole1, hole0), _quads(rim1, hole1), _quads(hole0, rim0)])
+    sides = [_quads(rim0, rim1), _quads(hole1, hole0), _quads(rim1, hole1), _quads(hole0, rim0)]
+    found = np.concatenate(sides)
+    return found[np.linalg.norm(np.cross(found[:, 1] - found[:, 0], found[:, 2] - found[:, 0]), axis=1) > 1e-9]
 
 
 def _signs(corner: float) -> NDArray[np.float64]:
