@@ -21,7 +21,7 @@ from pnp_ros.adaptation.supervision import GIVEN, Supervision
 from pnp_ros.adaptation.trial import Candidate, Trials
 from pnp_ros.adaptation.versions import VersionError, VersionStore
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.models import load_networks, weights_of
+from pnp_ros.pipeline.models import load_keypoint_networks, weights_of
 
 logger = logging.getLogger(__name__)
 _RATE_AFTER_FAILURE = 0.5  # factor on the learning rate of each new try
@@ -92,7 +92,7 @@ class Adapter:
     ) -> None:
         self._package, self._config, self._store, self._supervision = package, config, store, supervision
         self._device = torch.device(device)
-        load_networks(package)  # says now what is wrong with them
+        load_keypoint_networks(package)  # says now what is wrong with them
         self._lock = threading.Lock()
         self._deciding = threading.Lock()  # which version is active
         self._waiting: list[Observation] = []
@@ -259,7 +259,7 @@ class Adapter:
         return self._learner
 
     def _restart(self, learner: Learner) -> None:
-        learner.start(*load_networks(self._active_package()), self._buffer.learnt, self._attempts.rate)
+        learner.start(*load_keypoint_networks(self._active_package()), self._buffer.learnt, self._attempts.rate)
         self._steps_to_check = self._config.check_steps
 
     def _active_package(self) -> ObjectPackage:

@@ -21,7 +21,7 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkCo
 from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.models import load_networks
+from pnp_ros.pipeline.models import load_keypoint_networks
 from pnp_ros.rendering.camera_effects import apply_camera_effects, uniform
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
 from pnp_ros.rendering.training_samples import TrainingSampler
@@ -94,7 +94,7 @@ class Learner:
         self._sampler.refresh(_FIRST_RENDERS)
         self._known = [
             network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-            for network in load_networks(package)
+            for network in load_keypoint_networks(package)
         ]
         self._turn = _TURN if package.symmetry.is_trivial else 0.0
         self._generator = torch.Generator(device).manual_seed(config.seed)

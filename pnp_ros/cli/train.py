@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
@@ -20,7 +20,7 @@ from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.materials import ANY, likely_colours
-from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.config import Network, TrainingConfig
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.likeness import alike_turns
 from pnp_ros.training.optimisation import Progress
@@ -87,10 +87,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="object package to go on from, say the one trained last")
     parser.add_argument(
+        "--network",
+        choices=get_args(Network),
+        default=default.network,
+        help="what is found in the image: keypoints, or densely an object point for each cell (default %(default)s)",
+    )
+    parser.add_argument(
         "--loss",
         choices=LOSSES,
         default=default.loss,
-        help="of the keypoints: heatmap alone, or with one through the pose beside it (default %(default)s)",
+        help="the network's own (heatmap) alone, or with one through the pose beside it (default %(default)s)",
+    )
+    parser.add_argument(
+        "--from-poses", action="store_true", help="teach the dense network no object coordinates, only poses"
     )
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="default %(default)s")
 
@@ -161,7 +170,9 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         width=arguments["width"],
         seed=arguments["seed"],
         start_from=arguments["start_from"],
+        network=arguments["network"],
         loss=arguments["loss"],
+        from_poses=arguments["from_poses"],
         learning_rate=arguments["learning_rate"],
     )
     trained = train_object(out.resolve().name, mesh, symmetry, out, config, reporter)

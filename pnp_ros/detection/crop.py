@@ -116,3 +116,12 @@ def crop_from_pose(
 ) -> Crop:
     """Cut the square around the object at ``pose``; see :func:`crop_from_box` and :func:`box_from_pose`."""
     return crop_from_box(image, camera, box_from_pose(camera, pose, object_points), size, margin)
+
+
+def crop_around(
+    image: np.ndarray, camera: Camera, where: Box | Pose, object_points: Tensor, size: int, margin: float
+) -> Crop:
+    """Cut the square around a box, or around the object at a pose."""
+    if isinstance(where, Pose):
+        return crop_from_pose(image, camera, where, object_points, size, margin)
+    return crop_from_box(image, camera, where, size, margin)

@@ -7,20 +7,20 @@ so that 1 / sigma is the weight PnP wants. A presence logit from the coarsest le
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pnp_ros.networks.backbone import FeaturePyramid, conv_block
+from pnp_ros.networks.crop_settings import check_crop, check_integer, plain_values, values_from_plain
 from pnp_ros.networks.decode import heat_map_peaks, local_soft_argmax, read_at, spread
 
 STRIDE = 4  # input pixels per heat map cell
 DECODE_RADIUS = 2  # cells; a 5x5 window
-_BLOCKS = (1, 2, 2, 1)  # residual blocks at 1/4, 1/8, 1/16 and 1/32
+BLOCKS = (1, 2, 2, 1)  # residual blocks at 1/4, 1/8, 1/16 and 1/32
 _LOG_FACTOR_LIMIT = 4.0  # keeps sigma finite whatever the weights are
 
 
@@ -38,39 +38,28 @@ class KeypointNetworkConfig:
         ValueError: naming the field and what it expects.
     """
 
+    kind: ClassVar[str] = "keypoints"
+
     num_keypoints: int
     crop_size: int = 128
     width: int = 32
     crop_margin: float = 1.25
 
     def __post_init__(self) -> None:
-        _check_integer("num_keypoints", self.num_keypoints, 4, 256)
-        _check_integer("crop_size", self.crop_size, 64, 1024)
-        _check_integer("width", self.width, 4, 512)
-        if self.crop_size % 32:
-            raise ValueError(f"crop_size: expected a multiple of 32, got {self.crop_size}")
-        if not 1.0 <= self.crop_margin <= 4.0:
-            raise ValueError(f"crop_margin: expected a number from 1 to 4, got {self.crop_margin!r}")
+        check_integer("num_keypoints", self.num_keypoints, 4, 256)
+        check_crop(self.crop_size, self.width, self.crop_margin)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> KeypointNetworkConfig:
         """From the plain values of ``object.yaml``; ValueError names an unknown or missing field."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"{unknown[0]}: unknown field of the keypoint network")
+        known = values_from_plain(cls, values)
         if "num_keypoints" not in values:
             raise ValueError("num_keypoints: missing")
-        return cls(**values)
+        return cls(**known)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for ``object.yaml``."""
-        return dataclasses.asdict(self)
-
-
-def _check_integer(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
+        return plain_values(self)
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ class KeypointNetwork(nn.Module):
         super().__init__()
         self.config = config
         channels = tuple(config.width * factor for factor in (1, 2, 3, 4, 5))
-        self.pyramid = FeaturePyramid(channels, _BLOCKS)
+        self.pyramid = FeaturePyramid(channels, BLOCKS)
         width = channels[1]
         self.head = conv_block(width, width)
         self.output = nn.Conv2d(width, 3 * config.num_keypoints, 1)

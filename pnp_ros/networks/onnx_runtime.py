@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig, DensePrediction, best_cells
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction, decode
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,20 @@ class OnnxKeypointNetwork(OnnxNetwork):
         return decode(self(images))
 
 
+class OnnxDenseNetwork(OnnxNetwork):
+    """A :class:`~pnp_ros.networks.dense_network.DenseNetwork` in ONNX Runtime; choosing the cells stays in torch."""
+
+    config: DenseNetworkConfig
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> DensePrediction:
+        """(B, 3, S, S) RGB in [0, 1] to the best cells."""
+        return best_cells(self(images), self.config.count)
+
+
+_KINDS = {KeypointNetwork: OnnxKeypointNetwork, DenseNetwork: OnnxDenseNetwork}
+
+
 class _Flat(nn.Module):
     """Graphs have tuples where the networks have dataclasses."""
 
@@ -139,9 +154,8 @@ def for_inference(network: nn.Module, height: int, width: int, backend: str, dev
     if device.type != "cpu":
         raise BackendError(f"backend: onnxruntime runs on the CPU, and the device is {device}: take auto or torch")
     sample = torch.rand(_SAMPLES, 3, height, width, generator=torch.Generator().manual_seed(0))
-    kind = OnnxKeypointNetwork if isinstance(network, KeypointNetwork) else OnnxNetwork
     try:
-        return kind(network, sample)
+        return _KINDS.get(type(network), OnnxNetwork)(network, sample)
     except ImportError as error:
         if backend == "onnxruntime":
             raise BackendError(f"backend: {error.name} is missing: pip install 'pnp-ros[fast]'") from error

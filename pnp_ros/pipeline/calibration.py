@@ -29,6 +29,7 @@ _FACTOR_LIMITS = (1e-2, 1e4)
 _GROWTH_LIMITS = (0.0, 4.0)
 _GROSS = 10.0  # times the median NEES: beyond it a pose is a gross error, which no covariance can cover
 _FEWEST = 20  # poses from which the growth can be told
+_USUAL_KEYPOINTS = 16
 DEGREES_OF_FREEDOM = 6
 
 
@@ -66,7 +67,9 @@ class CovarianceCalibration:
         return float(np.clip(self.scale * (max(sigma, 1e-6) / REFERENCE_SIGMA) ** self.growth, *_FACTOR_LIMITS))
 
 
-def relative_sigma(pose: Pose, correspondences: Correspondences, camera: Camera, diameter: float) -> Tensor:
+def relative_sigma(
+    pose: Pose, correspondences: Correspondences, camera: Camera, diameter: float, dense: bool = False
+) -> Tensor:
     """(...) median standard deviation of the keypoints, as a share of the object's size in the image.
 
     It grows when most of the object is hidden, also where the keypoints still agree with each other on a wrong pose.
@@ -76,8 +79,13 @@ def relative_sigma(pose: Pose, correspondences: Correspondences, camera: Camera,
         correspondences: pixels of ``camera``.
         camera: of the whole image.
         diameter: of the object, metres.
+        dense: the weights count together, see :class:`~pnp_ros.sources.source.Sighting`: the standard deviation is then
+            that of as many points as keypoints are usual that would tell as much.
     """
     pixels = camera.intrinsics[..., :2].mean(-1) * diameter / pose.translation[..., 2].clamp_min(1e-6)
+    if dense:
+        information = correspondences.axis_weights.square().sum(-2).mean(-1) / _USUAL_KEYPOINTS
+        return information.clamp_min(1e-18).rsqrt() / pixels
     return (1.0 / correspondences.axis_weights.clamp_min(1e-9)).flatten(-2).median(-1).values / pixels
 
 

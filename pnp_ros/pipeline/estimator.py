@@ -20,16 +20,18 @@ from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
 from pnp_ros.geometry import so3
+from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge, judge_covariance
-from pnp_ros.pipeline.models import Models, calibration_of
-from pnp_ros.pipeline.package_sources import keypoint_source, package_sources
+from pnp_ros.pipeline.models import Models, calibration_of, network_kind
+from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.solving import solve
 from pnp_ros.pipeline.tracking import INTERVAL, Track
+from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Sighting, Source
 from pnp_ros.sources.templates import TEMPLATES
@@ -96,7 +98,8 @@ class PoseEstimator:
             )
         self._sources = list(sources)
         self._quick = any(source.name != TEMPLATES for source in self._sources)
-        self._calibrations = {"keypoints": calibration_of(package), "features": _MATCHES, TEMPLATES: _ROUGHLY}
+        networks = calibration_of(package)
+        self._calibrations = {"keypoints": networks, "dense": networks, "features": _MATCHES, TEMPLATES: _ROUGHLY}
         self._track = Track(package.symmetry, package.diameter)
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
@@ -133,8 +136,8 @@ class PoseEstimator:
     @property
     def models(self) -> Models | None:
         """The weights of the last image; None where no network is a source."""
-        found = [source for source in self._sources if isinstance(source, KeypointSource)]
-        return Models(found[0].network, found[0].detector, self._calibrations["keypoints"]) if found else None
+        found = [source for source in self._sources if isinstance(source, KeypointSource | DenseSource)]
+        return Models(found[0].network, found[0].detector, self._calibrations[found[0].name]) if found else None
 
     def use(self, models: Models) -> None:
         """Go on with other weights of the same object from the next image on; the track is kept.
@@ -145,18 +148,20 @@ class PoseEstimator:
             models: on the estimator's device, by :func:`pnp_ros.pipeline.models.load_models`.
 
         Raises:
-            ValueError: if they find another number of keypoints.
+            ValueError: if they are of another kind than the package's, or find another number of keypoints.
         """
-        if models.network.config.num_keypoints != len(self.package.keypoints):
-            raise ValueError(
-                f"models: expected {len(self.package.keypoints)} keypoints, got {models.network.config.num_keypoints}"
-            )
+        config, kind = models.network.config, network_kind(self.package)
+        if config.kind != kind:
+            raise ValueError(f"models: expected a network of the kind {kind}, got {config.kind}")
+        count = len(self.package.keypoints)
+        if isinstance(config, KeypointNetworkConfig) and config.num_keypoints != count:
+            raise ValueError(f"models: expected {count} keypoints, got {config.num_keypoints}")
         self._next.append(models)
 
     def _adopt(self, models: Models) -> None:
-        fresh = keypoint_source(self.package, models, self._device)
-        self._sources = [fresh if isinstance(source, KeypointSource) else source for source in self._sources]
-        self._calibrations["keypoints"] = models.calibration
+        fresh = network_source(self.package, models, self._device)
+        self._sources = [fresh if source.name == fresh.name else source for source in self._sources]
+        self._calibrations[fresh.name] = models.calibration
 
     def expected(self, stamp: float) -> Pose | None:
         """Where the object is expected at a time by its motion; None where it must be searched."""
@@ -300,7 +305,7 @@ class PoseEstimator:
             return dataclasses.replace(self._lost(reason, sighting.box), source=source)
         with self._timed("solve"):
             solved = solve(self.config.solver, sighting, camera, start, self.config.robust_scale)
-            sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter))
+            sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter, sighting.dense))
             solved = dataclasses.replace(
                 solved,
                 pose=self._track.choose(solved.pose),

@@ -62,7 +62,7 @@ def judge(
     chi_square = float(reduced_chi_square(estimate, correspondences, camera))
     if not chi_square <= config.max_chi_square:
         return _uncertain(f"reduced chi-square {chi_square:.1f} is above {config.max_chi_square:.1f}")
-    sigma = float(relative_sigma(estimate.pose, correspondences, camera, diameter))
+    sigma = float(relative_sigma(estimate.pose, correspondences, camera, diameter, sighting.dense))
     if not sigma <= config.max_keypoint_sigma:
         return _uncertain(f"keypoint sigma {sigma:.3f} of the object's size is above {config.max_keypoint_sigma:.3f}")
     return judge_covariance(estimate, config)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import CheckpointError, read_tensors, under_prefix, with_prefix
+from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig
 from pnp_ros.networks.fusion import fused
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
-from pnp_ros.networks.onnx_runtime import BackendError, OnnxKeypointNetwork, for_inference
+from pnp_ros.networks.onnx_runtime import BackendError, OnnxDenseNetwork, OnnxKeypointNetwork, for_inference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 
-KEYPOINTS, DETECTOR = "keypoints", "detector"  # prefixes in weights.safetensors
+KEYPOINTS, DENSE, DETECTOR = "keypoints", "dense", "detector"  # prefixes in weights.safetensors
+CropNetwork = KeypointNetwork | DenseNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +31,32 @@ class Models:
         calibration: of the covariance of the poses that come of them.
     """
 
-    network: KeypointNetwork | OnnxKeypointNetwork
+    network: KeypointNetwork | OnnxKeypointNetwork | DenseNetwork | OnnxDenseNetwork
     detector: Detector
     calibration: CovarianceCalibration = field(default_factory=CovarianceCalibration)
 
 
-def weights_of(keypoint_network: nn.Module, detector_network: nn.Module) -> dict[str, Tensor]:
+def weights_of(network: nn.Module, detector_network: nn.Module) -> dict[str, Tensor]:
     """The tensors of ``weights.safetensors``."""
-    return with_prefix(KEYPOINTS, keypoint_network.state_dict()) | with_prefix(DETECTOR, detector_network.state_dict())
+    kind = DENSE if isinstance(network, DenseNetwork) else KEYPOINTS
+    return with_prefix(kind, network.state_dict()) | with_prefix(DETECTOR, detector_network.state_dict())
 
 
-def load_networks(package: ObjectPackage) -> tuple[KeypointNetwork, DetectorNetwork]:
+def network_kind(package: ObjectPackage) -> str:
+    """``keypoints`` or ``dense``: which network finds the package's correspondences.
+
+    Raises:
+        ObjectPackageError: if it says another one.
+    """
+    kind = package.network.get("kind", KEYPOINTS)
+    if kind not in (KEYPOINTS, DENSE):
+        raise ObjectPackageError(
+            f"{package.root}/object.yaml: network.kind: expected {KEYPOINTS} or {DENSE}, got {kind!r}"
+        )
+    return str(kind)
+
+
+def load_networks(package: ObjectPackage) -> tuple[CropNetwork, DetectorNetwork]:
     """The package's networks as they were trained, on the CPU.
 
     Raises:
@@ -47,25 +64,44 @@ def load_networks(package: ObjectPackage) -> tuple[KeypointNetwork, DetectorNetw
     """
     if package.weights_path is None:
         raise ObjectPackageError(f"{package.root}: weights: missing; train the object first")
+    kind = network_kind(package)
+    network: CropNetwork
     try:
-        keypoint_config = KeypointNetworkConfig.from_plain(package.network)
+        if kind == DENSE:
+            network = DenseNetwork(DenseNetworkConfig.from_plain(package.network))
+        else:
+            network = KeypointNetwork(KeypointNetworkConfig.from_plain(package.network))
     except (ValueError, TypeError) as error:
         raise ObjectPackageError(f"{package.root}/object.yaml: network.{error}") from error
     try:
-        detector_config = DetectorConfig.from_plain(package.detector)
+        detector_network = DetectorNetwork(DetectorConfig.from_plain(package.detector))
     except (ValueError, TypeError) as error:
         raise ObjectPackageError(f"{package.root}/object.yaml: detector.{error}") from error
     try:
         tensors = read_tensors(package.weights_path)
     except CheckpointError as error:
         raise ObjectPackageError(str(error)) from error
-    keypoint_network, detector_network = KeypointNetwork(keypoint_config), DetectorNetwork(detector_config)
-    for prefix, network in ((KEYPOINTS, keypoint_network), (DETECTOR, detector_network)):
+    for prefix, module in ((kind, network), (DETECTOR, detector_network)):
         try:
-            network.load_state_dict(under_prefix(prefix, tensors))
+            module.load_state_dict(under_prefix(prefix, tensors))
         except RuntimeError as error:
             raise ObjectPackageError(f"{package.weights_path}: do not fit the {prefix} network: {error}") from error
-    return keypoint_network, detector_network
+    return network, detector_network
+
+
+def load_keypoint_networks(package: ObjectPackage) -> tuple[KeypointNetwork, DetectorNetwork]:
+    """The same of a package whose network finds keypoints, for what works with those alone.
+
+    Raises:
+        ObjectPackageError: as :func:`load_networks`, and if it is another network.
+    """
+    network, detector = load_networks(package)
+    if not isinstance(network, KeypointNetwork):
+        raise ObjectPackageError(
+            f"{package.root}: its network is {network_kind(package)}; this works with {KEYPOINTS} alone: "
+            "train it with --network keypoints"
+        )
+    return network, detector
 
 
 def calibration_of(package: ObjectPackage) -> CovarianceCalibration:
@@ -96,7 +132,7 @@ def load_models(package: ObjectPackage, device: torch.device, backend: str = "au
 
 
 def prepared(
-    keypoint_network: KeypointNetwork,
+    network: CropNetwork,
     detector: DetectorNetwork,
     device: torch.device,
     calibration: CovarianceCalibration | None = None,
@@ -107,12 +143,12 @@ def prepared(
     Raises:
         BackendError: if the ``backend`` cannot be used.
     """
-    side, frame = keypoint_network.config.crop_size, detector.config
-    fast_keypoints, fast_detector = (
-        for_inference(_copied(network, device), height, width, backend, device)
-        for network, height, width in ((keypoint_network, side, side), (detector, frame.height, frame.width))
+    side, frame = network.config.crop_size, detector.config
+    fast, fast_detector = (
+        for_inference(_copied(module, device), height, width, backend, device)
+        for module, height, width in ((network, side, side), (detector, frame.height, frame.width))
     )
-    return Models(fast_keypoints, Detector(fast_detector, device), calibration or CovarianceCalibration())  # type: ignore[arg-type]
+    return Models(fast, Detector(fast_detector, device), calibration or CovarianceCalibration())  # type: ignore[arg-type]
 
 
 def _copied(network: nn.Module, device: torch.device) -> nn.Module:

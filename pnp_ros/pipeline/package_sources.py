@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from pnp_ros.networks.dense_network import DenseNetwork
+from pnp_ros.networks.onnx_runtime import OnnxDenseNetwork
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.models import Models, load_models
+from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.feature_table import FeatureTable
 from pnp_ros.sources.features import FeatureSource
 from pnp_ros.sources.keypoints import KeypointSource
@@ -29,7 +32,7 @@ def package_sources(
     found: list[Source] = []
     for name in wanted:
         if name == "keypoints" and package.weights_path is not None:
-            found.append(keypoint_source(package, load_models(package, device, backend), device))
+            found.append(network_source(package, load_models(package, device, backend), device))
         elif name == "features" and package.features_path is not None:
             found.append(feature_source(package))
     if "templates" in wanted and not found:
@@ -37,11 +40,14 @@ def package_sources(
     return found
 
 
-def keypoint_source(package: ObjectPackage, models: Models, device: torch.device) -> KeypointSource:
-    """The package's keypoints, found by these models."""
-    keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
+def network_source(package: ObjectPackage, models: Models, device: torch.device) -> KeypointSource | DenseSource:
+    """The package's correspondences, found by these models."""
     extent = torch.from_numpy(package.mesh.extreme_points)
-    return KeypointSource(models.network, models.detector, keypoints, extent, device)
+    network = models.network
+    if isinstance(network, DenseNetwork | OnnxDenseNetwork):
+        return DenseSource(network, models.detector, extent, device)
+    keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
+    return KeypointSource(network, models.detector, keypoints, extent, device)
 
 
 def feature_source(package: ObjectPackage) -> FeatureSource:

@@ -14,6 +14,7 @@ from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.pnp_net import PnPNet
 from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.solvers.search import Search
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -37,4 +38,9 @@ def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, s
         return solve_pnp(points, camera, init=modes.pose[0], loss=loss)
     if start is not None:
         return solve_pnp(points, camera, init=start, loss=loss)
-    return solve_pnp(points, camera, init=PnPNet() if solver == "pnp_net" else Classical("ransac"), loss=loss)
+    if solver == "pnp_net":
+        return solve_pnp(points, camera, init=PnPNet(), loss=loss)
+    if sighting.dense:  # most cells do not show the object, and their weights say which
+        information = points.axis_weights.square().sum(-1)
+        return solve_pnp(points, camera, init=Search(information / information.max().clamp_min(1e-18)), loss=loss)
+    return solve_pnp(points, camera, init=Classical("ransac"), loss=loss)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, crop_from_box, crop_from_pose
+from pnp_ros.detection.crop import Box, crop_around
 from pnp_ros.detection.detector import Detection, Detector, image_tensor
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.networks.onnx_runtime import OnnxKeypointNetwork
@@ -52,11 +52,8 @@ class KeypointSource:
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         """All keypoints in the crop around a box or pose; see :class:`~pnp_ros.sources.source.Source`."""
-        size, margin = self.network.config.crop_size, self.network.config.crop_margin
-        if isinstance(where, Pose):
-            crop = crop_from_pose(image, camera, where, self._extent, size, margin)
-        else:
-            crop = crop_from_box(image, camera, where, size, margin)
+        config = self.network.config
+        crop = crop_around(image, camera, where, self._extent, config.crop_size, config.crop_margin)
         prediction = self.network.predict(image_tensor(crop.image, self._device))
         weights = 1.0 / (prediction.sigma[0].cpu() * crop.scale)
         correspondences = Correspondences(crop.to_image(prediction.image_points[0].cpu()), self._keypoints, weights)

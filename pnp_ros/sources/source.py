@@ -28,12 +28,14 @@ class Sighting:
         box: (x, y, width, height) that was looked at, in image pixels.
         matched: the points were matched, many of them by chance. Else each is meant to be right, and few that agree
             speak against the pose.
+        dense: the points are so many that their errors go together: what counts is what their weights tell in all.
     """
 
     correspondences: Correspondences
     score: float
     box: Box
     matched: bool = False
+    dense: bool = False
 
 
 class Source(Protocol):

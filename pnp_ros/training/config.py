@@ -12,6 +12,7 @@ from pnp_ros.settings import bounded, chosen
 from pnp_ros.training.pose_losses import LOSSES, Loss
 
 Views = Literal["all", "upper"]
+Network = Literal["keypoints", "dense"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class TrainingConfig:
         validation_share: share of the minutes kept for validation.
         validation_frames: held-out images, fewer if they do not fit into the time.
         learning_rate: the largest one.
-        loss: of the keypoints, see :mod:`pnp_ros.training.pose_losses`; ``heatmap`` is that of the image alone.
-        pose_loss_begin: share of the keypoint network's budget after which the loss through the pose joins in.
+        network: that finds the correspondences: ``keypoints``, or ``dense``: an object point for each cell of the crop.
+        loss: of that network, see :mod:`pnp_ros.training.pose_losses`; ``heatmap`` is its own alone: heat maps of the
+            keypoints, or object coordinates of the cells.
+        pose_loss_begin: share of that network's budget after which the loss through the pose joins in.
+        from_poses: the dense network learns from the poses alone, without object coordinates.
         start_from: object package of the same object whose weights the training starts with; None: random ones.
 
     Raises:
@@ -61,8 +65,10 @@ class TrainingConfig:
     validation_share: float = bounded(0.06, 1e-6, 0.5)
     validation_frames: int = bounded(400, 1, 1_000_000)
     learning_rate: float = bounded(2e-3, 1e-9, 1.0)
+    network: Network = chosen("keypoints", get_args(Network))
     loss: Loss = chosen("heatmap", LOSSES)
     pose_loss_begin: float = bounded(0.4, 0.0, 1.0)
+    from_poses: bool = False
     start_from: Path | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +78,10 @@ class TrainingConfig:
             raise ValueError(f"backgrounds: no such folder: {self.backgrounds}")
         if not 0.2 <= self.focal_range[0] <= self.focal_range[1] <= 10.0:
             raise ValueError(f"focal_range: expected 0.2 <= smallest <= largest <= 10, got {self.focal_range}")
+        if self.from_poses and (self.network != "dense" or self.loss not in ("epropnp", "both")):
+            raise ValueError(
+                f"from_poses: expected network dense and loss epropnp or both, got {self.network} and {self.loss}"
+            )
         if not self.detector_share + self.validation_share < 1.0:
             raise ValueError(f"detector_share: expected to leave time for the keypoints, got {self.detector_share}")
 

@@ -1,4 +1,4 @@
-"""Losses of the keypoint network and of the detector."""
+"""Losses of the keypoint network, of the dense network and of the detector, each in its own output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pnp_ros.detection.detector_network import DETECTOR_STRIDE, DetectorPrediction
 from pnp_ros.networks.decode import heat_map_peaks, local_soft_argmax, pixels_to_cells
+from pnp_ros.networks.dense_network import RawDense
 from pnp_ros.networks.keypoint_network import DECODE_RADIUS, STRIDE, RawPrediction, sigma_at
 
 _TARGET_SIGMA = 0.8  # cells; narrower targets train slower, wider ones blur the peak
@@ -17,6 +18,8 @@ _LOCATION_WEIGHT = 0.2
 _SIGMA_WEIGHT = 0.1
 _PRESENCE_WEIGHT = 0.3
 _FOCAL_POWER, _FOCAL_FALLOFF = 2.0, 4.0  # "Objects as Points", eq. 1
+_COORDINATE_WEIGHT, _LIKELIHOOD_WEIGHT = 5.0, 0.2
+_LARGEST_RESIDUAL = 64.0  # crop pixels, half of a crop: farther off is no worse
 _OFFSET_WEIGHT, _SIZE_WEIGHT = 1.0, 1.0
 
 
@@ -68,6 +71,40 @@ def keypoint_loss(raw: RawPrediction, keypoints: Tensor, present: Tensor) -> tup
         + _PRESENCE_WEIGHT * presence
     )
     distances = error.norm(dim=-1)[inside]
+    median = distances.median() if distances.numel() else loss.new_zeros(())
+    return loss, {"loss": loss.detach(), "error": median, "presence": presence.detach()}
+
+
+def dense_loss(
+    raw: RawDense, coordinates: Tensor, residual: Tensor, present: Tensor, size: float, *, likelihood: bool = True
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L1 of the object coordinates, Laplace likelihood of the weights, presence.
+
+    Args:
+        raw: of a batch of crops.
+        coordinates: (B, 3, H, W) true object points in metres, NaN where the object is not seen. All NaN: nothing is
+            known of them, and the term is zero.
+        residual: (B, H W, 2) crop pixels by which each cell's point misses its cell at the true pose. Also cells
+            beside the object have one, a large one: so they learn that they are worth nothing.
+        present: (B,) bool; crops without the object train the presence alone.
+        size: of the object in metres.
+        likelihood: off where a loss on the pose teaches the weights.
+
+    Returns:
+        The scalar loss and figures to show (scalars, detached): ``error`` is the median error of the coordinates as a
+        share of the size.
+    """
+    shown = torch.isfinite(coordinates).all(1) & present[:, None, None]
+    offset = torch.where(shown[:, None], raw.coordinates - coordinates, 0.0) / size
+    coordinate = _masked_mean(offset.abs().sum(1), shown)
+    presence = functional.binary_cross_entropy_with_logits(raw.presence, present.to(raw.presence.dtype))
+    loss = _COORDINATE_WEIGHT * coordinate + _PRESENCE_WEIGHT * presence
+    if likelihood:
+        error = residual.detach().abs().clamp_max(_LARGEST_RESIDUAL)
+        log_weight = raw.log_weight.flatten(-2).mT
+        each = (math.sqrt(2.0) * error * log_weight.exp() - log_weight).mean((-2, -1))
+        loss = loss + _LIKELIHOOD_WEIGHT * _masked_mean(each, present)
+    distances = offset.detach().norm(dim=1)[shown]
     median = distances.median() if distances.numel() else loss.new_zeros(())
     return loss, {"loss": loss.detach(), "error": median, "presence": presence.detach()}
 

@@ -50,6 +50,11 @@ class PoseLoss(nn.Module):
         self._generator: torch.Generator | None = None
         self.register_buffer("points", points)
 
+    @property
+    def teaches_weights(self) -> bool:
+        """Whether it says how large the weights should be, and not only how they compare."""
+        return self.kind in ("epropnp", "both")
+
     def forward(
         self, correspondences: Correspondences, camera: Camera, target: Pose
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,7 +70,7 @@ class PoseLoss(nn.Module):
         if len(correspondences.image_points) == 0:
             return loss, figures
         with torch.autocast(loss.device.type, enabled=False):  # a pose is no matter of eight bits
-            if self.kind in ("epropnp", "both"):
+            if self.teaches_weights:
                 term = self._epropnp(correspondences, camera, target)
                 loss, figures = loss + term, figures | {"epropnp": term.detach()}
             if self.kind in ("lincov", "both"):

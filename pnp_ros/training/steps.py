@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.networks.dense_network import all_cells
 from pnp_ros.networks.keypoint_network import decode
 from pnp_ros.training.batches import Batch
-from pnp_ros.training.losses import detector_loss, keypoint_loss
+from pnp_ros.training.losses import dense_loss, detector_loss, keypoint_loss
 from pnp_ros.training.pose_losses import PoseLoss
 from pnp_ros.types import Correspondences, Pose
 
@@ -39,6 +40,42 @@ class KeypointStep:
         points = self.keypoints.to(prediction.image_points).expand(len(prediction.image_points), -1, -1)
         found = Correspondences(prediction.image_points, points, 1.0 / prediction.sigma)
         term, more = self.pose_loss(*of_present(found, batch))
+        return loss + term, figures | more
+
+
+@dataclass(frozen=True)
+class DenseStep:
+    """The dense network's own loss, and from a share of the budget on the pose's beside it.
+
+    Args:
+        pose_loss: of the pose, on the batches' device.
+        size: of the object, metres.
+        begin: share of the budget, 0 to 1, at which it joins in.
+        from_poses: no coordinates are told: all is learnt from the poses.
+    """
+
+    pose_loss: PoseLoss
+    size: float
+    begin: float
+    from_poses: bool = False
+
+    def __call__(self, network: nn.Module, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar loss and figures to show."""
+        raw = network(images(batch))
+        cells, coordinates = all_cells(raw), batch["coordinates"]
+        if self.from_poses:
+            coordinates = torch.full_like(coordinates, torch.nan)
+        joined = self.pose_loss.kind != "heatmap" and progress >= self.begin
+        found, camera, pose = of_present(cells, batch)
+        residual = torch.zeros_like(cells.image_points)
+        residual[batch["present"]] = (
+            camera.project(pose.transform(found.object_points.detach())) - found.image_points
+        ).nan_to_num(1e3)
+        by_pose = joined and self.pose_loss.teaches_weights
+        loss, figures = dense_loss(raw, coordinates, residual, batch["present"], self.size, likelihood=not by_pose)
+        if not joined:
+            return loss, figures
+        term, more = self.pose_loss(found, camera, pose)
         return loss + term, figures | more
 
 

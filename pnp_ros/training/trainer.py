@@ -1,4 +1,4 @@
-"""Mesh to object package: render, train the detector and the keypoint network, validate, write."""
+"""Mesh to object package: render, train the detector and the network that finds correspondences, validate, write."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from torch import nn
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.checkpoints import serialised, write_bytes_atomically
 from pnp_ros.io.images import write_image
+from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
 from pnp_ros.objects.symmetry import Symmetry
-from pnp_ros.pipeline.models import load_networks, weights_of
+from pnp_ros.pipeline.models import CropNetwork, load_networks, weights_of
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, view_settings
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.sources.feature_table import make_feature_table, table_config
@@ -39,7 +40,7 @@ from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress, StepLoss
 from pnp_ros.training.pose_losses import PoseLoss
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
-from pnp_ros.training.steps import KeypointStep, detector_step
+from pnp_ros.training.steps import DenseStep, KeypointStep, detector_step
 from pnp_ros.training.validation import Verdict, calibrate, judged, summary, validation_image, verdict
 
 logger = logging.getLogger(__name__)
@@ -108,17 +109,25 @@ def train_object(
         at_end.enter_context(_alone(folder, group))
         _claim(folder, name, mesh, config, group)
         keypoints = select_keypoints(mesh, config.num_keypoints)
-        network_config = KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width)
-        ranges = randomisation(config, network_config.crop_size, network_config.crop_margin)
+        network = new_network(config, mesh)
+        ranges = randomisation(config, network.config.crop_size, network.config.crop_margin)
         factory = ObjectSamplerFactory(mesh, torch.from_numpy(keypoints), symmetry, ranges, config.device)
         run = _Run(factory, config, folder, device, group, reporter)
-        untrained = KeypointNetwork(network_config), DetectorNetwork(DetectorConfig())
-        keypoint_start, detector_start = initial_networks(*untrained, keypoints, config.start_from)
+        start, detector_start = initial_networks(
+            network, DetectorNetwork(DetectorConfig()), keypoints, config.start_from
+        )
         detector = run.phase("detector", detector_start)
-        keypoint_network = run.phase("keypoints", keypoint_start)
+        trained = run.phase(config.network, start)
         if not group.is_first:
             return None
-        return _finish(name, mesh, symmetry, out, config, keypoint_network, detector, factory, reporter)
+        return _finish(name, mesh, symmetry, out, config, trained, detector, factory, reporter)
+
+
+def new_network(config: TrainingConfig, mesh: TriangleMesh) -> CropNetwork:
+    """The network that a run trains, with random weights."""
+    if config.network == "dense":
+        return DenseNetwork(DenseNetworkConfig(width=config.width), torch.from_numpy(mesh.bounds))
+    return KeypointNetwork(KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width))
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class _Run:
         seconds = config.detector_seconds if detector else config.keypoint_seconds
         phase = Phase(
             network,
-            detector_step if detector else self._keypoint_step(),
+            detector_step if detector else self._step(),
             PhaseConfig(name, seconds, config.learning_rate),
             self.folder,
             self.device,
@@ -147,7 +156,7 @@ class _Run:
         )
         if phase.finished:
             return phase.average
-        kind: Kind = "frames" if detector else "crops"
+        kind: Kind = "frames" if detector else "dense" if config.network == "dense" else "crops"
         size = config.frame_batch if detector else config.crop_batch
         seed = config.seed + 104729 * (self.group.rank + 1) + 15485863 * phase.steps
         source = BatchConfig(kind, size, config.workers or _worker_count(self.device, self.group), seed)
@@ -160,10 +169,12 @@ class _Run:
             if self.group.is_first:
                 self.reporter.end()
 
-    def _keypoint_step(self) -> StepLoss:
-        points = self.factory.keypoints.to(self.device)
-        pose_loss = PoseLoss(self.config.loss, points, self.config.seed + self.group.rank)
-        return KeypointStep(pose_loss.to(self.device), points, self.config.pose_loss_begin)
+    def _step(self) -> StepLoss:
+        config, points = self.config, self.factory.keypoints.to(self.device)
+        pose_loss = PoseLoss(config.loss, points, config.seed + self.group.rank).to(self.device)
+        if config.network == "dense":
+            return DenseStep(pose_loss, self.factory.mesh.diameter, config.pose_loss_begin, config.from_poses)
+        return KeypointStep(pose_loss, points, config.pose_loss_begin)
 
     def _report(self, progress: Progress) -> None:
         if self.group.is_first:
@@ -171,24 +182,30 @@ class _Run:
 
 
 def initial_networks(
-    keypoint_network: KeypointNetwork, detector: DetectorNetwork, keypoints: np.ndarray, start_from: Path | None
-) -> tuple[KeypointNetwork, DetectorNetwork]:
+    network: CropNetwork, detector: DetectorNetwork, keypoints: np.ndarray, start_from: Path | None
+) -> tuple[CropNetwork, DetectorNetwork]:
     """The networks with the weights of a trained package of the same object, if one is given.
+
+    Of another kind of network the layers are taken that both have.
 
     Raises:
         ValueError: if that package has other keypoints or networks of another size.
     """
     if start_from is None:
-        return keypoint_network, detector
+        return network, detector
     package = load_object_package(start_from)
     if package.keypoints.shape != keypoints.shape or not np.allclose(package.keypoints, keypoints, atol=1e-6):
         raise ValueError(f"start_from: {start_from} has other keypoints: it is not of this mesh, or of another version")
-    for network, trained in zip((keypoint_network, detector), load_networks(package), strict=True):
+    trained_network, trained_detector = load_networks(package)
+    pairs: list[tuple[nn.Module, nn.Module]] = [(network, trained_network), (detector, trained_detector)]
+    if type(network) is not type(trained_network):
+        pairs[0] = network.pyramid, trained_network.pyramid
+    for module, trained in pairs:
         try:
-            network.load_state_dict(trained.state_dict())
+            module.load_state_dict(trained.state_dict())
         except RuntimeError as error:
             raise ValueError(f"start_from: the networks of {start_from} have another size: {error}") from error
-    return keypoint_network, detector
+    return network, detector
 
 
 def _training_threads(group: Group) -> int:
@@ -247,13 +264,13 @@ def _finish(
     symmetry: Symmetry,
     out: Path,
     config: TrainingConfig,
-    keypoint_network: nn.Module,
+    network: nn.Module,
     detector: nn.Module,
     factory: ObjectSamplerFactory,
     reporter: Reporter,
 ) -> TrainedObject:
     """Validate the networks, and write the package once: with its calibration and the features of the mesh."""
-    assert isinstance(keypoint_network, KeypointNetwork)
+    assert isinstance(network, KeypointNetwork | DenseNetwork)
     assert isinstance(detector, DetectorNetwork)
     views = view_settings(factory.randomisation)
     write = functools.partial(
@@ -262,11 +279,11 @@ def _finish(
         mesh=mesh,
         keypoints=factory.keypoints.numpy(),
         symmetry=symmetry,
-        network=keypoint_network.config.to_plain(),
+        network=network.config.to_plain(),
         detector=detector.config.to_plain(),
         views=views,
         colour=config.colour,
-        weights=serialised(weights_of(keypoint_network, detector)),
+        weights=serialised(weights_of(network, detector)),
     )
     held_out = _held_out(mesh, factory.randomisation, config, reporter)
     reporter.begin_images("validation", len(held_out))

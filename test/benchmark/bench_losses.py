@@ -31,7 +31,7 @@ from pnp_ros.detection.crop import box_from_pose
 from pnp_ros.evaluation import consistency, pose_error
 from pnp_ros.geometry import so3
 from pnp_ros.io.checkpoints import serialised
-from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
+from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
 from pnp_ros.pipeline.calibration import fit_calibration
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -39,6 +39,7 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_networks, weights_of
 from pnp_ros.rendering.backgrounds import BackgroundSource
 from pnp_ros.rendering.distractors import painted_sprite
+from pnp_ros.rendering.domain_randomisation import with_views
 from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.rendering.renderer import composite
 from pnp_ros.rendering.validation_frames import validation_frames
@@ -47,10 +48,11 @@ from pnp_ros.training.distributed import Group
 from pnp_ros.training.optimisation import Batch, Phase, PhaseConfig, Progress, StepLoss
 from pnp_ros.training.pose_losses import LOSSES, PoseLoss
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
-from pnp_ros.training.steps import KeypointStep
+from pnp_ros.training.steps import DenseStep, KeypointStep
+from pnp_ros.training.trainer import initial_networks, new_network
 from pnp_ros.types import Pose
 
-RUNS = tuple(f"{network}-{loss}" for network in ("keypoints",) for loss in LOSSES)
+RUNS = (*(f"{network}-{loss}" for network in ("keypoints", "dense") for loss in LOSSES), "dense-epropnp/poses")
 LEVELS = (0.0, 0.3, 0.6)  # of the object's pixels that are hidden
 BATCH = 48
 CPU = torch.device("cpu")
@@ -92,7 +94,7 @@ def crops(folder: Path, package: ObjectPackage, count: int) -> dict[str, NDArray
     target = folder / f"crops-{count}"
     if not target.is_dir():
         config = KeypointNetworkConfig.from_plain(package.network)
-        ranges = randomisation(TrainingConfig(), config.crop_size, config.crop_margin)
+        ranges = with_views(randomisation(TrainingConfig(), config.crop_size, config.crop_margin), package.views)
         factory = ObjectSamplerFactory(package.mesh, torch.from_numpy(package.keypoints), package.symmetry, ranges)
         sampler, begin = factory(seed=1), time.process_time()
         made: dict[str, list[NDArray]] = {name: [] for name in names}
@@ -116,7 +118,8 @@ def test_images(folder: Path, package: ObjectPackage, count: int, level: float |
     path = folder / f"images-{count}-{level}-{seed}.npz"
     if not path.is_file():
         rng = np.random.default_rng(seed)
-        ranges = dataclasses.replace(randomisation(TrainingConfig(), 128, 1.25), occlusion=0.0, negatives=0.0)
+        ranges = with_views(randomisation(TrainingConfig(), 128, 1.25), package.views)
+        ranges = dataclasses.replace(ranges, occlusion=0.0, negatives=0.0)
         mesh, backgrounds = RayMesh(package.mesh), BackgroundSource()
         extent = torch.from_numpy(package.mesh.extreme_points)
         rows: list[tuple[Any, ...]] = []
@@ -190,18 +193,16 @@ class _ForkError(Exception):
 
 def train(run: str, data: dict[str, NDArray], package: ObjectPackage, arguments: argparse.Namespace) -> nn.Module:
     """The averaged network of a run after ``--seen`` images."""
-    kind, loss = run.split("-")
+    kind, _, loss = run.partition("-")
     steps, begin = arguments.seen // BATCH, arguments.begin
     folder = arguments.out / f"{kind}-{_settings(arguments)}"
     fork = folder / "start" / "network.safetensors"
     target = folder / loss / "network.safetensors"
-    if not fork.is_file() or not target.is_file():
+    if not target.is_file() and int(begin * steps) > 0 and "/" not in loss:
         shared = _phase(kind, "heatmap", package, arguments, fork.parent)
-        if shared.steps < int(begin * steps):
-            _run(shared, data, int(begin * steps), arguments, f"{kind} start")
-        target.parent.mkdir(exist_ok=True)
-        if not target.is_file():
-            shutil.copy(fork, target)
+        _run(shared, data, int(begin * steps), arguments, f"{kind} start")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(fork, target)
     phase = _phase(kind, loss, package, arguments, target.parent)
     _run(phase, data, steps, arguments, run)
     return phase.average
@@ -216,12 +217,24 @@ def _settings(arguments: argparse.Namespace) -> str:
 def _phase(kind: str, loss: str, package: ObjectPackage, arguments: argparse.Namespace, folder: Path) -> Phase:
     torch.manual_seed(arguments.seed)
     folder.mkdir(parents=True, exist_ok=True)
+    own, _, poses = loss.partition("/")
+    options = TrainingConfig(
+        network=kind,  # type: ignore[arg-type]
+        loss=own,  # type: ignore[arg-type]
+        width=arguments.width,
+        num_keypoints=len(package.keypoints),
+        from_poses=poses == "poses",
+    )
     points = torch.from_numpy(package.keypoints)
-    pose_loss = PoseLoss(loss, points, arguments.seed)  # type: ignore[arg-type]
-    network = KeypointNetwork(KeypointNetworkConfig(len(points), width=arguments.width))
-    if arguments.from_demo:
-        network.load_state_dict(load_networks(package)[0].state_dict())
+    start = package.root if arguments.from_demo else None
+    network, _ = initial_networks(
+        new_network(options, package.mesh), load_networks(package)[1], package.keypoints, start
+    )
+    pose_loss = PoseLoss(options.loss, points, arguments.seed)
     step: StepLoss = KeypointStep(pose_loss, points, arguments.begin)
+    if kind == "dense":
+        begin = 0.0 if options.from_poses else arguments.begin
+        step = DenseStep(pose_loss, package.diameter, begin, options.from_poses)
     rate = arguments.learning_rate
     config = PhaseConfig("network", float(arguments.seen // BATCH), rate, checkpoint_seconds=50.0)
     clock = itertools.count()  # a step is a second
@@ -322,6 +335,8 @@ def judge(run: str, network: nn.Module, package: ObjectPackage, arguments: argpa
 
 def interval(hits: NDArray[np.bool_]) -> str:
     """A share in percent with half of its 95 % interval (Wilson)."""
+    if len(hits) == 0:
+        return "-"
     n, p, z = len(hits), float(hits.mean()), 1.96
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return f"{100 * p:.0f} +- {100 * half:.0f}"
@@ -338,12 +353,13 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         found = {name: np.array(values) for name, values in results[run][f"alone-{level:g}"].items()}
         add, near = found["add"], (found["turn"] < math.radians(15)) & (found["shift"] < 0.1)
         known = found["nees"][np.isfinite(found["nees"])]
+        nees = f"{np.median(known):.1f}" if len(known) else "-"
         auc = 100 * float(np.clip(1 - add / 0.2, 0, 1).mean())
         aligned = results[run].get(f"aligned-{level:g}")
         last = "-" if aligned is None else interval(np.array(aligned["add"]) < 0.05)
         lines.append(
             f"| {run} | {100 * level:.0f} % | {interval(add < 0.05)} | {interval(add < 0.1)} | {auc:.1f} "
-            f"| {interval(near)} | {interval(known < 10.645)} | {np.median(known):.1f} "
+            f"| {interval(near)} | {interval(known < 10.645)} | {nees} "
             f"| {1e3 * np.median(found['seconds']):.1f} | {last} |"
         )
     return "\n".join(lines)
@@ -370,7 +386,7 @@ def main() -> None:
     data = crops(arguments.out, package, arguments.crops)
     results = {}
     for run in arguments.only:
-        path = arguments.out / f"{run}-{_settings(arguments)}-{arguments.frames}.json"
+        path = arguments.out / f"{run.replace('/', '-')}-{_settings(arguments)}-{arguments.frames}.json"
         if not path.is_file():
             network = train(run, data, package, arguments)
             path.write_text(json.dumps(judge(run, network, package, arguments)))

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import crop_around
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration
@@ -97,16 +98,12 @@ def oracle(package: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> tuple[Pos
     assert isinstance(source, KeypointSource)
     monkeypatch.setattr(source, "network", oracle)
 
-    def remember(cut):  # type: ignore[no-untyped-def]
-        def cropped(*arguments):  # type: ignore[no-untyped-def]
-            crop = cut(*arguments)
-            oracle.window = crop.window
-            return crop
+    def cropped(*arguments):  # type: ignore[no-untyped-def]
+        crop = crop_around(*arguments)
+        oracle.window = crop.window
+        return crop
 
-        return cropped
-
-    for name in ("crop_from_box", "crop_from_pose"):
-        monkeypatch.setattr(keypoints, name, remember(getattr(keypoints, name)))
+    monkeypatch.setattr(keypoints, "crop_around", cropped)
     return estimator, oracle, truth
 
 

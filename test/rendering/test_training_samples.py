@@ -14,6 +14,8 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry, symmetry_from_bop
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
+from pnp_ros.rendering.object_coordinates import object_coordinates
+from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.rendering.training_samples import TrainingSampler
 from pnp_ros.types import Pose
 
@@ -180,3 +182,17 @@ def test_things_in_front_of_an_object_leave_enough_of_it():
     shown = (made[:, :, 40:90, 40:90] < 1e-3).all(1).float().mean((1, 2))
     assert float(shown.min()) > 0.3
     assert 0.2 < float((shown < 0.95).float().mean()) < 1.0
+
+
+def test_coordinates_of_cells_project_onto_them():
+    mesh = demo_mesh()
+    batch = sampler(mesh, **PLAIN).crops(6)
+    found = object_coordinates(RayMesh(mesh), batch.intrinsics, batch.pose, 32, 4)
+    camera = dataclasses.replace(Camera.pinhole(1, 1, 0, 0, 128, 128), intrinsics=batch.intrinsics)
+    projected = camera.project(Pose(batch.pose[..., :3], batch.pose[..., 3]).transform(found.flatten(2).mT))
+    centres = torch.arange(32) * 4 + 1.5
+    expected = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1).flatten(0, 1)
+    seen = torch.isfinite(found).all(1)
+    shown = seen.flatten(1)
+    torch.testing.assert_close(projected[shown], expected.expand(6, -1, -1)[shown], atol=0.05, rtol=0)
+    assert float(seen[batch.mask[:, 1::4, 1::4]].float().mean()) > 0.97  # what is drawn has coordinates
