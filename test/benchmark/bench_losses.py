@@ -70,6 +70,7 @@ LAX = EstimatorConfig(
     max_rotation_sigma=1e9,
     max_translation_sigma=1e9,
     max_passes=2,
+    hypotheses=False,
     settled=1.0,
 )
 
