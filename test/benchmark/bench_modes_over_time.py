@@ -28,6 +28,8 @@ LOSS = Cauchy(2.0)
 SIGMA = 1.0  # pixels
 SURE = 0.12  # rad: the estimator's bound for valid poses
 _CORNERS = np.float32([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * np.float32([0.05, 0.035, 0.0])
+CARD = TriangleMesh(_CORNERS, np.int32([[0, 1, 2], [0, 2, 3]]))
+POINTS = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (12, 3)).astype(np.float32) * _CORNERS[2])  # (12, 3)
 
 
 def motion(rng: np.random.Generator, images: int) -> list[Pose]:
@@ -50,8 +52,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    card = TriangleMesh(_CORNERS, np.int32([[0, 1, 2], [0, 2, 3]]))
-    points = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (12, 3)).astype(np.float32) * _CORNERS[2])
     names = ("each image by itself", "one pose followed", "modes carried over images")
     right = {name: 0 for name in names}
     jumps = {name: 0 for name in names}
@@ -59,12 +59,12 @@ def main() -> None:
     decided, wrongly, valid = [], 0, 0
     for run in range(arguments.runs):
         rng = np.random.default_rng(run)
-        ambiguity = Ambiguity(card, Symmetry())
+        ambiguity = Ambiguity(CARD, Symmetry())
         last: dict[str, Pose] = {}
         first = None
         for k, truth in enumerate(motion(rng, arguments.images)):
             noise = torch.from_numpy(rng.normal(0.0, SIGMA, (12, 2)).astype(np.float32))
-            data = Correspondences.from_sigma(CAMERA.project(truth.transform(points)) + noise, points, SIGMA)
+            data = Correspondences.from_sigma(CAMERA.project(truth.transform(POINTS)) + noise, POINTS, SIGMA)
             for name in names:
                 begin = time.process_time()
                 init = None if name == names[0] else last.get(name)
