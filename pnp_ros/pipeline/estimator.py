@@ -206,10 +206,10 @@ class PoseEstimator:
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
         best = self._find(image, camera, roi, follow, search)
-        if best.estimate is not None and best.state is not ObjectState.LOST:
-            best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
         if best.state is ObjectState.VALID and self._ambiguity is not None:
             best = self._with_hypotheses(self._ambiguity, image, camera, best)
+        if best.estimate is not None and best.state is not ObjectState.LOST:
+            best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.predict(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):

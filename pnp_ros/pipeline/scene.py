@@ -258,7 +258,7 @@ class Scene:
         latency.update(item.latency)
         told = before if item.state is ObjectState.LOST and before.latency else item
         found[seeker] = dataclasses.replace(told, latency=dict(latency))
-        if item.state is not ObjectState.VALID or item.estimate is None:
+        if not item.is_followed or item.estimate is None:
             missed = self._objects[package.name]
             missed.times += 1
             missed.pause = min(2**missed.times, _RAREST)
@@ -307,10 +307,10 @@ class Scene:
             cv2.fillConvexPoly(image, hull, colour)
 
     def _settle_claims(self, found: dict[str, ObjectEstimate], expected: Mapping[str, Pose | None]) -> None:
-        """Of two valid objects in one place keep the one that was expected there; the other one is searched anew."""
-        valid = [name for name, item in found.items() if item.state is ObjectState.VALID]
+        """Of two objects in one place keep the one that was expected there; the other one is searched anew."""
+        valid = [name for name, item in found.items() if item.is_followed]
         for one, other in itertools.combinations(valid, 2):
-            if {found[one].state, found[other].state} != {ObjectState.VALID}:
+            if not (found[one].is_followed and found[other].is_followed):
                 continue
             a, b = (self._estimators[name].package.diameter for name in (one, other))
             apart = _distance(found[one], found[other].estimate.pose)  # type: ignore[union-attr]
@@ -319,7 +319,7 @@ class Scene:
             loser = max((one, other), key=lambda name: self._surprise(name, found[name], expected[name]))
             keeper = other if loser == one else one
             found[loser] = dataclasses.replace(
-                found[loser], state=ObjectState.LOST, estimate=None, reason=f"{keeper} is at this place"
+                found[loser], state=ObjectState.LOST, estimate=None, hypotheses=(), reason=f"{keeper} is at this place"
             )
             self._estimators[loser].reset()
 
@@ -330,12 +330,8 @@ class Scene:
 
 
 def _valid(found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
-    """The poses of those that are valid."""
-    return {
-        name: item.estimate.pose
-        for name, item in found.items()
-        if item.state is ObjectState.VALID and item.estimate is not None
-    }
+    """The poses of those that are valid, or one of several that may be right: there is something either way."""
+    return {name: item.estimate.pose for name, item in found.items() if item.is_followed and item.estimate is not None}
 
 
 def _distance(item: ObjectEstimate, pose: Pose) -> float:
