@@ -7,7 +7,7 @@ import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
-from pnp_ros.adaptation.learner import Learner
+from pnp_ros.adaptation.learner import Learner, randomisation
 from pnp_ros.adaptation.objective import RealCrops, real_crops
 from pnp_ros.adaptation.supervision import GIVEN, OWN, Supervision
 from pnp_ros.networks.keypoint_network import KeypointNetwork
@@ -102,3 +102,8 @@ def test_held_firmer_it_answers_renders_more_as_before(demo: ObjectPackage, exam
     once, twice, often = change(0), change(2), change(9)
     assert twice < 0.9 * once  # seeds 0 to 2 leave 0.65, 0.81 and 0.73
     assert often == twice, "it has a limit, or nothing more would be learnt"
+
+
+def test_renders_beside_the_real_images_have_the_colours_of_the_training(demo: ObjectPackage) -> None:
+    assert randomisation(demo).colour == ("mesh",)
+    assert randomisation(dataclasses.replace(demo, colour=("any",))).colour == ("any",)

@@ -247,3 +247,13 @@ def test_features_stand_beside_or_in_place_of_weights(tmp_path, mesh):
     (tmp_path / "features.safetensors").write_bytes(b"others")
     with pytest.raises(ObjectPackageError, match=r"features.safetensors: sha256"):
         load_object_package(tmp_path)
+
+
+def test_the_colours_of_a_training_are_kept(tmp_path, mesh):
+    package = write_object_package(
+        tmp_path, name="thing", mesh=mesh, keypoints=select_keypoints(mesh, 8), colour=("any", "#e0b020")
+    )
+    assert package.colour == ("any", "#e0b020")
+    edit(tmp_path, colour="any")
+    with pytest.raises(ObjectPackageError, match=r"object.yaml: colour: expected a list of mesh, any or '#rrggbb'"):
+        load_object_package(tmp_path)
