@@ -32,6 +32,7 @@ from pnp_ros.types import Correspondences, Pose
 
 TEMPLATES = "templates"
 _FINER = 3  # cells of a fine look to one of the first
+_ENLARGED = 1.5  # at most: there is nothing finer to see
 _SHIFTS = np.arange(-1.6, 1.7, 0.8)  # of a fine look, cells
 _TURNS, _SIZES = (-0.12, 0.0, 0.12), (0.92, 1.0, 1.08)  # rad, and factors
 _BESIDE_VIEW = math.cos(0.3)  # views that are looked at beside a coarse one
@@ -47,8 +48,8 @@ class TemplateSearchConfig:
         views: of the mesh, spread evenly.
         coarse: of them, with which a search begins.
         cells: of a template's side, in the first look; four pixels each.
-        smallest, largest: size of the object that is searched for: its bounding sphere's diameter in pixels, and as a
-            share of the image's longer side.
+        smallest, largest: size of the object that is searched for: its bounding sphere's diameter as a share of the
+            image's longer side, so that a larger image costs no more.
         ratio: from one size to the next.
         kept: hits of the first look that are looked at again, three times as fine.
         points: of the correspondences.
@@ -58,7 +59,7 @@ class TemplateSearchConfig:
     views: int = 400
     coarse: int = 100
     cells: int = 12
-    smallest: float = 72.0
+    smallest: float = 0.11
     largest: float = 0.95
     ratio: float = 1.19
     kept: int = 40
@@ -114,8 +115,9 @@ class TemplateSource:
     def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
         """The best views of the object anywhere in the image."""
         config = self._config
-        steps = math.log(config.largest * max(image.shape[:2]) / config.smallest) / math.log(config.ratio)
-        sizes = [config.smallest * config.ratio**k for k in range(max(int(steps) + 1, 1))]
+        steps = math.log(config.largest / config.smallest) / math.log(config.ratio)
+        smallest = config.smallest * max(image.shape[:2])
+        sizes = [smallest * config.ratio**k for k in range(max(int(steps) + 1, 1))]
         self._hits = {self._box(hit): hit for hit in self._search(image, sizes)[:count]}
         return [Detection(box, hit.share) for box, hit in self._hits.items()]
 
@@ -157,14 +159,15 @@ class TemplateSource:
         fine = []
         for hit in kept:
             if hit.size not in maps:
-                maps[hit.size] = self._map(image, hit.size, _FINER * self._config.cells)
+                cells = min(_FINER * self._config.cells, _ENLARGED * hit.size / CELL)
+                maps[hit.size] = self._map(image, hit.size, cells)
             fine.append(self._fine(*maps[hit.size], hit))
         return self._distinct(sorted(fine, key=lambda hit: -hit.score), len(fine))
 
     @staticmethod
-    def _map(image: np.ndarray, size: float, cells: int) -> tuple[NDArray[np.float32], float]:
+    def _map(image: np.ndarray, size: float, cells: float) -> tuple[NDArray[np.float32], float]:
         """The image's edges where the object's size is so many cells, and pixels of the image to a cell."""
-        scale = min(cells * CELL / size, 1.5)
+        scale = cells * CELL / size
         height, width = (max(CELL, round(side * scale)) for side in image.shape[:2])
         how = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
         return response(np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)), CELL / scale

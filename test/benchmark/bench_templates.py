@@ -2,7 +2,6 @@
 
     PYTHONPATH=test python test/benchmark/bench_templates.py castle parts absent [--every 1] [--images 20]
 
-``linemod`` runs OpenCV's (opencv-contrib, in an environment of its own) on the castle in place of our templates.
 CPU seconds of one thread.
 """
 

@@ -19,7 +19,7 @@ from pnp_ros.types import Pose
 from synthetic.cad_parts import bracket
 
 CAMERA = Camera.pinhole(330.0, 330.0, 159.5, 119.5, 320, 240)
-QUICK = TemplateSearchConfig(views=160, coarse=60, smallest=90.0, largest=0.55, kept=12)
+QUICK = TemplateSearchConfig(views=160, coarse=60, smallest=0.28, largest=0.55, kept=12)
 TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.008, 0.30]))
 
 
