@@ -22,7 +22,11 @@ _MOSTLY = 0.6  # of the object in view: less is worth a remark
 _CONTRAST = 0.25  # of the object's probability across a line that is a step
 _BESIDE = 7  # pixels of the window inwards from the outline, where the object is to be seen if its outline is
 _AGREEING = 0.5  # of the matches found: with fewer where the pose says, they speak for another pose or object
-_SHARP, _BLURRED, _LENIENT = 1.2, 1.8, 0.7  # pixels of blur between which less likeness is expected, down to this share
+_SHARP, _BLURRED, _LENIENT = (
+    1.2,
+    1.8,
+    0.74,
+)  # pixels of blur between which less likeness is expected, down to this share
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,8 @@ def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:
 
 def _beside(like: Likeness, pixels: NDArray, normals: NDArray, good: NDArray[np.bool_]) -> float:
     """Mean correlation beside the outline found: nothing hides the object there. NaN with too few such places."""
-    size = np.array(like.compared.shape[::-1]) - 1
-    x, y = (pixels[good] - _BESIDE * normals[good]).round().astype(int).clip(0, size).T
-    there = like.compared[y, x]
-    return float(like.correlation[y, x][there].mean()) if there.sum() >= _FEW_LINES else math.nan
+    there = like.at(pixels[good] - _BESIDE * normals[good])
+    return float(there.mean()) if len(there) >= _FEW_LINES else math.nan
 
 
 def _misses(look: Look, pose: Pose, points: NDArray, pixels: NDArray) -> NDArray[np.float32]:

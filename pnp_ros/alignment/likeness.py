@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from pnp_ros.rendering.raster_view import View
 
-BLURS = (0.0, 0.7, 1.2, 1.8, 2.6, 3.5)  # pixels of the window by which a drawing is blurred, at most the last
-_SMOOTH = 1.0  # pixels: drawing and image are both smoothed, against noise
-_MEAN, _NEAR = 27, 19  # pixels: sides of the boxes of the local means and of the correlation
-_RIM = 5  # pixels, side of the square by which the object's rim is left out: it shows the background, too
+# all in pixels of half the window's resolution, which is enough for what is compared and costs a quarter
+_BLURS = (0.0, 0.35, 0.6, 0.9, 1.3, 1.75)  # by which a drawing is blurred, at most the last
+_SMOOTH = 0.5  # drawing and image are both smoothed, against noise
+_MEAN, _NEAR = 13, 9  # sides of the boxes of the local means and of the correlation
+_RIM = 3  # side of the square by which the object's rim is left out: it shows the background, too
 _VISIBLE, _NOISE = 2.0, 1.5  # grey levels, and times the noise, of local contrast that a texture must have
-_SMOOTHED = 0.28  # share of a pixel's noise that smoothing leaves: 1 / (2 sqrt(pi) _SMOOTH)
+_SMOOTHED = 0.56  # share of a pixel's noise that smoothing leaves: 1 / (2 sqrt(pi) _SMOOTH)
 _ALIKE = 0.5  # correlation from which on a place counts as shown
 
 
@@ -32,8 +33,9 @@ class Likeness:
     """What an image and the object drawn at a pose have in common.
 
     Args:
-        correlation: (H, W) -1 to 1, of the surroundings of each pixel; 0 where nothing is compared.
-        compared: (H, W) bool, where the drawing, as blurred and lit as the image, has a texture to be seen.
+        correlation: (h, w) -1 to 1, of the surroundings of each place around the object; 0 where nothing is compared.
+        compared: (h, w) bool, where the drawing, as blurred and lit as the image, has a texture to be seen.
+        corner: pixel x, y of the window where these begin; they have half its resolution.
         painted: share of the object in view that has one at all, in a sharp image.
         textured: share of the object in view that is compared.
         shown: share of that where the image looks alike; NaN if nothing is compared.
@@ -43,11 +45,19 @@ class Likeness:
 
     correlation: NDArray[np.float32]
     compared: NDArray[np.bool_]
+    corner: tuple[int, int]
     painted: float
     textured: float
     shown: float
     mean: float
     blur: float
+
+    def at(self, pixels: NDArray) -> NDArray[np.float32]:
+        """(M,) correlation at those of some pixels (N, 2) of the window that are compared."""
+        height, width = self.compared.shape
+        x, y = ((pixels - self.corner) / 2.0).astype(int).T
+        x, y = x.clip(0, width - 1), y.clip(0, height - 1)
+        return np.asarray(self.correlation[y, x][self.compared[y, x]])
 
 
 def compare(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> Likeness:
@@ -59,17 +69,19 @@ def compare(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> 
         inside: (H, W) bool, pixels that the image has.
     """
     assert view.grey is not None
-    correlation, compared = np.zeros(view.mask.shape, np.float32), np.zeros(view.mask.shape, np.bool_)
-    mask = np.asarray(view.mask * inside, np.uint8)
-    core = cv2.erode(mask, np.ones((_RIM, _RIM), np.uint8), borderValue=0)
-    if not core.any():
-        return Likeness(correlation, compared, 0.0, 0.0, math.nan, math.nan, 0.0)
-    x, y, width, height = cv2.boundingRect(mask)
-    box = slice(y, y + height), slice(x, x + width)
-    part, where = mask[box].astype(np.float32), core[box].astype(np.float32)
-    shown = cv2.cvtColor(image[box], cv2.COLOR_RGB2GRAY).astype(np.float32)
-    mean = float((view.grey[box] * part).sum() / part.sum())
-    drawn = mean + (view.grey[box] - mean) * part
+    x, y, width, height = cv2.boundingRect(view.mask)
+    box, half = (slice(y, y + height), slice(x, x + width)), ((width + 1) // 2, (height + 1) // 2)
+    known = ((view.mask[box] > 0) & inside[box]).astype(np.float32)
+    if not known.any():
+        nowhere = np.zeros((1, 1), np.bool_)
+        return Likeness(nowhere.astype(np.float32), nowhere, (x, y), 0.0, 0.0, math.nan, math.nan, 0.0)
+    mean = float((view.grey[box] * known).sum() / known.sum())
+    grey = cv2.cvtColor(image[box], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    shown, drawn, part = (
+        cv2.resize(values, half, interpolation=cv2.INTER_AREA)
+        for values in (grey, mean + (view.grey[box] - mean) * known, known)
+    )
+    where = cv2.erode((part > 0.99).astype(np.uint8), np.ones((_RIM, _RIM), np.uint8), borderValue=0).astype(np.float32)
     share = _average(part, _MEAN) + 1e-6
 
     def flat(smooth: NDArray) -> NDArray:
@@ -83,31 +95,28 @@ def compare(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> 
         a = flat(cv2.GaussianBlur(drawn, (0, 0), math.hypot(_SMOOTH, blur)))
     weight = _average(where, _NEAR) + 1e-6
     aa, bb, ab, sharp = (_average(product * where, _NEAR) for product in (a * a, b * b, a * b, wanted * wanted))
-    correlation[box] = ab / np.sqrt(np.maximum(aa * bb, 1e-3)) * where
+    correlation = ab / np.sqrt(np.maximum(aa * bb, 1e-3)) * where
     light = min(float((shown * part).sum() / part.sum()) / max(mean, 1.0), 1.0)
     least = max(_VISIBLE, _NOISE * _SMOOTHED * _noise(shown)) / max(light, 1e-3)
-    compared[box] = (aa > least**2 * weight) & (where > 0)
-    size = float(where.sum())
+    compared = (aa > least**2 * weight) & (where > 0)
+    size, count = max(float(where.sum()), 1.0), float(compared.sum())
     painted = float(((sharp > _VISIBLE**2 * weight) & (where > 0)).sum()) / size
-    count = float(compared.sum())
-    if count == 0.0:
-        return Likeness(correlation, compared, painted, 0.0, math.nan, math.nan, blur)
     values = correlation[compared]
-    alike = float((values > _ALIKE).mean())
-    return Likeness(correlation, compared, painted, count / size, alike, float(values.mean()), blur)
+    alike, level = (float((values > _ALIKE).mean()), float(values.mean())) if count else (math.nan, math.nan)
+    return Likeness(correlation, compared, (x, y), painted, count / size, alike, level, 2.0 * blur)
 
 
 def _blur(drawn: NDArray, where: NDArray, flat: Callable[[NDArray], NDArray], wanted: float) -> float:
     """Blur (pixels) that gives a drawing the share of gradients in its contrast that is wanted."""
     last = math.inf
-    for index, blur in enumerate(BLURS):
+    for index, blur in enumerate(_BLURS):
         smooth = cv2.GaussianBlur(drawn, (0, 0), math.hypot(_SMOOTH, blur))
         here = _gradients(smooth, flat(smooth), where)
         if here <= wanted:
             part = (last - wanted) / (last - here) if index else 0.0
-            return blur - (blur - BLURS[index - 1]) * (1.0 - part) if index else 0.0
+            return blur - (blur - _BLURS[index - 1]) * (1.0 - part) if index else 0.0
         last = here
-    return BLURS[-1]
+    return _BLURS[-1]
 
 
 def _gradients(smooth: NDArray, flat: NDArray, where: NDArray) -> float:

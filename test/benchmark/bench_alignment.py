@@ -1,6 +1,6 @@
 """Alignment by texture and contours: basin, accuracy, tracking, verdict, coverage and cost.
 
-    PYTHONPATH=test python test/benchmark/bench_alignment.py castle basin verdict coverage cost --problems 40
+    PYTHONPATH=test python test/benchmark/bench_alignment.py castle basin verdict absent coverage cost --problems 40
 
 ``castle`` compares with ``cv2.rapid`` in the same run where OpenCV has it (opencv-contrib, in an environment of its
 own). Shares are of all images, ADD relative to the diameter. CPU time of one thread; quote ratios from loaded machines.
@@ -12,7 +12,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +29,10 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.rendering.backgrounds import random_background
 from pnp_ros.rendering.demo_object import demo_mesh
+from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
+from pnp_ros.rendering.simulation import SimulationConfig
 from pnp_ros.types import Pose
-from synthetic.scenes import EXACT, Errors, Scene, perturbed, scenes
+from synthetic.scenes import CAMERA, EXACT, Errors, Scene, perturbed, random_pose, scenes
 
 CASTLE = Path(__file__).parents[3] / "shared" / "data" / "castle"
 # its images have pixel centres at half integers, its camera file is read with integer ones: half a pixel of doubt
@@ -188,7 +190,7 @@ def reprinted(mesh: TriangleMesh, seed: int) -> TriangleMesh:
 
 
 def verdict(problems: int) -> None:
-    """How many are valid: of the object itself, and of what is not the object."""
+    """How many are valid: of the object itself, also blurred and worn, and of what is not the object."""
     for name, mesh in objects().items():
         aligner = Aligner(mesh)
         for hidden in (0.0, 0.3, 0.6):
@@ -197,6 +199,11 @@ def verdict(problems: int) -> None:
             explained = np.median([alignment.evidence.explained for alignment, _ in found])
             print(f"verdict, {name}, up to {hidden:.0%} hidden: valid {binomial(sum(valid), len(valid))}", end="")
             print(f", explained {explained:.2f}")
+        kinds = {"blurred, worn, badly lit": [mesh], "blurred, worn, badly lit mirror image": [mirrored(mesh)]}
+        for kind, (other,) in kinds.items():
+            found = [pair for seed in range(4) for pair in run(aligner, shifted(other, problems // 4, seed), 5.0, 0.03)]
+            valid = [alignment.evidence.supported for alignment, _ in found]
+            print(f"verdict, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
         others = {"mirror image": [mirrored(mesh)]}
         if name == "textured":
             others["another print"] = [reprinted(mesh, seed) for seed in range(4)]
@@ -206,12 +213,56 @@ def verdict(problems: int) -> None:
             ]
             valid = [alignment.evidence.supported for alignment, _ in run(aligner, drawn, 5.0, 0.03)]
             print(f"verdict, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
-        rng, valid = np.random.default_rng(33), []
-        for scene in scenes(mesh, problems, 34, EXACT):
-            clutter = random_background(640, 480, rng)
+
+
+def shifted(mesh: TriangleMesh, count: int, seed: int) -> list[Scene]:
+    """Images of a strong shift of domain, the believed camera slightly wrong."""
+    shift = strong_shift(seed)
+    scene = ShiftedScene(mesh, CAMERA, shift, SimulationConfig(seed=300 + seed))
+    drawn: list[Scene] = []
+    for index in itertools.count(0, 3):
+        if len(drawn) == count:
+            return drawn
+        made = scene.frame(index, 3.0)
+        if made.pose is not None and made.visible >= 0.3:
+            pose = Pose(made.pose.rotation.float(), made.pose.translation.float())
+            drawn.append(Scene(made.rgb, CAMERA, pose, 1.0 - made.visible))
+    return drawn
+
+
+def absent(problems: int) -> None:
+    """How many poses are valid where the object is not: clutter, and real images of other things."""
+    for name, mesh in objects().items():
+        images = itertools.chain(_clutter(problems), _real(problems))
+        tally: dict[str, list[bool]] = {}
+        aligner, rng = Aligner(mesh), np.random.default_rng(34)
+        for seed, (kind, image) in enumerate(images):
             aligner.forget()
-            valid.append(aligner.align(clutter, scene.camera, start_of(scene.pose, 15.0, 0.1, 0)).evidence.supported)
-        print(f"verdict, {name}, clutter: valid {binomial(sum(valid), len(valid))}", flush=True)
+            start = start_of(random_pose(mesh.diameter, rng), 15.0, 0.1, seed)
+            tally.setdefault(kind, []).append(aligner.align(image, CAMERA, start).evidence.supported)
+        for kind, valid in tally.items():
+            print(f"absent, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
+
+
+def _clutter(count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    rng = np.random.default_rng(33)
+    for _ in range(count):
+        yield "clutter", random_background(CAMERA.width, CAMERA.height, rng)
+
+
+def _real(count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Images and videos of shared/data, none of which shows the objects here; at most ``count`` of each folder."""
+    for folder in sorted(path for path in CASTLE.parent.glob("*") if path.is_dir()):
+        left = count
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".jpg", ".JPG", ".png", ".mp4")):
+            video = cv2.VideoCapture(str(path))
+            for index in itertools.count():
+                there, image = video.read()
+                if not there or left == 0:
+                    break
+                if index % 10 == 0:
+                    left -= 1
+                    yield f"real, {folder.name}", cv2.resize(image, (CAMERA.width, CAMERA.height))[..., ::-1].copy()
 
 
 def report_consistency(name: str, found: Sequence[tuple[Alignment, Pose]]) -> None:
@@ -259,7 +310,7 @@ def cost(problems: int) -> None:
 
 
 def main() -> None:
-    parts = {"castle": castle, "basin": basin, "verdict": verdict, "coverage": coverage, "cost": cost}
+    parts = {"castle": castle, "basin": basin, "verdict": verdict, "absent": absent, "coverage": coverage, "cost": cost}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default all")
     parser.add_argument("--problems", type=int, default=40, help="images for each figure")

@@ -112,7 +112,8 @@ def _scene(renderer: Renderer, mesh: TriangleMesh, errors: Errors, rng: np.rando
     return Scene(noisy.clip(0, 255).astype(np.uint8), CAMERA, pose, hidden)
 
 
-def _random_pose(diameter: float, rng: np.random.Generator) -> Pose:
+def random_pose(diameter: float, rng: np.random.Generator) -> Pose:
+    """An object of this diameter in view of :data:`CAMERA`, 2.5 to 5 diameters away, turned anyhow."""
     depth = diameter * rng.uniform(2.5, 5.0)
     x, y = rng.uniform(-0.25, 0.25) * depth, rng.uniform(-0.18, 0.18) * depth
     quat = torch.from_numpy(rng.normal(size=4)).float()
