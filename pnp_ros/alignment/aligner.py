@@ -23,6 +23,7 @@ from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, A
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Look, look
 from pnp_ros.alignment.placement import placed, projected
+from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
@@ -95,6 +96,7 @@ class Aligner:
             config = dataclasses.replace(config, texture=False)
         self.config = config
         self._mesh = RayMesh(mesh)
+        self._shading = None if painted or not config.contours else Shading(mesh)
         self._extent = torch.from_numpy(mesh.extreme_points)
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
@@ -155,7 +157,9 @@ class Aligner:
         return weigh(seen, pose, camera, self.config)
 
     def _look(self, image: NDArray[np.uint8], camera: Camera, pose: Pose, step: Round, learn: bool) -> Look:
-        return look(self._mesh, self._extent, image, camera, pose, step, self.config, self._colours, learn)
+        return look(
+            self._mesh, self._extent, image, camera, pose, step, self.config, self._colours, learn, self._shading
+        )
 
     def _attempts(self, start: PoseEstimate, learn: bool) -> Iterator[tuple[Pose, Sequence[Round]]]:
         """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""

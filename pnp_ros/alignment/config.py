@@ -40,6 +40,8 @@ class AlignmentConfig:
     Args:
         texture: follow the texture's corners.
         contours: search the outline.
+        plain: the object is of one colour, as its mesh is without any: then its shading must fit, too. By default a
+            mesh without colours says nothing of the object's, which may be printed.
         focal_sigma: standard deviation of the focal length, as a share of it, where the camera does not tell its own.
         centre_sigma: standard deviation of the principal point in x and in y, pixels, where the camera does not.
         size_sigma: standard deviation of the mesh's scale, as a share of it.
@@ -56,6 +58,7 @@ class AlignmentConfig:
 
     texture: bool = True
     contours: bool = True
+    plain: bool = False
     focal_sigma: float = 0.005
     centre_sigma: float = 3.0
     size_sigma: float = 0.005

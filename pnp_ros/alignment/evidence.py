@@ -22,6 +22,8 @@ _MOSTLY = 0.6  # of the object in view: less is worth a remark
 _CONTRAST = 0.25  # of the object's probability across a line that is a step
 _BESIDE = 7  # pixels of the window inwards from the outline, where the object is to be seen if its outline is
 _AGREEING = 0.5  # of the matches found: with fewer where the pose says, they speak for another pose or object
+_FITTED = 1.4  # times the likeness that a texture needs: nine numbers of light fit anything a little
+_SURE, _LESS = 0.75, 0.7  # likeness of the shading from which on less of the outline will do, and this share of it
 _SHARP, _BLURRED, _LENIENT = (
     1.2,
     1.8,
@@ -89,16 +91,17 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
     like = compare(look.view, look.crop.image, look.inside) if look.view.grey is not None else None
     textured, texture, likeness = 0.0, math.nan, math.nan
     if like is not None:
-        textured, texture = like.textured, like.shown
+        if not look.shaded:  # a guess of the light is no surface that one would have to see
+            textured, texture = like.textured, like.shown
         likeness = float(np.fmax(like.mean, _beside(like, look.lines.pixels, look.lines.normals, good_lines)))
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
     weighed = Evidence(float(explained), texture, contour, likeness, matches, int(good_lines.sum()), expected, True, "")
-    reason = _contradiction(weighed, like, found, config)
+    reason = _contradiction(weighed, like, look.shaded, found, config)
     return replace(weighed, supported=not reason, reason=reason)
 
 
-def _contradiction(seen: Evidence, like: Likeness | None, found: int, config: AlignmentConfig) -> str:
-    if like is not None and like.painted >= _TEXTURED:
+def _contradiction(seen: Evidence, like: Likeness | None, shaded: bool, found: int, config: AlignmentConfig) -> str:
+    if like is not None and not shaded and like.painted >= _TEXTURED:
         if like.textured < _TEXTURED:
             return "the image is too dark or too blurred to show the texture"
         if seen.matches < _FEW_MATCHES:
@@ -112,7 +115,10 @@ def _contradiction(seen: Evidence, like: Likeness | None, found: int, config: Al
             return f"what the image shows correlates by {seen.likeness:.2f} with the texture, expected {least:.2f}"
     elif math.isnan(seen.contour):
         return "neither texture nor outline to be compared"
-    elif seen.contour < config.valid_contour:
+    elif shaded and config.plain and not seen.likeness >= _FITTED * config.valid_likeness:
+        least = _FITTED * config.valid_likeness
+        return f"what the image shows correlates by {seen.likeness:.2f} with the shading, expected {least:.2f}"
+    elif seen.contour < config.valid_contour * (_LESS if shaded and seen.likeness > _SURE else 1.0):
         return f"the image shows {seen.contour:.0%} of the outline, expected at least {config.valid_contour:.0%}"
     if seen.explained < config.valid_explained:
         return f"the image shows {seen.explained:.0%} of the object, expected at least {config.valid_explained:.0%}"

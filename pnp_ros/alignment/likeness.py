@@ -130,7 +130,7 @@ def _average(image: NDArray, side: int) -> NDArray[np.float32]:
     return np.asarray(cv2.blur(image, (side, side)), np.float32)
 
 
-def _noise(image: NDArray[np.float32]) -> float:
+def _noise(image: NDArray) -> float:
     """Standard deviation of an image's noise, by the median of its second differences (Immerkaer, 1996)."""
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     return float(np.median(np.abs(cv2.filter2D(image, cv2.CV_32F, kernel)[::2, ::2]))) / 0.6745 / 6.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from pnp_ros.alignment import contours, texture
 from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import MARGIN, AlignmentConfig, Round
 from pnp_ros.alignment.contours import Lines, Steps
+from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.texture import Matches
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Crop, box_from_pose, crop_from_box, square_window
@@ -43,6 +44,7 @@ class Look:
         lines: across the outline.
         steps: on the lines; offsets are relative to those that the view itself shows.
         chosen: (L,) which lines tell something.
+        shaded: whether the view's grey values are a guess by the light, as the mesh has no colours.
     """
 
     pose: Pose
@@ -53,6 +55,7 @@ class Look:
     lines: Lines
     steps: Steps
     chosen: NDArray[np.bool_]
+    shaded: bool = False
 
     @property
     def count(self) -> tuple[int, int]:
@@ -91,6 +94,7 @@ def look(
     config: AlignmentConfig,
     colours: ColourModel,
     learn: bool,
+    shading: Shading | None = None,
 ) -> Look:
     """Draw the object at a pose and search the image around it.
 
@@ -104,6 +108,7 @@ def look(
         config: what is compared.
         colours: of object and background.
         learn: teach the colours from this pose before they are used.
+        shading: of an object whose mesh has no colours.
 
     Raises:
         CropError: if the pose does not put the object into the image.
@@ -112,9 +117,12 @@ def look(
     view = mesh.view(pose, crop.camera, with_grey=config.texture)
     inside = _inside(crop, image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
-    if config.texture:
+    if shading is not None:
+        shown = cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        view = replace(view, grey=shading.grey(view, shown, inside))
+    if view.grey is not None:
         matches = texture.match(view, crop.image, inside, 3 if step.side < _COARSE else 1)
-    found = Look(pose, crop, view, inside, matches, lines, steps, lines.clean)
+    found = Look(pose, crop, view, inside, matches, lines, steps, lines.clean, shading is not None)
     if not config.contours:
         return found
     if learn:
@@ -131,7 +139,7 @@ def look(
         own, least = contours.steps(view.mask.astype(np.float32), lines, step.reach).offset, _BLUNT
     steps = Steps(steps.offset - own, steps.variance + np.float32(least**2), steps.contrast)
     chosen = lines.clean & (np.abs(steps.offset) < 1.5 * step.reach) & (steps.variance < step.reach**2 + 1.0)
-    return Look(pose, crop, view, inside, matches, lines, steps, chosen)
+    return replace(found, lines=lines, steps=steps, chosen=chosen)
 
 
 def _crop(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: Tensor, side: int) -> Crop:

@@ -1,0 +1,48 @@
+"""The light of an image is found on the object itself."""
+
+import numpy as np
+import torch
+
+from pnp_ros.alignment.shading import Shading
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.rendering.demo_object import demo_mesh
+from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.types import Pose
+
+MESH, SIDE = demo_mesh(), 120
+VIEW = RayMesh(MESH).view(
+    Pose(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, -0.866], [-0.866, 0.0, -0.5]]), torch.tensor([0.0, 0.0, 0.3])),
+    Camera.pinhole(250.0, 250.0, 60.0, 60.0, SIDE, SIDE),
+)
+INSIDE = np.ones((SIDE, SIDE), np.bool_)
+
+
+def lit() -> np.ndarray:
+    """Plain, under a bright sky and a lamp at one side."""
+    corners = MESH.vertices[MESH.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    grey = 90.0 + 40.0 * normals[:, 2] + 60.0 * np.maximum(normals @ [0.6, 0.8, 0.0], 0.0)
+    return np.where(VIEW.face >= 0, grey[VIEW.face], 20.0).astype(np.float32)
+
+
+def test_shades_are_found_again_though_a_part_is_hidden() -> None:
+    image, seen = lit(), VIEW.face >= 0
+    hidden = image.copy()
+    left = int(np.median(np.nonzero(seen)[1]) - 15)
+    hidden[:, :left] = 250.0
+    for shown in (image, hidden):
+        grey = Shading(MESH).grey(VIEW, shown, INSIDE)
+        bare = seen & (shown == image)
+        assert np.median(np.abs(grey - image)[bare]) < 4.0
+        assert np.corrcoef(grey[bare], image[bare])[0, 1] > 0.9
+        assert not grey[~seen].any()
+
+
+def test_what_is_not_in_the_image_does_not_count() -> None:
+    image = lit()
+    half = INSIDE.copy()
+    half[:, : SIDE // 2] = False
+    shown = np.where(half, image, np.nan).astype(np.float32)
+    assert np.isfinite(Shading(MESH).grey(VIEW, shown, half)).all()
+    assert not Shading(MESH).grey(VIEW, shown, np.zeros_like(INSIDE)).any()
