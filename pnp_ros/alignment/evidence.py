@@ -23,12 +23,10 @@ _CONTRAST = 0.25  # of the object's probability across a line that is a step
 _BESIDE = 7  # pixels of the window inwards from the outline, where the object is to be seen if its outline is
 _AGREEING = 0.5  # of the matches found: with fewer where the pose says, they speak for another pose or object
 _FITTED = 1.4  # times the likeness that a texture needs: nine numbers of light fit anything a little
-_SURE, _LESS = 0.75, 0.7  # likeness of the shading from which on less of the outline will do, and this share of it
-_SHARP, _BLURRED, _LENIENT = (
-    1.2,
-    1.8,
-    0.74,
-)  # pixels of blur between which less likeness is expected, down to this share
+# likeness of the shading from which on less of the outline will do, to which more must be seen, and how much more
+_SURE, _LESS, _DOUBTFUL, _MORE = 0.75, 0.7, 0.3, 1.2
+# pixels of blur between which less likeness is expected, down to this share
+_SHARP, _BLURRED, _LENIENT = 1.2, 1.8, 0.74
 
 
 @dataclass(frozen=True)
@@ -113,16 +111,23 @@ def _contradiction(seen: Evidence, like: Likeness | None, shaded: bool, found: i
         least = config.valid_likeness * float(np.interp(like.blur, (_SHARP, _BLURRED), (1.0, _LENIENT)))
         if seen.likeness < least:
             return f"what the image shows correlates by {seen.likeness:.2f} with the texture, expected {least:.2f}"
-    elif math.isnan(seen.contour):
-        return "neither texture nor outline to be compared"
-    elif shaded and config.plain and not seen.likeness >= _FITTED * config.valid_likeness:
-        least = _FITTED * config.valid_likeness
-        return f"what the image shows correlates by {seen.likeness:.2f} with the shading, expected {least:.2f}"
-    elif seen.contour < config.valid_contour * (_LESS if shaded and seen.likeness > _SURE else 1.0):
-        return f"the image shows {seen.contour:.0%} of the outline, expected at least {config.valid_contour:.0%}"
+    elif lacking := _outline_lacks(seen, shaded, config):
+        return lacking
     if seen.explained < config.valid_explained:
         return f"the image shows {seen.explained:.0%} of the object, expected at least {config.valid_explained:.0%}"
     return ""
+
+
+def _outline_lacks(seen: Evidence, shaded: bool, config: AlignmentConfig) -> str:
+    """Why the outline does not bear a pose out, where no texture tells; what the shading tells moves the bound."""
+    least, fitted = config.valid_contour, _FITTED * config.valid_likeness
+    if math.isnan(seen.contour):
+        return "neither texture nor outline to be compared"
+    if shaded:
+        if config.plain and not seen.likeness >= fitted:
+            return f"what the image shows correlates by {seen.likeness:.2f} with the shading, expected {fitted:.2f}"
+        least *= _LESS if seen.likeness > _SURE else 1.0 if seen.likeness > _DOUBTFUL else _MORE
+    return f"the image shows {seen.contour:.0%} of the outline, expected {least:.0%}" if seen.contour < least else ""
 
 
 def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:

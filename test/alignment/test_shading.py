@@ -35,7 +35,7 @@ def test_shades_are_found_again_though_a_part_is_hidden() -> None:
         grey = Shading(MESH).grey(VIEW, shown, INSIDE)
         bare = seen & (shown == image)
         assert np.median(np.abs(grey - image)[bare]) < 4.0
-        assert np.corrcoef(grey[bare], image[bare])[0, 1] > 0.9
+        assert np.quantile(np.abs(grey - image)[bare], 0.9) < 15.0
         assert not grey[~seen].any()
 
 

@@ -78,7 +78,7 @@ def scenes(
     errors, rng = errors or Errors(), np.random.default_rng(seed)
     with Renderer() as renderer:
         for _ in range(count):
-            at = _random_pose(mesh.diameter, rng) if pose is None else pose(mesh.diameter)
+            at = random_pose(mesh.diameter, rng) if pose is None else pose(mesh.diameter)
             yield _scene(renderer, mesh, errors, rng, at)
 
 
