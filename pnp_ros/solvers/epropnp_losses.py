@@ -71,13 +71,15 @@ class MonteCarloPoseLoss(nn.Module):
 
     Args:
         momentum: share of the newest batch in the running mean.
+        floor: 1/px, the least that is divided by. The gradient at an image point falls as the weights do, that of the
+            weights' scale does not: without a floor it outweighs all else where weights have collapsed.
     """
 
     scale: Tensor
 
-    def __init__(self, momentum: float = 0.01) -> None:
+    def __init__(self, momentum: float = 0.01, floor: float = 1e-12) -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.floor = momentum, floor
         self.register_buffer("scale", torch.tensor(math.nan))
 
     def forward(
@@ -95,7 +97,7 @@ class MonteCarloPoseLoss(nn.Module):
             known = torch.where(self.scale.isnan(), newest, self.scale)
             self.scale.copy_(known + self.momentum * (newest - known))
         divergence = monte_carlo_pose_loss(log_evidence, correspondences, camera, target, loss=loss)
-        scale = torch.where(self.scale.isnan(), torch.ones_like(self.scale), self.scale).clamp_min(1e-12)
+        scale = torch.where(self.scale.isnan(), torch.ones_like(self.scale), self.scale).clamp_min(self.floor)
         return divergence.mean() / scale
 
 

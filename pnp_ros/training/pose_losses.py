@@ -25,6 +25,7 @@ LOSSES = get_args(Loss)
 _ROBUST = Cauchy(2.0)  # as the estimator solves
 _SAMPLES = 256
 _DIVERGENCE_WEIGHT, _DERIVATIVE_WEIGHT, _COVARIANCE_WEIGHT = 0.03, 0.1, 0.2
+_LEAST_WEIGHT = 0.2  # 1 / crop pixel; the divergence counts no more where weights are smaller
 _NEAR = 0.05  # of the object's size: distances beyond it count as their logarithms
 
 
@@ -45,7 +46,7 @@ class PoseLoss(nn.Module):
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {kind!r}")
         self.kind = kind
         self._size = float(torch.pdist(points).max())
-        self._divergence = MonteCarloPoseLoss()
+        self._divergence = MonteCarloPoseLoss(floor=_LEAST_WEIGHT)
         self._seed = seed
         self._generator: torch.Generator | None = None
         self.register_buffer("points", points)

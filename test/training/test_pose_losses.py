@@ -69,6 +69,16 @@ def _learnt(kind: Loss, seed: int) -> tuple[float, float]:
     return error() / before, float((log_sigma[8:].mean() - log_sigma[:8].mean()).detach())
 
 
+def test_collapsed_weights_do_not_make_a_huge_loss() -> None:
+    points, seen, truth = _problems(0)
+    for sigma in (5.0, 500.0):
+        log_sigma = torch.tensor(math.log(sigma), requires_grad=True)
+        weights = (-log_sigma).exp().expand(seen.shape)
+        found = Correspondences(seen, points.expand(12, -1, -1), weights)
+        loss, _ = PoseLoss("epropnp", points)(found, CAMERA, truth)
+        assert torch.autograd.grad(loss, log_sigma)[0].abs().item() < 2.0, sigma  # 0.1 to 0.6; 12 without a floor
+
+
 def test_nothing_to_learn_from_costs_nothing() -> None:
     points, seen, truth = _problems(0)
     nobody = Correspondences(seen[:0], points.expand(0, -1, -1), seen[:0])
