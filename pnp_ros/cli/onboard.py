@@ -72,6 +72,7 @@ def _onboarded(
         made = onboard(folder, folder.resolve().name, mesh, symmetry, lowest_elevation)
     except RendererError as error:
         raise ObjectPackageError(f"{mesh_path}: {error}") from error
-    print(f"{folder}: {made.verdict} ({made.features} features, found in {made.found:.0%} of the trial renders)")
+    tried = f" ({made.features} features, found in {made.found:.0%} of the trial renders)" if made.features else ""
+    print(f"{folder}: {made.verdict}{tried}")
     print(f"{time.monotonic() - begin:.1f} s", flush=True)
     return made.package
