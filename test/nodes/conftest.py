@@ -8,7 +8,6 @@ import functools
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from forked_node import ForkedNode
 from pnp_ros.io.resources import resource
 from pnp_ros.msg import Correspondences, ObjectPoseArray
 from pnp_ros.nodes import conversions
@@ -174,7 +174,7 @@ def probe(ros: None) -> Iterator[Probe]:
     made.node.destroy_node()
 
 
-StartEstimator = Callable[..., contextlib.AbstractContextManager[subprocess.Popen[str]]]
+StartEstimator = Callable[..., contextlib.AbstractContextManager[ForkedNode]]
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +182,7 @@ def start_estimator(ros: None, tmp_path_factory: pytest.TempPathFactory) -> Star
     """Starts a pose estimator as a process of its own; leaving the context ends it by SIGINT, with status 0."""
 
     @contextlib.contextmanager
-    def start(folder: Path, namespace: str = "", **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+    def start(folder: Path, namespace: str = "", **parameters: Any) -> Iterator[ForkedNode]:
         gates = {f"estimator.{name}": value for name, value in dataclasses.asdict(OPEN_GATES).items()}
         values = {"object": str(folder), "threads": 1, "publish_uncertain": True, "keep_all": True, **gates}
         with _running("pose_estimator", tmp_path_factory.mktemp("node"), values | parameters, namespace) as process:
@@ -196,7 +196,7 @@ def start_node(ros: None, tmp_path_factory: pytest.TempPathFactory) -> StartEsti
     """Starts any node in the same way."""
 
     @contextlib.contextmanager
-    def start(node: str, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+    def start(node: str, **parameters: Any) -> Iterator[ForkedNode]:
         with _running(node, tmp_path_factory.mktemp("node"), parameters) as process:
             yield process
 
@@ -208,7 +208,7 @@ def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> St
     """Starts a fine-tuning node in the same way; it finds its images where the estimator does."""
 
     @contextlib.contextmanager
-    def start(folder: Path, **parameters: Any) -> Iterator[subprocess.Popen[str]]:
+    def start(folder: Path, **parameters: Any) -> Iterator[ForkedNode]:
         values = {"object": str(folder), "max_rate": 100.0, "reference_delay": 0.2, "nice": False, **parameters}
         with _running("fine_tuning", tmp_path_factory.mktemp("node"), values) as process:
             yield process
@@ -217,16 +217,13 @@ def start_fine_tuning(ros: None, tmp_path_factory: pytest.TempPathFactory) -> St
 
 
 @contextlib.contextmanager
-def _running(
-    node: str, folder: Path, parameters: dict[str, Any], namespace: str = ""
-) -> Iterator[subprocess.Popen[str]]:
+def _running(node: str, folder: Path, parameters: dict[str, Any], namespace: str = "") -> Iterator[ForkedNode]:
     file = folder / "parameters.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
     remap = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
-    command = [sys.executable, "-m", f"pnp_ros.nodes.{node}_node", "--ros-args", "--params-file", str(file)]
     if namespace:
         remap += ["-r", f"__ns:={namespace}"]
-    process = subprocess.Popen([*command, *remap], text=True)
+    process = ForkedNode(node, "--ros-args", "--params-file", str(file), *remap)
     try:
         yield process
         assert process.poll() is None, "the node ended by itself"

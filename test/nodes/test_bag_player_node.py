@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
 
+from forked_node import ForkedNode
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 
@@ -36,11 +35,10 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def play(bag: Path, **parameters: str) -> Iterator[subprocess.Popen[str]]:
+def play(bag: Path, **parameters: str) -> Iterator[ForkedNode]:
     """A player as a process of its own, which does not outlive the context."""
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "pnp_ros.nodes.bag_player_node", "--ros-args", "-p", f"bag:={bag}"]
-    process = subprocess.Popen([*command, "-p", "wait_for_subscribers:=1", *words], text=True)
+    process = ForkedNode("bag_player", "--ros-args", "-p", f"bag:={bag}", "-p", "wait_for_subscribers:=1", *words)
     try:
         yield process
     finally:
@@ -82,4 +80,4 @@ def test_a_loop_goes_on_until_it_is_interrupted(probe: Any, bag: Path) -> None:
     probe.node.create_subscription(CameraInfoMsg, "/camera/camera_info", received.append, 100)
     with play(bag, topics="[/camera/camera_info]", loop="true", rate="20.0") as player:
         probe.wait(lambda: len(received) > 3 * FRAMES, 120.0, "the third time around")
-    assert player.returncode == 0
+    assert player.poll() == 0
