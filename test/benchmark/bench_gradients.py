@@ -81,32 +81,35 @@ def differences(loss: RobustLoss, matrices: bool, seed: int = 1) -> dict[str, fl
     data += [prior.pose.rotation, prior.pose.translation, prior.covariance]
 
     def value(*fields: Tensor) -> Tensor:
+        """(B) of fields with a first dimension of B."""
         # rotations and covariances move on their manifolds
         skew = 0.5 * (fields[4] - fields[4].mT)
         turned = so3.exp(so3.vee(skew)) @ prior.pose.rotation
         covariance = 0.5 * (fields[6] + fields[6].mT)
         before = PoseEstimate.of(Pose(turned, fields[5]), covariance)
         seen = replace(camera, intrinsics=fields[3])
-        points = Correspondences(*fields[:3])
-        pose = implicit_pose(points, seen, estimate, loss, before)
-        return (probe * torch.cat([pose.rotation.flatten(), pose.translation.flatten()])).sum()
+        batch = len(fields[0])
+        start = Pose(estimate.pose.rotation.expand(batch, 3, 3), estimate.pose.translation.expand(batch, 3))
+        claimed = PoseEstimate.of(start, estimate.covariance.expand(batch, 6, 6))
+        pose = implicit_pose(Correspondences(*fields[:3]), seen, claimed, loss, before)
+        return torch.cat([pose.rotation.flatten(1), pose.translation], dim=-1) @ probe
 
+    data[3] = data[3].expand(1, -1)
     data[4] = torch.zeros_like(data[4])
     leaves = [tensor.clone().requires_grad_() for tensor in data]
-    gradients = torch.autograd.grad(value(*leaves), leaves)
+    gradients = torch.autograd.grad(value(*leaves).sum(), leaves)
     return {name: _difference(value, data, i, gradient) for i, (name, gradient) in enumerate(zip(FIELDS, gradients))}
 
 
 def _difference(value: Callable[..., Tensor], data: list[Tensor], index: int, gradient: Tensor) -> float:
+    """Of all entries of a field at once: the rows of a batch differ from the data in one of them each."""
     step = STEPS[index] * float(data[index].abs().max() if index == 6 else 1.0)
-    expected = torch.zeros_like(data[index]).flatten()
-    for k in range(len(expected)):
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = [tensor.clone() for tensor in data]
-            moved[index].view(-1)[k] += sign * step
-            ends.append(float(value(*moved).detach()))
-        expected[k] = (ends[0] - ends[1]) / (2.0 * step)
+    count = data[index].numel()
+    steps = step * torch.eye(count, dtype=torch.float64).view(count, *data[index].shape[1:])
+    rows = [tensor.expand(2 * count, *tensor.shape[1:]) for tensor in data]
+    rows[index] = rows[index] + torch.cat([steps, -steps])
+    ends = value(*rows).detach().view(2, count)
+    expected = (ends[0] - ends[1]) / (2.0 * step)
     return float((gradient.flatten() - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 

@@ -53,19 +53,19 @@ def make_problem(
 
 
 def cost(delta: Tensor, pose: Pose, data: Correspondences, camera: Camera, loss: RobustLoss) -> Tensor:
-    """The stated cost of one problem, written as plainly as can be."""
+    """The stated cost, summed over all problems, written as plainly as can be."""
     moved = se3.retract(pose, delta)
     residual = data.weights * (camera.project(moved.transform(data.object_points)) - data.image_points)
     return 0.5 * loss.rho(residual.square().sum(-1)).sum()
 
 
 def resolve(pose: Pose, data: Correspondences, camera: Camera, loss: RobustLoss) -> Pose:
-    """The minimum near ``pose``, by Newton's method on automatic second derivatives."""
+    """The minima near ``pose``, by Newton's method on automatic second derivatives."""
     for _ in range(3):
-        zero = torch.zeros(6, dtype=torch.float64)
-        gradient = torch.func.grad(cost)(zero, pose, data, camera, loss)
-        hessian = torch.func.hessian(cost)(zero, pose, data, camera, loss)
-        pose = se3.retract(pose, -torch.linalg.solve(hessian, gradient))
+        zero = torch.zeros(*pose.translation.shape[:-1], 6, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(cost(zero, pose, data, camera, loss), zero, create_graph=True)
+        rows = [torch.autograd.grad(column.sum(), zero, retain_graph=True)[0] for column in gradient.unbind(-1)]
+        pose = se3.retract(pose, -torch.linalg.solve(torch.stack(rows, dim=-1), gradient.detach()))
     return pose
 
 
@@ -94,15 +94,22 @@ def join(fields: dict[str, Tensor], camera: Camera) -> tuple[Correspondences, Ca
     return data, replace(camera, intrinsics=fields["intrinsics"], distortion=fields["distortion"])
 
 
-def directional(data: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss, step: dict[str, Tensor]) -> Tensor:
-    """d pose / d step (6) of one problem by a central difference of re-solved problems."""
-
-    def solved(h: float) -> Tensor:
-        moved = {name: value + h * step[name] for name, value in split(data, camera).items()}
-        return se3.local(pose, resolve(pose, *join(moved, camera), loss))
-
+def directional(
+    data: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss, name: str, towards: Tensor
+) -> Tensor:
+    """d pose / d step (B, 6) of B problems by a central difference of re-solved problems."""
+    batch = len(pose.translation)
+    ends = {
+        key: torch.cat(2 * [value.expand(batch, *value.shape[-1:]) if value.ndim == 1 else value])
+        for key, value in split(data, camera).items()
+    }
     h = 1e-5  # small: no residual may cross Huber's kink
-    return (solved(h) - solved(-h)) / (2.0 * h)
+    step = h * (towards.expand(batch, -1) if towards.ndim == 1 else towards)
+    ends[name] = ends[name] + torch.cat([step, -step])
+    twice = Pose.stack([pose, pose])
+    twice = Pose(twice.rotation.flatten(0, 1), twice.translation.flatten(0, 1))
+    moved = se3.local(twice, resolve(twice, *join(ends, camera), loss)).view(2, batch, 6)
+    return (moved[0] - moved[1]) / (2.0 * h)
 
 
 @pytest.mark.parametrize("model", list(CameraModel))
@@ -119,24 +126,16 @@ def test_gradients_are_those_of_the_solution(model: CameraModel, loss: RobustLos
 
     generator = torch.Generator().manual_seed(1)
     sizes = {"image_points": 1.0, "object_points": 1e-2, "weights": 1e-1, "intrinsics": 1.0, "distortion": 1e-3}
-    for name, size in sizes.items():
-        if fields[name].numel() == 0:
-            continue
-        shape = fields[name].shape
-        towards = size * torch.randn(shape, generator=generator, dtype=torch.float64)
-        rows = [
-            torch.autograd.grad(delta[b, i], fields[name], retain_graph=True)[0] for b in range(batch) for i in range(6)
-        ]
-        computed = torch.stack([(row * towards).sum() for row in rows]).reshape(batch, 6)
-        for b in range(batch):
-            one = Correspondences(*(value[b] for value in (data.image_points, data.object_points, data.weights)))
-            step = {key: torch.zeros_like(value) for key, value in split(one, camera).items()}
-            step[name] = towards[b] if name in FIELDS[:3] else towards
-            expected = directional(one, camera, Pose(solved.rotation[b], solved.translation[b]), loss, step)
-            for block in (slice(0, 3), slice(3, 6)):
-                # Without noise weights do not move the pose: there the floor, 1e-9 m or rad, counts.
-                allowed = 1e-5 * expected[block].norm().clamp(min=1e-4)
-                assert (computed[b, block] - expected[block]).norm() < allowed, name
+    leaves = {name: field for name, field in fields.items() if field.numel() > 0}
+    rows = [torch.autograd.grad(entry, tuple(leaves.values()), retain_graph=True) for entry in delta.flatten()]
+    for name, *by_entry in zip(leaves, *rows):
+        towards = sizes[name] * torch.randn(fields[name].shape, generator=generator, dtype=torch.float64)
+        computed = torch.stack([(row * towards).sum() for row in by_entry]).reshape(batch, 6)
+        expected = directional(data, camera, solved, loss, name, towards)
+        for block in (slice(0, 3), slice(3, 6)):
+            # Without noise weights do not move the pose: there the floor, 1e-9 m or rad, counts.
+            allowed = 1e-5 * expected[:, block].norm(dim=-1).clamp(min=1e-4)
+            assert ((computed - expected)[:, block].norm(dim=-1) < allowed).all(), name
 
 
 def gradients(data: Correspondences, camera: Camera, **options: object) -> tuple[Pose, list[Tensor]]:
@@ -243,15 +242,16 @@ def test_an_unusable_estimate_keeps_its_pose_and_gets_no_gradient() -> None:
 
 
 def test_the_training_loss_leads_keypoints_to_the_target_pose() -> None:
-    camera = make_camera(CameraModel.PINHOLE)
+    camera = make_camera(CameraModel.PINHOLE, torch.float32)
     data, _ = make_problem(camera, 16, 2, sigma=10.0)
     _, target = make_problem(camera, 16, 2, sigma=10.0)
     points = data.image_points.clone().requires_grad_()
     optimiser = torch.optim.Adam([points], lr=1.0)
-    losses = []
+    losses, pose = [], None
     for _ in range(150):
         predicted = replace(data, image_points=points)
-        pose = solve_pnp(predicted, camera, loss=Gaussian(), gradient=bpnp.Implicit()).pose
+        before = None if pose is None else Pose(pose.rotation.detach(), pose.translation.detach())
+        pose = solve_pnp(predicted, camera, init=before, loss=Gaussian(), gradient=bpnp.Implicit()).pose
         loss = bpnp.reprojection_loss(pose, predicted, camera, target).sum()
         optimiser.zero_grad()
         loss.backward()
