@@ -183,8 +183,10 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         reporter.say("\n".join(report(source, trained.package, arguments["device"])))
     reporter.say("validation on held-out images:\n" + table(trained.validation))
     reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
-    reporter.say(trained.verdict.text)
-    return trained.verdict
+    found = trained.verdict
+    longer = "" if found.minutes is None else f"; the same command with --minutes {found.minutes:g} goes on from here"
+    reporter.say(found.text + longer)
+    return found
 
 
 def _focal_range(camera_path: Path | None) -> tuple[float, float]:

@@ -49,8 +49,8 @@ _NO_FIT = 3.0  # pixels: counted where the image does not bear the object out
 _FOCAL_GAIN = 0.8  # of the calibration's error in the median image: another focal length must do with less
 _TOLD = (0.1, 0.15)  # diameters and rad: how far a pose may move when it is tried in another camera
 _SIZE = 1.25  # a factor of distance that is no error of a rough measurement
-_UNITS = {1000.0: "the mesh is in millimetres: --units mm", 100.0: "the mesh is in centimetres: --units cm",
-          39.37: "the mesh is in inches: --units in", 0.001: "the mesh is in metres, and was read as millimetres",
+_UNITS = {1000.0: "the mesh is in millimetres: units mm", 100.0: "the mesh is in centimetres: units cm",
+          39.37: "the mesh is in inches: units in", 0.001: "the mesh is in metres, and was read as millimetres",
           0.01: "the mesh is in metres, and was read as centimetres"}  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def unfit(package: ObjectPackage, camera: Camera, image: NDArray[np.uint8]) -> l
     found = []
     diameter = package.diameter
     if not _SMALLEST <= diameter <= _LARGEST:
-        unit = "millimetres: --units mm" if diameter > _LARGEST else "metres: --units m"
+        unit = "millimetres: units mm" if diameter > _LARGEST else "metres: units m"
         text = f"the mesh is {diameter:.3g} m across"
         found.append(Finding("size", text, f"its file is probably in {unit} when the package is made"))
     width, height = camera.width, camera.height
@@ -298,7 +298,7 @@ def _mesh(package: ObjectPackage) -> list[Finding]:
     if package.weights_path is None or set(package.colour) - {MESH}:
         return []  # found by its edges, or trained for other colours
     text = f"the mesh has {package.mesh.color_source}: an object of another colour is not found by it"
-    cure = "pnp-ros train --colour any, or its colour as #rrggbb; or give the mesh the object's colours"
+    cure = "train with colour any, or with its colour as #rrggbb; or give the mesh the object's colours"
     return [Finding("mesh", text, cure)]
 
 
@@ -350,11 +350,11 @@ def _detection(found: Diagnosis) -> list[Finding]:
     most = max(set(reasons), key=reasons.count) if reasons else "no reason was given"
     if np.median(scores) < 0.5:
         text = f"the object is seen nowhere: presence {np.median(scores):.2f} in the median; most often: {most}"
-        cure = "is it in the images, and does it look like the mesh? train longer, or with --backgrounds of the place"
+        cure = "is it in the images, and does it look like the mesh? train longer, or with backgrounds of the place"
     else:
         text = (
             f"something like the object is seen (presence {np.median(scores):.2f}), but the images show "
             f"{np.median(explained):.0%} of it where it is drawn; most often: {most}"
         )
-        cure = "is much of it hidden? is the mesh exact, and its print this one? has it undeclared --symmetries?"
+        cure = "is much of it hidden? is the mesh exact, and its print this one? has it undeclared symmetries?"
     return [Finding("detection", text, cure)]

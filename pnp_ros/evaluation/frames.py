@@ -105,7 +105,9 @@ def open_source(
         frames = partial(_bag_frames, path, image_topic, camera_info_topic, info, window)
         return FrameSource(path, "bag", frames, partial(_bag_count, path, image_topic, window))
     if info is None:
-        raise ValueError(f"{live or path}: a video, images or a webcam need --camera with their camera_info YAML")
+        raise ValueError(
+            f"{live or path}: camera: expected the camera_info YAML of a video, of images or of a webcam, got none"
+        )
     if live is not None:
         return FrameSource(Path(re.sub(r"\W+", "_", live)), "live", partial(_live_frames, live, info, window))
     frames = partial(_image_frames, path, info, window)
@@ -132,7 +134,9 @@ def _bag_frames(
         for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, True, info, window)):
             calibration = recorded.camera_info
             if calibration is None:
-                raise BagError(f"{path}: no CameraInfo beside the images; give the calibration with --camera")
+                raise BagError(
+                    f"{path}: no CameraInfo beside the images; camera: expected the calibration's file, got none"
+                )
             if calibration not in cameras:
                 cameras[calibration] = calibration.camera()
             yield Frame(index, recorded.stamp_ns, recorded.rgb, cameras[calibration], recorded.frame_id)
@@ -164,7 +168,7 @@ def _live_frames(source: str, info: CameraInfo, window: Window) -> Iterator[Fram
 def _object_id(scene: BopScene, wanted: int | None) -> int:
     found = scene.object_ids
     if wanted is None and len(found) != 1:
-        raise ValueError(f"{scene.folder}: expected one object, found {sorted(found)}; choose one with --object-id")
+        raise ValueError(f"{scene.folder}: object_id: expected one of {sorted(found)}, got none")
     chosen = wanted if wanted is not None else next(iter(found))
     if chosen not in found:
         raise ValueError(f"{scene.folder}: no object {chosen}; there are {sorted(found)}")

@@ -68,14 +68,14 @@ def _located(file: str) -> Path:
 def _finished(found: ImportedMesh, units: str, source: str, accept_missing: bool) -> TriangleMesh:
     if found.missing and not accept_missing:
         raise MeshError(
-            f"not found: {', '.join(found.missing)}; put it beside the mesh, or say --accept-missing to go on without"
-            " these colours"
+            f"not found: {', '.join(found.missing)}; put it beside the mesh, or go on without these colours"
+            " (accept_missing)"
         )
     remarks = list(found.remarks)
     remarks += [f"{name} is not found: its colours are missing" for name in found.missing]
     scale = (found.metres_per_unit or 1.0) if units == "auto" else METRES_PER_UNIT[units]
     if found.metres_per_unit not in (None, scale):
-        remarks.append(f"the file says {_unit_name(found.metres_per_unit)}, --units says {units}: taken as {units}")
+        remarks.append(f"the file says {_unit_name(found.metres_per_unit)}, units: taken as {units}, as was asked for")
     part = found.part
     if not np.isfinite(part.vertices).all():
         raise MeshError("vertices: not finite")
@@ -106,7 +106,7 @@ def _check_size(mesh: TriangleMesh, metres_per_unit: float, source: str) -> None
         return
     raw = mesh.diameter / metres_per_unit
     options = [
-        f"--units {other} ({raw * scale:.3g} m)"
+        f"units {other} ({raw * scale:.3g} m)"
         for other, scale in sorted(METRES_PER_UNIT.items(), key=lambda item: item[1])
         if scale != metres_per_unit and SMALLEST_DIAMETER <= raw * scale <= LARGEST_DIAMETER
     ]

@@ -99,7 +99,7 @@ def load_keypoint_networks(package: ObjectPackage) -> tuple[KeypointNetwork, Det
     if not isinstance(network, KeypointNetwork):
         raise ObjectPackageError(
             f"{package.root}: its network is {network_kind(package)}; this works with {KEYPOINTS} alone: "
-            "train it with --network keypoints"
+            "train it with the network keypoints"
         )
     return network, detector
 

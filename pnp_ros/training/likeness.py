@@ -20,7 +20,7 @@ _COLOR = 12.0  # of 255: a difference beyond what neighbours differ by
 
 
 def alike_turns(mesh: TriangleMesh) -> str | None:
-    """What ``--symmetries`` could say of the mesh: turns about its axes that keep shape and colours; None: none do."""
+    """The symmetries to declare of a mesh: turns about its axes that keep shape and colours; None: none do."""
     points, colors = _surface(mesh)
     tree = cKDTree(points)
     near, neighbour = tree.query(points[:_PROBES], k=2)

@@ -230,7 +230,7 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"{folder}: another training is at work here; let it end, or choose another --out"
+                f"{folder}: another training is at work here; let it end, or choose another folder"
             ) from error
         yield
 

@@ -33,21 +33,22 @@ SEEN = 0.3  # share of the object that must be visible in a render for a miss to
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a trained object can be used, and one line that says so."""
+    """Whether a trained object can be used, one line that says so, and in how many minutes it would be better."""
 
     usable: bool
     text: str
+    minutes: float | None = None
 
 
 def verdict(figures: Mapping[str, Any], minutes: float) -> Verdict:
     """What the held-out images say of a training that took so many ``minutes``."""
     recall = figures["accuracy"]["recall_10_percent"] or 0.0
     found = f"{recall:.0%} of the held-out images have a valid pose within 10 % of the diameter"
-    longer = f"--minutes {max(20.0, 2.0 * minutes):g}"
+    longer = max(20.0, 2.0 * minutes)
     if recall < _USABLE:
-        return Verdict(False, f"not usable yet: {found}; repeat the command with {longer} to go on from here")
+        return Verdict(False, f"not usable yet: {found}", longer)
     if recall < _GOOD:
-        return Verdict(True, f"usable, and more training would help: {found}; {longer} goes on from here")
+        return Verdict(True, f"usable, and more training would help: {found}", longer)
     return Verdict(True, f"usable: {found}")
 
 

@@ -103,7 +103,7 @@ def test_a_healthy_camera_is_told_so_and_a_known_distance_tells_the_size(
     (finding,) = _size(healthy, away / 14)
     assert "14 times too large" in finding.text
     (finding,) = _size(healthy, away / 1000)
-    assert "--units mm" in finding.cure
+    assert "units mm" in finding.cure
     (finding,) = _size(healthy, 1000 * away)
     assert "too small" in finding.text
     assert _size(healthy, 1.1 * away) == []

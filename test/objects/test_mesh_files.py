@@ -83,7 +83,7 @@ def test_an_absolute_texture_is_read_where_it_is(tmp_path: Path) -> None:
 
 def test_a_lost_texture_is_refused_unless_told_to_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_obj(tmp_path, "newmtl m\nKd 1 1 1\nmap_Kd lost.png\n")
-    with pytest.raises(MeshError, match=r"box\.obj: not found: lost\.png; put it beside the mesh, or say --accept-m"):
+    with pytest.raises(MeshError, match=r"box\.obj: not found: lost\.png; put it beside the mesh, or go on without"):
         load_mesh(path)
     assert load_mesh(path, accept_missing=True).color_source == "one plain colour #ffffff"
     assert "lost.png is not found" in caplog.text
@@ -166,7 +166,7 @@ def test_collada_says_its_unit_and_where_up_is(tmp_path: Path, unit: str, up: st
 def test_a_named_unit_overrides_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "part.dae").write_text(DAE.format(unit='<unit meter="0.01"/>', up=""))
     assert load_mesh(tmp_path / "part.dae", units="mm").bounds[1, 0] == pytest.approx(0.0512)
-    assert "the file says cm, --units says mm: taken as mm" in caplog.text
+    assert "the file says cm, units: taken as mm" in caplog.text
 
 
 def test_xml_entities_are_refused(tmp_path: Path) -> None:

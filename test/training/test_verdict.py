@@ -23,7 +23,7 @@ def test_the_verdict_follows_the_recall(recall: float | None, usable: bool) -> N
     found = verdict({"accuracy": {"recall_10_percent": recall}}, minutes=15.0)
     assert found.usable is usable
     assert found.text.startswith("usable" if usable else "not usable yet")
-    assert ("--minutes 30" in found.text) == (recall is None or recall < 0.75)
+    assert found.minutes == (30.0 if recall is None or recall < 0.75 else None)
 
 
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
