@@ -63,7 +63,7 @@ def test_two_objects_and_two_instances_of_one(onboarded: ObjectPackage, demo: Ob
 
 def test_names_stay_through_a_crossing(onboarded: ObjectPackage) -> None:
     """One passes in front of the other one, of the same print; both keep their names, and none is told twice."""
-    steps = 16
+    steps = 12
     scene = Scene([onboarded], instances=2)
     first = {}
     for k in range(steps + 4):
