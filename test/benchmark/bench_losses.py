@@ -1,6 +1,6 @@
 """Which loss trains the better network: {keypoints, dense} x {heat map, EPro-PnP, linear covariance, both}.
 
-Run as ``python test/benchmark/bench_losses.py [--seen 24000] [--only keypoints-heatmap keypoints-epropnp]``; a repeated
+Run as ``python test/benchmark/bench_losses.py [--seen 70000] [--only keypoints-heatmap keypoints-epropnp]``; a repeated
 call goes on where it was interrupted, and prints the table of what is done. All runs see the same crops of the demo
 object in the same order, equally many, at the same learning rates; those of a network share their start, until the
 loss through the pose joins in. They are judged on the same images, each at three levels of occlusion, in a box that is
@@ -115,7 +115,10 @@ def crops(folder: Path, package: ObjectPackage, count: int) -> dict[str, NDArray
 
 
 def test_images(folder: Path, package: ObjectPackage, count: int, level: float | None, seed: int) -> Images:
-    """``count`` images, ``level`` of the object hidden; None: anything up to the largest level."""
+    """``count`` images, ``level`` of the object hidden; None: anything up to the largest level.
+
+    What the scene's other things hide comes on top: it is little, and the same at each level.
+    """
     path = folder / f"images-{count}-{level}-{seed}.npz"
     if not path.is_file():
         rng = np.random.default_rng(seed)
@@ -371,7 +374,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/bench_losses"))
     parser.add_argument("--only", nargs="*", default=RUNS, choices=RUNS)
-    parser.add_argument("--seen", type=int, default=24_000, help="crops that each run sees")
+    parser.add_argument("--seen", type=int, default=70_000, help="crops that each run sees")
     parser.add_argument("--crops", type=int, default=12_000, help="different ones")
     parser.add_argument("--begin", type=float, default=TrainingConfig.pose_loss_begin, help="of the loss of the pose")
     parser.add_argument("--frames", type=int, default=200, help="judged at each level")
