@@ -6,8 +6,8 @@ eight colours; the object's package is one of ``pnp-ros train MESH --colour any`
     PYTHONPATH=test python test/benchmark/bench_appearance.py objects/bracket [--images 8]
     PYTHONPATH=test python test/benchmark/bench_appearance.py castle objects/castle
 
-``castle`` is measured on its forty images with exact poses instead. ``parts`` writes the meshes to train for; with
-``--minutes`` each is trained and measured:
+``castle`` is measured on its forty images with exact poses instead. ``parts`` trains three CAD-like meshes and measures
+each; with ``--minutes 0`` it only writes them and says how to train them:
 
     PYTHONPATH=test python test/benchmark/bench_appearance.py parts out/parts [--minutes 20]
 """
@@ -128,7 +128,7 @@ def parts(folder: Path, minutes: float, images: int) -> None:
     for name, make in PARTS.items():
         file = folder / f"{name}.ply"
         save_mesh(make(), file)
-        options = ["--out", str(folder / name), "--colour", "any", "--minutes", f"{minutes:g}"]
+        options = ["--out", str(folder / name), "--colour", "any", "--minutes", f"{minutes or 20.0:g}"]
         options += ["--symmetries", SYMMETRIES[name]] if name in SYMMETRIES else []
         print("pnp-ros train", file, *options, flush=True)
         if minutes > 0.0:
@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", help="PACKAGE, castle PACKAGE, or parts FOLDER")
     parser.add_argument("--images", type=int, default=8, help="for each colour and material")
-    parser.add_argument("--minutes", type=float, default=0.0, help="of each part's training")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of each part's training")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     *kind, place = arguments.what
