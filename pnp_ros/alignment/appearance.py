@@ -2,7 +2,7 @@
 
 The object's own grey, drawn at each pose, is compared with the image. Light makes neighbouring pixels err together, so
 the print (what differs from its surroundings) and the shades of whole sides are compared apart, and a side counts as
-one look however many pixels it has. For a Gaussian error of unknown size, ``n`` independent looks that correlate by
+one look however many pixels it has. The print is compared place by place, so that what hides a part says nothing. For a Gaussian error of unknown size, ``n`` independent looks that correlate by
 ``c`` have the log-likelihood ``-n/2 log(1 - c^2)``, but for a constant.
 """
 
@@ -26,6 +26,7 @@ _SIDE, _MARGIN = 160, 1.3  # of the window, pixels; over the object's box
 _AROUND = 41  # pixels, side of the square that is a place's surroundings
 _SMOOTH = 1.2  # pixels: what is finer, drawing and camera show differently
 _LOOK = 180.0  # pixels that make one independent look at the print
+_PLACE, _ALIKE = 31, 0.5  # pixels, side of a place; and its least correlation that is none by chance
 _SIDES = 4.0  # looks that the shades of sides are worth
 _FEWEST = 100  # pixels of the object that tell anything
 _FLAT = 1.0  # grey levels, standard deviation: less is no print
@@ -67,7 +68,21 @@ class Appearance:
 def _log_likelihood(seen: NDArray[np.float32], drawn: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
     looks = float(inside.sum()) / _LOOK
     (seen_shade, seen_print), (drawn_shade, drawn_print) = _parted(seen, inside), _parted(drawn, inside)
-    return _evidence(seen_print, drawn_print, looks) + _evidence(seen_shade, drawn_shade, min(_SIDES, looks))
+    return _places(seen_print, drawn_print, inside) + _evidence(seen_shade, drawn_shade, min(_SIDES, looks))
+
+
+def _places(seen: NDArray[np.float32], drawn: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    """Of the print, place by place: where something hides the object no pose has anything in common with the image."""
+
+    def near(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        whole = np.zeros(inside.shape, np.float32)
+        whole[inside] = values
+        return np.asarray(cv2.blur(whole, (_PLACE, _PLACE))[inside], np.float32)
+
+    power, share = near(seen**2) * near(drawn**2), near(np.ones_like(seen))
+    correlation = near(seen * drawn) / np.sqrt(np.maximum(power, (_FLAT**2 * share) ** 2))
+    alike = np.where(correlation > _ALIKE, np.minimum(correlation, _CLOSEST), 0.0)
+    return float(-0.5 * np.log1p(-(alike**2)).sum() / _LOOK)
 
 
 def _parted(grey: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

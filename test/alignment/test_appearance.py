@@ -1,5 +1,6 @@
 """The image tells turned poses apart by what is printed on the body, and only by that."""
 
+import numpy as np
 import torch
 
 from pnp_ros.alignment.appearance import Appearance
@@ -8,7 +9,7 @@ from pnp_ros.objects.turns import alike_turns
 from pnp_ros.types import Pose
 from synthetic.alike_box import alike_box
 from synthetic.printed_box import printed_box
-from synthetic.scenes import Errors, scenes
+from synthetic.scenes import EXACT, Errors, scenes
 
 
 def _likely(mesh: TriangleMesh, seed: int) -> torch.Tensor:
@@ -35,3 +36,13 @@ def test_a_place_out_of_the_image_tells_nothing() -> None:
     (scene,) = scenes(mesh, 1, 1)
     away = Pose(scene.pose.rotation, scene.pose.translation + torch.tensor([9.0, 0.0, 0.0]))
     assert Appearance(mesh).log_likelihoods(scene.image, scene.camera, [away, away]).tolist() == [0.0, 0.0]
+
+
+def test_what_hides_half_of_it_says_nothing() -> None:
+    mesh = printed_box()
+    (scene,) = scenes(mesh, 1, 2, EXACT)
+    turned = [Pose.from_matrix(scene.pose.matrix() @ turn) for turn in alike_turns(mesh)]
+    image, (_, y) = scene.image.copy(), scene.camera.project(scene.pose.translation[None])[0].round().int().tolist()
+    image[y:] = np.random.default_rng(0).integers(0, 255, (480 - y, 160, 1)).repeat(4, axis=1)  # up to its middle
+    likely = Appearance(mesh).log_likelihoods(image, scene.camera, [scene.pose, *turned])
+    assert float((likely[1:] - likely[0]).max()) < -4.0
