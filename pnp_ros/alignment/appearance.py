@@ -2,8 +2,9 @@
 
 The object's own grey, drawn at each pose, is compared with the image. Light makes neighbouring pixels err together, so
 the print (what differs from its surroundings) and the shades of whole sides are compared apart, and a side counts as
-one look however many pixels it has. The print is compared place by place, so that what hides a part says nothing. For a Gaussian error of unknown size, ``n`` independent looks that correlate by
-``c`` have the log-likelihood ``-n/2 log(1 - c^2)``, but for a constant.
+one look however many pixels it has. The print is compared place by place, so that what hides a part says nothing. For
+a Gaussian error of unknown size, ``n`` independent looks that correlate by ``c`` have the log-likelihood
+``-n/2 log(1 - c^2)``, but for a constant.
 """
 
 from __future__ import annotations
