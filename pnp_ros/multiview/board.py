@@ -39,6 +39,8 @@ from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 SIGMA = 0.5  # px, standard deviation of a corner that was refined to subpixels
+_WINDOW = (3, 3)  # px to each side of a corner of squares that is refined
+_PRECISION = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 30, 1e-2)  # iterations, px
 _MIN_CORNERS = 4
 _MIN_INLIERS = 0.6  # share of the corners
 _INLIER_WEIGHT = 0.5
@@ -91,14 +93,12 @@ class BoardReference:
         parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
         self._aruco = cv2.aruco.ArucoDetector(dictionary, parameters)
         self._charuco: Any = None
-        self._markers = spec.markers
         if not spec.markers:
             board = cv2.aruco.CharucoBoard(spec.squares, spec.square_length, spec.marker_length, dictionary)
             board.setLegacyPattern(spec.legacy_pattern)
-            self._charuco = cv2.aruco.CharucoDetector(board, detectorParams=parameters)
+            # markers as they are found: older OpenCV refines small ones in so large a window that they are off by pixels
+            self._charuco = cv2.aruco.CharucoDetector(board)
             self._chessboard = torch.from_numpy(np.array(board.getChessboardCorners(), np.float64))
-            corners = torch.from_numpy(np.array(board.getObjPoints(), np.float64))
-            self._markers = dict(zip(np.ravel(board.getIds()).tolist(), corners))
 
     def pose(self, rgb: NDArray[np.uint8], camera: Camera) -> Pose | None:
         """``T_camera_object``, float32.
@@ -132,16 +132,16 @@ class BoardReference:
     def _corners(self, grey: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Pixels (N, 2) and points (N, 3) on the board of all corners that are seen."""
         if self._charuco is not None:
-            pixels, ids, found, seen = self._charuco.detectBoard(grey)
-            if ids is not None and len(ids) > 0:
-                return torch.from_numpy(pixels.reshape(-1, 2)), self._chessboard[ids.ravel().tolist()]
-            # OpenCV 4 gives up the squares of a board that is much tilted; its markers are less exact, but there
-        else:
-            found, seen, _ = self._aruco.detectMarkers(grey)
-        numbers: list[int] = [] if seen is None else [int(i) for i in seen.ravel()]
-        kept = [(c, i) for c, i in zip(found, numbers) if i in self._markers and numbers.count(i) == 1]
+            pixels, ids, _, _ = self._charuco.detectBoard(grey)
+            if ids is None or len(ids) == 0:
+                return torch.zeros(0, 2), torch.zeros(0, 3).double()
+            cv2.cornerSubPix(grey, pixels, _WINDOW, (-1, -1), _PRECISION)  # OpenCV 4 gives them half a pixel off
+            return torch.from_numpy(pixels.reshape(-1, 2)), self._chessboard[ids.ravel().tolist()]
+        found, ids, _ = self._aruco.detectMarkers(grey)
+        seen: list[int] = [] if ids is None else [int(i) for i in ids.ravel()]
+        kept = [(corners, i) for corners, i in zip(found, seen) if i in self._spec.markers and seen.count(i) == 1]
         pixels = np.array([corners.reshape(4, 2) for corners, _ in kept], np.float32).reshape(-1, 2)
-        points = [self._markers[i] for _, i in kept]
+        points = [self._spec.markers[i] for _, i in kept]
         return torch.from_numpy(pixels), torch.cat(points) if points else torch.zeros(0, 3).double()
 
 
