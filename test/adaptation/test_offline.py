@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pnp_ros.adaptation import learner
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, TimeBlocks, adapt
 from pnp_ros.adaptation.versions import VersionStore
@@ -73,8 +74,8 @@ Adapt = Callable[..., tuple[AdaptationResult, VersionStore]]
 
 
 @pytest.fixture(scope="module")
-def adapted(package: ObjectPackage, frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Adapt:
-    """Adapts into a folder of its own, or into that of a former run."""
+def adapted(package: ObjectPackage, frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapt]:
+    """Adapts into a folder of its own, or into that of a former run; few renders do where nothing is gained."""
 
     def run(
         config: AdaptationConfig = CONFIG, store: VersionStore | None = None, **settings: Any
@@ -83,7 +84,9 @@ def adapted(package: ObjectPackage, frames: list[Frame], tmp_path_factory: pytes
         settings = {"reference": _truth, "frames": lambda: frames} | settings
         return adapt(package=package, store=store, config=config, **settings), store
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learner, "_FIRST_RENDERS", 8)
+        yield run
 
 
 @pytest.fixture(scope="module")
