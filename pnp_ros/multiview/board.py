@@ -96,7 +96,7 @@ class BoardReference:
         if not spec.markers:
             board = cv2.aruco.CharucoBoard(spec.squares, spec.square_length, spec.marker_length, dictionary)
             board.setLegacyPattern(spec.legacy_pattern)
-            # markers as they are found: older OpenCV refines small ones in so large a window that they are off by pixels
+            # markers as they are found: OpenCV 4.8 refines small ones in so large a window that they are pixels off
             self._charuco = cv2.aruco.CharucoDetector(board)
             self._chessboard = torch.from_numpy(np.array(board.getChessboardCorners(), np.float64))
 
