@@ -5,27 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.self_supervision import SelfReference
+from pnp_ros.adaptation.reference import Reference
 from pnp_ros.adaptation.status import AdaptationStatus
-from pnp_ros.adaptation.supervision import GIVEN, OWN
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_models
-from pnp_ros.types import Pose
 
-Reference = Callable[[Frame], Pose | None] | Literal["self"]
 _NOTED_EVERY = 10  # steps between two entries of the history where nothing else changes
 
 
@@ -167,7 +164,7 @@ def adapt(
         package: of the object, with weights.
         store: of the versions; its newest good one is where it starts.
         config: of the adaptation.
-        reference: ``T_camera_object`` of an image, None where it is not known; ``"self"`` for self-supervision.
+        reference: of the true poses; what it does not know at once is not learnt from.
         budget: one time through the images without it.
         steps_per_image: pieces of work, steps and checks, after each image.
         device: of the networks.
@@ -213,10 +210,7 @@ class _Robot:
     ) -> None:
         self._package, self._store, self._device, self._reference = package, store, device, reference
         self._on_progress = on_progress
-        self._self_reference = SelfReference() if reference == "self" else None
-        self._adapter = Adapter(
-            package, config, store, device, supervision=GIVEN if self._self_reference is None else OWN
-        )
+        self._adapter = Adapter(package, config, store, device, supervision=reference.supervision)
         self._estimator = PoseEstimator(package, EstimatorConfig(), device)
         self._version = 0
         self._promoted: list[int] = []
@@ -233,15 +227,8 @@ class _Robot:
         self.images += 1
         found = self._estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
         estimate = found.estimate.pose if found.estimate else None
-        observation = Observation(frame.stamp_ns, frame.rgb, frame.camera, found.state, estimate, None)
-        for shown in self._with_reference(frame, observation):
+        for shown in self._reference.confirmed(Observation(**vars(frame), state=found.state, estimate=estimate)):
             self._adapter.observe(shown)
-
-    def _with_reference(self, frame: Frame, observation: Observation) -> Iterator[Observation]:
-        if self._self_reference is not None:
-            yield from self._self_reference.confirmed(observation)
-        elif self._reference != "self" and (pose := self._reference(frame)) is not None:
-            yield dataclasses.replace(observation, reference=pose)
 
     @property
     def check_is_due(self) -> bool:

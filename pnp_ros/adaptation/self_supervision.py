@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator
 
 from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.reference import Reference
+from pnp_ros.adaptation.supervision import OWN
 from pnp_ros.geometry import se3
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
@@ -14,7 +16,7 @@ from pnp_ros.types import Pose
 _STRAIGHT_NS = 100_000_000  # at 1 m/s^2 the middle of so long a way is 1 mm off a straight line
 
 
-class SelfReference:
+class SelfReference(Reference):
     """Takes what the estimator says, in order of time, and gives back what may be taken for true.
 
     A valid pose is confirmed if it lies where its valid neighbours, one before and one after, say that it should,
@@ -33,6 +35,8 @@ class SelfReference:
     Raises:
         ValueError: naming the parameter that is not above 0.
     """
+
+    supervision, every_estimate = OWN, True
 
     def __init__(
         self,
@@ -60,10 +64,7 @@ class SelfReference:
         self._before_confirmed = False
 
     def confirmed(self, observation: Observation) -> Iterator[Observation]:
-        """Add an observation; get those that it confirms, in order of time, each with its ``reference``.
-
-        What is confirmed lies a little back: the pose after it must be known.
-        """
+        """See :class:`Reference`. What is confirmed lies a little back: the pose after it must be known."""
         if self._last_ns is not None and observation.stamp_ns <= self._last_ns:
             self.reset()
         self._last_ns = observation.stamp_ns

@@ -12,7 +12,9 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from pnp_ros.adaptation.config import AdaptationConfig, Objective
-from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, Reference, TimeBlocks, adapt
+from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, TimeBlocks, adapt
+from pnp_ros.adaptation.reference import KnownReference, Reference, board_reference
+from pnp_ros.adaptation.self_supervision import SelfReference
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.evaluate import write_report
@@ -23,11 +25,9 @@ from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.evaluation.report import figure_text
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
-from pnp_ros.multiview.board import BoardReference, read_board
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.types import Pose
 
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _REASONS_SHOWN = 5
@@ -97,7 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     shown = partial(_frames, source, lambda frame: blocks.is_held_out(frame.stamp_ns))
     held_out = FrameSource(source.path, source.kind, shown, lambda: count_out)
     store = VersionStore(arguments.versions or arguments.out / "versions", package)
-    measured = partial(_measured, package, store, held_out, truth_of, reference == "self", arguments.device)
+    measured = partial(
+        _measured, package, store, held_out, truth_of, not reference.supervision.knows_pose, arguments.device
+    )
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     before = measured(arguments.out / "before")
@@ -136,28 +138,20 @@ def _reference(text: str | None, source: FrameSource) -> tuple[Reference, TruthO
     if text is None:
         if source.kind != "bop":
             raise ValueError(f"expected --reference: {', '.join(kind.value for kind in PoseSourceKind)}")
-        return (lambda frame: frame.truths[0] if frame.truths else None), None
+        return KnownReference(lambda frame: frame.truths[0] if frame.truths else None), None
     try:
         spec = PoseSource.parse(text)
         if spec.kind is PoseSourceKind.SELF:
-            return "self", None
+            return SelfReference(), None
         if spec.kind is PoseSourceKind.BOARD:
-            return _of_board(Path(spec.name))
+            board = board_reference(Path(spec.name))
+            return board, lambda frame: Truth.seen(board.pose_of(frame))
         if bag is not None and spec.kind is PoseSourceKind.TF and spec.name in _estimated_frames(bag):
             raise ValueError(f"{spec}: an estimator published it; use the reference self")
         truth_of = load_truth(spec, bag)
     except ValueError as error:
         raise ValueError(f"--reference {error}") from error
-    return (lambda frame: truth_of(frame).pose), truth_of
-
-
-def _of_board(path: Path) -> tuple[Reference, TruthOf]:
-    board = BoardReference(read_board(path))
-
-    def pose_of(frame: Frame) -> Pose | None:
-        return board.pose(frame.rgb, frame.camera)
-
-    return pose_of, lambda frame: _seen(pose_of(frame))
+    return KnownReference(lambda frame: truth_of(frame).pose), truth_of
 
 
 def _estimated_frames(bag: Path) -> set[str]:
@@ -166,11 +160,6 @@ def _estimated_frames(bag: Path) -> set[str]:
         topics = [topic for topic, kind in reader.topics.items() if kind == _OBJECTS]
         messages = reader.messages(*topics) if topics else ()
         return {seen.object_id for _, _, message in messages for seen in message.objects}
-
-
-def _seen(pose: Pose | None) -> Truth:
-    """A board that is not found says nothing of the object."""
-    return Truth() if pose is None else Truth(pose, True)
 
 
 def _measured(

@@ -35,6 +35,11 @@ class Truth:
     pose: Pose | None = None
     visible: bool | None = None
 
+    @classmethod
+    def seen(cls, pose: Pose | None) -> Truth:
+        """Of a source that says nothing where it does not see the object."""
+        return cls() if pose is None else cls(pose, True)
+
 
 TruthOf = Callable[[Frame], Truth]
 
@@ -58,7 +63,7 @@ def load_truth(source: str | PoseSource, bag: Path | None) -> TruthOf:
         for stamp_ns, recorded in read_pose_file(Path(source.name)).items():
             if recorded.pose is not None and recorded.state is ObjectState.VALID:
                 series.add(stamp_ns, recorded.pose)
-        return lambda frame: _seen(series.at(frame.stamp_ns))
+        return lambda frame: Truth.seen(series.at(frame.stamp_ns))
     if source.kind not in _RECORDED:
         raise ValueError(f"{source}: expected recorded poses: {', '.join(kind.value for kind in _RECORDED)}")
     if bag is None:
@@ -70,10 +75,6 @@ def load_truth(source: str | PoseSource, bag: Path | None) -> TruthOf:
         if topic not in reader.topics:
             raise ValueError(f"{source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}")
         return _object_truth(reader, topic) if reader.topics[topic] == _OBJECTS else _pose_truth(reader, topic)
-
-
-def _seen(pose: Pose | None) -> Truth:
-    return Truth() if pose is None else Truth(pose, True)
 
 
 def _object_truth(reader: BagReader, topic: str) -> TruthOf:
@@ -104,11 +105,11 @@ def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
     def truth(frame: Frame) -> Truth:
         pose = series.at(frame.stamp_ns)
         if pose is None or frame_id in ("", frame.frame_id.lstrip("/")):
-            return _seen(pose)
+            return Truth.seen(pose)
         to_camera = tree.lookup(frame.frame_id, frame_id, frame.stamp_ns)
         if to_camera is None and {frame_id, frame.frame_id.lstrip("/")} - tree.frames:
             raise ValueError(f"{topic}: is in {frame_id}, and TF does not lead to {frame.frame_id}")
-        return Truth() if to_camera is None else _seen(se3.compose(to_camera, pose))
+        return Truth() if to_camera is None else Truth.seen(se3.compose(to_camera, pose))
 
     return truth
 
@@ -136,7 +137,7 @@ def _tf_truth(bag: Path, child: str) -> TruthOf:
         tree = _tree(reader)
     if child not in tree.frames:
         raise ValueError(f"tf:{child}: no such frame; TF has {', '.join(sorted(tree.frames)) or 'none'}")
-    return lambda frame: _seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
+    return lambda frame: Truth.seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
 
 
 def load_recorded(source: str, bag: Path | None, since: str | None = None) -> dict[int, FrameResult]:

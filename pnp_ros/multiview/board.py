@@ -77,7 +77,7 @@ class BoardSpec:
     legacy_pattern: bool = False
 
 
-class BoardReference:
+class BoardFinder:
     """Finds the board in images and tells where the object is.
 
     Args:

@@ -23,8 +23,8 @@ from pnp_ros.geometry import so3
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.references import TransformHistory
 from pnp_ros.nodes.ros_compat import message_class, run
+from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.objects.decimation import decimated
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import load_object_package

@@ -31,9 +31,7 @@ from std_srvs.srv import SetBool, Trigger
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.self_supervision import SelfReference
 from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Outcome
-from pnp_ros.adaptation.supervision import GIVEN, OWN
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import ObjectPoseArray
@@ -69,13 +67,12 @@ class FineTuningNode(Node):
         if self.get_parameter("nice").value:
             _receive_less_urgently()
         self._reference = make_reference(self, self.get_parameter("reference").value)
-        self._own = SelfReference() if self._reference is None else None
         config = self.settings.read_config("adaptation", AdaptationConfig)
-        self._adapter = Adapter(package, config, store, self._device, supervision=GIVEN if self._own is None else OWN)
+        self._adapter = Adapter(package, config, store, self._device, supervision=self._reference.supervision)
         self._queue = ObservationQueue(
             self.get_parameter("max_rate").value,
             self.get_parameter("rectified").value,
-            estimates_between=self._own is not None,
+            estimates_between=self._reference.every_estimate,
         )
         self._delay_s = self.get_parameter("reference_delay").value
         self._unknown, self._fault = 0, ""
@@ -178,19 +175,17 @@ class FineTuningNode(Node):
     def _look(self, sample: Sample) -> bool:
         """Show one image to the adapter. False: its reference may still come."""
         begin = time.perf_counter()
-        seen = None if self._reference is None else self._reference.find(sample)
-        if self._reference is not None and seen is None:
-            if self._reference.late and time.monotonic() - sample.arrived < self._delay_s:
-                return False
-            self._refuse(self._reference.problem)
-            return True
         found = next((item for item in sample.objects.objects if item.object_name == self._package.name), None)
         if found is None:
             raise ValueError(f"estimates: expected the object {self._package.name}, got none of that name")
         state, estimate = conversions.estimate_from_message(found)
-        camera = sample.camera
-        observation = Observation(sample.stamp_ns, sample.rgb, camera, state, estimate, seen)
-        confirmed = [observation] if self._own is None else self._own.confirmed(observation)
+        image = 0, sample.stamp_ns, sample.rgb, sample.camera, sample.frame_id
+        observation = Observation(*image, state=state, estimate=estimate, object_id=found.object_id)
+        confirmed = self._reference.confirmed(observation)
+        if self._reference.problem:
+            if self._reference.late and time.monotonic() - sample.arrived < self._delay_s:
+                return False
+            self._refuse(self._reference.problem)
         for each in confirmed:
             if each.rgb.size:
                 self._adapter.observe(each)
@@ -259,7 +254,7 @@ class FineTuningNode(Node):
             "images without an estimate": counts.unmatched,
             "images dropped for newer ones": counts.dropped,
             "images without a reference": self._unknown,
-            "invalid references": self._reference.refused if self._reference is not None else 0,
+            "invalid references": self._reference.refused,
             "images kept": status.buffered,
             **{f"refused: {reason}": count for reason, count in refusals},
         }

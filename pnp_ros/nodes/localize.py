@@ -21,8 +21,8 @@ from pnp_ros.action import Localize
 from pnp_ros.filtering.localization import View, Views, localize
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.lifecycle import ManagedNode
-from pnp_ros.nodes.references import TransformHistory
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK
+from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate

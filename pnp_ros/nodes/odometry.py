@@ -16,7 +16,7 @@ from pnp_ros.geometry import covariance
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.pose_outputs import keep_publishers
-from pnp_ros.nodes.references import TransformHistory
+from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate
 

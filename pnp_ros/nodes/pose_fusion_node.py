@@ -23,8 +23,8 @@ from pnp_ros.filtering.rig import Rig, RigPose
 from pnp_ros.geometry import covariance
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.references import TransformHistory
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK, run, transform_broadcaster, wall_time
+from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.types import Pose, PoseEstimate
 
 _REPORT_S = 1.0

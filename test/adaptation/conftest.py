@@ -52,9 +52,8 @@ def observe(camera: Camera, frames: list[SimulatedFrame]) -> Observe:
     def observed(index: int, reference: Pose | None = None, estimate: Pose | None = None) -> Observation:
         frame = frames[index]
         state = ObjectState.LOST if estimate is None else ObjectState.VALID
-        return Observation(
-            5_000_000_000 + 500_000_000 * index, frame.rgb, camera, state, estimate, reference or frame.pose
-        )
+        image = index, 5_000_000_000 + 500_000_000 * index, frame.rgb, camera
+        return Observation(*image, state=state, estimate=estimate, reference=reference or frame.pose)
 
     return observed
 

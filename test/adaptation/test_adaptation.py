@@ -7,6 +7,7 @@ import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.offline import Budget, adapt
+from pnp_ros.adaptation.reference import KnownReference
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.evaluator import evaluate, running
@@ -43,7 +44,7 @@ def test_lost_recall_is_regained(demo: ObjectPackage, camera: Camera, tmp_path: 
         demo,
         store,
         AdaptationConfig(),
-        lambda frame: frame.truths[0] if frame.truths else None,
+        KnownReference(lambda frame: frame.truths[0] if frame.truths else None),
         budget=Budget(steps=201, epochs=2),
     )
     assert result.promoted

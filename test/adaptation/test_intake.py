@@ -120,7 +120,9 @@ def test_a_camera_slightly_off_calibration_is_no_bias(demo: ObjectPackage, camer
     true, far = (Intake(demo, AdaptationConfig()) for _ in range(2))
     for index, frame in enumerate(made):
         assert frame.pose is not None
-        seen = Observation(667_000_000 * index, frame.rgb, camera, ObjectState.LOST, None, frame.pose)
+        seen = Observation(
+            index, 667_000_000 * index, frame.rgb, camera, state=ObjectState.LOST, estimate=None, reference=frame.pose
+        )
         kept(true, seen)
         far.examine(dataclasses.replace(seen, reference=moved(frame.pose, z=0.05)))
     assert true.bias == ""

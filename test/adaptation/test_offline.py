@@ -12,6 +12,8 @@ import torch
 from pnp_ros.adaptation import learner
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, TimeBlocks, adapt
+from pnp_ros.adaptation.reference import KnownReference
+from pnp_ros.adaptation.self_supervision import SelfReference
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.frames import Frame
@@ -81,7 +83,7 @@ def adapted(package: ObjectPackage, frames: list[Frame], tmp_path_factory: pytes
         config: AdaptationConfig = CONFIG, store: VersionStore | None = None, **settings: Any
     ) -> tuple[AdaptationResult, VersionStore]:
         store = store or VersionStore(tmp_path_factory.mktemp("versions"), package)
-        settings = {"reference": _truth, "frames": lambda: frames} | settings
+        settings = {"reference": KnownReference(_truth), "frames": lambda: frames} | settings
         return adapt(package=package, store=store, config=config, **settings), store
 
     with pytest.MonkeyPatch.context() as patch:
@@ -163,7 +165,7 @@ def test_epochs_repeat_the_images_until_nothing_is_learnt(adapted: Adapt, frames
 
 
 def test_images_without_a_reference_are_not_shown(adapted: Adapt, frames: list[Frame]) -> None:
-    result, _ = adapted(reference=lambda frame: None)
+    result, _ = adapted(reference=KnownReference(lambda frame: None))
     assert (result.steps, result.refusals, result.images) == (0, {}, len(frames))
 
 
@@ -188,7 +190,7 @@ def test_self_supervision_learns_from_confirmed_poses(
         return [dataclasses.replace(found[0], state=ObjectState.VALID, estimate=solved)]
 
     monkeypatch.setattr(PoseEstimator, "estimate", knowing)
-    result, _ = adapted(reference="self", budget=Budget(steps=4))
+    result, _ = adapted(reference=SelfReference(), budget=Budget(steps=4))
     assert result.steps == 4
     assert result.promoted == (1,)
 

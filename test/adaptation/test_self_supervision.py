@@ -32,7 +32,8 @@ def _moved(pose: Pose, *delta: float) -> Pose:
 
 def _seen(i: int, state: ObjectState = V, pose: Pose | None = None, stamp_ns: int | None = None) -> Observation:
     estimate = None if state is L else pose or _truth(i)
-    return Observation(START_NS + i * STEP_NS if stamp_ns is None else stamp_ns, RGB, CAMERA, state, estimate, None)
+    stamp_ns = START_NS + i * STEP_NS if stamp_ns is None else stamp_ns
+    return Observation(i, stamp_ns, RGB, CAMERA, state=state, estimate=estimate)
 
 
 def _index(observation: Observation) -> int:

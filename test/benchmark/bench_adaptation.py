@@ -31,6 +31,7 @@ from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.gates import Examiner
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, adapt
+from pnp_ros.adaptation.reference import KnownReference
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.evaluator import evaluate, running
@@ -122,7 +123,7 @@ def shifted(
         begin, clock = time.process_time(), time.monotonic()
         config = AdaptationConfig(objective=objective, seed=seed)  # type: ignore[arg-type]
         frames = partial(images, package, shift, 200 + seed, rate)
-        result = adapt(frames, package, store, config, truth, budget=budget)
+        result = adapt(frames, package, store, config, KnownReference(truth), budget=budget)
         spent, seconds = time.process_time() - begin, time.monotonic() - clock
         newest = store.newest()
         after = measured(newest.applied_to(package) if newest else package, shift)
@@ -210,7 +211,7 @@ def adversarial_run(
     examiner = Examiner(package, Anchors(package, config), CPU)
     with tempfile.TemporaryDirectory() as folder:
         store = VersionStore(folder, package)
-        result: AdaptationResult = adapt(lambda: iter(frames), package, store, config, reference)
+        result: AdaptationResult = adapt(lambda: iter(frames), package, store, config, KnownReference(reference))
         newest = store.newest()
         used = newest.applied_to(package) if newest else package
         before, after = (examiner.on_anchors(load_models(each, CPU)) for each in (package, used))

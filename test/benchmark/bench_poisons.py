@@ -137,7 +137,7 @@ def stream(package: ObjectPackage, shift: DomainShift, seed: int, step: int) -> 
         if made.pose is None or index % step:
             continue
         estimate = found.estimate.pose if found.estimate else None
-        observation = Observation(round(1e9 * time), made.rgb, CAMERA, found.state, estimate, None)
+        observation = Observation(index, round(1e9 * time), made.rgb, CAMERA, state=found.state, estimate=estimate)
         seen.append((observation, Moment(index, time, made.pose, at, np.random.default_rng([seed, index]))))
     return seen
 

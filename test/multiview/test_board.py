@@ -12,7 +12,7 @@ import yaml
 
 from pnp_ros.cameras.camera import Camera, camera_from_info
 from pnp_ros.geometry import covariance, se3, so3
-from pnp_ros.multiview.board import BoardError, BoardReference, BoardSpec, read_board
+from pnp_ros.multiview.board import BoardError, BoardFinder, BoardSpec, read_board
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
@@ -105,13 +105,13 @@ def _assert_close(found: Pose | None, view: Pose, spec: BoardSpec) -> None:
 @pytest.mark.parametrize(("tilt", "distance"), [((30.0, 10.0, 20.0), 0.4), ((-20.0, -35.0, 100.0), 0.6)])
 def test_charuco_board(tmp_path: Path, camera: Camera, tilt: tuple[float, float, float], distance: float) -> None:
     spec, view = _spec(tmp_path, CHARUCO), _view(tilt, distance, (0.105, 0.075), False)
-    _assert_close(BoardReference(spec).pose(_charuco_image(view, camera), camera), view, spec)
+    _assert_close(BoardFinder(spec).pose(_charuco_image(view, camera), camera), view, spec)
 
 
 @pytest.mark.parametrize("camera", [PINHOLE, WIDE, FISHEYE], ids=["pinhole", "wide", "fisheye"])
 def test_two_markers_one_of_them_turned(tmp_path: Path, camera: Camera) -> None:
     spec, view = _spec(tmp_path, ARUCO), _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
-    _assert_close(BoardReference(spec).pose(_aruco_image(view, camera), camera), view, spec)
+    _assert_close(BoardFinder(spec).pose(_aruco_image(view, camera), camera), view, spec)
 
 
 def test_covariance_covers_the_error(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_covariance_covers_the_error(tmp_path: Path) -> None:
     values = []
     for i in range(5):
         view = _view((20.0 + 5 * i, 10.0 - 8 * i, 30.0 * i), 0.4 + 0.05 * i, (0.105, 0.075), False)
-        found = BoardReference(spec).estimate(_charuco_image(view, WIDE), WIDE)
+        found = BoardFinder(spec).estimate(_charuco_image(view, WIDE), WIDE)
         assert found is not None
         truth = se3.compose(view, spec.T_board_object)
         delta = se3.local(found.pose, Pose(truth.rotation.float(), truth.translation.float()))
@@ -131,31 +131,31 @@ def test_board_that_is_half_hidden(tmp_path: Path) -> None:
     spec, view = _spec(tmp_path, CHARUCO), _view((25.0, 20.0, 0.0), 0.4, (0.105, 0.075), False)
     image = _charuco_image(view, PINHOLE)
     image[:, : WIDTH // 2] = 90
-    _assert_close(BoardReference(spec).pose(image, PINHOLE), view, spec)
+    _assert_close(BoardFinder(spec).pose(image, PINHOLE), view, spec)
 
 
 def test_one_of_two_markers_is_enough_if_it_is_near(tmp_path: Path) -> None:
     spec, view = _spec(tmp_path, ARUCO), _view((35.0, -30.0, 15.0), 0.2, (-0.05, 0.0), True)
-    found = BoardReference(spec).pose(_aruco_image(view, PINHOLE, ids=(3, 40)), PINHOLE)
+    found = BoardFinder(spec).pose(_aruco_image(view, PINHOLE, ids=(3, 40)), PINHOLE)
     _assert_close(found, view, spec)
 
 
 def test_small_marker_seen_head_on_is_not_trusted(tmp_path: Path) -> None:
     document = ARUCO | {"markers": [{"id": 3, "side": 0.06, "translation": [-0.05, 0.0, 0.0]}]}
     view = _view((3.0, -2.0, 15.0), 1.5, (0.0, 0.0), True)
-    assert BoardReference(_spec(tmp_path, document)).pose(_aruco_image(view, PINHOLE), PINHOLE) is None
+    assert BoardFinder(_spec(tmp_path, document)).pose(_aruco_image(view, PINHOLE), PINHOLE) is None
 
 
 def test_marker_in_the_wrong_place_is_not_believed(tmp_path: Path) -> None:
     """The description says that the markers lie apart by half of what they do."""
     markers = [marker | {"translation": [0.5 * x for x in marker["translation"]]} for marker in ARUCO["markers"]]  # type: ignore[index,union-attr]
     view = _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
-    reference = BoardReference(_spec(tmp_path, ARUCO | {"markers": markers}))
+    reference = BoardFinder(_spec(tmp_path, ARUCO | {"markers": markers}))
     assert reference.pose(_aruco_image(view, PINHOLE), PINHOLE) is None
 
 
 def test_other_dictionary_other_ids_and_no_board(tmp_path: Path) -> None:
-    charuco, aruco = BoardReference(_spec(tmp_path, CHARUCO)), BoardReference(_spec(tmp_path, ARUCO))
+    charuco, aruco = BoardFinder(_spec(tmp_path, CHARUCO)), BoardFinder(_spec(tmp_path, ARUCO))
     view = _view((25.0, 20.0, 0.0), 0.4, (0.105, 0.075), False)
     assert charuco.pose(_charuco_image(view, PINHOLE, "DICT_6X6_100"), PINHOLE) is None
     flipped = _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
@@ -167,7 +167,7 @@ def test_other_dictionary_other_ids_and_no_board(tmp_path: Path) -> None:
 
 def test_same_marker_twice_tells_nothing(tmp_path: Path) -> None:
     spec, view = _spec(tmp_path, ARUCO), _view((25.0, -20.0, 15.0), 0.35, (0.0, 0.0), True)
-    assert BoardReference(spec).pose(_aruco_image(view, PINHOLE, ids=(3, 3)), PINHOLE) is None
+    assert BoardFinder(spec).pose(_aruco_image(view, PINHOLE, ids=(3, 3)), PINHOLE) is None
 
 
 def test_corners_by_hand_are_the_same_as_a_side(tmp_path: Path) -> None:

@@ -1,24 +1,30 @@
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
 import torch
+import yaml
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from pnp_ros.adaptation.observation import Observation
+from pnp_ros.adaptation.reference import Reference
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
-from pnp_ros.nodes.observation_queue import Sample
-from pnp_ros.nodes.references import TransformHistory, TransformReference, make_reference
+from pnp_ros.nodes.references import TransformReference, make_reference
+from pnp_ros.nodes.transform_history import TransformHistory
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.types import Pose
 
 CAMERA, OBJECT = "camera_optical_frame", "mug_truth"
@@ -47,10 +53,13 @@ def _transform(milliseconds: int, parent: str, child: str, pose: Pose) -> Transf
     return conversions.transform(_header(milliseconds, parent), child, pose)
 
 
-def _sample(milliseconds: int, own: str = "mug") -> Sample:
-    header = _header(milliseconds, CAMERA)
-    objects = ObjectPoseArray(header=header, objects=[ObjectPose(object_name="mug", object_id=own)])
-    return Sample(conversions.nanoseconds(header.stamp), None, None, objects, False)
+def _told(reference: Reference, milliseconds: int, own: str = "mug") -> Pose | None:
+    """What it says of an image of that time; ``own`` is what the estimator publishes."""
+    stamp_ns, camera = conversions.nanoseconds(_header(milliseconds, CAMERA).stamp), Camera.pinhole(9, 9, 4, 4, 8, 8)
+    image = 0, stamp_ns, np.zeros((8, 8, 3), np.uint8), camera, CAMERA
+    told = list(reference.confirmed(Observation(*image, state=ObjectState.LOST, estimate=None, object_id=own)))
+    assert bool(told) is not bool(reference.problem)
+    return told[0].reference if told else None
 
 
 def _same(found: Pose | None, expected: Pose) -> None:
@@ -66,11 +75,11 @@ def test_transforms_are_chained_and_interpolated(node: Node) -> None:
     for index in range(4):
         history.add(_transform(50 * index, "base", f"/{OBJECT}", se3.retract(start, index * step)))
     reference = TransformReference(history, OBJECT, "tf:mug_truth")
-    _same(reference.find(_sample(50)), se3.compose(T_camera_base, se3.retract(start, step)))
-    _same(reference.find(_sample(75)), se3.compose(T_camera_base, se3.retract(start, 1.5 * step)))
-    assert reference.find(_sample(175)) is None
+    _same(_told(reference, 50), se3.compose(T_camera_base, se3.retract(start, step)))
+    _same(_told(reference, 75), se3.compose(T_camera_base, se3.retract(start, 1.5 * step)))
+    assert _told(reference, 175) is None
     assert "at the time of the image" in reference.problem
-    assert TransformReference(history, "elsewhere", "tf:elsewhere").find(_sample(50)) is None
+    assert _told(TransformReference(history, "elsewhere", "tf:elsewhere"), 50) is None
 
 
 def test_what_the_estimator_publishes_is_no_reference(node: Node) -> None:
@@ -78,10 +87,10 @@ def test_what_the_estimator_publishes_is_no_reference(node: Node) -> None:
     history.add(_transform(0, CAMERA, "mug", _pose(0)))
     history.add(_transform(0, "mug", "handle", _pose(1)), static=True)
     own = TransformReference(history, "mug", "tf:mug")
-    assert own.find(_sample(0)) is None
+    assert _told(own, 0) is None
     assert "use the reference self" in own.problem
-    assert TransformReference(history, "handle", "tf:handle").find(_sample(0)) is None
-    assert TransformReference(history, "handle", "tf:handle").find(_sample(0, own="cup")) is not None
+    assert _told(TransformReference(history, "handle", "tf:handle"), 0) is None
+    assert _told(TransformReference(history, "handle", "tf:handle"), 0, own="cup") is not None
 
 
 def _nan_position(pose: Any) -> None:
@@ -124,11 +133,11 @@ def test_values_that_are_no_pose_are_counted_and_named(node: Node, spoil: Any, e
     transform.transform.rotation = message.pose.orientation
     history.add(transform)
     reference = TransformReference(history, OBJECT, "tf:mug_truth")
-    assert reference.find(_sample(0)) is None
+    assert _told(reference, 0) is None
     assert reference.refused == 1
     assert expected in reference.problem
     history.add(_transform(0, CAMERA, OBJECT, _pose(0)))
-    _same(reference.find(_sample(0)), _pose(0))
+    _same(_told(reference, 0), _pose(0))
     assert reference.problem == ""
 
 
@@ -154,25 +163,23 @@ def _as_transform(header: Header, pose: Any) -> TransformStamped:
 def test_poses_of_a_topic_come_in_any_of_four_types(node: Node, make: Any) -> None:
     message = make(_header(0, CAMERA), conversions.message_from_pose(_pose(2)))
     reference = make_reference(node, "topic:/mocap/mug")
-    assert reference is not None
-    assert reference.find(_sample(0)) is None
+    assert _told(reference, 0) is None
     assert "nobody publishes it" in reference.problem
     publisher = node.create_publisher(type(message), "/mocap/mug", 10)
     for _ in range(200):
         publisher.publish(message)
         rclpy.spin_once(node, timeout_sec=0.05)
-        if (found := reference.find(_sample(0))) is not None:
+        if (found := _told(reference, 0)) is not None:
             break
     _same(found, _pose(2))
 
 
 def test_a_topic_of_another_type_is_said(node: Node) -> None:
     reference = make_reference(node, "topic:/images")
-    assert reference is not None
     node.create_publisher(Image, "/images", 10)
     for _ in range(100):
         rclpy.spin_once(node, timeout_sec=0.05)
-        assert reference.find(_sample(0)) is None
+        assert _told(reference, 0) is None
         if "got sensor_msgs/msg/Image" in reference.problem:
             break
     assert "expected one of PoseStamped" in reference.problem
@@ -184,10 +191,10 @@ def test_old_transforms_are_forgotten_and_time_may_jump_back(node: Node) -> None
     for second in range(200):
         history.add(_transform(1000 * second, CAMERA, OBJECT, _pose(second)))
     assert len(history._moving[CAMERA, OBJECT]) <= 21
-    _same(reference.find(_sample(195_000)), _pose(195))
-    assert reference.find(_sample(100_000)) is None
+    _same(_told(reference, 195_000), _pose(195))
+    assert _told(reference, 100_000) is None
     history.add(_transform(100_000, CAMERA, OBJECT, _pose(7)))
-    _same(reference.find(_sample(100_000)), _pose(7))
+    _same(_told(reference, 100_000), _pose(7))
 
 
 @pytest.mark.parametrize("text", ["", "tf:", "topic:", "board:", "mocap:x", "selfish", "file:poses.json"])
@@ -201,3 +208,12 @@ def test_unknown_references_are_refused(text: str) -> None:
 def test_a_missing_board_is_named(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match=r"board\.yaml"):
         make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml")  # type: ignore[arg-type]
+
+
+def test_a_board_that_is_not_seen_is_said(tmp_path: Path) -> None:
+    here = {"translation": [0, 0, 0], "quat_wxyz": [1, 0, 0, 0]}
+    board = {"type": "aruco", "dictionary": "DICT_4X4_50", "markers": [{"id": 1, "side": 0.05}], "T_board_object": here}
+    (tmp_path / "board.yaml").write_text(yaml.safe_dump(board))
+    reference = make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml")  # type: ignore[arg-type]
+    assert _told(reference, 0) is None
+    assert reference.problem.startswith(f"board:{tmp_path}/board.yaml: not seen")
