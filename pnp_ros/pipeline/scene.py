@@ -161,6 +161,18 @@ class Scene:
             ValueError: as of :meth:`PoseEstimator.estimate`.
         """
         self._clock = self._clock + INTERVAL if stamp is None else stamp
+        if len(self._estimators) == 1:  # as its estimator does by itself
+            found = {n: estimator.estimate(image, camera, self._clock)[0] for n, estimator in self._estimators.items()}
+        else:
+            found = self._several(image, camera)
+        for name, pose in _valid(found).items():
+            self._last[name] = pose, self._clock
+        self._missing = found.keys() - _valid(found)
+        self._failed &= self._missing
+        return found
+
+    def _several(self, image: np.ndarray, camera: Camera) -> dict[str, ObjectEstimate]:
+        """Follow what was there, and make one attempt at what is missing."""
         expected = {name: estimator.expected(self._clock) for name, estimator in self._estimators.items()}
         found = {
             name: ObjectEstimate(
@@ -168,16 +180,11 @@ class Scene:
             )
             for name, estimator in self._estimators.items()
         }
-        alone = len(self._estimators) == 1
-        followed = [n for n, pose in expected.items() if pose is not None and (alone or n not in self._missing)]
+        followed = [name for name, pose in expected.items() if pose is not None and name not in self._missing]
         for name in followed:
             self._follow(name, image, camera, expected, found)
         self._settle_claims(found, expected)
         self._look_for_one(image, camera, expected, found, followed)
-        for name, pose in _valid(found).items():
-            self._last[name] = pose, self._clock
-        self._missing = found.keys() - _valid(found)
-        self._failed &= self._missing
         return found
 
     def _follow(
@@ -213,7 +220,7 @@ class Scene:
             if pose is not None and (reason := self._hidden(name, pose, camera, valid)):
                 found[name] = dataclasses.replace(found[name], reason=reason)
                 continue
-            paused = self._objects[self._estimators[name].package.name].pause > 0 and len(self._estimators) > 1
+            paused = self._objects[self._estimators[name].package.name].pause > 0
             near = pose is not None and name not in followed and (paused or name not in self._failed)
             if paused and not near:
                 continue

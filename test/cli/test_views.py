@@ -13,7 +13,7 @@ from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage
 
 OUTPUTS = (Path(__file__).parents[2] / "pnp_ros/nodes/pose_outputs.py").read_text()
-PUBLISHED = {f"/pose_estimator/{name}" for name in re.findall(r'publisher\(\w+, "~/(\w+)"', OUTPUTS)}
+PUBLISHED = {f"/pose_estimator/{name}" for name in re.findall(r'publisher\(\w+, .*"~/(\w+)"', OUTPUTS)}
 
 
 def named_topics(text: str) -> set[str]:
