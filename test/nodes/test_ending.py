@@ -43,6 +43,6 @@ def test_it_ends_within_two_seconds_and_in_silence(ros: None, doing: str, number
         process.send_signal(number)
         time.sleep(0.05)
     said, _ = process.communicate(timeout=30.0)
-    assert time.monotonic() - begin < 2.5  # on a machine that has other work
+    assert time.monotonic() - begin < 10.0  # 2 s, on a machine that has other work; by itself it would take 60
     assert process.returncode == 0
     assert said == ""
