@@ -26,7 +26,9 @@ _FITTED = 1.4  # times the likeness that a texture needs: nine numbers of light 
 # likeness of the shading from which on less of the outline will do, to which more must be seen, and how much more
 _SURE, _LESS, _DOUBTFUL, _MORE = 0.75, 0.7, 0.3, 1.2
 # pixels of blur between which less likeness is expected, down to this share
-_SHARP, _BLURRED, _LENIENT = 1.2, 1.8, 0.74
+_SHARP, _BLURRED, _LENIENT = 1.4, 2.0, 0.74
+# shares of the texture shown between which more likeness is expected of it, up to so many times: a mirror image shows half
+_HALF, _MOST, _STRICT = 0.5, 0.7, 1.2
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def _contradiction(seen: Evidence, like: Likeness | None, shaded: bool, found: i
         if seen.texture < config.valid_texture:
             return f"the image shows {seen.texture:.0%} of the texture, expected at least {config.valid_texture:.0%}"
         least = config.valid_likeness * float(np.interp(like.blur, (_SHARP, _BLURRED), (1.0, _LENIENT)))
+        least *= float(np.interp(seen.texture, (_HALF, _MOST), (_STRICT, 1.0)))
         if seen.likeness < least:
             return f"what the image shows correlates by {seen.likeness:.2f} with the texture, expected {least:.2f}"
     elif lacking := _outline_lacks(seen, shaded, config):
