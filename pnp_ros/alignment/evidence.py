@@ -27,7 +27,7 @@ _FITTED = 1.4  # times the likeness that a texture needs: nine numbers of light 
 _SURE, _LESS, _DOUBTFUL, _MORE = 0.75, 0.7, 0.3, 1.2
 # pixels of blur between which less likeness is expected, down to this share
 _SHARP, _BLURRED, _LENIENT = 1.4, 2.0, 0.74
-# shares of the texture shown between which more likeness is expected of it, up to so many times: a mirror image shows half
+# shares of the texture shown between which more likeness is expected, up to so many times: a mirror image shows half
 _HALF, _MOST, _STRICT = 0.5, 0.7, 1.2
 
 
