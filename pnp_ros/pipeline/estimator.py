@@ -370,8 +370,9 @@ class PoseEstimator:
             other = dataclasses.replace(found, estimate=estimate)
             if self._aligner is not None:
                 other = self._aligned(self._aligner, image, camera, other)
-            if other.state is not ObjectState.VALID:
-                break
+            if other.state is not ObjectState.VALID:  # the points speak for it, the image against it: neither is sure
+                reason = "ambiguous: a likelier pose than this one is contradicted by the image"
+                return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason, hypotheses=left)
             assert other.estimate is not None
             if followed:
                 self._track.correct(found.estimate.pose, other.estimate.pose)
