@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pnp_ros.geometry import so3
+from pnp_ros.objects.keypoints import sample_surface
 from pnp_ros.objects.mesh import TriangleMesh
 
 _ORDERS = (6, 5, 4, 3, 2)  # of discrete turns, the highest that holds counts
@@ -28,7 +29,7 @@ _SAME_AXIS = 0.999  # cosine
 
 def alike_turns(mesh: TriangleMesh) -> Tensor:
     """(S, 4, 4) float32: motions of the object's frame that keep the surface in place, without the identity."""
-    points, (centre, spread) = _surface(mesh), _moments(mesh)
+    points, (centre, spread) = sample_surface(mesh, _SAMPLES).astype(np.float64), _moments(mesh)
     tree = cKDTree(points)
     away = _AWAY * mesh.diameter + 3.0 * float(tree.query(points[:_PROBES], k=2)[0][:, 1].mean())
 
@@ -82,12 +83,3 @@ def _group(generators: list[NDArray[np.float64]]) -> NDArray[np.float64]:
             if len(found) < _MOST and all(float(np.abs(product - known).max()) > 1e-3 for known in found):
                 found.append(product)
     return np.stack(found)
-
-
-def _surface(mesh: TriangleMesh) -> NDArray[np.float64]:
-    """(N, 3) points spread evenly over the surface, the same ones each time."""
-    random = np.random.default_rng(0)
-    face = mesh.faces[random.choice(len(mesh.faces), _SAMPLES, p=mesh.face_areas / mesh.face_areas.sum())]
-    weights = random.dirichlet((1.0, 1.0, 1.0), _SAMPLES)
-    points: NDArray[np.float64] = np.einsum("nk,nkc->nc", weights, mesh.vertices[face].astype(np.float64))
-    return points
