@@ -2,56 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import torch
-from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, crop_around
-from pnp_ros.detection.detector import Detection, Detector, image_tensor
+from pnp_ros.detection.crop import Box
+from pnp_ros.detection.detector import image_tensor
 from pnp_ros.networks.dense_network import DenseNetwork
 from pnp_ros.networks.onnx_runtime import OnnxDenseNetwork
+from pnp_ros.sources.crop_network import CropNetworkSource
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
 
 
-class DenseSource:
-    """A detector and a dense network.
-
-    Args:
-        network: in ``eval()`` mode, on ``device``; or its layers in ONNX Runtime.
-        detector: that finds the object in a full image.
-        extent: (E, 3) outermost points of the mesh, metres.
-        device: of the networks.
-    """
+class DenseSource(CropNetworkSource[DenseNetwork | OnnxDenseNetwork]):
+    """A detector and a dense network; see :class:`~pnp_ros.sources.crop_network.CropNetworkSource`."""
 
     name = "dense"
 
-    def __init__(
-        self,
-        network: DenseNetwork | OnnxDenseNetwork,
-        detector: Detector,
-        extent: Tensor,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.network, self.detector = network, detector
-        self._extent, self._device = extent, torch.device(device)
-
-    @property
-    def crop_margin(self) -> float:
-        """The network is best where the object fills the crop as in training."""
-        return self.network.config.crop_margin
-
-    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
-        """What the detector finds; see :class:`~pnp_ros.sources.source.Source`."""
-        return self.detector.detect(image, count)
-
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         """The cells of the largest weight around a box or pose; see :class:`~pnp_ros.sources.source.Source`."""
-        config = self.network.config
-        crop = crop_around(image, camera, where, self._extent, config.crop_size, config.crop_margin)
+        crop = self._crop(image, camera, where)
         prediction = self.network.predict(image_tensor(crop.image, self._device))
         found = prediction.correspondences.to("cpu")
         correspondences = Correspondences(

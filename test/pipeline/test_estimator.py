@@ -16,7 +16,7 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
-from pnp_ros.sources import keypoints
+from pnp_ros.sources import crop_network
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.types import Pose
 
@@ -103,7 +103,7 @@ def oracle(package: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> tuple[Pos
         oracle.window = crop.window
         return crop
 
-    monkeypatch.setattr(keypoints, "crop_around", cropped)
+    monkeypatch.setattr(crop_network, "crop_around", cropped)
     return estimator, oracle, truth
 
 

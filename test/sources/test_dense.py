@@ -25,7 +25,7 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_models, weights_of
 from pnp_ros.rendering.object_coordinates import object_coordinates
 from pnp_ros.rendering.ray_view import RayMesh
-from pnp_ros.sources import dense
+from pnp_ros.sources import crop_network
 from pnp_ros.types import Pose
 
 torch.set_num_threads(1)
@@ -91,7 +91,7 @@ def test_cells_become_a_pose_in_the_whole_image(
         oracle.crop = crop_around(*arguments)  # type: ignore[arg-type]
         return oracle.crop
 
-    monkeypatch.setattr(dense, "crop_around", recorded)
+    monkeypatch.setattr(crop_network, "crop_around", recorded)
     estimator._sources[0].network = oracle  # type: ignore[attr-defined]
     box = box_from_pose(CAMERA, truth, torch.from_numpy(package.mesh.extreme_points))
     found = estimator.estimate(np.zeros((240, 320, 3), np.uint8), CAMERA, roi=box)[0]
