@@ -163,5 +163,11 @@ def _report(result: Reconstruction, tracks: Tracks, unit: str) -> None:
         print(f"standard deviation of a coordinate: median {sigma.median():.3f} mm, largest {sigma.max():.3f} mm")
     else:
         print("no --distance given: the size is unknown, lengths are relative to the points' spread")
+    if result.doubtful_focal_length:
+        error, deviation = result.focal_error
+        print(
+            f"warning: the tracks fit a focal length that is {100 * math.expm1(error):+.0f} %"
+            f" (+- {100 * deviation:.1f}) from the camera's: all proportions are bent. Is --camera that of the images?"
+        )
     if not result.converged:
         print("warning: the adjustment did not converge; the points are the best so far")

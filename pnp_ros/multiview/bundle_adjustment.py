@@ -79,14 +79,13 @@ def _linearise(
     def at(structure: Structure) -> schur.NormalEquations:
         poses = structure.poses
         points = poses.transform(structure.points)
-        turned = points - poses.translation[:, None]
         _, by_point = camera.project_with_jacobian(points)
-        by_point = weights[..., None] * by_point
+        by_pose, by_structure = _derivatives(weights[..., None] * by_point, points, poses)
         residual = whitened_residuals(image_points, weights, camera, structure)
         squared = residual.square().sum(-1)
         return schur.NormalEquations.of(
-            by_first=torch.cat([by_point, -by_point @ so3.hat(turned)], dim=-1),
-            by_second=by_point @ poses.rotation[:, None],
+            by_first=by_pose,
+            by_second=by_structure,
             residual=residual,
             weight=loss.weight(squared),
             cost=0.5 * loss.rho(squared).sum(),
@@ -95,12 +94,18 @@ def _linearise(
     return at
 
 
+def _derivatives(by_point: Tensor, points: Tensor, poses: Pose) -> tuple[Tensor, Tensor]:
+    """By poses (V, M, 2, 6) and object points (V, M, 2, 3), of those by points (V, M, 3) in the camera's frame."""
+    turned = points - poses.translation[:, None]
+    return torch.cat([by_point, -by_point @ so3.hat(turned)], dim=-1), by_point @ poses.rotation[:, None]
+
+
 def points_covariance(
     equations: schur.NormalEquations,
     points: Tensor,
     known_distance: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Covariance (M, 3, 3) m^2 of each point, in the gauge of the module's docstring.
+    """Covariance (M, 3, 3) m^2 of each point, in the gauge of the module's docstring; infinite where more is open.
 
     Args:
         equations: of :func:`adjust`, at its minimum, with a Gaussian loss on inliers alone.
@@ -118,11 +123,48 @@ def points_covariance(
         constraint.view(-1, 3, 7)[b, :, 6] = points[b] - points[a]
     # Any generalised inverse, then the projection along the gauge onto the constraints (S-transform, Baarda 1973).
     typical = information.diagonal().mean()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(information + typical * free @ free.mT))
+    factor, loose = torch.linalg.cholesky_ex(information + typical * free @ free.mT)
+    if int(loose):
+        return torch.full((len(points), 3, 3), torch.inf).to(points)
+    inverse = torch.cholesky_inverse(factor)
     project = torch.eye(len(free)).to(free) - free @ torch.linalg.solve(constraint.mT @ free, constraint.mT)
     covariance = project @ inverse @ project.mT
     blocks = covariance.unflatten(0, (-1, 3)).unflatten(-1, (-1, 3))
     return blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+
+def focal_length_error(
+    image_points: Tensor, weights: Tensor, camera: Camera, structure: Structure
+) -> tuple[float, float]:
+    """By which factor the focal length that fits best differs from the camera's, as a logarithm, and its deviation.
+
+    One Gauss-Newton step of the focal length together with all points and poses. At the minimum without it only its own
+    gradient is left, so that the step is minus that gradient over its information, less what points and poses take up.
+
+    Args:
+        image_points, weights, camera: as of :func:`adjust`.
+        structure: the minimum that it found, with a Gaussian loss.
+    """
+    poses = structure.poses
+    points = poses.transform(structure.points)
+    pixels, by_point = camera.project_with_jacobian(points)
+    by_focal = torch.where(weights > 0, weights * (pixels - camera.intrinsics[..., 2:]), 0.0)
+    by_pose, by_structure = _derivatives(weights[..., None] * by_point, points, poses)
+    residual = whitened_residuals(image_points, weights, camera, structure)
+    one, cost = torch.ones_like(residual[..., 0]), residual.new_zeros(())
+    # the residual's place takes the derivative by the focal length: its gradients are what poses and points take up
+    equations = schur.NormalEquations.of(
+        by_structure.transpose(0, 1), by_pose.transpose(0, 1), by_focal.transpose(0, 1), one.mT, cost
+    )
+    inverse = torch.linalg.inv(equations.second)
+    reduced = equations.reduced(inverse)
+    by_poses = torch.einsum("vkl,vl->vk", inverse, equations.second_gradient)
+    left = (equations.first_gradient - torch.einsum("mvkl,vl->mk", equations.coupling, by_poses)).flatten()
+    free = gauge_freedom(structure.points)
+    held = reduced + reduced.diagonal().mean() * free @ free.mT  # the gradient has no part along the gauge
+    taken = left @ torch.linalg.solve(held, left) + (equations.second_gradient * by_poses).sum()
+    information = max(float(by_focal.square().sum() - taken), 1e-30)
+    return -float((by_focal * residual).sum()) / information, information**-0.5
 
 
 def gauge_freedom(points: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ _FIRST_SIGMA, _LEAST_SIGMA = 1.0, 1e-3  # px, until the residuals say more, and 
 _RAYLEIGH_MEDIAN = 1.1774  # of the length of a two-dimensional Gaussian vector
 _INLIER_SIGMAS = 4.0  # in the end; a closer bound would cut good points off and spoil the covariance
 
+_FOCAL_TOLERANCE, _FOCAL_SIGMAS = 0.02, 4.0  # of a focal length that the tracks contradict
+
 
 class ReconstructionError(ValueError):
     """The tracks do not determine a structure; the message says why."""
@@ -64,6 +66,8 @@ class Reconstruction:
         sigma: px, standard deviation of the tracks, given or from the residuals.
         rms: px, root mean square distance of the inliers to their projections.
         converged: whether the last adjustment did.
+        focal_error: logarithm of the factor by which the camera's focal length would have to change to fit the tracks
+            best (0.1: about 10 % longer), and its standard deviation. An estimate by one linear step.
     """
 
     structure: Structure
@@ -74,6 +78,13 @@ class Reconstruction:
     sigma: float
     rms: float
     converged: bool
+    focal_error: tuple[float, float]
+
+    @property
+    def doubtful_focal_length(self) -> bool:
+        """Whether the tracks contradict the camera's focal length: by more than 2 % and 4 standard deviations."""
+        error, deviation = self.focal_error
+        return abs(error) > max(_FOCAL_TOLERANCE, _FOCAL_SIGMAS * deviation)
 
 
 def reconstruct(
@@ -429,13 +440,22 @@ class _Builder:
         factor, ends = self._size(known_distance)
         points = self.points[self.found]
         blocks = bundle_adjustment.points_covariance(equations, points, ends)
+        if not bool(blocks.isfinite().all()):
+            raise ReconstructionError("tracks: parts of what they show can move against each other; track more points")
         covariance = torch.zeros(len(self.points), 3, 3, dtype=torch.float64)
         covariance[self.found] = factor**2 * blocks
+        weights = (inliers.to(self.pixels) / self.sigma)[..., None].expand(-1, -1, 2)
+        pixels, weights = (values[self.placed][:, self.found] for values in (self.pixels, weights))
+        focal_error = bundle_adjustment.focal_length_error(
+            pixels, weights, self.camera, Structure(points, self._poses())
+        )
         structure = Structure(self.points, Pose(self.rotation, self.translation)).about(points.mean(0)).scaled(factor)
         structure.points[~self.found] = 0.0
         structure.poses.translation[~self.placed] = 0.0
         rms = float(self._errors()[0][inliers].square().mean().sqrt())
-        return Reconstruction(structure, self.found, self.placed, covariance, inliers, self.sigma, rms, converged)
+        return Reconstruction(
+            structure, self.found, self.placed, covariance, inliers, self.sigma, rms, converged, focal_error
+        )
 
     def _size(self, known_distance: tuple[int, int, float] | None) -> tuple[float, tuple[int, int] | None]:
         """The factor to metres, and the places among the found points of the ends of the known distance."""

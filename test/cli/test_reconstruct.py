@@ -36,37 +36,32 @@ def test_from_tracks_to_keypoints(tmp_path: Path, capsys: pytest.CaptureFixture[
         writer.writeheader()
         writer.writerows(records)
     (tmp_path / "tracks.json").write_text(json.dumps(records))
-    camera = tmp_path / "camera_info.yaml"
-    write_camera_info(camera, CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, (800.0, 0, 320, 0, 800.0, 240, 0, 0, 1)))
+    camera, zoomed = tmp_path / "camera_info.yaml", tmp_path / "zoomed.yaml"
+    for path, f in ((camera, 800.0), (zoomed, 720.0)):
+        write_camera_info(path, CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, (f, 0, 320, 0, f, 240, 0, 0, 1)))
     metres = float((truth.points[2] - truth.points[9]).norm())
+    from_csv, from_json = (reconstruct.read_tracks(tmp_path / f"tracks.{kind}") for kind in ("csv", "json"))
+    assert from_csv.names == from_json.names
+    torch.testing.assert_close(from_csv.pixels, from_json.pixels, atol=0, rtol=0, equal_nan=True)
 
-    documents = []
-    for name in ("tracks.csv", "tracks.json"):
-        out = tmp_path / name.replace(".", "_")
-        words = [
-            str(tmp_path / name),
-            "--camera",
-            str(camera),
-            "--out",
-            str(out),
-            "--distance",
-            "p2",
-            "p9",
-            str(metres),
-        ]
-        assert reconstruct.run(parse(*words)) == 0
-        documents.append(yaml.safe_load((out / "keypoints.yaml").read_text()))
-    assert documents[0] == documents[1]
-    keypoints = {point["name"]: torch.tensor(point["position"]) for point in documents[0]["keypoints"]}
-    assert documents[0]["units"] == "m"
+    out = tmp_path / "out"
+    words = [str(tmp_path / "tracks.csv"), "--out", str(out), "--distance", "p2", "p9", str(metres)]
+    assert reconstruct.run(parse(*words, "--camera", str(zoomed))) == 0
+    assert "a focal length that is +11 %" in capsys.readouterr().out
+    assert reconstruct.run(parse(*words, "--camera", str(camera))) == 0
+    document = yaml.safe_load((out / "keypoints.yaml").read_text())
+    keypoints = {point["name"]: torch.tensor(point["position"]) for point in document["keypoints"]}
+    assert document["units"] == "m"
     assert len(keypoints) == 25
     for a, b in ((0, 1), (5, 20)):
         expected = float((truth.points[a] - truth.points[b]).norm())
         assert float((keypoints[f"p{a}"] - keypoints[f"p{b}"]).norm()) == pytest.approx(expected, rel=0.02)
-    assert all(len(point["covariance"]) == 9 for point in documents[0]["keypoints"])
+    assert all(len(point["covariance"]) == 9 for point in document["keypoints"])
     assert trimesh.load(out / "points.ply").vertices.shape == (25, 3)
     assert len((out / "poses.csv").read_text().splitlines()) == 11
-    assert "25 of 25 points, 10 of 10 views" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "25 of 25 points, 10 of 10 views" in said
+    assert "focal length" not in said
 
 
 def test_a_part_is_called_a_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,6 +43,9 @@ def test_structure_is_right_and_its_covariance_honest(views: int, points: int, o
     assert errors.norm(dim=-1).median() < 1e-3  # of a 20 cm object
     assert 0.6 < nees.mean() / 3.0 < 1.6
     assert result.sigma == pytest.approx(0.5, rel=0.15)
+    error, deviation = result.focal_error
+    assert abs(error) < 3.5 * deviation < 0.06
+    assert not result.doubtful_focal_length
 
 
 @pytest.mark.parametrize(("points", "visible", "seed", "views"), [(60, 0.1, 0, 28), (60, 0.1, 2, 18), (45, 0.1, 2, 15)])
@@ -118,6 +124,15 @@ def test_covariance_is_that_of_many_draws(metric: bool) -> None:
         assert result.found.all()
         nees.append(aligned_errors(result, truth, metric=metric)[1] / 3.0)
     assert 0.8 < float(torch.stack(nees).mean()) < 1.2
+
+
+@pytest.mark.parametrize("wrong", [0.9, 1.1])
+def test_a_wrong_focal_length_is_told(wrong: float) -> None:
+    tracks, camera, _ = random_tracks(8, 30, sigma=0.5, visible=0.4)
+    result = reconstruct(tracks, replace(camera, intrinsics=camera.intrinsics * torch.tensor([wrong, wrong, 1.0, 1.0])))
+    error, deviation = result.focal_error
+    assert result.doubtful_focal_length
+    assert error == pytest.approx(-math.log(wrong), abs=3.0 * deviation)
 
 
 def test_tracks_that_do_not_suffice_are_refused() -> None:
