@@ -11,7 +11,7 @@ import warp as wp
 from pnp_ros.kernels import lens_warp, lm_problem
 from pnp_ros.kernels.lens_warp import Lens, load_lens
 from pnp_ros.kernels.pose_warp import Pose, add_up, mat66, vec6, vec9
-from pnp_ros.types import MIN_WEIGHT_RATIO
+from pnp_ros.types.correspondences import MIN_WEIGHT_RATIO
 
 BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
 EPS = wp.constant(2.0**-23)

@@ -36,7 +36,8 @@ from pnp_ros.kernels.lm_problem import (
     LMSettings,
 )
 from pnp_ros.kernels.robust import RobustKind
-from pnp_ros.types import SolveStatus, rank_2x2
+from pnp_ros.types import SolveStatus
+from pnp_ros.types.correspondences import rank_2x2
 
 
 @dataclass

@@ -32,7 +32,8 @@ from pnp_ros.kernels.accept_reference import (
 from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE, LMProblem, LMResult, LMSettings
 from pnp_ros.kernels.robust import NUM_PARAMETERS, RobustKind
 from pnp_ros.kernels.search_reference import FEW
-from pnp_ros.types import Pose, SolveStatus, rank_2x2
+from pnp_ros.types import Pose, SolveStatus
+from pnp_ros.types.correspondences import rank_2x2
 
 RUNNER_UP = 1.5  # points that another hypothesis may explain less and still be tried
 OTHER_SCALE = 4.0  # the loss's scale at the start of another hypothesis, relative to the final one
