@@ -22,12 +22,11 @@ from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Look, look
-from pnp_ros.alignment.placement import placed, projected
+from pnp_ros.alignment.placement import moved, placed, projected
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
-from pnp_ros.geometry import se3
 from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.ray_view import RayMesh
@@ -97,7 +96,7 @@ class Aligner:
         self.config = config
         self._mesh = RayMesh(mesh)
         self._shading = None if painted or not config.contours else Shading(mesh)
-        self._extent = torch.from_numpy(mesh.extreme_points)
+        self._extent = mesh.extreme_points
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
         self._colours = ColourModel()
@@ -184,9 +183,9 @@ class Aligner:
         sizes = steps / np.array([self._diameter] * 2 + [2.0] * 3)
         for axis, sign in itertools.product(np.argsort(-sizes, kind="stable"), (1.0, -1.0)):
             if sizes[axis] > _FAR:
-                delta = torch.zeros(6)
-                delta[(0, 1, 3, 4, 5)[axis]] = sign * float(steps[axis])
-                yield se3.retract(pose, delta), (*FAR, *MIDDLE, *LAST)
+                delta = np.zeros(6)
+                delta[(0, 1, 3, 4, 5)[axis]] = sign * steps[axis]
+                yield moved(pose, delta), (*FAR, *MIDDLE, *LAST)
 
     def _share(self, delta: NDArray, depth: float) -> float:
         """By how large a share of the object's size the image changes with [dt, dtheta]."""
@@ -202,12 +201,12 @@ class Aligner:
         learn: bool,
     ) -> tuple[_Found | str, int]:
         """What the rounds lead to, or why they lead nowhere; and how often they looked."""
-        moved, looks = math.inf, 0
+        shift, looks = math.inf, 0
         try:
             for step in rounds:
-                if step.share > _ENOUGH * moved and step is not rounds[-1]:
+                if step.share > _ENOUGH * shift and step is not rounds[-1]:
                     continue  # the last round already moved it much less than this one could
-                if moved < _SETTLED and rounds is FOLLOWED:
+                if shift < _SETTLED and rounds is FOLLOWED:
                     break
                 seen = self._look(image, camera, pose, step, learn)
                 looks += 1
@@ -219,7 +218,7 @@ class Aligner:
                 if not bool(solved.usable):
                     return "what the image shows of the object does not determine its pose", looks
                 before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
-                moved = self._moved(before, pose)
+                shift = self._moved(before, pose)
         except CropError as error:
             return str(error), looks
         return _Found(pose, seen, data, weights, weigh(seen, pose, camera, self.config)), looks
@@ -227,8 +226,8 @@ class Aligner:
     def _moved(self, before: Pose, pose: Pose) -> float:
         """By how large a share of the object's size it looks moved, at most."""
         a, b = (placed(at, self._corners) for at in (before, pose))
-        moved = a / a[:, 2:] - b / b[:, 2:]
-        return float(np.abs(moved).max() * pose.translation[2]) / self._diameter
+        shift = a / a[:, 2:] - b / b[:, 2:]
+        return float(np.abs(shift).max() * pose.translation[2]) / self._diameter
 
     @property
     def _damping(self) -> NDArray[np.float64]:

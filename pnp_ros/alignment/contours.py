@@ -122,16 +122,32 @@ def along(
     pixels: NDArray[np.float32], normals: NDArray[np.float32], places: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(L, P, 2) pixels at ``places`` (P) along the lines."""
-    return pixels[:, None] + places[None, :, None] * normals[:, None]
+    at, step = _complex(pixels), _complex(normals)
+    return (at[:, None] + places[None] * step[:, None]).view(np.float32).reshape(len(pixels), len(places), 2)
+
+
+def _complex(pairs: NDArray[np.float32]) -> NDArray[np.complex64]:
+    """(N) of pairs (N, 2): NumPy is many times faster with them than with a last axis of two."""
+    return np.ascontiguousarray(pairs, np.float32).view(np.complex64)[:, 0]
+
+
+def around(pixels: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, P, 2) pixels at ``offsets`` (P, 2) from pixels (N, 2)."""
+    every = _complex(pixels)[:, None] + _complex(offsets)
+    return every.view(np.float32).reshape(len(pixels), len(offsets), 2)
 
 
 def sample(image: NDArray, pixels: NDArray, how: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
     """(...) values of an image (H, W) at pixels (..., 2)."""
-    flat = pixels.reshape(-1, 1, 2).astype(np.float32)
-    if len(flat) == 0:
+    if pixels.size == 0:
         return np.zeros(pixels.shape[:-1], np.float32)
-    rows = cv2.remap(image, flat[..., 0], flat[..., 1], how, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(rows, np.float32).reshape(pixels.shape[:-1])
+    return np.asarray(_remapped(image, pixels, how), np.float32).reshape(pixels.shape[:-1])
+
+
+def _remapped(image: NDArray, pixels: NDArray, how: int) -> NDArray:
+    """Values of an image at pixels (..., 2), a row of the result for each of the first axis."""
+    rows = np.ascontiguousarray(pixels, np.float32).reshape(len(pixels), -1, 2)
+    return np.asarray(cv2.remap(image, rows, None, how, borderMode=cv2.BORDER_REPLICATE))  # type: ignore[call-overload]
 
 
 def _mean(values: NDArray, where: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -183,8 +199,6 @@ def _halfway(
 
 
 def _colours(image: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    flat = pixels.reshape(-1, 1, 2).astype(np.float32)
-    if len(flat) == 0:
+    if pixels.size == 0:
         return np.zeros((*pixels.shape[:-1], 3), np.float32)
-    values = cv2.remap(image, flat[..., 0], flat[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(values, np.float32).reshape(*pixels.shape[:-1], 3)
+    return np.asarray(_remapped(image, pixels, cv2.INTER_LINEAR), np.float32).reshape(*pixels.shape[:-1], 3)

@@ -88,7 +88,7 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
     good_lines = _good_lines(look, pose)
     count = int(look.lines.clean.sum())
     contour = float(good_lines.sum()) / count if count >= _FEW_LINES else math.nan
-    like = compare(look.view, look.crop.image, look.inside) if look.view.grey is not None else None
+    like = compare(look.view, look.window.image, look.inside) if look.view.grey is not None else None
     textured, texture, likeness = 0.0, math.nan, math.nan
     if like is not None:
         if not look.shaded:  # a guess of the light is no surface that one would have to see
@@ -139,7 +139,7 @@ def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:
     if len(lines.points) == 0:
         return np.zeros(0, np.bool_)
     reached = lines.pixels + steps.offset[:, None] * lines.normals
-    off = np.abs((projected(look.crop.camera, pose, lines.points) - reached) * lines.normals).sum(1)
+    off = np.abs((projected(look.window.camera, pose, lines.points) - reached) * lines.normals).sum(1)
     return look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
 
 
@@ -152,4 +152,4 @@ def _beside(like: Likeness, pixels: NDArray, normals: NDArray, good: NDArray[np.
 def _misses(look: Look, pose: Pose, points: NDArray, pixels: NDArray) -> NDArray[np.float32]:
     if len(points) == 0:
         return np.zeros(0, np.float32)
-    return np.linalg.norm(projected(look.crop.camera, pose, points) - pixels, axis=1)
+    return np.linalg.norm(projected(look.window.camera, pose, points) - pixels, axis=1)

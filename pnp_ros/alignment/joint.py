@@ -1,4 +1,4 @@
-"""Matches, lines and what is known beforehand in one solve: :func:`pnp_ros.solvers.pnp.solve_pnp` with a prior."""
+"""Matches, lines and what is known beforehand in one solve."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pnp_ros.alignment.placement import difference, moved
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry import se3
-from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
-from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.kernels.pose_prior import PosePrior
+from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt, refine
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
@@ -33,12 +33,18 @@ def minimise(
         damping: (6, 6) information that holds the pose near that of the last round.
         prior: the start, and its (6, 6) information; None where it tells nothing.
     """
-    information, pull = damping, np.zeros(6)
+    information, towards = damping, pose
     if prior is not None:
         # two Gaussians about different poses are one about a pose between them
         information = damping + prior[1]
         if pose is not prior[0]:
-            pull = np.linalg.solve(information, prior[1] @ se3.local(pose, prior[0]).double().numpy())
-    towards = se3.retract(pose, torch.from_numpy(pull).float()) if pull.any() else pose
-    held = PoseEstimate.of(towards, np.linalg.inv(information))
-    return solve_pnp(correspondences, camera, solver=_SOLVER, init=pose, prior=held, loss=_LOSS)
+            towards = moved(pose, np.linalg.solve(information, prior[1] @ difference(pose, prior[0])))
+    return refine(correspondences, camera, pose, _LOSS, _SOLVER, prior=_held(towards, information))
+
+
+def _held(pose: Pose, information: NDArray[np.float64]) -> PosePrior:
+    """A prior by its (6, 6) information: along the axes of what is left of it when each unknown has its own unit."""
+    deviations = 1.0 / np.sqrt(information.diagonal())
+    values, axes = np.linalg.eigh(information * deviations[:, None] * deviations)
+    v, s, known = (torch.from_numpy(part).float() for part in (axes, deviations, values))
+    return PosePrior(pose.rotation, pose.translation, v, s, known, torch.zeros(3))

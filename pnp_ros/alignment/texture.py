@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.alignment.contours import sample
+from pnp_ros.alignment.contours import around, sample
 from pnp_ros.rendering.raster_view import View
 
 _WINDOW = 17  # pixels, side of a patch
@@ -22,6 +22,8 @@ _GAIN, _FLAT = 40.0, 4.0  # of the normalised grey values, and the contrast belo
 _MOST = 200  # corners
 _QUALITY = 0.005  # of the best corner
 _WEAKEST = 1e-3  # smallest eigenvalue of a corner's structure tensor, as OpenCV scales it
+_BOTH = cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS
+_THERE, _BACK = (_BOTH, 10, 0.01), (_BOTH, 5, 0.05)  # steps, and pixels: when a corner is taken to be found
 _RETURN = 0.5  # pixels by which a match followed back may miss its corner
 _CORRELATION = 0.5  # of a patch and its match, below which they are not the same place
 _DEPENDENCE = 4.0  # pixels of blurred images are not independent: so many tell as much as one
@@ -56,7 +58,7 @@ NONE = Matches(
 )
 
 
-def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], levels: int) -> Matches:
+def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], levels: int, coarse: bool) -> Matches:
     """Follow the corners of a view into the image of the same window.
 
     Args:
@@ -64,16 +66,18 @@ def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], level
         image: (H, W, 3) uint8.
         inside: (H, W) bool, pixels that the image has.
         levels: of the pyramid above the window itself: each doubles how far a corner may be away.
+        coarse: few pixels show the object: corners are farther apart and nearer to its rim.
     """
-    mask = view.mask
-    rim = 5 if len(mask) < 120 else 9
-    inner = np.asarray(cv2.erode(mask, np.ones((rim, rim), np.uint8), borderValue=0) * inside, np.uint8)
-    if view.grey is None or not inner.any():
+    if view.grey is None:
         return NONE
-    shown = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)
-    around = view.grey[mask > 0].mean()
-    drawn, seen = normalised(np.where(mask > 0, view.grey, around).astype(np.float32)), normalised(shown)
-    gap = 4 if len(mask) >= 120 else 9
+    mask = view.mask
+    rim, gap = (5, 9) if coarse else (9, 4)
+    inner = np.asarray(cv2.erode(mask, np.ones((rim, rim), np.uint8), borderValue=0) * inside, np.uint8)
+    if not inner.any():
+        return NONE
+    shown = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    drawn = normalised(np.where(mask > 0, view.grey, np.float32(cv2.mean(view.grey, mask)[0])))
+    seen = normalised(shown.astype(np.float32))
     corners = cv2.goodFeaturesToTrack(drawn, _MOST, _QUALITY, gap, mask=inner)
     if corners is None:
         return NONE
@@ -81,8 +85,8 @@ def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], level
     start = start[sample(cv2.cornerMinEigenVal(drawn, 5), start) > _WEAKEST]
     if len(start) == 0:
         return NONE
-    there, arrived = _follow(drawn, seen, start, levels)
-    back, returned = _follow(seen, drawn, there, levels)
+    there, arrived = _follow(drawn, seen, start, levels, _THERE)
+    back, returned = _follow(seen, drawn, there, levels, _BACK)
     found = arrived & returned & (np.linalg.norm(back - start, axis=1) < _RETURN)
     alike, residual = _compare(drawn, seen, start, there)
     found &= alike > _CORRELATION
@@ -90,11 +94,13 @@ def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], level
 
 
 def _follow(
-    a: NDArray[np.uint8], b: NDArray[np.uint8], points: NDArray[np.float32], levels: int
+    a: NDArray[np.uint8], b: NDArray[np.uint8], points: NDArray[np.float32], levels: int, until: tuple[int, int, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where points (N, 2) of one image are in another, and (N,) whether they were found."""
     size = (_WINDOW, _WINDOW)
-    there, status, _ = cv2.calcOpticalFlowPyrLK(a, b, points, points.copy(), winSize=size, maxLevel=levels)
+    there, status, _ = cv2.calcOpticalFlowPyrLK(
+        a, b, points, points.copy(), winSize=size, maxLevel=levels, criteria=until
+    )
     return np.asarray(there, np.float32), np.asarray(status).reshape(-1) > 0
 
 
@@ -122,14 +128,13 @@ def _compare(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(N,) correlation of each patch with its match, and what is left of it after gain and offset, rms."""
     steps = np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1, 2, dtype=np.float32)
-    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(1, -1, 2)
-    a, b = (
-        sample(image.astype(np.float32), points[:, None] + grid) for image, points in ((drawn, start), (seen, there))
-    )
+    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    pairs = ((drawn, start), (seen, there))
+    a, b = (sample(image.astype(np.float32), around(points, grid)) for image, points in pairs)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    power_a, power_b, both = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
+    power_a, power_b, both = (np.einsum("ij,ij->i", u, v) for u, v in ((a, a), (b, b), (a, b)))
     alike = both / np.sqrt(np.maximum(power_a * power_b, 1.0))
-    residual = np.sqrt(power_a * np.clip(1.0 - alike**2, 0.0, 1.0) / grid.shape[1])
+    residual = np.sqrt(power_a * np.clip(1.0 - alike**2, 0.0, 1.0) / len(grid))
     return alike, residual
 
 

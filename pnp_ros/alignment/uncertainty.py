@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.config import AlignmentConfig
-from pnp_ros.alignment.placement import placed, slopes
+from pnp_ros.alignment.placement import placed, projected, slopes
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.types import Correspondences, Pose
 
@@ -38,15 +38,16 @@ def independent(correspondences: Correspondences, camera: Camera, pose: Pose) ->
         camera: of their pixels.
         pose: their minimum.
     """
-    roots = correspondences.square_root_information
-    miss = camera.project(pose.transform(correspondences.object_points)) - correspondences.image_points
-    squares = correspondences.whiten(miss).square().sum(-1)
-    axes = correspondences.residual_count
+    data = (correspondences.square_root_information, correspondences.object_points, correspondences.image_points)
+    roots, points, pixels = (v.numpy() for v in data)
+    miss = projected(camera, pose, points) - pixels
+    squares = (np.einsum("nij,nj->ni", roots, miss) ** 2).sum(1)
+    axes = np.where(np.any(roots[:, 1], axis=1), 2, 1)
     kept = squares <= _OUTLYING * axes
-    noise = (squares * kept).sum() / ((axes * kept).sum() - 6.0).clamp_min(1.0)
-    dependence = torch.where(axes < 2, _DEPENDENCE[1], _DEPENDENCE[0])
+    noise = (squares * kept).sum() / max((axes * kept).sum() - 6.0, 1.0)
+    scale = 1.0 / np.sqrt(np.where(axes < 2, _DEPENDENCE[1], _DEPENDENCE[0]) * max(noise, _LEAST_NOISE))
     return dataclasses.replace(
-        correspondences, weights=roots * (dependence * noise.clamp_min(_LEAST_NOISE)).rsqrt()[:, None, None]
+        correspondences, weights=torch.from_numpy((roots * scale[:, None, None]).astype(np.float32))
     )
 
 

@@ -159,7 +159,12 @@ def random_rotation(
 
 
 def angle_between(rotation_a: Tensor, rotation_b: Tensor) -> Tensor:
-    """Angle (...) in [0, pi] of the rotation from one matrix (..., 3, 3) to the other; its gradient at 0 is 0."""
-    norm2 = log(rotation_a.mT @ rotation_b).square().sum(-1)
-    zero = norm2 == 0
-    return torch.where(zero, torch.zeros_like(norm2), torch.where(zero, torch.ones_like(norm2), norm2).sqrt())
+    """Angle (...) in [0, pi] of the rotation from one matrix (..., 3, 3) to the other; its gradient at 0 is 0.
+
+    By sine and cosine together, which is well conditioned at 0 and at pi.
+    """
+    relative = rotation_a.mT @ rotation_b
+    sine2 = vee(relative).square().sum(-1)
+    zero = sine2 == 0
+    sine = torch.where(zero, torch.zeros_like(sine2), torch.where(zero, torch.ones_like(sine2), sine2).sqrt())
+    return torch.atan2(sine, 0.5 * (relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1.0))

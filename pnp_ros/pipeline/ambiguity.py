@@ -135,9 +135,11 @@ class Ambiguity:
         """Whether the reversal of ``pose``, and not itself, goes on from the pose that was followed."""
         if self._last is None:
             return False
+        turned = float(so3.angle_between(self._last.rotation, pose.rotation))
+        if turned <= _TILT:
+            return False
         mirrored = reversal(correspondences.object_points[correspondences.has_weight], pose)
-        here, there = (so3.angle_between(self._last.rotation, p.rotation) for p in (pose, mirrored))
-        return float(there) + _TILT < float(here)
+        return float(so3.angle_between(self._last.rotation, mirrored.rotation)) + _TILT < turned
 
     def _look(self, appearance: Appearance, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
         """Let the image speak about the turns that are not decided."""

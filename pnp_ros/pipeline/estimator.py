@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from pnp_ros.alignment.aligner import Aligner, start_at
+from pnp_ros.alignment.placement import box, difference
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
-from pnp_ros.geometry import so3
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
@@ -165,8 +165,7 @@ class PoseEstimator:
 
     def expected(self, stamp: float) -> Pose | None:
         """Where the object is expected at a time by its motion; None where it must be searched."""
-        predicted = self._track.predict(stamp) if self.config.track else None
-        return None if predicted is None else predicted.pose
+        return self._track.expect(stamp) if self.config.track else None
 
     def estimate(
         self,
@@ -212,7 +211,7 @@ class PoseEstimator:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
-        elif self._track.predict(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
+        elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
             self._lose()
         self._latency["total"] = time.perf_counter() - begin
         return [dataclasses.replace(best, latency=dict(self._latency))]
@@ -398,12 +397,11 @@ class PoseEstimator:
 
     def _as_expected(self, found: ObjectEstimate) -> bool:
         """Whether the object is where its motion said; else the pose has nothing to do with the last one."""
-        expected, estimate = self._track.predict(self._clock), found.estimate
+        expected, estimate = self._track.expect(self._clock), found.estimate
         if expected is None or estimate is None:
             return False
-        moved = float((estimate.pose.translation - expected.pose.translation).norm()) / self.package.diameter
-        turned = float(so3.angle_between(expected.pose.rotation, estimate.pose.rotation))
-        return moved < _MOVED[0] and turned < _MOVED[1]
+        moved, turned = np.split(difference(expected, estimate.pose), 2)
+        return bool(np.linalg.norm(moved) < _MOVED[0] * self.package.diameter and np.linalg.norm(turned) < _MOVED[1])
 
     def _lose(self) -> None:
         self._track.lose()
@@ -434,8 +432,8 @@ def _check_image(image: np.ndarray, camera: Camera) -> None:
         )
 
 
-def _box_or(box: Box | None, camera: Camera, pose: Pose, extent: Tensor) -> Box | None:
+def _box_or(other: Box | None, camera: Camera, pose: Pose, extent: Tensor) -> Box | None:
     try:
-        return box_from_pose(camera, pose, extent)
+        return box(camera, pose, extent.numpy())
     except CropError:
-        return box
+        return other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,8 +71,9 @@ def judge(
 
 def judge_covariance(estimate: PoseEstimate, config: EstimatorConfig) -> Verdict:
     """Valid if the pose is known well enough to be of use."""
-    eigenvalues = torch.linalg.eigvalsh(torch.stack([estimate.covariance[:3, :3], estimate.covariance[3:, 3:]]))
-    sigma_translation, sigma_rotation = eigenvalues[:, -1].clamp_min(0.0).sqrt().tolist()
+    covariance = estimate.covariance.detach().cpu().numpy()
+    eigenvalues = np.linalg.eigvalsh(np.stack([covariance[:3, :3], covariance[3:, 3:]]))
+    sigma_translation, sigma_rotation = np.sqrt(eigenvalues[:, -1].clip(0.0)).tolist()
     if not sigma_rotation <= config.max_rotation_sigma:
         return _uncertain(f"rotation sigma {sigma_rotation:.2f} rad is above {config.max_rotation_sigma:.2f}")
     allowed = config.max_translation_sigma * float(estimate.pose.translation.norm())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from pnp_ros.geometry import se3
+from pnp_ros.alignment.placement import difference, moved
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -33,7 +34,7 @@ class Track:
         self._symmetry, self._diameter = symmetry, diameter
         self._last: PoseEstimate | None = None
         self._stamp = 0.0
-        self._velocity: Tensor | None = None  # (6,) [dt, dtheta] a second
+        self._velocity: NDArray[np.float64] | None = None  # (6,) [dt, dtheta] a second
 
     @property
     def pose(self) -> Pose | None:
@@ -48,7 +49,7 @@ class Track:
         """Go on from this pose, seen at this time in seconds."""
         elapsed = stamp - self._stamp
         if self._last is not None and 0.0 < elapsed <= PATIENCE:
-            self._velocity = se3.local(self._last.pose, estimate.pose) / elapsed
+            self._velocity = difference(self._last.pose, estimate.pose) / elapsed
         else:
             self._velocity = None
         self._last, self._stamp = estimate, stamp
@@ -59,6 +60,13 @@ class Track:
             pose = self._last.pose @ (wrong.inverse() @ right)
             self._last = dataclasses.replace(self._last, pose=pose)
 
+    def expect(self, stamp: float) -> Pose | None:
+        """Where the object is at a time in seconds, by constant velocity; None: not known."""
+        elapsed = stamp - self._stamp
+        if self._last is None or not 0.0 <= elapsed <= PATIENCE:
+            return None
+        return self._last.pose if self._velocity is None else moved(self._last.pose, self._velocity * elapsed)
+
     def predict(self, stamp: float, doubt: float = 1.0) -> PoseEstimate | None:
         """Where the object is at a time, by constant velocity, and how far off that may be; None: not known.
 
@@ -66,15 +74,14 @@ class Track:
             stamp: seconds.
             doubt: how many times rougher than usual its motion may be.
         """
-        elapsed = stamp - self._stamp
-        if self._last is None or not 0.0 <= elapsed <= PATIENCE:
+        pose, elapsed = self.expect(stamp), stamp - self._stamp
+        if self._last is None or pose is None:
             return None
-        pose, sigma = self._last.pose, [speed * elapsed for speed in _SPEED]
+        sigma = [speed * elapsed for speed in _SPEED]
         if self._velocity is not None:
-            pose = se3.retract(pose, self._velocity * elapsed)
             sigma = [min(s, 0.5 * a * elapsed**2) for s, a in zip(sigma, _ACCELERATION)]
-        moved = doubt**2 * torch.tensor([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
-        covariance = self._last.covariance + torch.diag(moved).to(self._last.covariance)
+        spread = doubt**2 * np.array([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
+        covariance = self._last.covariance + torch.from_numpy(np.diag(spread)).to(self._last.covariance)
         return PoseEstimate.of(pose, covariance)
 
     def lose(self) -> None:

@@ -52,7 +52,7 @@ def refine(
     *,
     anneal: bool = True,
     accept: bool = True,
-    prior: PoseEstimate | None = None,
+    prior: PoseEstimate | PosePrior | None = None,
     likelihood: Tensor | None = None,
 ) -> PoseEstimate:
     """Minimise the robust reprojection error.
@@ -78,7 +78,7 @@ def refine(
         camera = camera.to(like.device, like.dtype)
     double = like.dtype == torch.float64
     settings = _settings(solver or _DEFAULT, loss, anneal, double, accept)
-    before = None if prior is None else PosePrior.of(prior, like)
+    before = PosePrior.of(prior, like) if isinstance(prior, PoseEstimate) else prior
     return lm.solve(correspondences, camera, init, settings, prior=before, likelihood=likelihood)
 
 
