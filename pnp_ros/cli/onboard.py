@@ -12,7 +12,7 @@ from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, lo
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.rendering.renderer import RendererError
-from pnp_ros.training.likeness import alike_turns
+from pnp_ros.training.likeness import symmetries_to_declare
 from pnp_ros.training.symmetries import declared_symmetry
 
 
@@ -66,7 +66,7 @@ def _onboarded(
     begin: float = 0.0,
 ) -> ObjectPackage:
     print(f"{mesh_path}: {mesh.describe()}", flush=True)
-    if symmetry is None and (turns := alike_turns(mesh)) is not None:
+    if symmetry is None and (turns := symmetries_to_declare(mesh)) is not None:
         print(f"it looks alike under turns about its axes: use --symmetries {turns}, if nothing else tells them apart")
     try:
         made = onboard(folder, folder.resolve().name, mesh, symmetry, lowest_elevation)

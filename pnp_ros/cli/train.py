@@ -22,7 +22,7 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.materials import ANY, likely_colours
 from pnp_ros.training.config import Network, TrainingConfig
 from pnp_ros.training.distributed import launch
-from pnp_ros.training.likeness import alike_turns
+from pnp_ros.training.likeness import symmetries_to_declare
 from pnp_ros.training.optimisation import Progress
 from pnp_ros.training.pose_losses import LOSSES
 from pnp_ros.training.symmetries import declared_symmetry
@@ -150,7 +150,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     symmetry = known.symmetry if known is not None else Symmetry()
     if arguments["symmetries"]:
         symmetry = declared_symmetry(arguments["symmetries"], mesh)
-    elif known is None and (turns := alike_turns(mesh)) is not None:
+    elif known is None and (turns := symmetries_to_declare(mesh)) is not None:
         reporter.say(
             f"it looks alike under turns about its axes: use --symmetries {turns}, if nothing else tells them apart"
         )

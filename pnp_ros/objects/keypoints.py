@@ -6,20 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.surface import sample_surface
 
 _CANDIDATES = 8192
-
-
-def sample_surface(mesh: TriangleMesh, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """(count, 3) points in metres, uniform over the surface, the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    areas = mesh.face_areas
-    face = rng.choice(len(areas), size=count, p=areas / areas.sum())
-    u, v = rng.random((2, count, 1))
-    outside = u + v > 1.0
-    u, v = np.where(outside, 1.0 - u, u), np.where(outside, 1.0 - v, v)
-    a, b, c = mesh.vertices[mesh.faces[face]].astype(np.float64).swapaxes(0, 1)
-    return (a + u * (b - a) + v * (c - a)).astype(np.float32)
 
 
 def select_keypoints(mesh: TriangleMesh, count: int = 16) -> NDArray[np.float32]:

@@ -7,6 +7,10 @@ them apart, or it does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,8 +18,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pnp_ros.geometry import so3
-from pnp_ros.objects.keypoints import sample_surface
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.surface import sample_surface
 
 _ORDERS = (6, 5, 4, 3, 2)  # of discrete turns, the highest that holds counts
 _ANY_TURNS = (0.7, 1.9, 2.5)  # rad: no turn of low order is near all of them
@@ -25,10 +29,17 @@ _SAMPLES, _PROBES = 8_000, 1_500
 _AWAY = 0.02  # of the diameter: a point that lies farther from the surface tells the poses apart
 _SHARE_AWAY = 0.005  # of the points: a handle is more
 _SAME_AXIS = 0.999  # cosine
+_known: WeakKeyDictionary[TriangleMesh, Tensor] = WeakKeyDictionary()  # each instance of an object asks for them
 
 
 def alike_turns(mesh: TriangleMesh) -> Tensor:
     """(S, 4, 4) float32: motions of the object's frame that keep the surface in place, without the identity."""
+    if mesh not in _known:
+        _known[mesh] = _alike_turns(mesh)
+    return _known[mesh]
+
+
+def _alike_turns(mesh: TriangleMesh) -> Tensor:
     points, (centre, spread) = sample_surface(mesh, _SAMPLES).astype(np.float64), _moments(mesh)
     tree = cKDTree(points)
     away = _AWAY * mesh.diameter + 3.0 * float(tree.query(points[:_PROBES], k=2)[0][:, 1].mean())
@@ -40,16 +51,25 @@ def alike_turns(mesh: TriangleMesh) -> Tensor:
 
     generators = []
     for axis in _axes(spread):
-        if all(kept(axis, angle) for angle in _ANY_TURNS):
-            generators.append(2.0 * np.pi / _STEPS * axis)
-        else:
-            order = next((n for n in _ORDERS if kept(axis, 2.0 * np.pi / n)), None)
-            generators += [] if order is None else [2.0 * np.pi / order * axis]
-    rotations = _group(generators)[1:]
+        order = order_of_turns(partial(kept, axis))
+        if order is not None:
+            generators.append(2.0 * np.pi / (order or _STEPS) * axis)
+    rotations = group_of_turns(generators, _MOST)[1:]
     turns = torch.eye(4).repeat(len(rotations), 1, 1)
     turns[:, :3, :3] = torch.from_numpy(rotations).float()
     turns[:, :3, 3] = torch.from_numpy(centre - rotations @ centre).float()
     return turns
+
+
+def order_of_turns(kept: Callable[[float], bool]) -> int | None:
+    """How an axis is one of symmetry: the highest order of turns that are kept, 0 if all are, None if none is.
+
+    Args:
+        kept: whether a turn by an angle (rad) is.
+    """
+    if all(kept(angle) for angle in _ANY_TURNS):
+        return 0
+    return next((n for n in _ORDERS if kept(2.0 * np.pi / n)), None)
 
 
 def _moments(mesh: TriangleMesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -73,13 +93,13 @@ def _axes(spread: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return axes
 
 
-def _group(generators: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """(G, 3, 3) products of turns (rotation vectors), the identity first; not closed beyond ``_MOST``."""
+def group_of_turns(generators: list[NDArray[np.float64]], most: int) -> NDArray[np.float64]:
+    """(G, 3, 3) products of turns (rotation vectors), the identity first; not closed where there are ``most``."""
     turns = [so3.exp(torch.from_numpy(generator)).numpy() for generator in generators]
     found = [np.eye(3)]
     for element in found:  # grows while it is gone through
         for turn in turns:
             product = element @ turn
-            if len(found) < _MOST and all(float(np.abs(product - known).max()) > 1e-3 for known in found):
+            if len(found) < most and all(float(np.abs(product - known).max()) > 1e-3 for known in found):
                 found.append(product)
     return np.stack(found)

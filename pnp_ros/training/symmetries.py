@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from torch import Tensor
 
-from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.surface import sample_surface
 from pnp_ros.objects.symmetry import ContinuousSymmetry, Symmetry, symmetry_from_bop
+from pnp_ros.objects.turns import group_of_turns
 
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 _MAX_ORDER = 64  # of the group that the declared turns generate: a soccer ball has 60
@@ -55,38 +56,27 @@ def _from_models_info(file: str, number: str) -> Symmetry:
 
 def _from_turns(text: str) -> Symmetry:
     continuous: list[ContinuousSymmetry] = []
-    generators: list[Tensor] = []
+    generators: list[NDArray[np.float64]] = []
     for turn in text.split(","):
         found = re.fullmatch(r"([xyz])(\d*)", turn.strip())
         if not found or found[2] in ("0", "1"):
             raise ValueError(f"symmetries: expected FILE:ID or turns such as z, z4 or z,x2; got {text!r}")
         axis = _AXES[found[1]]
         if found[2]:
-            generators.append(so3.exp(torch.tensor(axis, dtype=torch.float64) * (2.0 * math.pi / int(found[2]))))
+            generators.append(2.0 * math.pi / int(found[2]) * np.array(axis))
         else:
             continuous.append(ContinuousSymmetry(axis))
-    rotations = _group(generators)[1:]  # without the identity
+    rotations = group_of_turns(generators, _MAX_ORDER + 1)[1:]  # without the identity
+    if len(rotations) >= _MAX_ORDER:
+        raise ValueError(f"symmetries: the turns generate more than {_MAX_ORDER} others; is one of them wrong?")
     discrete = torch.eye(4, dtype=torch.float64).repeat(len(rotations), 1, 1)
-    discrete[:, :3, :3] = rotations
+    discrete[:, :3, :3] = torch.from_numpy(rotations)
     return Symmetry(discrete, tuple(continuous))
-
-
-def _group(generators: list[Tensor]) -> Tensor:
-    """(G, 3, 3) every product of the rotations, the identity first."""
-    found = [torch.eye(3, dtype=torch.float64)]
-    for element in found:  # grows while it is gone through
-        for generator in generators:
-            product = element @ generator
-            if all((product - known).abs().max() > 1e-6 for known in found):
-                found.append(product)
-        if len(found) > _MAX_ORDER:
-            raise ValueError(f"symmetries: the turns generate more than {_MAX_ORDER} others; is one of them wrong?")
-    return torch.stack(found)
 
 
 def _moved(symmetry: Symmetry, mesh: TriangleMesh) -> float:
     """Mean distance from the moved surface to where it was, of the worst motion; as a share of the diameter."""
-    surface = _surface_points(mesh)
+    surface = sample_surface(mesh, _SAMPLES).astype(np.float64)
     tree = cKDTree(surface)
     spacing = float(tree.query(surface, k=2)[0][:, 1].mean())  # what the sampling alone amounts to
     worst = 0.0
@@ -94,17 +84,3 @@ def _moved(symmetry: Symmetry, mesh: TriangleMesh) -> float:
         distances, _ = tree.query(surface[::4] @ motion[:3, :3].T + motion[:3, 3])
         worst = max(worst, float(distances.mean()) - spacing)
     return worst / mesh.diameter
-
-
-def _surface_points(mesh: TriangleMesh) -> np.ndarray:
-    """(N, 3) points spread evenly over the surface, the same ones each time."""
-    random = np.random.default_rng(0)
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    chosen = corners[random.choice(len(corners), _SAMPLES, p=area / area.sum())]
-    along = random.random((_SAMPLES, 2, 1))
-    along = np.where(along.sum(axis=1, keepdims=True) > 1.0, 1.0 - along, along)
-    points: np.ndarray = (
-        chosen[:, 0] + along[:, 0] * (chosen[:, 1] - chosen[:, 0]) + along[:, 1] * (chosen[:, 2] - chosen[:, 0])
-    )
-    return points

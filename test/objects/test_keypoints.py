@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from pnp_ros.objects.keypoints import sample_surface, select_keypoints
+from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.surface import sample_surface
 
 
 @pytest.fixture
