@@ -96,7 +96,10 @@ class PoseEstimatorNode(ManagedNode):
         declare("autostart", True, "Configure and activate at once, without a lifecycle manager")
         declare("device", "cpu", "Where the networks run: cpu, cuda, cuda:1, ...", check=device_of)
         declare(
-            "backend", "auto", "What calculates the networks; auto: onnxruntime where it can be used", choices=BACKENDS
+            "backend",
+            "auto",
+            "What calculates the networks; auto: onnxruntime on a CPU where it can be used, else torch",
+            choices=BACKENDS,
         )
         declare("threads", 1, "CPU threads of the networks, which wait for each other; 0: one a core", low=0, high=256)
         declare("max_rate", 0.0, "Images a second that are processed at most; 0: all", low=0.0, high=1000.0, live=True)

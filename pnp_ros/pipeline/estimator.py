@@ -60,8 +60,8 @@ class PoseEstimator:
             computer that does other things as well that is many times slower. Nodes and commands do so by default.
         sources: where correspondences come from, asked in this order; None takes those of the package that ``config``
             names. Give your own here, such as a network of another library; see ``docs/how_to/own_network.md``.
-        backend: what calculates the package's networks: ``torch``, ``onnxruntime``, or ``auto`` (ONNX Runtime on a CPU
-            where it is installed and agrees with torch).
+        backend: what calculates the package's networks: ``torch``, ``onnxruntime``, ``tensorrt`` (with CUDA), or
+            ``auto`` (ONNX Runtime on a CPU where it is installed and agrees with torch).
 
     Raises:
         ObjectPackageError: if a source does not fit, the backend cannot be used, or there is no source and poses are

@@ -41,7 +41,7 @@ def test_maps_are_those_of_torch(
 ) -> None:
     network = make()
     exported = for_inference(network, height, width, "onnxruntime", CPU)
-    assert (backend_of(network), backend_of(exported)) == ("torch", "onnxruntime")
+    assert (backend_of(network), backend_of(exported)) == ("torch", "onnxruntime CPU")
     for batch in (1, 3):  # neither is the sample's
         images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(batch))
         found, expected = exported(images.contiguous(memory_format=layout)), network(images)
@@ -74,10 +74,10 @@ def test_another_function_than_torch_s_is_refused(caplog: pytest.LogCaptureFixtu
 
 def test_what_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     network = _keypoints()
-    with pytest.raises(BackendError, match="expected one of auto, onnxruntime, torch, got 'openvino'"):
+    with pytest.raises(BackendError, match="expected one of auto, onnxruntime, tensorrt, torch, got 'openvino'"):
         for_inference(network, 64, 64, "openvino", CPU)
-    with pytest.raises(BackendError, match="the device is cuda"):
-        for_inference(network, 64, 64, "onnxruntime", torch.device("cuda"))
+    with pytest.raises(BackendError, match="tensorrt runs on a CUDA device, and the device is cpu"):
+        for_inference(network, 64, 64, "tensorrt", CPU)
     assert for_inference(network, 64, 64, "auto", torch.device("cuda")) is network
     assert for_inference(network, 64, 64, "torch", CPU) is network
     for missing in ("onnxruntime", "onnx"):
@@ -86,6 +86,44 @@ def test_what_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             assert for_inference(network, 64, 64, "auto", CPU) is network
             with pytest.raises(BackendError, match=rf"{missing}.*pip install 'pnp-ros\[fast\]'"):
                 for_inference(network, 64, 64, "onnxruntime", CPU)
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "offered", "chosen"),
+    [
+        (False, ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"], ["CUDA", "CPU"]),
+        (
+            True,
+            ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+            ["Tensorrt", "CUDA", "CPU"],
+        ),
+        (True, ["TensorrtExecutionProvider", "CPUExecutionProvider"], ["Tensorrt", "CPU"]),
+        (False, ["AzureExecutionProvider", "CPUExecutionProvider"], None),
+        (True, ["CUDAExecutionProvider", "CPUExecutionProvider"], None),
+    ],
+)
+def test_a_cuda_device_takes_the_providers_that_are_there(
+    tensorrt: bool, offered: list[str], chosen: list[str] | None
+) -> None:
+    device = torch.device("cuda", 1)
+    if chosen is None:
+        with pytest.raises(BackendError, match=r"no (CUDA|Tensorrt)ExecutionProvider in this build.*onnxruntime-gpu"):
+            onnx_runtime._providers(device, tensorrt, offered)
+        return
+    found = onnx_runtime._providers(device, tensorrt, offered)
+    assert [name.removesuffix("ExecutionProvider") for name, _ in found] == chosen
+    assert all(options["device_id"] == 1 for name, options in found if not name.startswith("CPU"))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # of ONNX Runtime's own
+def test_a_provider_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime itself goes on with the CPU where a library of CUDA is missing, and only logs it."""
+    network, sample = _keypoints(), torch.rand(1, 3, 64, 64)
+    wanted = [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})]
+    monkeypatch.setattr(onnx_runtime, "_providers", lambda *_: wanted)
+    with pytest.raises(BackendError, match="CUDAExecutionProvider does not start; it would take CPUExecutionProvider"):
+        OnnxNetwork(network, sample)
+    assert for_inference(network, 64, 64, "auto", CPU) is network
 
 
 def test_an_exporter_that_fails_leaves_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,10 +139,10 @@ def test_an_exporter_that_fails_leaves_torch(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_estimator_takes_the_backend(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> None:
     package = untrained_package(tmp_path)
-    for backend, expected in (("auto", "onnxruntime"), ("onnxruntime", "onnxruntime"), ("torch", "torch")):
+    for backend, expected in (("auto", "onnxruntime CPU"), ("onnxruntime", "onnxruntime CPU"), ("torch", "torch")):
         models = PoseEstimator(package, backend=backend).models
         assert models is not None
         assert backend_of(models.network) == expected
         assert backend_of(load_models(package, CPU, backend).network) == expected  # an adapted version's way
     with pytest.raises(ObjectPackageError, match="backend: expected one of"):
-        PoseEstimator(package, backend="tensorrt")
+        PoseEstimator(package, backend="openvino")
