@@ -218,6 +218,7 @@ class Adapter:
             self._break(FaultCause.REFERENCES, bias)
         else:
             self._mend(FaultCause.REFERENCES, "the references are right again")
+            self._buffer.change(self._intake.corrected)
         self._say(buffered=len(self._buffer))
         return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +47,11 @@ class ReplayBuffer:
         side = self._held_back if is_held_back(example.stamp_ns) else self._learnt
         side.add(example)
         self.added += 1
+
+    def change(self, changed: Callable[[Example], Example]) -> None:
+        """Put in each example's place what is made of it."""
+        for side in (self._learnt, self._held_back):
+            side.examples = [changed(example) for example in side.examples]
 
     def clear(self) -> None:
         """Forget all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ class Example:
         window: (S, S, 3) uint8 around the object.
         coverage: (S, S) uint8, how much of each of its pixels the object covers; what is before it is not known.
         camera: projects to pixels of the window.
-        pose: where the image shows the object, float32, the one of a symmetric object's equivalent poses that the
-            network learns.
+        pose: where the object is, float32, the one of a symmetric object's equivalent poses that the network learns:
+            where the image shows it, ``focal_error`` further.
         keypoints: (K, 2) window pixels.
         beside: (S', S', 3) uint8, a crop of another place of the image, without the object; None where there is no
             room.
@@ -40,6 +40,7 @@ class Example:
         box: (4,) x, y, width, height of the object in ``frame``, (x, y) the outer corner.
         to_window: (scale, x, y): a pixel of ``frame`` times scale plus (x, y) is one of the window, both counted from
             the outer edge.
+        focal_error: share of the distance by which the object is further than the image shows it.
     """
 
     stamp_ns: int
@@ -52,6 +53,7 @@ class Example:
     frame: NDArray[np.uint8]
     box: Tensor
     to_window: tuple[float, float, float]
+    focal_error: float = 0.0
 
 
 class ExampleCutter:
@@ -100,6 +102,13 @@ class ExampleCutter:
             torch.tensor(box),
             (scale, shift[0], shift[1]),
         )
+
+    def corrected(self, example: Example, focal_error: float) -> Example:
+        """The example with another focal error."""
+        factor = (1.0 + focal_error) / (1.0 + example.focal_error)
+        pose = Pose(example.pose.rotation, factor * example.pose.translation)
+        keypoints = example.camera.project(pose.transform(self._keypoints))
+        return replace(example, pose=pose, keypoints=keypoints, focal_error=focal_error)
 
     def _beside(self, rgb: NDArray[np.uint8], camera: Camera, crop: Crop) -> NDArray[np.uint8] | None:
         """A crop as the network gets them, on the side of the object where there is most room."""

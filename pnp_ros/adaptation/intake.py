@@ -1,7 +1,8 @@
 """Which images may be learnt from: those that show the object where the reference says.
 
 An image passes one check after another; the first that refuses it says why. What is learnt from is where the *image*
-shows the object: the reference vouches for it, and its own small errors are not learnt.
+shows the object: the reference vouches for it, and its own small errors are not learnt. Only what no image can tell, a
+wrong focal length, is learnt from references, once many of them tell it.
 """
 
 from __future__ import annotations
@@ -114,7 +115,18 @@ class Intake:
         except CropError as error:
             return Refusal(Check.PLACE, str(error))
         self._last_kept_ns = seen.stamp_ns
-        return example
+        return self.corrected(example)
+
+    def corrected(self, example: Example) -> Example:
+        """An example with the focal error that is known now."""
+        if example.focal_error == self.focal_error:
+            return example
+        return self._cutter.corrected(example, self.focal_error)
+
+    @property
+    def focal_error(self) -> float:
+        """By what share of the distance objects are further than the image shows them, as the references tell."""
+        return self._bias.focal_error if self._supervision.may_be_biased else 0.0
 
     @property
     def bias(self) -> str:

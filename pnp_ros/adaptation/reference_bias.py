@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.adaptation.config import AdaptationConfig
+from pnp_ros.adaptation.focal_error import FocalError
 from pnp_ros.geometry import se3
 from pnp_ros.types import Pose
 
@@ -75,12 +76,14 @@ class ReferenceBias:
         self._config, self._diameter = config, diameter
         self._recent: deque[Displacement] = deque(maxlen=_RECENT)
         self._moves: deque[_Move] = deque(maxlen=_RECENT - 2)
+        self._focal = FocalError(config.max_depth_bias)
         self._problem, self._is_new = "", False
         self._factor = 1.0  # on all bounds
 
     def add(self, displacement: Displacement) -> None:
         """One more image, in order of time."""
         self._recent.append(displacement)
+        self._focal.add(displacement.stamp_ns, float(displacement.seen.translation.norm()), displacement.parts[1])
         if len(self._recent) > 2 and (move := self._move(*list(self._recent)[-3:])):
             self._moves.append(move)
         self._is_new = len(self._recent) >= _FEWEST
@@ -92,7 +95,14 @@ class ReferenceBias:
             self._is_new, self._factor = False, _OVER if self._problem else 1.0
             hypotheses = (self._delayed, self._constant, self._contradicted)
             self._problem = next((found for told in hypotheses if (found := told())), "")
+            if self._problem:
+                self._focal.forget()
         return self._problem
+
+    @property
+    def focal_error(self) -> float:
+        """See :attr:`FocalError.share`."""
+        return self._focal.share
 
     def _constant(self) -> str:
         """By medians, axis by axis of camera and object."""
