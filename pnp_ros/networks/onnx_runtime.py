@@ -171,9 +171,9 @@ def for_inference(network: nn.Module, height: int, width: int, backend: str, dev
     Args:
         network: in ``eval()`` mode, on ``device``.
         height, width: of the images that it will see.
-        backend: ``torch``; ``onnxruntime``, on a CUDA device with its CUDA provider; ``tensorrt``, ONNX Runtime with its
-            TensorRT provider; or ``auto``, which is ONNX Runtime on a CPU where it is installed and agrees with torch,
-            else torch.
+        backend: ``torch``; ``onnxruntime``, on a CUDA device with its CUDA provider; ``tensorrt``, ONNX Runtime with
+            its TensorRT provider; or ``auto``: ONNX Runtime on a CPU where it is installed and agrees with torch, else
+            torch.
         device: of the network.
 
     Raises:

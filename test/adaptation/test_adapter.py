@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from pnp_ros.adaptation import trial as module
 from pnp_ros.adaptation.adapter import Adapter
@@ -55,6 +56,18 @@ def work_until(adapter: Adapter, state: AdaptationState | None = None, *, gates:
         if adapter.status().state is state or (gates and adapter.status().gates):
             return
     raise AssertionError(adapter.status())
+
+
+def test_a_focal_error_that_is_told_late_moves_all_images(adapter: Adapter, observe: Callable) -> None:
+    before = {each.stamp_ns: each.pose.translation for each in adapter._buffer.learnt}
+    assert adapter._intake is not None
+    adapter._intake._bias._focal.share = 0.01
+    adapter.observe(observe(0))
+    adapter._examine()
+    for side in (adapter._buffer.learnt, adapter._buffer.held_back):
+        assert {example.focal_error for example in side} == {0.01}
+    for example in adapter._buffer.learnt[: len(before)]:
+        torch.testing.assert_close(example.pose.translation, 1.01 * before[example.stamp_ns])
 
 
 class Shadow:
