@@ -91,6 +91,6 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
         metadata = email.message_from_bytes(archive.read(name))
     for text in metadata.get_all("Requires-Dist", []):
         made.link(Requirement(text))
-    install = [sys.executable, "-m", "pip", "--python", str(made.bin / "python"), "install", "-q"]
+    install = [sys.executable, "-m", "pip", "--python", str(made.bin / "python"), "install", "-q", "--ignore-installed"]
     subprocess.run([*install, "--no-deps", "--no-index", str(wheel)], check=True)
     return made
