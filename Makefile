@@ -1,15 +1,16 @@
-# make demo | test | test-wheel | test-jazzy | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
-# PYTHON=python3.x chooses the interpreter (3.10 to 3.13); pip's own settings (PIP_*, pip.conf) choose where from.
+# make demo | test | test-wheel | test-jazzy | test-newest | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
+# PYTHON=python3.x chooses the interpreter (3.10 to 3.13), VENV and CONSTRAINTS another environment with other versions;
+# pip's own settings (PIP_*, pip.conf) choose where from.
 
 PYTHON ?= python3
-BIN := .venv/bin
-JAZZY := .venv-jazzy
-JAZZY_PYTHON ?= python3.12
-SYSTEM := .venv/.system
-ENVIRONMENT := .venv/.environment
-MESSAGES := .venv/.messages
-READY := .venv/.ready
-CMAKE := VIRTUAL_ENV=$(CURDIR)/.venv PATH=$(CURDIR)/$(BIN):$$PATH cmake
+VENV ?= .venv
+CONSTRAINTS ?= constraints/tested.txt
+BIN := $(VENV)/bin
+SYSTEM := $(VENV)/.system
+ENVIRONMENT := $(VENV)/.environment
+MESSAGES := $(VENV)/.messages
+READY := $(VENV)/.ready
+CMAKE := VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(BIN):$$PATH cmake
 # benchmarks share the generators of the tests
 BENCH := PYTHONPATH=test$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python
 SAY = @printf '\n== %s\n'
@@ -19,7 +20,7 @@ export OMP_NUM_THREADS ?= 1
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-wheel test-jazzy check bench bench-solvers docs clean
+.PHONY: all demo test test-wheel test-jazzy test-newest check bench bench-solvers docs clean
 
 all: $(READY)
 
@@ -33,11 +34,13 @@ test: $(READY)
 test-wheel: $(READY)
 	@$(BIN)/python -m pytest -n 0 -m wheel test/packaging $(ARGS)
 
-# The same tests with the versions of ROS 2 Jazzy, without ROS itself: some minutes and gigabytes, not part of .ci/run.
+# The same tests, in environments of their own (some minutes and gigabytes each, not part of .ci/run): with the versions
+# of ROS 2 Jazzy and the oldest of ours, and with the newest of everything.
 test-jazzy:
-	@test -x $(JAZZY)/bin/python || $(JAZZY_PYTHON) -m venv $(JAZZY)
-	@$(JAZZY)/bin/pip install -q -c constraints/jazzy_tested.txt -e '.[train,dev]'
-	@$(JAZZY)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(MAKE) test VENV=.venv-jazzy PYTHON=python3.12 CONSTRAINTS=constraints/jazzy_tested.txt
+
+test-newest:
+	@$(MAKE) test VENV=.venv-newest PYTHON=python3.13 CONSTRAINTS=constraints/newest.txt
 
 check: $(MESSAGES)
 	$(BIN)/ruff format --check .
@@ -52,12 +55,12 @@ bench-solvers: $(READY)
 	@$(BENCH) test/benchmark/bench_solvers.py $(ARGS)
 
 docs: $(MESSAGES)
-	@$(BIN)/pip install -q -c constraints/tested.txt -e '.[docs]'
+	@$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[docs]'
 	@$(BIN)/python -m sphinx -q -W docs out/docs && echo out/docs/index.html
 
 # What was trained, recorded or measured (objects/, out/) is not make's to delete.
 clean:
-	rm -rf .venv .venv-jazzy build install log out/docs
+	rm -rf .venv .venv-jazzy .venv-newest build install log out/docs
 
 # Tested by what is needed, not by package name: a Python from elsewhere brings its own venv and headers.
 $(SYSTEM):
@@ -78,20 +81,20 @@ $(SYSTEM):
 	    echo "Please install them as root: apt-get install$$missing"; exit 1; fi; \
 	  $$as_root apt-get update -q && $$as_root apt-get install -y -q --no-install-recommends $$missing; \
 	fi
-	@mkdir -p .venv && touch $@
+	@mkdir -p $(VENV) && touch $@
 
-$(ENVIRONMENT): pyproject.toml setup.py constraints/tested.txt | $(SYSTEM)
-	$(SAY) "Python environment (.venv)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(ENVIRONMENT): pyproject.toml setup.py $(CONSTRAINTS) | $(SYSTEM)
+	$(SAY) "Python environment ($(VENV))"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --upgrade pip
-	@$(BIN)/pip install -c constraints/tested.txt -e '.[train,ros,dev]'
+	@$(BIN)/pip install -c $(CONSTRAINTS) -e '.[train,ros,dev]'
 	@touch $@
 
 $(MESSAGES): CMakeLists.txt package.xml $(wildcard action/* msg/* srv/* cmake/* overlay/tf2_msgs/*) $(ENVIRONMENT)
 	$(SAY) "ROS messages"
 	@for package in overlay/tf2_msgs .; do \
-	  build=build/$$(basename $$(cd $$package && pwd)); \
-	  $(CMAKE) -G Ninja -S $$package -B $$build -DCMAKE_INSTALL_PREFIX=$(CURDIR)/.venv -DBUILD_TESTING=OFF \
+	  build=build/$(VENV)/$$(basename $$(cd $$package && pwd)); \
+	  $(CMAKE) -G Ninja -S $$package -B $$build -DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(VENV) -DBUILD_TESTING=OFF \
 	    -DCMAKE_INSTALL_MESSAGE=NEVER -DPNP_ROS_MESSAGES_ONLY=ON --log-level=NOTICE --no-warn-unused-cli || exit 1; \
 	  $(CMAKE) --build $$build --target install || exit 1; \
 	done
