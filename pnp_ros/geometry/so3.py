@@ -18,6 +18,13 @@ _BERNOULLI = [
     *(3617 / 10670622842880000, 43867 / 5109094217170944000),
 ]
 
+# where the entries of hat(phi) stand in [phi, -phi, 0]
+_HAT = torch.tensor([[6, 5, 1], [2, 6, 3], [4, 0, 6]])
+# the diagonal of 4 q q^T, w first, is 1 plus the rotation's diagonal with these signs
+_SIGNS = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]])
+# where the entries of 4 q q^T stand in [its diagonal, R - R^T, R + R^T]
+_OUTER = torch.tensor([[0, 11, 6, 7], [11, 1, 14, 15], [6, 14, 2, 18], [7, 15, 18, 3]])
+
 
 def _series(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     """Polynomial in ``x`` by Horner's rule, lowest order first."""
@@ -64,9 +71,8 @@ def _inverse_jacobian_coefficient(theta2: Tensor) -> Tensor:
 
 def hat(phi: Tensor) -> Tensor:
     """Skew matrix (..., 3, 3) of vectors (..., 3): ``hat(a) b = a x b``."""
-    x, y, z = phi.unbind(-1)
-    zero = torch.zeros_like(x)
-    return _matrix((zero, -z, y), (z, zero, -x), (-y, x, zero))
+    entries = torch.cat([phi, -phi, torch.zeros_like(phi[..., :1])], dim=-1)
+    return entries[..., _HAT.to(phi.device)]
 
 
 def vee(matrix: Tensor) -> Tensor:
@@ -85,7 +91,8 @@ def _polynomial(phi: Tensor, linear: Tensor, quadratic: Tensor) -> Tensor:
 def exp(phi: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) of rotation vectors (..., 3) in radians (Rodrigues)."""
     theta2 = phi.square().sum(-1)
-    return _polynomial(phi, _sin_over_angle(theta2), _one_minus_cos_over_square(theta2))
+    linear, half = _sin_over_angle(torch.stack([theta2, 0.25 * theta2])).unbind()
+    return _polynomial(phi, linear, 0.5 * half.square())
 
 
 def log(rotation: Tensor) -> Tensor:
@@ -132,18 +139,10 @@ def quat_wxyz_from_matrix(rotation: Tensor) -> Tensor:
 
     The matrix gives the four rows of ``4 q q^T``; the row of the largest component is normalised (Shepperd 1978).
     """
-    r = rotation
-    xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
-    wx, wy, wz = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
-    xy, xz, yz = r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1]
-    outer = _matrix(
-        (1 + xx + yy + zz, wx, wy, wz),
-        (wx, 1 + xx - yy - zz, xy, xz),
-        (wy, xy, 1 - xx + yy - zz, yz),
-        (wz, xz, yz, 1 - xx - yy + zz),
-    )
-    row = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None].expand(*outer.shape[:-2], 1, 4)
-    quat = outer.gather(-2, row).squeeze(-2)
+    squares = 1.0 + (rotation.diagonal(dim1=-2, dim2=-1)[..., None, :] * _SIGNS.to(rotation)).sum(-1)
+    skew, twice = rotation - rotation.mT, rotation + rotation.mT
+    entries = torch.cat([squares, skew.flatten(-2), twice.flatten(-2)], dim=-1)
+    quat = entries.gather(-1, _OUTER.to(rotation.device)[squares.argmax(-1)])
     quat = quat / quat.square().sum(-1, keepdim=True).sqrt()
     return torch.where(quat[..., :1] < 0, -quat, quat)
 
