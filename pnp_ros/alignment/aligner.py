@@ -57,12 +57,15 @@ class Alignment:
         correspondences: of the last round, in pixels of the whole image; weights (N, 2, 2).
         kinds: (N,) int8, ``MATCH`` or ``LINE``.
         evidence: the image's verdict on the pose.
+        systematic: (6, M) float32 [dt, dtheta] by which the pose moves where one of M parameters of camera and mesh is
+            a standard deviation off; in all images alike. Part of the covariance. M is 0 where nothing was found.
     """
 
     estimate: PoseEstimate
     correspondences: Correspondences
     kinds: Tensor
     evidence: Evidence
+    systematic: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +145,8 @@ class Aligner:
             best.seen.learn(self._colours, _LEARNING)
         elif learn:
             self.forget()
-        estimate = self._estimate(best, camera, prior)
-        return Alignment(estimate, best.data, _kinds(best.seen), best.evidence)
+        estimate, systematic = self._estimate(best, camera, prior)
+        return Alignment(estimate, best.data, _kinds(best.seen), best.evidence, systematic)
 
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
         """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
@@ -233,25 +236,26 @@ class Aligner:
     def _damping(self) -> NDArray[np.float64]:
         return np.diag([(_DAMPING[0] * self._diameter) ** -2.0] * 3 + [_DAMPING[1] ** -2.0] * 3)
 
-    def _estimate(self, found: _Found, camera: Camera, prior: NDArray | None) -> PoseEstimate:
+    def _estimate(self, found: _Found, camera: Camera, prior: NDArray | None) -> tuple[PoseEstimate, Tensor]:
         data, pose, lines = found.data, found.pose, found.seen.count[1]
-        spread = covariance(data, camera, pose, found.weights, lines, prior, self._diameter, self.config)
+        spread, systematic = covariance(data, camera, pose, found.weights, lines, prior, self._diameter, self.config)
         pixels = torch.from_numpy(projected(camera, pose, data.object_points.numpy())) - data.image_points
         squares = (data.weights @ pixels[..., None]).square().sum((-1, -2))
         inliers = torch.from_numpy(found.weights).float()
-        return PoseEstimate(
+        estimate = PoseEstimate(
             pose,
             torch.from_numpy(spread).float(),
             inliers,
             0.5 * (inliers * squares).sum(),
             torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8),
         )
+        return estimate, torch.from_numpy(systematic).float()
 
     def _lost(self, start: PoseEstimate, reason: str) -> Alignment:
         status = torch.tensor(int(SolveStatus.DEGENERATE), dtype=torch.int8)
         estimate = dataclasses.replace(start, inlier_weights=torch.zeros(0), status=status)
         none = Correspondences(torch.zeros(0, 2), torch.zeros(0, 3), torch.zeros(0, 2, 2))
-        return Alignment(estimate, none, torch.zeros(0, dtype=torch.int8), nothing(reason))
+        return Alignment(estimate, none, torch.zeros(0, dtype=torch.int8), nothing(reason), torch.zeros(6, 0))
 
 
 def start_at(pose: Pose, translation_sigma: float, rotation_sigma: float) -> PoseEstimate:

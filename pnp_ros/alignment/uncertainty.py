@@ -60,8 +60,10 @@ def covariance(
     prior: NDArray | None,
     diameter: float,
     config: AlignmentConfig,
-) -> NDArray[np.float64]:
-    """(6, 6) of [dt, dtheta] in camera axes about the object's origin.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(6, 6) of [dt, dtheta] in camera axes about the object's origin; and (6, M) by which each parameter moves it.
+
+    The second is what all images of one camera and one mesh have in common; its outer product is part of the first.
 
     Args:
         correspondences: N matches and lines with their square-root information.
@@ -101,7 +103,7 @@ def covariance(
     pulls = (design * weight[:, None, None]).reshape(-1, 6).T @ (roots @ moves).reshape(-1, moves.shape[-1])
     shifts = inverse @ pulls / noise
     spread = inverse @ meat @ inverse + shifts @ shifts.T
-    return 0.5 * (spread + spread.T)
+    return 0.5 * (spread + spread.T), shifts
 
 
 def _gram(design: NDArray, weight: NDArray) -> NDArray[np.float64]:

@@ -1,14 +1,17 @@
 """One pose of a still object from several images of one camera that moves: as precise as the views allow, not more.
 
-Views of one camera share a part of their error: its focal length and the mesh's size are a little wrong in all of them,
-alike in the *camera's* axes. From one side that part never averages out; from several sides it does in part, for it
-then points elsewhere. All views are therefore one measurement with one covariance, the shared part beside the diagonal,
-and the most probable pose is that of generalised least squares (Aitken 1936). How far a view is from what the others
-say follows of the same inverse (Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2).
+Views of one camera share a part of their error: its focal length and the mesh's size are a little wrong in all of them.
+Each such parameter moves the pose of view i by a known column ``s_i`` of its own (:mod:`pnp_ros.alignment.uncertainty`),
+so that the errors of views i and j have the covariance ``sum s_i s_j^T`` over the parameters, beside what is of one
+view alone. From one side that part never averages out; from several sides what is of the camera points elsewhere each
+time, and what is of the mesh turns with it. All views are therefore one measurement with one covariance, and the most
+probable pose is that of generalised least squares (Aitken 1936). How far a view is from what the others say follows of
+the same inverse (Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from torch import Tensor
 from pnp_ros.geometry import covariance, se3
 from pnp_ros.types import Pose, PoseEstimate
 
+_ROUNDING = 1e-4  # of a variance: float32 may not tell what is left beside the common part
 _ITERATIONS = 4  # the first step leads within the second order of the poses' differences
 
 
@@ -30,11 +34,14 @@ class View:
         camera: ``T_fixed_camera`` when the image was taken.
         estimate: ``T_camera_object`` and its covariance, without batch dimensions.
         stamp: of the image, seconds.
+        systematic: (6, M) part of the error that all views have in common, in the camera's axes; see
+            :class:`~pnp_ros.pipeline.result.ObjectEstimate`. None where it is not known.
     """
 
     camera: Pose
     estimate: PoseEstimate
     stamp: float = 0.0
+    systematic: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +68,20 @@ def localize(views: Sequence[View], shared: float = 0.5, gate: float = 22.5) -> 
 
     Args:
         views: one or more.
-        shared: share of a view's variance that all views have in common, 0 to 1 (see :class:`FilterConfig`).
+        shared: share of a view's variance that all views have in common in the camera's axes, 0 to 1, where not every
+            view tells what that is.
         gate: largest squared Mahalanobis distance of a view from the others; 22.5 refuses one right view of a thousand.
 
     Raises:
-        ValueError: if there is no view, or ``shared`` is not a share below 1.
+        ValueError: if there is no view, ``shared`` is not a share below 1, or views tell unlike systematic parts.
     """
     if not views:
         raise ValueError("views: expected at least one")
     if not 0.0 <= shared < 1.0:
         raise ValueError(f"shared: expected 0 to 1, without 1, got {shared}")
+    shapes = {tuple(view.systematic.shape) for view in views if view.systematic is not None}
+    if len(shapes) > 1 or any(shape[0] != 6 for shape in shapes):
+        raise ValueError(f"systematic: expected (6, M) alike in all views, got {sorted(shapes)}")
     used, refused = list(range(len(views))), list[int]()
     distances = [math.nan] * len(views)
     while True:
@@ -111,17 +122,21 @@ def _combined(views: Sequence[View], shared: float) -> tuple[PoseEstimate, list[
 
 def _joint(views: Sequence[View], told: Sequence[PoseEstimate], shared: float) -> Tensor:
     """(6 N, 6 N) covariance of all views' errors in the fixed frame."""
-    roots = []
+    known = all(view.systematic is not None for view in views)
+    columns = []
     for view in views:
-        values, vectors = torch.linalg.eigh(view.estimate.covariance.detach().cpu().double())
-        root = (
-            vectors @ torch.diag(values.clamp_min(0.0).sqrt()) @ vectors.mT
-        )  # of the camera's axes, where it is alike
         turn = view.camera.rotation.cpu().double()
-        roots.append(torch.block_diag(turn, turn) @ root)
-    common = torch.cat(roots)
-    own = torch.block_diag(*(each.covariance for each in told))
-    return shared * common @ common.mT + (1.0 - shared) * own
+        moves = view.systematic if known else _root(shared * view.estimate.covariance)
+        columns.append(torch.block_diag(turn, turn) @ moves.detach().cpu().double())  # type: ignore[union-attr]
+    own = [(1.0 + _ROUNDING) * each.covariance - c @ c.mT for each, c in zip(told, columns)]
+    common = torch.cat(columns)
+    return common @ common.mT + torch.block_diag(*own)
+
+
+def _root(spread: Tensor) -> Tensor:
+    """The symmetric square root (6, 6): what is unsure in the same direction in two views is taken to err alike."""
+    values, vectors = torch.linalg.eigh(spread.detach().cpu().double())
+    return vectors @ torch.diag(values.clamp_min(0.0).sqrt()) @ vectors.mT
 
 
 class Views:
@@ -153,7 +168,8 @@ class Views:
             return view
         first = self.taken[0].camera @ self.taken[0].estimate.pose.to("cpu", torch.float64)
         chosen = self._choose(view.camera @ view.estimate.pose.to("cpu", torch.float64), first)
-        return View(view.camera, PoseEstimate.of(view.camera.inverse() @ chosen, view.estimate.covariance), view.stamp)
+        estimate = PoseEstimate.of(view.camera.inverse() @ chosen, view.estimate.covariance)
+        return dataclasses.replace(view, estimate=estimate)
 
 
 def _angle(one: View, other: View) -> float:

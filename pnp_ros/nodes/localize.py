@@ -25,7 +25,7 @@ from pnp_ros.nodes.ros_compat import STEADY_CLOCK
 from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
-from pnp_ros.types import Pose, PoseEstimate
+from pnp_ros.types import Pose
 
 _LOOK_S = 0.1
 _WAITING = 60  # valid poses that wait for the transform of their image's time
@@ -45,7 +45,7 @@ class _Task:
     views: Views
     problem: str = ""  # that ends it
     remark: str = ""
-    waiting: deque[tuple[Header, PoseEstimate]] = field(default_factory=lambda: deque(maxlen=_WAITING))
+    waiting: deque[tuple[Header, ObjectEstimate]] = field(default_factory=lambda: deque(maxlen=_WAITING))
     told: tuple[int, str] = (0, "")
 
 
@@ -116,21 +116,23 @@ class LocalizeAction:
             return
         with self._lock:
             if found.state is ObjectState.VALID and found.estimate is not None:
-                task.waiting.append((header, found.estimate))
+                task.waiting.append((header, found))
             else:
                 task.remark = f"{found.state}: {found.reason}"
             for _ in range(len(task.waiting)):  # transforms may come later than the pose
                 if len(task.views.taken) < task.wanted:
                     self._offer(task, *task.waiting.popleft())
 
-    def _offer(self, task: _Task, header: Header, estimate: PoseEstimate) -> None:
+    def _offer(self, task: _Task, header: Header, found: ObjectEstimate) -> None:
         assert self._transforms is not None
+        assert found.estimate is not None
         camera = self._transforms.lookup(task.fixed_frame, header.frame_id, conversions.nanoseconds(header.stamp))
         if isinstance(camera, Pose):
-            task.remark = task.views.offer(View(camera, estimate, conversions.seconds(header.stamp)))
+            view = View(camera, found.estimate, conversions.seconds(header.stamp), found.systematic)
+            task.remark = task.views.offer(view)
         else:
             task.remark = f"{task.fixed_frame}: {camera}"
-            task.waiting.append((header, estimate))
+            task.waiting.append((header, found))
 
     def _look(self) -> None:
         """Tell what there is, and end the goal when it is done, or cannot be."""

@@ -350,6 +350,7 @@ class PoseEstimator:
             found,
             state=verdict.state,
             estimate=estimate,
+            systematic=aligned.systematic,
             correspondences=aligned.correspondences,
             score=max(found.score, evidence.explained),
             reason=verdict.reason or evidence.remark,

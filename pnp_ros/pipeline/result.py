@@ -61,6 +61,8 @@ class ObjectEstimate:
         explained: share of the object that the image shows where the pose says; None where nobody looked.
         hypotheses: the poses that the images so far leave open: that of ``estimate``, then the others, the likeliest
             first; their probabilities sum to one. Empty unless there are several.
+        systematic: (6, M) part of the estimate's error that all images of this camera have in common; see
+            :class:`~pnp_ros.alignment.aligner.Alignment`. None where the pose was not aligned.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ObjectEstimate:
     sigma: float | None = None
     explained: float | None = None
     hypotheses: tuple[Hypothesis, ...] = ()
+    systematic: Tensor | None = None
 
     @property
     def is_followed(self) -> bool:

@@ -1,5 +1,6 @@
 """Several views of a still object: what they gain over one, and that the covariance says so."""
 
+import dataclasses
 import math
 
 import pytest
@@ -34,7 +35,7 @@ def test_five_views_against_one() -> None:
     errors, nees = {}, {}
     for count in (1, 5):
         deltas, values = [], []
-        for _ in range(24):
+        for _ in range(16):
             told = localize(_views(count, generator)).estimate
             assert told is not None
             deltas.append(se3.local(OBJECT, told.pose))
@@ -44,6 +45,40 @@ def test_five_views_against_one() -> None:
     assert errors[5] < 0.5 * errors[1]
     assert 4.0 < nees[1] < 8.5
     assert 4.0 < nees[5] < 8.5
+
+
+def _told_views(count: int, generator: torch.Generator, arc: float = 100.0) -> list[View]:
+    """Views that tell by what they err alike: a focal length (depth, in the camera) and a mesh (a shift of its own)."""
+    focal, mesh = torch.randn(2, generator=generator, dtype=torch.float64)
+    own = 0.1 * SIGMAS
+    views = []
+    for k in range(count):
+        place = _view(arc * k / max(1, count - 1), torch.zeros(6, dtype=torch.float64))
+        moves = torch.zeros(6, 2, dtype=torch.float64)
+        moves[2, 0] = 0.006
+        moves[:3, 1] = place.estimate.pose.rotation @ torch.tensor([0.0, 0.002, 0.001], dtype=torch.float64)
+        error = moves @ torch.stack([focal, mesh]) + own * torch.randn(6, generator=generator, dtype=torch.float64)
+        spread = moves @ moves.T + torch.diag(own**2)
+        seen = PoseEstimate.of(se3.retract(place.estimate.pose, error), spread)
+        views.append(View(place.camera, seen, systematic=moves))
+    return views
+
+
+def test_what_views_err_by_alike_is_counted_as_it_adds_up() -> None:
+    """The camera's part is found out from several sides, the mesh's turns with it and stays."""
+    generator, squares = torch.Generator().manual_seed(4), []
+    for _ in range(24):
+        told = localize(_told_views(5, generator)).estimate
+        assert told is not None
+        squares.append(covariance.nees(se3.local(OBJECT, told.pose), told.covariance))
+    assert 4.5 < torch.stack(squares).mean() < 8.0
+    mesh = (OBJECT.rotation @ torch.tensor([0.0, 0.002, 0.001], dtype=torch.float64)).square()
+    left = told.covariance.diagonal()[:3]
+    assert (left > 0.9 * mesh).all()
+    assert left.sum() < mesh.sum() + 0.001**2
+    narrow = localize(_told_views(5, generator, arc=0.5)).estimate  # from one side nothing is found out
+    assert narrow is not None
+    assert narrow.covariance.diagonal()[:3].sum() > 0.8 * (0.006**2 + mesh.sum())
 
 
 def test_views_from_one_side_do_not_average_what_they_share() -> None:
@@ -104,3 +139,6 @@ def test_what_is_wrong_is_named() -> None:
         localize([])
     with pytest.raises(ValueError, match="shared"):
         localize([_view(0.0, torch.zeros(6, dtype=torch.float64))], shared=1.0)
+    one, other = _told_views(2, torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="systematic"):
+        localize([one, dataclasses.replace(other, systematic=torch.zeros(6, 3))])
