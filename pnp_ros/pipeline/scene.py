@@ -24,8 +24,10 @@ from pnp_ros.types import Pose
 _SAME_PLACE = 0.3  # diameters between two objects' centres that cannot both be there
 _WIDER = 1.1  # how much more than the object is painted over, so that its edge is not left
 _REACH = (0.5, 1.5)  # diameters, and diameters a second, that a missing object may have gone from where it was last
-_HIDDEN = 0.7  # share of an object behind others above which nobody looks for it
-_RAREST = 8  # images between two searches for an object that is not found, among others that are followed
+_HIDDEN = 0.7  # share of an object behind others above which it is looked for less often
+_WAIT = 4  # images for which it then is let be: where it is behind them is a guess
+_RAREST = 8, 4  # images between two searches for an object that is not found; and where one was seen lately
+_LATELY = 3.0  # seconds
 _COARSE = 4  # pixels of the image a pixel of the masks that tell who is hidden
 
 
@@ -74,6 +76,7 @@ class Scene:
         self._turn: deque[str] = deque()  # instances, the next to look for first
         self._missing: set[str] = set()  # instances that were not found in the last image
         self._failed: set[str] = set()  # those that were not found where they were expected: search them next
+        self._waited: Counter[str] = Counter()  # images for which an instance was let be as hidden
         self._clock = 0.0
         for package in packages:
             self.add(package, instances)
@@ -137,6 +140,7 @@ class Scene:
             self._last.pop(each, None)
             self._missing.discard(each)
             self._failed.discard(each)
+            self._waited.pop(each, None)
             self._turn.remove(each)
         del self._objects[name]
         return gone
@@ -145,6 +149,7 @@ class Scene:
         """Forget all poses."""
         self._last.clear()
         self._failed.clear()
+        self._waited.clear()
         self._objects = {name: _Missed() for name in self._objects}
         for estimator in self._estimators.values():
             estimator.reset()
@@ -217,18 +222,22 @@ class Scene:
             pose, valid = expected[name], _valid(found)
             if name in valid:
                 continue
-            if pose is not None and (reason := self._hidden(name, pose, camera, valid)):
-                found[name] = dataclasses.replace(found[name], reason=reason)
+            hidden = self._hidden(name, pose, camera, valid) if pose is not None else ""
+            if hidden and (name in followed or self._waited[name] < _WAIT):
+                self._waited[name] += 1
+                found[name] = dataclasses.replace(found[name], reason=hidden)
                 continue
-            paused = self._objects[self._estimators[name].package.name].pause > 0
+            paused = bool(hidden) or self._objects[self._estimators[name].package.name].pause > 0
             near = pose is not None and name not in followed and (paused or name not in self._failed)
             if paused and not near:
                 continue
             self._turn.remove(name)
             self._turn.append(name)
+            self._waited[name] = 0
             if near:
                 self._follow(name, image, camera, expected, found)
-                self._failed.add(name)
+                if not hidden:
+                    self._failed.add(name)
             else:
                 self._search(name, image, camera, expected, found)
                 self._failed.discard(name)
@@ -239,12 +248,12 @@ class Scene:
         """Behind what an instance is, if most of it is; else empty."""
         size = camera.height // _COARSE + 1, camera.width // _COARSE + 1
         own = np.zeros(size, np.uint8)
-        self._fill(own, name, pose, camera, 1, _COARSE)
+        self._fill(own, name, pose, camera, 1, _COARSE, 1.0)
         whole, front = int(own.sum()), []
         for other, place in others.items():
             if other != name and place.translation[2] < pose.translation[2]:
                 before = int(own.sum())
-                self._fill(own, other, place, camera, 0, _COARSE)
+                self._fill(own, other, place, camera, 0, _COARSE, 1.0)
                 if own.sum() < before:
                     front.append(other)
         return f"hidden behind {', '.join(front)}" if whole and own.sum() < (1.0 - _HIDDEN) * whole else ""
@@ -268,7 +277,9 @@ class Scene:
         if not item.is_followed or item.estimate is None:
             missed = self._objects[package.name]
             missed.times += 1
-            missed.pause = min(2**missed.times, _RAREST)
+            alike = (self._last[n] for n, e in self._estimators.items() if e.package is package and n in self._last)
+            lately = any(0.0 <= self._clock - stamp <= _LATELY for _, stamp in alike)
+            missed.pause = min(2**missed.times, _RAREST[lately])
             return
         self._objects[package.name] = _Missed()
         alike = [n for n, each in self._estimators.items() if each.package is package and n not in places]
@@ -301,11 +312,18 @@ class Scene:
         return painted
 
     def _fill(
-        self, image: np.ndarray, name: str, pose: Pose, camera: Camera, colour: int | list[int], coarse: int = 1
+        self,
+        image: np.ndarray,
+        name: str,
+        pose: Pose,
+        camera: Camera,
+        colour: int | list[int],
+        coarse: int = 1,
+        wider: float = _WIDER,
     ) -> None:
         """Fill where an object is and a little around it; a pixel of the image is ``coarse`` of the camera's."""
         points = torch.from_numpy(self._estimators[name].package.mesh.extreme_points)
-        in_camera = (pose.to("cpu", torch.float32)).transform(_WIDER * points)
+        in_camera = (pose.to("cpu", torch.float32)).transform(wider * points)
         pixels = camera.project(in_camera).numpy()[(in_camera[:, 2] > 0.0).numpy()]
         pixels = pixels[np.isfinite(pixels).all(axis=-1)]
         if len(pixels) >= 3:

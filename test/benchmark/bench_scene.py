@@ -37,11 +37,14 @@ _SEEN = 0.3  # visible share of an instance that is asked for
 _SETTLED_S = 0.5
 
 
-def path(index: int, count: int, stamp: float) -> Pose:
-    """An ellipse about a place of its own, turning; neighbours pass each other."""
-    phase = 2.0 * math.pi * index / count
-    angle = phase + (0.6 + 0.05 * index) * stamp
-    place = [0.28 * math.cos(angle), 0.13 * math.sin(1.7 * phase + 0.3 * stamp), 0.85 + 0.2 * math.sin(angle)]
+def path(index: int, stamp: float) -> Pose:
+    """Three on each level go round one ellipse, turning: the near ones pass before the far ones, none through another.
+
+    Centres stay 0.8 diameters apart or more.
+    """
+    level, phase = index // 3, 2.0 * math.pi * (index % 3) / 3.0 + 0.7 * index
+    angle = phase + (0.6 + 0.1 * level) * stamp
+    place = [0.28 * math.cos(angle), 0.13 * (0.0, -1.0, 1.0)[level], 0.85 + 0.2 * math.sin(angle)]
     turn = torch.tensor([0.5 + 0.3 * math.sin(stamp + phase), 0.8 * math.sin(0.5 * stamp + phase), phase])
     return Pose(so3.exp(turn), torch.tensor(place))
 
@@ -56,7 +59,7 @@ def run(packages: list[ObjectPackage], instances: int, images: int) -> str:
     with Renderer() as renderer:
         handles = {package.name: renderer.add(package.mesh) for package in packages}
         for k in range(images):
-            poses = [path(i, len(owners), k / RATE) for i in range(len(owners))]
+            poses = [path(i, k / RATE) for i in range(len(owners))]
             items = [(handles[package.name], pose) for package, pose in zip(owners, poses)]
             shot = renderer.render(items, CAMERA, background=background)
             alone = [renderer.render([item], CAMERA).mask.astype(bool).sum() for item in items]

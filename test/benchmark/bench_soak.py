@@ -54,7 +54,7 @@ def rendered(folder: Path) -> list[np.ndarray]:
         background = random_background(640, 480, np.random.default_rng(0))
         shots = []
         for k in range(_IMAGES):
-            items = [(handle, path(i, _KINDS, k / 30.0)) for i, handle in enumerate(handles)]
+            items = [(handle, path(i, k / 30.0)) for i, handle in enumerate(handles)]
             shots.append(renderer.render(items, CAMERA, background=background).rgb)
     for seed in range(_KINDS):
         onboard(folder / f"box{seed}", f"box{seed}", printed_box(seed))
