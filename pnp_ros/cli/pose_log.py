@@ -45,7 +45,8 @@ class PoseLog:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(_row(entry) for entry in self._entries)
-        (folder / "poses.tum").write_text("".join(map(_tum, self._entries)))
+        if len({entry["name"] for entry in self._entries}) < 2:  # TUM's format knows one body
+            (folder / "poses.tum").write_text("".join(map(_tum, self._entries)))
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:

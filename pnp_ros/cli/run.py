@@ -1,25 +1,32 @@
-"""``pnp-ros run VIDEO|BAG|FOLDER|IMAGE|WEBCAM|URL --object objects/NAME --camera camera_info.yaml``."""
+"""``pnp-ros run VIDEO|BAG|FOLDER|IMAGE|WEBCAM|URL --object objects/NAME --camera camera_info.yaml``.
+
+With several objects, or several instances of each, all are looked for in each image; every instance has a folder of its
+own in the output.
+"""
 
 from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import FrameType
 
 from pnp_ros.cli.evaluate import load_adapted, overlap_meter, write_report
+from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.cli.progress import add_part, images, part_of
-from pnp_ros.evaluation.evaluator import evaluate, running
-from pnp_ros.evaluation.frames import Frame, open_source
+from pnp_ros.evaluation.evaluator import evaluate, evaluate_scene, running
+from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, draw_points, write_caption
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.images import IMAGE_SUFFIXES, VideoWriter, write_image
 from pnp_ros.networks.onnx_runtime import BACKENDS
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import SOLVERS, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
+from pnp_ros.pipeline.scene import Scene
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", help="video, bag, folder of images, image, webcam (0, /dev/video0) or address (rtsp://..., http://...)"
     )
-    parser.add_argument("--object", type=Path, required=True, help="object package, or a mesh")
+    parser.add_argument(
+        "--object", type=Path, nargs="+", required=True, help="object package, or a mesh; or several of them"
+    )
+    parser.add_argument("--instances", type=int, default=1, help="of each object that there may be (default 1)")
     parser.add_argument("--camera", type=Path, help="camera_info YAML of the images; a bag has its own")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--out", type=Path, default=Path("out/run"), help="default %(default)s")
@@ -50,32 +60,90 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(
         arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=part_of(arguments)
     )
-    package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
+    if arguments.versions and (several := len(arguments.object)) > 1:
+        raise ValueError(f"--versions: expected one --object, got {several}")
+    packages = [load_adapted(each, arguments.versions, arguments.out / "object") for each in arguments.object]
     config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking)
-    estimator = PoseEstimator(package, config, arguments.device, backend=arguments.backend)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    numbers, overlay = count(), MeshOverlay(package.mesh)
     one_image = source.path.suffix.lower() in IMAGE_SUFFIXES
-    video = None if arguments.no_video or one_image else VideoWriter(arguments.out / "overlay.mp4")
+    shown = "" if arguments.no_video else f"overlay.{'png' if one_image else 'mp4'}"
+    frames = until_interrupted(images(source, arguments.max_frames))
+    with _Overlay(arguments.out / shown if shown else None) as overlay:
+        if len(packages) == 1 and arguments.instances == 1:
+            _run_one(arguments, config, packages[0], source, frames, overlay)
+        else:
+            _run_many(arguments, config, packages, source, frames, overlay)
+    several = len(packages) > 1 or arguments.instances > 1
+    files = "poses.csv, poses.json, " + ("a folder for each" if several else "poses.tum, report.html, report.json")
+    print(f"{arguments.out}: {shown and shown + ', '}{files}")
+    return 0
+
+
+def _run_one(
+    arguments: argparse.Namespace,
+    config: EstimatorConfig,
+    package: ObjectPackage,
+    source: FrameSource,
+    frames: Iterable[Frame],
+    overlay: _Overlay,
+) -> None:
+    estimator = PoseEstimator(package, config, arguments.device, backend=arguments.backend)
+    numbers, mesh = count(), MeshOverlay(package.mesh)
 
     def watch(frame: Frame, record: FrameResult) -> None:
-        drawn = draw(overlay, frame, next(numbers), record)
-        if video is not None:
-            video.write(drawn, 1e-9 * frame.stamp_ns)
-        elif not arguments.no_video:
-            write_image(arguments.out / "overlay.png", drawn)
+        overlay.write(frame, lambda: draw(mesh, frame, next(numbers), record))
 
-    frames = until_interrupted(images(source, arguments.max_frames))
-    try:
-        done = evaluate(frames, package, running(estimator), overlap=overlap_meter(package), watch=watch)
-    finally:
-        if video is not None:
-            video.close()
+    done = evaluate(frames, package, running(estimator), overlap=overlap_meter(package), watch=watch)
     figures = write_report(arguments.out, package, source, done)
     print(table({key: value for key, value in figures.items() if value is not None}))
-    shown = "" if arguments.no_video else f"overlay.{'png' if one_image else 'mp4'}, "
-    print(f"{arguments.out}: {shown}poses.csv, poses.json, poses.tum, report.html, report.json")
-    return 0
+
+
+def _run_many(
+    arguments: argparse.Namespace,
+    config: EstimatorConfig,
+    packages: Sequence[ObjectPackage],
+    source: FrameSource,
+    frames: Iterable[Frame],
+    overlay: _Overlay,
+) -> None:
+    scene = Scene(packages, config, arguments.instances, arguments.device, arguments.backend)
+    meshes = {name: MeshOverlay(estimator.package.mesh) for name, estimator in scene.estimators.items()}
+    meters = {p.name: meter for p in packages if (meter := overlap_meter(p)) is not None}
+    numbers = count()
+
+    def watch(frame: Frame, records: Mapping[str, FrameResult]) -> None:
+        overlay.write(frame, lambda: draw_many(meshes, frame, next(numbers), records))
+
+    log = PoseLog()
+    for name, done in evaluate_scene(frames, scene, meters, watch).items():
+        figures = write_report(arguments.out / name, scene.estimators[name].package, source, done)
+        frames_of = figures["frames"]
+        print(f"{name}: valid in {frames_of['valid']} of {frames_of['total']} images")
+        for index, record in enumerate(done.records):
+            log.add(index, record, name)
+    log.write(arguments.out)
+
+
+class _Overlay:
+    """The video or image of what was found; None: nothing is drawn."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._video = VideoWriter(path) if path is not None and path.suffix == ".mp4" else None
+
+    def __enter__(self) -> _Overlay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._video is not None:
+            self._video.close()
+
+    def write(self, frame: Frame, drawn: Callable[[], RgbImage]) -> None:
+        """The next image, drawn only where it is wanted."""
+        if self._video is not None:
+            self._video.write(drawn(), 1e-9 * frame.stamp_ns)
+        elif self._path is not None:
+            write_image(self._path, drawn())
 
 
 def until_interrupted(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -106,3 +174,16 @@ def draw(overlay: MeshOverlay, frame: Frame, number: int, record: FrameResult) -
         drawn = overlay.draw(drawn, record.pose, frame.camera, GREEN if record.is_valid else ORANGE)
     caption = f"{number} {record.state}" + ("" if record.ncc is None else f" ncc {record.ncc:.2f}")
     return write_caption(drawn, f"{caption} {record.reason}".strip())
+
+
+def draw_many(
+    meshes: Mapping[str, MeshOverlay], frame: Frame, number: int, records: Mapping[str, FrameResult]
+) -> RgbImage:
+    """The image with the mesh of each instance at its pose, the far ones first, and who is valid."""
+    drawn = frame.rgb
+    placed = {name: record.pose for name, record in records.items() if record.pose is not None}
+    for name in sorted(placed, key=lambda name: -float(placed[name].translation[2])):
+        colour = GREEN if records[name].is_valid else ORANGE
+        drawn = meshes[name].draw(drawn, placed[name], frame.camera, colour)
+    valid = [name for name, record in records.items() if record.is_valid]
+    return write_caption(drawn, f"{number} {len(valid)} of {len(records)} valid: {', '.join(valid)}".rstrip(": "))

@@ -55,9 +55,9 @@ def _converted(action: argparse.Action, value: Any, where: str) -> Any:
             raise ValueError(f"{where}: expected true or false, got {value!r}")
         return value
     if isinstance(action.nargs, int) or action.nargs in ("+", "*"):
-        if not isinstance(value, list):
+        if not isinstance(value, list) and action.nargs != "+":
             raise ValueError(f"{where}: expected a list, got {value!r}")
-        return [_one(action, item, where) for item in value]
+        return [_one(action, item, where) for item in (value if isinstance(value, list) else [value])]
     return _one(action, value, where)
 
 

@@ -16,6 +16,7 @@ from pnp_ros.io.bop import BopResult
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult, ObjectState
+from pnp_ros.pipeline.scene import Scene
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
@@ -40,6 +41,25 @@ class Evaluation:
     results: list[BopResult] = field(default_factory=list)
     stamps_ns: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def add(self, frame: Frame, record: FrameResult, object_id: int = 1) -> None:
+        """Take in the record of the next image."""
+        self.records.append(record)
+        self.stamps_ns.append(frame.stamp_ns)
+        if record.pose is not None:
+            seconds = record.latency.get("total", -1.0)
+            row = BopResult(frame.scene_id, frame.image_id, object_id, record.score, record.pose, seconds)
+            self.results.append(row)
+
+    def close(self) -> None:
+        """After the last image.
+
+        Raises:
+            ValueError: if there was none.
+        """
+        if not self.records:
+            raise ValueError("the source holds no image")
+        self.warnings += time_warnings(self.stamps_ns)
 
 
 def running(estimator: PoseEstimator) -> PoseOf:
@@ -98,17 +118,49 @@ def evaluate(
         found = pose_of(frame)
         truth = truth_of(frame) if truth_of is not None else _own_truth(frame, found.pose)
         record = _record(frame, found, truth, package, overlap)
-        done.records.append(record)
-        done.stamps_ns.append(frame.stamp_ns)
+        done.add(frame, record, object_id)
         if watch is not None:
             watch(frame, record)
-        if found.pose is not None:
-            seconds = found.latency.get("total", -1.0)
-            done.results.append(BopResult(frame.scene_id, frame.image_id, object_id, found.score, found.pose, seconds))
-    if not done.records:
-        raise ValueError("the source holds no image")
-    done.warnings += time_warnings(done.stamps_ns)
+    done.close()
     for warning in done.warnings:
+        logger.warning(warning)
+    return done
+
+
+def evaluate_scene(
+    frames: Iterable[Frame],
+    scene: Scene,
+    overlaps: Mapping[str, OverlapMeter] | None = None,
+    watch: Callable[[Frame, Mapping[str, FrameResult]], None] | None = None,
+) -> dict[str, Evaluation]:
+    """Go through the images with many objects: what came of each instance, by its name.
+
+    Args:
+        frames: in order of time; the scene begins anew where it jumps back. Truths are not asked for.
+        scene: the objects.
+        overlaps: by the object's name; see :func:`evaluate`.
+        watch: is shown each image with the record of each instance.
+
+    Raises:
+        ValueError: if there is no image.
+    """
+    done = {name: Evaluation() for name in scene.estimators}
+    last_ns: int | None = None
+    for frame in frames:
+        if last_ns is not None and frame.stamp_ns < last_ns:
+            scene.reset()
+        last_ns, stamp = frame.stamp_ns, 1e-9 * frame.stamp_ns
+        records = {}
+        for name, item in scene.estimate(frame.rgb, frame.camera, stamp).items():
+            found = replace(FrameResult.of(item, stamp, frame.camera), name=name)
+            package, overlap = scene.estimators[name].package, (overlaps or {}).get(item.name)
+            records[name] = _record(frame, found, Truth(), package, overlap)
+            done[name].add(frame, records[name])
+        if watch is not None:
+            watch(frame, records)
+    for evaluation in done.values():
+        evaluation.close()
+    for warning in next(iter(done.values())).warnings:
         logger.warning(warning)
     return done
 

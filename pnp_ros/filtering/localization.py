@@ -1,10 +1,10 @@
 """One pose of a still object from several images of one camera that moves: as precise as the views allow, not more.
 
-Views of one camera share a part of their error: its focal length and the mesh's size are a little wrong in all of them.
-Each such parameter moves the pose of view i by a known column ``s_i`` of its own (:mod:`pnp_ros.alignment.uncertainty`),
-so that the errors of views i and j have the covariance ``sum s_i s_j^T`` over the parameters, beside what is of one
-view alone. From one side that part never averages out; from several sides what is of the camera points elsewhere each
-time, and what is of the mesh turns with it. All views are therefore one measurement with one covariance, and the most
+Views of one camera share a part of their error: its focal length and the mesh's size are a little wrong in all of
+them. Each such parameter moves the pose of view i by a known column ``s_i`` (:mod:`pnp_ros.alignment.uncertainty`), so
+that the errors of views i and j have the covariance ``sum s_i s_j^T`` over the parameters, beside what is of one view
+alone. From one side that part never averages out; from several sides what is of the camera points elsewhere each time,
+while what is of the mesh turns with it. All views are therefore one measurement with one covariance, and the most
 probable pose is that of generalised least squares (Aitken 1936). How far a view is from what the others say follows of
 the same inverse (Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2).
 """

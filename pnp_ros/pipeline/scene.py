@@ -277,8 +277,8 @@ class Scene:
         if not item.is_followed or item.estimate is None:
             missed = self._objects[package.name]
             missed.times += 1
-            alike = (self._last[n] for n, e in self._estimators.items() if e.package is package and n in self._last)
-            lately = any(0.0 <= self._clock - stamp <= _LATELY for _, stamp in alike)
+            seen = [self._last[n][1] for n, e in self._estimators.items() if e.package is package and n in self._last]
+            lately = any(self._clock - stamp <= _LATELY for stamp in seen)
             missed.pause = min(2**missed.times, _RAREST[lately])
             return
         self._objects[package.name] = _Missed()

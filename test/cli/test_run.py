@@ -71,6 +71,29 @@ def test_a_part_of_the_images(arguments: list[str], tmp_path: Path, capsys: pyte
     assert "no image" in capsys.readouterr().err
 
 
+def test_two_objects_two_instances_of_each(
+    arguments: list[str],
+    untrained_package: Callable[..., ObjectPackage],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    untrained_package(tmp_path / "other", "other")
+    arguments.insert(arguments.index("--camera"), str(tmp_path / "other"))
+    assert main([*arguments, "--instances", "2", "--max-frames", "2"]) == 0
+    said = capsys.readouterr().out
+    names, out = ["thing_0", "thing_1", "other_0", "other_1"], tmp_path / "out"
+    entries = json.loads((out / "poses.json").read_text())
+    assert [(entry["name"], entry["frame"]) for entry in entries] == [(name, k) for name in names for k in (0, 1)]
+    for name in names:
+        report = json.loads((out / name / "report.json").read_text())
+        assert report["frames"]["total"] == 2
+        assert report["object"] == name.split("_")[0]
+        assert f"{name}: valid in {report['frames']['valid']} of 2 images" in said
+    assert (out / "overlay.mp4").stat().st_size > 0
+    assert main([*arguments, "--versions", str(tmp_path)]) == 1
+    assert "--versions: expected one --object, got 2" in capsys.readouterr().err
+
+
 def test_image_in_image_out(arguments: list[str], tmp_path: Path) -> None:
     arguments[1] += "/1.png"
     assert main(arguments) == 0
