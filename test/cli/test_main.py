@@ -58,7 +58,7 @@ def test_options_go_to_a_file_and_come_back(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("colour: red", "colour: no such option; there are object, camera"),
+        ("colour: red", "colour: no such option; there are object, instances, camera"),
         ("max_frames: many", "max_frames: "),
         ("no_tracking: 3", "no_tracking: expected true or false, got 3"),
         ("- a", "expected options and values"),
