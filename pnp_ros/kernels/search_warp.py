@@ -15,9 +15,18 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import accept_reference, search_reference
-from pnp_ros.kernels.accept_warp import crowding, distinct, evidence_of, likely_inliers, log_choices, step_between, tell
+from pnp_ros.kernels.accept_warp import (
+    crowding,
+    distinct,
+    evidence_of,
+    likely_inliers,
+    log_choices,
+    step_between,
+    tell,
+)
 from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
 from pnp_ros.kernels.consensus_warp import (
+    Conics,
     draw,
     gather,
     intersect_cones,
@@ -46,7 +55,7 @@ SAMPLE_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative
 POLISH_STEPS = wp.constant(4)
 POLISH_DAMPING = wp.constant(1e-3)
 NEARLY = wp.constant(1.0)  # points that a sample's pose may explain less than the best one's, to be refined
-RELAX = wp.constant(0.005)  # points that the bar rises with each sample until a pose is believed
+RELAX = wp.constant(0.005)  # points that the bar rises with each sample until a pose is beyond doubt
 SUPPORT = wp.constant(0.5)  # points that a sample's pose explains beside its own three and by chance, to be refined
 PREVIEWED = wp.constant(10.0)  # inliers among the points that a sample's pose is first tried on
 FEW = wp.constant(float(search_reference.FEW))  # of fewer points, another hypothesis may explain as many
@@ -54,6 +63,7 @@ FEW_SAMPLES = wp.constant(8.0)  # at least, of few points
 EVERY = wp.constant(search_reference.EVERY)
 SOLUTIONS = wp.constant(4.0)  # of a sample, at most
 POLISH_FEW = wp.constant(8)  # steps, where refined poses must be told apart closely
+POLISHED2 = wp.constant(1e-2)  # squared deviations of a step, after which there
 TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
 LOG_MISS = wp.constant(-4.6)  # log of the probability 0.01 to stop before a sample without outliers was seen
 LOG_MISS_TRUSTED = wp.constant(-3.0)  # of 0.05, where a pose is beyond doubt and only a still better one is sought
@@ -184,6 +194,8 @@ def polish(
         c = settings.scale
         step, length2 = newton_step(nothing, pose, trial, POLISH_DAMPING)
         pose = retract(pose, step)
+        if steps == POLISH_FEW and iteration > 0 and length2 < POLISHED2:
+            iteration = steps
         iteration += 1
     return lowest, cost, now
 
@@ -229,8 +241,10 @@ def search(
         top = 0.5 * c * c * ((1.0 - by_chance) * problem.used - 3.0 - SUPPORT)
     bar = float(top)  # a sample's pose of lower cost is refined
     believed = bool(False)
+    sure = bool(False)  # beyond doubt
     if inliers > 0.0 and problem.used >= FEW:
         believed = True
+        sure = True
         found.pose = known
         found.sums = normal_equations_of(
             chunks, problem, 0, 1, known, kind, settings.scale, settings.scale, sums, rows
@@ -252,14 +266,17 @@ def search(
     highest = float(0.0)
     if settings.guided != 0:
         highest = highest_trust(packed, problem, width)
+    sample = wp.vec3i(-1, -1, -1)
+    conics = Conics()
     while drawn < needed:
         guided = settings.guided != 0 and int(drawn) // group.lanes % 2 == 0  # the others trust nobody
-        sample = wp.vec3i(-1, -1, -1)
-        if every:
+        fresh = not every or group.lanes > 1 or int(drawn) % 4 == 0  # of all samples one thread solves each once
+        if every and fresh:
             sample = nth_sample(packed, problem, width, (int(drawn) + group.lane) // 4)
-        else:
+        elif fresh:
             sample, state = draw(packed, problem, width, state, wp.where(guided, highest, 0.0))
-        if sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0:
+        whole = sample[0] >= 0 and sample[1] >= 0 and sample[2] >= 0
+        if whole and fresh:
             bearings = gather(packed, problem, width, sample, BEARING)
             bearings = wp.matrix_from_rows(
                 wp.normalize(wp.vec3(bearings[0])),
@@ -267,6 +284,7 @@ def search(
                 wp.normalize(wp.vec3(bearings[2])),
             )
             conics = intersect_cones(bearings, gather(packed, problem, width, sample, 2))
+        if whole:
             best = Pose()
             cost = float(bar)
             solution = int(0)
@@ -282,7 +300,10 @@ def search(
                         cost = pose_cost
                         best = pose
                 solution += wp.where(every, 4, 1)
-            if cost < bar:
+            settled = bool(False)  # of few points: it would only lead to the best pose again
+            if cost < bar and problem.used < FEW and found.cost < 1e29:
+                settled = not distinct(found.sums, step_between(found.pose, best))
+            if cost < bar and not settled:
                 refined, refined_cost, equations = polish(chunks, problem, settings, best, kind, sums, rows)
                 bar = wp.min(bar, cost + near)
                 if refined_cost < found.cost:
@@ -298,6 +319,7 @@ def search(
                         evidence = evidence_of(told, problem, settings, nothing, refined, equations, information)
                         if evidence > MIN_EVIDENCE:
                             evidence -= crowding(chunks, problem, settings, 0, 1, refined, likely)
+                        sure = evidence > TRUSTED_EVIDENCE
                         if evidence > MIN_EVIDENCE:
                             believed = True
                             share = inliers_alone(told[1], problem.used)
@@ -305,7 +327,7 @@ def search(
                                 trusted = trust_in(chunks, problem, refined, kind, settings.scale)
                                 share = 0.5 * (share + trusted * trusted * trusted)
                             needed = samples_needed(share)
-                            if evidence > TRUSTED_EVIDENCE:
+                            if sure:
                                 needed = needed * LOG_MISS_TRUSTED / LOG_MISS
                             if problem.used < FEW:
                                 needed = wp.max(2.0 * needed, FEW_SAMPLES)
@@ -317,7 +339,7 @@ def search(
                 elif refined_cost < found.other_cost and apart(problem, refined, equations, found.pose, found.sums):
                     found.other = refined
                     found.other_cost = refined_cost
-            elif not believed:  # what fits a crowd of outliers must not keep all others from being refined
+            elif not sure:  # what fits a crowd of outliers must not keep all others from being refined
                 bar = wp.min(bar + RELAX * near, top)
         drawn += float(group.lanes)
         if kind == GEMAN_MCCLURE and not believed and not every and drawn >= check:

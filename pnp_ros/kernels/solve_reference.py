@@ -297,7 +297,7 @@ def _answer(
         status[doubtful] = int(SolveStatus.UNEXPLAINED)
     step = se3.local(Pose(result.rotation, result.translation), Pose(second.rotation, second.translation))
     p = probability[:, None, None]
-    mixed = (1.0 - p) * result.covariance + p * (second.covariance + step[:, :, None] * step[:, None, :])
+    mixed = result.covariance + p / (1.0 - p) * (second.covariance + step[:, :, None] * step[:, None, :])
     covariance = torch.where(p > MIN_PROBABILITY, mixed, result.covariance)
     unusable = status > int(SolveStatus.MAX_ITERATIONS)
     unknown = UNKNOWN_VARIANCE * torch.eye(6).to(covariance)

@@ -311,7 +311,7 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
             if probability > MIN_PROBABILITY:
                 step = step_between(pose, second)
                 apart = other_covariance + wp.outer(step, step)
-                covariance = (1.0 - probability) * covariance + probability * apart
+                covariance = covariance + probability / (1.0 - probability) * apart
     if status != CONVERGED and status != MAX_ITERATIONS:
         covariance = UNKNOWN_VARIANCE * wp.identity(n=6, dtype=float)
     sound = wp.isfinite(r) and wp.isfinite(t) and wp.isfinite(covariance) and wp.isfinite(cost) and problem.finite
