@@ -27,7 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from solver_cells import CELLS, NOISE_IMAGES, NOISE_POINTS, Cell
+from solver_cells import CELLS, NETWORK, NOISE_IMAGES, NOISE_POINTS, Cell
 
 from compared_solvers import (
     Answers,
@@ -41,6 +41,7 @@ from compared_solvers import (
     solve_poselib,
     turned,
 )
+from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.pnp_net import PnPNet
 from synthetic.problems import Case, Problems, draw
@@ -72,11 +73,24 @@ def _guided(problems: Problems):
     return lambda: solve_pnp(correspondences, camera, init=PnPNet())
 
 
+def _network_alone(problems: Problems):
+    """As in its paper: the points that the network trusts, and no search for others."""
+    correspondences, camera = problems.correspondences(), problems.lens.camera()
+
+    def call():
+        trusted = PnPNet().likelihood_of(correspondences, camera) > 0.5
+        return solve_pnp(correspondences.scaled(trusted.float()), camera, init=Classical("sqpnp"))
+
+    return call
+
+
+ALONE = "PnP-Net alone"
 OURS: dict[str, Solver] = {
     "ours": ours(_no_options, 2.0 * PATIENCE),
     "ours, PnP-Net": ours(_guided, PATIENCE),
     "ours, 10 deg off": ours(_from_near, PATIENCE),
     "ours, any start": ours(_from_anywhere, PATIENCE),
+    ALONE: ours(_network_alone, PATIENCE),
 }
 OTHERS: dict[str, Solver] = {
     "PoseLib": one_by_one(solve_poselib, PATIENCE),
@@ -157,6 +171,8 @@ def run_cell(cell: Cell, count: int, seed: int, chosen: list[str]) -> list[Score
     problems = draw(cell.case, count, seed)
     for name in chosen:
         if name == "IPPE/SQPnP + LM" and cell.case.outliers > 0:
+            continue
+        if name == ALONE and cell.group != NETWORK:
             continue
         scores.append(score(cell, name, problems, SOLVERS[name](problems)))
     print(f"{cell.group}: {cell.name}: {time.process_time() - start:.0f} s", flush=True)

@@ -105,7 +105,8 @@ CELLS = [
             "8, three near outliers": Case(n=8, kind="near", outliers=3 / 8),
             "12, four outliers": Case(n=12, outliers=1 / 3),
         },
-        ("5", "5, one outlier", "8, three near outliers"),
+        # five points may have a second pose, six of which one is wrong are five
+        ("5", "5, one outlier", "6, one outlier", "8, three near outliers"),
     ),
     *_group(
         "Weights, 64 points, 30 % outliers",
@@ -117,6 +118,25 @@ CELLS = [
         },
     ),
 ]
+
+# What network, search and both together are worth; with more than half on it, a second instance is the object.
+NETWORK = "PnP-Net, many outliers"
+KINDS = {
+    "uniform": USUAL,
+    "near": replace(USUAL, kind="near"),
+    "clustered": replace(USUAL, kind="clustered"),
+    "shuffled": replace(USUAL, kind="shuffled"),
+    "flat": FLAT,
+    "oak_d": replace(USUAL, lens="oak_d"),
+}
+CELLS += _group(
+    NETWORK,
+    {
+        f"{kind}, {n} points, {share:.0%}": replace(case, n=n, outliers=share)
+        for n, share in ((64, 0.8), (64, 0.85), (64, 0.9), (200, 0.9), (200, 0.95))
+        for kind, case in KINDS.items()
+    },
+)
 
 NOISE_POINTS = (5, 6, 8, 20, 32, 64, 200, 1000)
 NOISE_IMAGES = {"VGA, 0.3 px": (640, 0.3), "VGA, 1 px": (640, 1.0), "VGA, 5 px": (640, 5.0), "4K, 1 px": (3840, 1.0)}
