@@ -76,7 +76,7 @@ def keypoint_loss(raw: RawPrediction, keypoints: Tensor, present: Tensor) -> tup
 
 
 def dense_loss(
-    raw: RawDense, coordinates: Tensor, residual: Tensor, present: Tensor, size: float, *, likelihood: bool = True
+    raw: RawDense, coordinates: Tensor, residual: Tensor | None, present: Tensor, size: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L1 of the object coordinates, Laplace likelihood of the weights, presence.
 
@@ -85,10 +85,10 @@ def dense_loss(
         coordinates: (B, 3, H, W) true object points in metres, NaN where the object is not seen. All NaN: nothing is
             known of them, and the term is zero.
         residual: (B, H W, 2) crop pixels by which each cell's point misses its cell at the true pose. Also cells
-            beside the object have one, a large one: so they learn that they are worth nothing.
+            beside the object have one, a large one: so they learn that they are worth nothing. None: the loss of the
+            pose teaches the weights.
         present: (B,) bool; crops without the object train the presence alone.
         size: of the object in metres.
-        likelihood: off where a loss on the pose teaches the weights.
 
     Returns:
         The scalar loss and figures to show (scalars, detached): ``error`` is the median error of the coordinates as a
@@ -99,7 +99,7 @@ def dense_loss(
     coordinate = _masked_mean(offset.abs().sum(1), shown)
     presence = functional.binary_cross_entropy_with_logits(raw.presence, present.to(raw.presence.dtype))
     loss = _COORDINATE_WEIGHT * coordinate + _PRESENCE_WEIGHT * presence
-    if likelihood:
+    if residual is not None:
         error = residual.detach().abs().clamp_max(_LARGEST_RESIDUAL)
         log_weight = raw.log_weight.flatten(-2).mT
         each = (math.sqrt(2.0) * error * log_weight.exp() - log_weight).mean((-2, -1))

@@ -67,12 +67,12 @@ class DenseStep:
             coordinates = torch.full_like(coordinates, torch.nan)
         joined = self.pose_loss.kind != "heatmap" and progress >= self.begin
         found, camera, pose = of_present(cells, batch)
-        residual = torch.zeros_like(cells.image_points)
-        residual[batch["present"]] = (
-            camera.project(pose.transform(found.object_points.detach())) - found.image_points
-        ).nan_to_num(1e3)
-        by_pose = joined and self.pose_loss.teaches_weights
-        loss, figures = dense_loss(raw, coordinates, residual, batch["present"], self.size, likelihood=not by_pose)
+        residual = None
+        if not (joined and self.pose_loss.teaches_weights):
+            missed = camera.project(pose.transform(found.object_points.detach())) - found.image_points
+            residual = torch.zeros_like(cells.image_points)
+            residual[batch["present"]] = missed.nan_to_num(1e3)
+        loss, figures = dense_loss(raw, coordinates, residual, batch["present"], self.size)
         if not joined:
             return loss, figures
         term, more = self.pose_loss(found, camera, pose)
