@@ -7,6 +7,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
@@ -83,6 +85,18 @@ class ObjectEstimate:
     def is_followed(self) -> bool:
         """Whether the next image is compared with this pose: it is valid, or one of several that may be right."""
         return self.estimate is not None and (self.state is ObjectState.VALID or bool(self.hypotheses))
+
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """What is known of the pose as arrays, by name, as :meth:`PoseEstimate.numpy`; nothing when lost.
+
+        With several ``hypotheses`` also ``poses`` (K, 4, 4), ``covariances`` (K, 6, 6) and ``probabilities`` (K).
+        """
+        arrays = {} if self.estimate is None else self.estimate.numpy()
+        if self.hypotheses:
+            arrays["poses"] = np.stack([x.pose.numpy() for x in self.hypotheses])
+            arrays["covariances"] = np.stack([x.covariance.detach().cpu().numpy() for x in self.hypotheses])
+            arrays["probabilities"] = np.array([x.probability for x in self.hypotheses])
+        return arrays
 
 
 @dataclass(frozen=True)

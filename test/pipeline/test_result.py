@@ -1,7 +1,8 @@
+import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.pipeline.result import FrameResult, ObjectEstimate, ObjectState
+from pnp_ros.pipeline.result import FrameResult, Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate
 
 POSE = Pose(torch.eye(3), torch.tensor([0.0, 0.0, 1.0]))
@@ -21,6 +22,18 @@ def test_the_record_keeps_all_that_the_estimator_said() -> None:
     assert not record.is_valid
     lost = FrameResult.of(ObjectEstimate("mug", ObjectState.LOST, None, None, None, 0.0, "gone"))
     assert (lost.pose, lost.covariance, lost.state) == (None, None, ObjectState.LOST)
+
+
+def test_arrays_of_an_estimate() -> None:
+    solved = PoseEstimate(POSE, 2.0 * torch.eye(6), torch.ones(4), torch.tensor(0.0), torch.tensor(0, dtype=torch.int8))
+    both = (Hypothesis(POSE, torch.eye(6), 0.75), Hypothesis(POSE, 3.0 * torch.eye(6), 0.25))
+    said = ObjectEstimate("mug", ObjectState.UNCERTAIN, solved, None, None, 0.7, "two", hypotheses=both).numpy()
+    np.testing.assert_array_equal(said["pose"][:3, 3], [0.0, 0.0, 1.0])
+    np.testing.assert_array_equal(said["covariance"], 2.0 * np.eye(6))
+    assert said["poses"].shape == (2, 4, 4)
+    np.testing.assert_array_equal(said["covariances"][1], 3.0 * np.eye(6))
+    np.testing.assert_array_equal(said["probabilities"], [0.75, 0.25])
+    assert ObjectEstimate("mug", ObjectState.LOST, None, None, None, 0.0, "gone").numpy() == {}
 
 
 def test_valid_visible_and_false() -> None:
