@@ -131,6 +131,12 @@ class Adapter:
         with self._lock:
             return dict(self._refusals)
 
+    @property
+    def focal_error(self) -> float:
+        """By what share of the distance objects are further than the images show them, as the references tell."""
+        intake = self._intake
+        return intake.focal_error if intake else 0.0
+
     def pause(self, on: bool) -> None:
         """Stop learning, or go on."""
         self._request(self._pause if on else self._resume)
@@ -218,7 +224,7 @@ class Adapter:
             self._break(FaultCause.REFERENCES, bias)
         else:
             self._mend(FaultCause.REFERENCES, "the references are right again")
-            self._buffer.change(self._intake.corrected)
+            self._buffer.change(self._intake.corrected)  # of those collected before it was told, too
         self._say(buffered=len(self._buffer))
         return True
 

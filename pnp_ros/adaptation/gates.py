@@ -120,7 +120,7 @@ class Examiner:
             pose = found.estimate.pose
             overlap = functools.partial(self._witness.overlap, example.window, example.camera, pose)
             scores.append(self._supervision.score(self._error(found, example.pose), overlap))
-            if self._supervision.knows_pose:
+            if self._supervision.independent:
                 sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
                 truth = self._package.symmetry.canonicalise(example.pose, pose)
                 values.append(float(nees(pose, found.estimate.covariance, truth)) * models.calibration.factor(sigma))

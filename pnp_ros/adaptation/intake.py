@@ -126,12 +126,12 @@ class Intake:
     @property
     def focal_error(self) -> float:
         """By what share of the distance objects are further than the image shows them, as the references tell."""
-        return self._bias.focal_error if self._supervision.may_be_biased else 0.0
+        return self._bias.focal_error if self._supervision.independent else 0.0
 
     @property
     def bias(self) -> str:
         """What all recent references have wrong, in words; empty if nothing."""
-        return self._bias.problem if self._supervision.may_be_biased else ""
+        return self._bias.problem if self._supervision.independent else ""
 
     def _check_pose(self, case: _Case) -> str:
         pose = case.seen.reference

@@ -195,7 +195,7 @@ class Learner:
             raw = self._keypoints(images)
             with torch.no_grad():
                 known = self._known[0](images[len(keypoints) :])
-                certain = self._known[0](images[:count]) if self._supervision.keeps_certainty else None
+                certain = None if self._supervision.independent else self._known[0](images[:count])
         correspondence, _ = keypoint_loss(_part(raw, 0, len(keypoints)), keypoints, present)
         kept = keypoint_distillation(_part(raw, len(keypoints), len(images)), known)
         if certain is not None:

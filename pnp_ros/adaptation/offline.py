@@ -15,7 +15,7 @@ from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.reference import Reference
-from pnp_ros.adaptation.status import AdaptationStatus
+from pnp_ros.adaptation.status import AdaptationStatus, plain
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.objects.object_package import ObjectPackage
@@ -78,10 +78,10 @@ class Progress:
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON knows it; what is not finite is None."""
-        plain = dataclasses.asdict(self)
+        entry = dataclasses.asdict(self)
         fault = None if self.status.fault is None else self.status.fault.name
-        status = plain.pop("status") | {"state": self.status.state.name, "fault": fault}
-        return _finite(plain | status)
+        status = entry.pop("status") | {"state": self.status.state.name, "fault": fault}
+        return dict(plain(entry | status))
 
 
 @dataclass(frozen=True)
@@ -277,11 +277,3 @@ class _Robot:
 def _decided(status: AdaptationStatus) -> tuple[Any, ...]:
     """What changes by decisions and not with every step."""
     return status.state, status.reason, status.active_version, status.gates
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 class AdaptationState(enum.IntEnum):
@@ -128,3 +129,14 @@ class Outcome:
 
     message: str
     lasting: bool = True
+
+
+def plain(value: Any) -> Any:
+    """As JSON knows it: what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

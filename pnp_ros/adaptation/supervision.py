@@ -33,18 +33,15 @@ class Supervision(Protocol):
     """A strategy: what intake, learner and examiner do differently for one kind of reference.
 
     Args:
+        independent: the references are not the estimator's own making. Errors that they have in common are then
+            theirs, and a fault, and errors from held-back poses mean something. Of its own poses a common error is what
+            is to be mended, and nothing tells how certain the network may be: it stays as certain as the package's.
         interval_ns: between two images that are kept, at least.
-        may_be_biased: errors that the references have in common are theirs, and a fault. The estimator's own are what
-            is to be mended.
-        keeps_certainty: the network stays as certain of each crop as the package's own: nothing tells it better.
-        knows_pose: the held-back poses are not the estimator's own making, so that errors from them mean something.
         measured: what the error is, for the user.
     """
 
+    independent: bool
     interval_ns: int
-    may_be_biased: bool
-    keeps_certainty: bool
-    knows_pose: bool
     measured: str
 
     def least_overlap(self, config: AdaptationConfig) -> float:
@@ -57,10 +54,8 @@ class Supervision(Protocol):
 class GivenReferences:
     """Poses from elsewhere: motion capture, a board, the robot's kinematics."""
 
+    independent = True
     interval_ns = 0
-    may_be_biased = True
-    keeps_certainty = False
-    knows_pose = True
     measured = "held-back error, % of the diameter"
 
     def least_overlap(self, config: AdaptationConfig) -> float:
@@ -75,10 +70,8 @@ class GivenReferences:
 class OwnPoses:
     """The estimator's own poses. They cannot show whether new weights are better, so the image itself must."""
 
+    independent = False
     interval_ns = 200_000_000
-    may_be_biased = False
-    keeps_certainty = True
-    knows_pose = False
     measured = "held-back mismatch, %"
 
     def least_overlap(self, config: AdaptationConfig) -> float:

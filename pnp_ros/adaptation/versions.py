@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pnp_ros.adaptation.status import plain
 from pnp_ros.io.checkpoints import read_shapes, serialised, sha256, write_bytes_atomically
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration
@@ -111,7 +111,7 @@ class VersionStore:
                 "covariance_scale": calibration.scale,
                 "covariance_growth": calibration.growth,
                 "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
-                "record": _plain(record),
+                "record": plain(record),
             }
             manifest["checksum"] = _checksum(manifest)
             try:
@@ -286,14 +286,3 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of all other fields: a flipped bit in a number would go unnoticed."""
     content = {name: value for name, value in manifest.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """As JSON knows it: what is not finite becomes null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     held_out = FrameSource(source.path, source.kind, shown, lambda: count_out)
     store = VersionStore(arguments.versions or arguments.out / "versions", package)
     measured = partial(
-        _measured, package, store, held_out, truth_of, not reference.supervision.knows_pose, arguments.device
+        _measured, package, store, held_out, truth_of, not reference.supervision.independent, arguments.device
     )
 
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -256,6 +256,7 @@ class FineTuningNode(Node):
             "images without a reference": self._unknown,
             "invalid references": self._reference.refused,
             "images kept": status.buffered,
+            "focal length to be corrected by": f"{self._adapter.focal_error:+.1%}",
             **{f"refused: {reason}": count for reason, count in refusals},
         }
         fault = status.reason if status.state is AdaptationState.FAULT else ""

@@ -61,7 +61,9 @@ def work_until(adapter: Adapter, state: AdaptationState | None = None, *, gates:
 def test_a_focal_error_that_is_told_late_moves_all_images(adapter: Adapter, observe: Callable) -> None:
     before = {each.stamp_ns: each.pose.translation for each in adapter._buffer.learnt}
     assert adapter._intake is not None
+    assert adapter.focal_error == 0.0
     adapter._intake._bias._focal.share = 0.01
+    assert adapter.focal_error == 0.01
     adapter.observe(observe(0))
     adapter._examine()
     for side in (adapter._buffer.learnt, adapter._buffer.held_back):

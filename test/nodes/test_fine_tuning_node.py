@@ -147,6 +147,7 @@ def test_diagnostics_tell_weights_and_counts(listener: _Listener) -> None:
     assert status.name == "fine_tuning: adaptation"
     assert status.level in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
     assert values["weights"] == "the object package's own"
+    assert values["focal length to be corrected by"] == "+0.0%"
     assert int(values["invalid references"]) > 0
     assert int(values["images without a reference"]) > 0
 
