@@ -29,6 +29,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
 from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
@@ -93,7 +94,7 @@ class Aligner:
 
     def __init__(self, mesh: TriangleMesh, config: AlignmentConfig | None = None) -> None:
         config = config or AlignmentConfig()
-        painted = mesh.texture is not None or mesh.vertex_colors is not None
+        painted = likely_colours(mesh) == (MESH,)
         if not painted and config.contours:
             config = dataclasses.replace(config, texture=False)
         self.config = config

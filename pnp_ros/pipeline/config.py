@@ -26,6 +26,8 @@ class EstimatorConfig:
             none is left. Off, a body that looks alike from several sides gets one of its poses.
         align: compare the object rendered at the pose with the image, align the pose to it, and give out as valid only
             what the image supports.
+        plain: the object is of one colour, as its mesh is: its shading must fit, too. That refuses most images of its
+            mirror image, and half of those in which something hides a third of it.
         focal_sigma: standard deviation of the focal length, as a share of it, where the calibration does not tell one
             (``calibration_sigmas`` in its file); in the covariance of aligned poses, as are the next three.
         centre_sigma: standard deviation of the principal point in x and in y, pixels, where the calibration does not.
@@ -60,6 +62,7 @@ class EstimatorConfig:
     solver: str = chosen("robust", SOLVERS)
     hypotheses: bool = True
     align: bool = True
+    plain: bool = False
     focal_sigma: float = bounded(AlignmentConfig.focal_sigma, 0.0, 1.0)
     centre_sigma: float = bounded(AlignmentConfig.centre_sigma, 0.0, 1000.0)
     size_sigma: float = bounded(AlignmentConfig.size_sigma, 0.0, 1.0)
@@ -86,8 +89,9 @@ class EstimatorConfig:
 
     @property
     def alignment(self) -> AlignmentConfig:
-        """How exact camera and mesh are taken to be."""
+        """How exact camera and mesh are taken to be, and what is known of the object's colour."""
         return AlignmentConfig(
+            plain=self.plain,
             focal_sigma=self.focal_sigma,
             centre_sigma=self.centre_sigma,
             size_sigma=self.size_sigma,

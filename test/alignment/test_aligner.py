@@ -75,6 +75,14 @@ def test_a_start_beside_the_object_is_brought_onto_it(painted: bool, exact: list
     assert MATCH in kinds  # of a plain object where its shades meet
 
 
+def test_a_mesh_of_one_colour_says_no_more_of_the_object_than_one_of_none() -> None:
+    mesh = plain(demo_mesh())
+    yellow = replace(mesh, vertex_colors=np.full((len(mesh.vertices), 3), (200, 180, 20), np.uint8))
+    scene = next(scenes(mesh, 1, 1, EXACT))
+    poses = [align(Aligner(m), scene, 0).estimate.pose for m in (mesh, yellow)]
+    assert torch.equal(poses[0].rotation, poses[1].rotation)
+
+
 def test_the_region_holds_the_truth_although_camera_mesh_and_light_are_off() -> None:
     mesh = demo_mesh()
     aligner = Aligner(mesh)
