@@ -342,6 +342,7 @@ class PoseEstimator:
                 return dataclasses.replace(found, estimate=None, reason=evidence.reason)
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
         if found.source == TEMPLATES and evidence.explained < self.config.valid_template:
+            aligner.forget()  # the colours beside an outline that is not the object's
             reason = f"the image shows {evidence.explained:.0%} of the object where a template lies"
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason)
         estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))

@@ -45,7 +45,7 @@ class _Step:
 
     Args:
         cells: of the object's size.
-        beside: angle between views that are tried, rad.
+        beside: angle between views that are tried, in mean distances between neighbours.
         turn, size: to either side, rad and a share.
         every: place of an edge that is looked at.
     """
@@ -64,7 +64,7 @@ class _Step:
 
 
 _SHIFTS = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=2)))  # cells, of each step
-_FINE, _FINEST = _Step(24, 0.3, 0.12, 0.08, 2), _Step(36, 0.15, 0.06, 0.04, 1)
+_FINE, _FINEST = _Step(24, 1.7, 0.12, 0.08, 2), _Step(36, 0.85, 0.06, 0.04, 1)
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,8 @@ class TemplateSource:
         windows = [self._window(image, middle, size, step.cells) for middle, size in zip(hits.middle, hits.size)]
         maps, pixels = np.stack([window for window, _ in windows]), np.array([width for _, width in windows])
         views, its = self._views, self._rotations(hits)
-        hit, view = np.nonzero(its[:, 2] @ views.rotations[:, 2].T > math.cos(step.beside))
+        beside = step.beside * math.sqrt(4.0 * math.pi / self._config.views)
+        hit, view = np.nonzero(its[:, 2] @ views.rotations[:, 2].T > math.cos(beside))
         across = its[hit] @ views.rotations[view].transpose(0, 2, 1)
         straight = np.arctan2(across[:, 1, 0] - across[:, 0, 1], across[:, 0, 0] + across[:, 1, 1])
         steps = step.variants

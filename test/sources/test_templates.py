@@ -10,16 +10,18 @@ from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.rendering.backgrounds import BackgroundSource
 from pnp_ros.rendering.materials import painted_on
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.sources.edge_response import BINS, CELL, response
+from pnp_ros.sources.template_filters import make_template_filters
 from pnp_ros.sources.template_views import make_template_views
 from pnp_ros.sources.templates import TemplateSearchConfig, TemplateSource
 from pnp_ros.types import Pose
 from synthetic.cad_parts import bracket
 
 CAMERA = Camera.pinhole(330.0, 330.0, 159.5, 119.5, 320, 240)
-QUICK = TemplateSearchConfig(views=160, coarse=60, smallest=0.28, largest=0.55, kept=12)
+QUICK = TemplateSearchConfig(views=160, coarse=60, smallest=0.28, largest=0.55, kept=24, filters=64)
 TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.008, 0.30]))
 
 
@@ -64,6 +66,34 @@ def test_where_it_is_not_nothing_is_valid(source, package, background):
     estimator = PoseEstimator(package, EstimatorConfig(track=False), sources=[source])
     (found,) = estimator.estimate(background, CAMERA)
     assert found.state is not ObjectState.VALID
+
+
+def test_colours_of_a_place_that_is_not_believed_are_forgotten(source, package, image):
+    """They would contradict the object at the next place."""
+    image = image.copy()
+    image[:, 160:185] = 110  # something before it
+    estimator = PoseEstimator(
+        package, EstimatorConfig(track=False, valid_template=1.0, max_candidates=1), sources=[source]
+    )
+    (found,) = estimator.estimate(image, CAMERA)
+    assert found.state is not ObjectState.VALID
+    assert not estimator._aligner._colours.known
+
+
+def test_filters_tell_a_template_from_clutter(source):
+    """In backgrounds that they do not know a score is about standard normal; their own template stands out."""
+    kernels = source._views.kernels(QUICK.cells)[::50]
+    filters = make_template_filters(kernels, rank=32)
+    side = kernels.shape[-1]
+    clutter = response(BackgroundSource().image(320, 240, np.random.default_rng(9))) - filters.usual
+    windows = np.lib.stride_tricks.sliding_window_view(clutter, (side, side), (1, 2))[:, ::5, ::5]
+    seen = torch.from_numpy(windows.copy()).movedim(0, 2).flatten(0, 1).flatten(1).T
+    scores = filters.weights @ filters.base.flatten(1) @ seen
+    assert scores.mean().abs() < 1.0
+    assert 0.3 < scores.std() < 2.0
+    own = filters.weights @ filters.base.flatten(1) @ torch.from_numpy(3.0 * kernels).flatten(1).T
+    assert (own.argmax(0) == torch.arange(len(kernels))).all()
+    assert own.diagonal().min() > scores.std() * 3.0
 
 
 def test_a_box_that_somebody_else_tells_is_enough(source, image):
