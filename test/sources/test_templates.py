@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 import torch
 
+from pnp_ros.alignment.aligner import start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
 from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.rendering.backgrounds import BackgroundSource
 from pnp_ros.rendering.materials import painted_on
 from pnp_ros.rendering.renderer import Renderer
@@ -70,13 +71,14 @@ def test_where_it_is_not_nothing_is_valid(source, package, background):
 
 def test_colours_of_a_place_that_is_not_believed_are_forgotten(source, package, image):
     """They would contradict the object at the next place."""
-    image = image.copy()
-    image[:, 160:185] = 110  # something before it
-    estimator = PoseEstimator(
-        package, EstimatorConfig(track=False, valid_template=1.0, max_candidates=1), sources=[source]
-    )
-    (found,) = estimator.estimate(image, CAMERA)
-    assert found.state is not ObjectState.VALID
+    config = EstimatorConfig(track=False)
+    object.__setattr__(config, "valid_template", 1.1)  # more than there can be
+    estimator = PoseEstimator(package, config, sources=[source])
+    start = start_at(TRUTH, 0.005, 0.05)
+    place = ObjectEstimate("bracket", ObjectState.LOST, start, None, None, 0.0, "", source="templates")
+    estimator._latency = {"align": 0.0}
+    found = estimator._aligned(estimator._aligner, image, CAMERA, place)
+    assert "of the object where a template lies" in found.reason
     assert not estimator._aligner._colours.known
 
 
