@@ -185,7 +185,8 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
     found = trained.verdict
     longer = "" if found.minutes is None else f"; the same command with --minutes {found.minutes:g} goes on from here"
-    reporter.say(found.text + longer)
+    plain = not found.usable and trained.package.features_path is None
+    reporter.say(found.text + longer + ("; without networks (pnp-ros onboard) its edges are searched" if plain else ""))
     return found
 
 
