@@ -76,6 +76,7 @@ LEAST_SAMPLES = wp.constant(search_reference.LEAST_SAMPLES)
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
+CLOSE_TURN = wp.constant(0.7)  # rad, to what leads back to the best pose
 APART = wp.constant(0.94)  # cosine of half the angle, 40 deg, between rotations that are two hypotheses
 
 
@@ -98,6 +99,18 @@ def apart(problem: Problem, a: Pose, sums_a: vec_sums, b: Pose, sums_b: vec_sums
         return distinct(sums_a, step) or distinct(sums_b, step)
     p, q = a.rotation, b.rotation
     return wp.abs(p[0] * q[0] + p[1] * q[1] + p[2] * q[2] + p[3] * q[3]) < APART
+
+
+@wp.func
+def leads_back(found: Pose, sums: vec_sums, sample: Pose):
+    """Whether a sample's pose is so near the best one that refining it would end there.
+
+    Near by the normal equations at the best one, and as poses: far away an object is so small that these allow any.
+    """
+    step = step_between(found, sample)
+    moved, turned = wp.vec3(step[0], step[1], step[2]), wp.vec3(step[3], step[4], step[5])
+    near = wp.length(moved) < 0.5 * wp.length(sample.translation) and wp.length(turned) < CLOSE_TURN
+    return near and not distinct(sums, step)
 
 
 @wp.func
@@ -302,7 +315,7 @@ def search(
                 solution += wp.where(every, 4, 1)
             settled = bool(False)  # of few points: it would only lead to the best pose again
             if cost < bar and problem.used < FEW and found.cost < 1e29:
-                settled = not distinct(found.sums, step_between(found.pose, best))
+                settled = leads_back(found.pose, found.sums, best)
             if cost < bar and not settled:
                 refined, refined_cost, equations = polish(chunks, problem, settings, best, kind, sums, rows)
                 bar = wp.min(bar, cost + near)
