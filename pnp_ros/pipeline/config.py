@@ -34,15 +34,16 @@ class EstimatorConfig:
         size_sigma: standard deviation of the mesh's scale, as a share of it.
         shape_sigma: standard deviation of the mesh's surface, as a share of the diameter.
         detector_threshold: lowest score of a place that is looked at, 0 to 1.
-        max_candidates: places tried per source and image, best first.
+        max_candidates: places tried per source and image, best first; one where the object is absent takes one crop.
         lost_presence: presence probability below which the object is absent.
         valid_presence: presence probability below which a pose is uncertain.
         min_inliers: fewer inlier keypoints: lost.
         valid_inliers: smallest share of inlier keypoints of a valid pose, 0 to 1.
         min_matches: fewer matches of features that agree: lost.
         valid_matches: fewest matches that agree on a valid pose.
-        valid_template: smallest share of the object that the image must show, by area, for a pose from templates to be
-            valid: among thousands of them some come near by chance.
+        valid_guess: smallest share of an object without texture that the image must show, by area, for a guess to be
+            valid: a pose from templates, of which some among thousands come near by chance, or one of which the
+            networks are not sure.
         max_chi_square: largest reduced chi-square of a valid pose's inliers.
         max_keypoint_sigma: largest median standard deviation of a valid pose's keypoints, as a share of the object's
             projected diameter.
@@ -68,14 +69,14 @@ class EstimatorConfig:
     size_sigma: float = bounded(AlignmentConfig.size_sigma, 0.0, 1.0)
     shape_sigma: float = bounded(AlignmentConfig.shape_sigma, 0.0, 1.0)
     detector_threshold: float = bounded(0.1, 0.0, 1.0)
-    max_candidates: int = bounded(3, 1, 100)
+    max_candidates: int = bounded(12, 1, 100)
     lost_presence: float = bounded(0.2, 0.0, 1.0)
     valid_presence: float = bounded(0.5, 0.0, 1.0)
     min_inliers: int = bounded(5, 4, 10_000)
     valid_inliers: float = bounded(0.5, 0.0, 1.0)
     min_matches: int = bounded(8, 4, 10_000)
     valid_matches: int = bounded(12, 1, 10_000)
-    valid_template: float = bounded(0.7, 0.0, 1.0)
+    valid_guess: float = bounded(0.7, 0.0, 1.0)
     max_chi_square: float = bounded(4.0, 1e-6, 1e12)
     max_keypoint_sigma: float = bounded(0.06, 1e-6, 1e12)
     max_rotation_sigma: float = bounded(0.12, 1e-6, 1e12)

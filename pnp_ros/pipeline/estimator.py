@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import judge, judge_covariance
+from pnp_ros.pipeline.gates import absent, judge, judge_covariance
 from pnp_ros.pipeline.models import Models, calibration_of, network_kind
 from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
@@ -302,6 +303,8 @@ class PoseEstimator:
         if count < _FEWEST:
             reason = f"{count} points found in the image, expected at least {_FEWEST}"
             return dataclasses.replace(self._lost(reason, sighting.box), source=source)
+        if reason := absent(sighting, self.config):  # not worth a solve
+            return dataclasses.replace(self._lost(reason, sighting.box, sighting.score), source=source)
         with self._timed("solve"):
             solved = solve(self.config.solver, sighting, camera, start, self.config.robust_scale)
             sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter, sighting.dense))
@@ -341,9 +344,11 @@ class PoseEstimator:
             if found.source == "tracking":
                 return dataclasses.replace(found, estimate=None, reason=evidence.reason)
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
-        if found.source == TEMPLATES and evidence.explained < self.config.valid_template:
+        # Without texture some of nearly any outline is found in clutter: a guess needs more of it than a sure pose.
+        guessed = found.source == TEMPLATES or (found.state is ObjectState.UNCERTAIN and math.isnan(evidence.texture))
+        if guessed and evidence.explained < self.config.valid_guess:
             aligner.forget()  # the colours beside an outline that is not the object's
-            reason = f"the image shows {evidence.explained:.0%} of the object where a template lies"
+            reason = f"the image shows {evidence.explained:.0%} of the object where {found.source} guess it"
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason)
         estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))
         verdict = judge_covariance(estimate, self.config)

@@ -82,10 +82,16 @@ def judge_covariance(estimate: PoseEstimate, config: EstimatorConfig) -> Verdict
     return Verdict(ObjectState.VALID)
 
 
+def absent(sighting: Sighting, config: EstimatorConfig) -> str:
+    """Why the object is not where it was looked for, in words; empty if it may be."""
+    if sighting.score >= config.lost_presence:
+        return ""
+    return f"object absent: presence {sighting.score:.2f} is below {config.lost_presence:.2f}"
+
+
 def _lost_reason(estimate: PoseEstimate, sighting: Sighting, diameter: float, config: EstimatorConfig) -> str:
-    presence = sighting.score
-    if not presence >= config.lost_presence:
-        return f"object absent: presence {presence:.2f} is below {config.lost_presence:.2f}"
+    if reason := absent(sighting, config):
+        return reason
     if not bool(estimate.usable):
         return f"no pose: {SolveStatus(int(estimate.status)).name.lower().replace('_', ' ')}"
     values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)

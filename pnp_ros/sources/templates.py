@@ -5,7 +5,7 @@ does: Hinterstoisser et al., PAMI 2012); the best few are laid again, finer and 
 once: templates are sums of a hundred filters of the image's edges by direction, decorrelated from what clutter is like
 (see :mod:`~pnp_ros.sources.template_filters`). What comes of it is right to 10 or 15 degrees and a tenth of the
 distance, which is enough for the alignment; and it is one of thousands, so that the image must show more of its outline
-than of a pose from elsewhere (``EstimatorConfig.valid_template``).
+than of a pose from elsewhere (``EstimatorConfig.valid_guess``).
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class TemplateSearchConfig:
         ratio: from one size to the next.
         kept: hits of the first look that are looked at again, twice as fine.
         best: of them, looked at once more, three times as fine.
+        given: of them, to be solved and aligned, which is what costs most.
         filters: of which the templates are sums.
         points: of the correspondences.
         sigma: standard deviation of a correspondence, as a share of the object's size.
@@ -93,6 +94,7 @@ class TemplateSearchConfig:
     ratio: float = 1.19
     kept: int = 60
     best: int = 12
+    given: int = 3
     filters: int = 96
     points: int = 24
     sigma: float = 0.06
@@ -160,7 +162,7 @@ class TemplateSource:
         steps = math.log(config.largest / config.smallest) / math.log(config.ratio)
         smallest = config.smallest * max(image.shape[:2])
         found = self._search(image, [smallest * config.ratio**k for k in range(max(int(steps) + 1, 1))])
-        best = [found[k : k + 1] for k in range(min(count, len(found)))]
+        best = [found[k : k + 1] for k in range(min(count, config.given, len(found)))]
         self._hits = {self._box(hit): hit for hit in best}
         return [Detection(box, float(hit.share[0])) for box, hit in self._hits.items()]
 

@@ -124,6 +124,20 @@ def test_perfect_keypoints_give_the_true_pose_and_are_followed(
     assert estimator.estimate(_image(2), CAMERA, 0.2)[0].latency["detect"] > 0.0
 
 
+def test_a_place_where_the_network_sees_nothing_is_not_solved(
+    oracle: tuple[PoseEstimator, _Oracle, Pose], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator, network, _ = oracle
+    predict, nothing = network.predict, torch.full((1,), 0.01)
+    monkeypatch.setattr(network, "predict", lambda crops: dataclasses.replace(predict(crops), presence=nothing))
+    monkeypatch.setattr("pnp_ros.pipeline.estimator.solve", lambda *_: pytest.fail("solved"))
+    estimator.config = dataclasses.replace(EVERYTHING, lost_presence=0.2)
+    (found,) = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
+    assert found.state is ObjectState.LOST
+    assert "presence 0.01 is below 0.20" in found.reason
+    assert network.crops == 1
+
+
 def test_a_pose_that_does_not_settle_is_uncertain(
     oracle: tuple[PoseEstimator, _Oracle, Pose], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,14 +72,27 @@ def test_where_it_is_not_nothing_is_valid(source, package, background):
 def test_colours_of_a_place_that_is_not_believed_are_forgotten(source, package, image):
     """They would contradict the object at the next place."""
     config = EstimatorConfig(track=False)
-    object.__setattr__(config, "valid_template", 1.1)  # more than there can be
+    object.__setattr__(config, "valid_guess", 1.1)  # more than there can be
     estimator = PoseEstimator(package, config, sources=[source])
     start = start_at(TRUTH, 0.005, 0.05)
     place = ObjectEstimate("bracket", ObjectState.LOST, start, None, None, 0.0, "", source="templates")
     estimator._latency = {"align": 0.0}
     found = estimator._aligned(estimator._aligner, image, CAMERA, place)
-    assert "of the object where a template lies" in found.reason
+    assert "of the object where templates guess it" in found.reason
     assert not estimator._aligner._colours.known
+
+
+@pytest.mark.parametrize(
+    ("by_network", "state"), [(ObjectState.UNCERTAIN, ObjectState.UNCERTAIN), (ObjectState.VALID, ObjectState.VALID)]
+)
+def test_where_networks_are_not_sure_the_image_must_show_more(source, package, image, by_network, state):
+    config = EstimatorConfig(track=False)
+    object.__setattr__(config, "valid_guess", 1.1)  # more than there can be
+    estimator = PoseEstimator(package, config, sources=[source])
+    start = start_at(TRUTH, 0.005, 0.05)
+    place = ObjectEstimate("bracket", by_network, start, None, None, 0.0, "", source="keypoints")
+    estimator._latency = {"align": 0.0}
+    assert estimator._aligned(estimator._aligner, image, CAMERA, place).state is state
 
 
 def test_filters_tell_a_template_from_clutter(source):
