@@ -306,9 +306,7 @@ def plot(scores: list[Score], path: Path) -> None:
 
     cells = list(dict.fromkeys((s.group, s.cell) for s in scores))
     names = [n for n in SOLVERS if any(s.solver == n for s in scores)]
-    colours = dict(
-        zip(names, ["black", "tab:blue", "tab:cyan", "tab:brown", "tab:orange", "tab:green", "tab:purple", "tab:red"])
-    )
+    colours = dict(zip(names, ["black", *plt.get_cmap("tab10").colors]))
     figure, axes = plt.subplots(1, 2, figsize=(13, 0.24 * len(cells) + 1.5), sharey=True)
     for name in names:
         for axis, field, floor in ((axes[0], "right", None), (axes[1], "wrong", 1e-2)):
