@@ -60,20 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(
         arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=part_of(arguments)
     )
-    if arguments.versions and (several := len(arguments.object)) > 1:
-        raise ValueError(f"--versions: expected one --object, got {several}")
+    if arguments.versions and (objects := len(arguments.object)) > 1:
+        raise ValueError(f"--versions: expected one --object, got {objects}")
     packages = [load_adapted(each, arguments.versions, arguments.out / "object") for each in arguments.object]
+    several = len(packages) > 1 or arguments.instances > 1
     config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking)
     arguments.out.mkdir(parents=True, exist_ok=True)
     one_image = source.path.suffix.lower() in IMAGE_SUFFIXES
     shown = "" if arguments.no_video else f"overlay.{'png' if one_image else 'mp4'}"
     frames = until_interrupted(images(source, arguments.max_frames))
     with _Overlay(arguments.out / shown if shown else None) as overlay:
-        if len(packages) == 1 and arguments.instances == 1:
-            _run_one(arguments, config, packages[0], source, frames, overlay)
-        else:
+        if several:
             _run_many(arguments, config, packages, source, frames, overlay)
-    several = len(packages) > 1 or arguments.instances > 1
+        else:
+            _run_one(arguments, config, packages[0], source, frames, overlay)
     files = "poses.csv, poses.json, " + ("a folder for each" if several else "poses.tum, report.html, report.json")
     print(f"{arguments.out}: {shown and shown + ', '}{files}")
     return 0
