@@ -22,12 +22,13 @@ from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Look, look
-from pnp_ros.alignment.placement import moved, placed, projected
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cameras.single_view import projected
 from pnp_ros.detection.crop import CropError
-from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
+from pnp_ros.geometry.single_pose import moved, placed
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.rendering.ray_view import RayMesh
@@ -100,7 +101,7 @@ class Aligner:
         self.config = config
         self._mesh = RayMesh(mesh)
         self._shading = None if painted or not config.contours else Shading(mesh)
-        self._extent = mesh.extreme_points
+        self._extent = torch.from_numpy(mesh.extreme_points)
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
         self._colours = ColourModel()

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.alignment.placement import projected
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cameras.single_view import projected
 from pnp_ros.rendering.raster_view import View, pixel_rays
 from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.types import Pose

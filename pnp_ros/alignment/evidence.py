@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.alignment.likeness import Likeness, compare
 from pnp_ros.alignment.look import Look
-from pnp_ros.alignment.placement import projected
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cameras.single_view import projected
 from pnp_ros.types import Pose
 
 _FEW_MATCHES, _FEW_LINES = 6, 12  # below, chance finds as many

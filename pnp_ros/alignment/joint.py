@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pnp_ros.alignment.placement import difference, moved
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry.single_pose import difference, moved
 from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt, refine
 from pnp_ros.solvers.robust_loss import Cauchy

@@ -13,11 +13,10 @@ from pnp_ros.alignment import contours, texture
 from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import MARGIN, AlignmentConfig, Round
 from pnp_ros.alignment.contours import Lines, Steps
-from pnp_ros.alignment.placement import box
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.texture import Matches
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import crop_from_box, square_window
+from pnp_ros.detection.crop import box_from_pose, crop_from_box, square_window
 from pnp_ros.rendering.raster_view import View
 from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.types import Correspondences, Pose
@@ -111,7 +110,7 @@ class Look:
 
 def look(
     mesh: RayMesh,
-    extent: NDArray[np.float32],
+    extent: torch.Tensor,
     image: NDArray[np.uint8],
     camera: Camera,
     pose: Pose,
@@ -167,9 +166,9 @@ def look(
     return replace(found, lines=lines, steps=steps, chosen=chosen)
 
 
-def _window(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: NDArray[np.float32], side: int) -> Window:
+def _window(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, side: int) -> Window:
     """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
-    around = box(camera, pose, extent)
+    around = box_from_pose(camera, pose, extent)
     crop = crop_from_box(image, camera, around, min(side, max(square_window(around, MARGIN)[2], _SMALLEST)), MARGIN)
     size = crop.image.shape[0]
     first = np.array(around[:2]) - crop.window[:2]

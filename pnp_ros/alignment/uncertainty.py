@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.alignment.config import AlignmentConfig
-from pnp_ros.alignment.placement import placed, projected, slopes
 from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.cameras.single_view import projected, slopes
+from pnp_ros.geometry.single_pose import placed
 from pnp_ros.types import Correspondences, Pose
 
 _DEPENDENCE = 4.0, 8.0  # of matches and of lines; test/benchmark/bench_alignment.py measures it on held-out renders

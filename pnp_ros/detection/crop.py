@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cameras.single_view import projected
 from pnp_ros.types import Pose
 
 Box = tuple[float, float, float, float]
@@ -99,15 +99,14 @@ def box_from_pose(camera: Camera, pose: Pose, object_points: Tensor) -> Box:
     Raises:
         CropError: if a point is behind the camera or does not project to a finite pixel.
     """
-    points = pose.transform(object_points)
-    if not bool((points[..., 2] > 0.0).all()):
+    points = object_points.numpy()
+    if not float((points @ pose.rotation[2].numpy()).min()) + float(pose.translation[2]) > 0.0:
         raise CropError("pose: expected the whole object in front of the camera")
-    pixels = camera.project(points)
-    if not bool(torch.isfinite(pixels).all()):
+    pixels = projected(camera, pose, points)
+    low, high = pixels.min(0) + 0.5, pixels.max(0) + 0.5
+    if not np.isfinite(low + high).all():
         raise CropError("pose: the object does not project to finite pixels")
-    low, high = pixels.amin(-2) + 0.5, pixels.amax(-2) + 0.5
-    x, y = low.tolist()
-    width, height = (high - low).tolist()
+    (x, y), (width, height) = low.tolist(), (high - low).tolist()
     return x, y, width, height
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from pnp_ros.geometry import so3
 from pnp_ros.types import Pose, PoseEstimate
 
+UNKNOWN_VARIANCE = 1e6  # m^2, rad^2: the diagonal where a pose is not determined
+
 
 def rotate(cov: Tensor, rotation: Tensor) -> Tensor:
     """The covariance in other axes: ``rotation`` (..., 3, 3) maps the old axes' coordinates to the new ones.

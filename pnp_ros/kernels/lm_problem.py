@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.kernels.robust import RobustKind
 
-if TYPE_CHECKING:
-    from pnp_ros.kernels.pose_prior import PosePrior
-
-UNKNOWN_VARIANCE = 1e6  # m^2, rad^2: the covariance's diagonal where a pose is not determined
 BEHIND_PENALTY = 4.0  # focal lengths of residual per axis for a point that the camera cannot see
 MIN_PIVOT = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
 MIN_PIVOT_WITH_PRIOR = {torch.float32: 1e-6, torch.float64: 1e-13}  # the prior fills in what the points do not tell

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import so3
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
 from pnp_ros.kernels import robust
 from pnp_ros.kernels.lm_problem import (
     ANNEAL_STEPS,
@@ -30,7 +31,6 @@ from pnp_ros.kernels.lm_problem import (
     LAMBDA_START,
     MIN_PIVOT,
     MIN_PIVOT_WITH_PRIOR,
-    UNKNOWN_VARIANCE,
     LMProblem,
     LMResult,
     LMSettings,

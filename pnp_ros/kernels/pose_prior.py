@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.geometry import se3, so3
-from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
 from pnp_ros.types import Pose, PoseEstimate
 
 # What is known exactly is known to so many metres and radians, and to such a share of the variance of other axes.

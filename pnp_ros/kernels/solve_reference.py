@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.geometry import se3
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
 from pnp_ros.kernels import accept_reference, lm_reference, robust, search_reference
 from pnp_ros.kernels.accept_reference import (
     DISTINCT,
@@ -29,7 +30,7 @@ from pnp_ros.kernels.accept_reference import (
     TRUSTED_EVIDENCE,
     VAGUE,
 )
-from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE, LMProblem, LMResult, LMSettings
+from pnp_ros.kernels.lm_problem import LMProblem, LMResult, LMSettings
 from pnp_ros.kernels.robust import NUM_PARAMETERS, RobustKind
 from pnp_ros.kernels.search_reference import FEW
 from pnp_ros.types import Pose, SolveStatus

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import warp as wp
 
+from pnp_ros.geometry import covariance as pose_covariance
 from pnp_ros.kernels import accept_reference, lm_problem
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.accept_warp import (
@@ -74,7 +75,7 @@ NOT_FINITE = wp.constant(int(SolveStatus.NOT_FINITE))
 UNEXPLAINED = wp.constant(int(SolveStatus.UNEXPLAINED))
 
 SECOND = wp.constant(lm_problem.SECOND)
-UNKNOWN_VARIANCE = wp.constant(lm_problem.UNKNOWN_VARIANCE)
+UNKNOWN_VARIANCE = wp.constant(pose_covariance.UNKNOWN_VARIANCE)
 NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
 MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
 MIN_PIVOT_WITH_PRIOR = wp.constant(lm_problem.MIN_PIVOT_WITH_PRIOR[torch.float32])

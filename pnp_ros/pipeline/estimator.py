@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from pnp_ros.alignment.aligner import Aligner, start_at
-from pnp_ros.alignment.placement import box, difference
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.geometry.single_pose import difference
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
@@ -441,6 +441,6 @@ def _check_image(image: np.ndarray, camera: Camera) -> None:
 
 def _box_or(other: Box | None, camera: Camera, pose: Pose, extent: Tensor) -> Box | None:
     try:
-        return box(camera, pose, extent.numpy())
+        return box_from_pose(camera, pose, extent)
     except CropError:
         return other

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pnp_ros.alignment.placement import difference, moved
+from pnp_ros.geometry.single_pose import difference, moved
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.types import Pose, PoseEstimate
 

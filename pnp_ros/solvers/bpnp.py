@@ -30,7 +30,8 @@ from torch.autograd.function import once_differentiable
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
-from pnp_ros.kernels.lm_problem import BEHIND_PENALTY, UNKNOWN_VARIANCE
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
+from pnp_ros.kernels.lm_problem import BEHIND_PENALTY
 from pnp_ros.kernels.lm_reference import visible
 from pnp_ros.solvers.prior_gradient import PriorTerm
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss

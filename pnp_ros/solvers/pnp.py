@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
 from pnp_ros.solvers import levenberg_marquardt
 from pnp_ros.solvers.bpnp import Implicit
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pnp_ros.geometry import se3, so3
-from pnp_ros.geometry.covariance import nees
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE, nees
 from pnp_ros.kernels import lm
-from pnp_ros.kernels.lm_problem import UNKNOWN_VARIANCE, LMSettings
+from pnp_ros.kernels.lm_problem import LMSettings
 from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.solvers.pnp import solve_pnp

@@ -1,16 +1,12 @@
-"""What alignment calculates of single poses in NumPy is what the batched functions say."""
+"""What is calculated of single poses in NumPy is what the batched functions say."""
 
 import numpy as np
 import pytest
 import torch
 
-from pnp_ros.alignment.placement import box, difference, moved
-from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.geometry import se3, so3
+from pnp_ros.geometry.single_pose import difference, moved, placed
 from pnp_ros.types import Pose
-
-CAMERA = Camera.pinhole(600.0, 610.0, 320.0, 240.0, width=640, height=480)
 
 
 def random_pose(seed: int) -> Pose:
@@ -31,9 +27,8 @@ def test_a_pose_is_moved_and_compared_as_by_the_batched_functions(angle: float) 
     np.testing.assert_allclose(difference(pose, there), delta, atol=1e-8)
 
 
-def test_the_box_is_the_batched_one() -> None:
-    pose, points = random_pose(2).to(dtype=torch.float32), 0.1 * torch.randn(30, 3)
-    np.testing.assert_allclose(box(CAMERA, pose, points.numpy()), box_from_pose(CAMERA, pose, points), rtol=1e-4)
-    behind = Pose(pose.rotation, torch.tensor([0.0, 0.0, 0.05]))
-    with pytest.raises(CropError, match="in front of the camera"):
-        box(CAMERA, behind, points.numpy())
+def test_points_are_placed_in_their_own_dtype() -> None:
+    pose, points = random_pose(2), np.array([[0.1, 0.2, -0.3], [0.0, 0.0, 0.0]], np.float32)
+    there = placed(pose, points)
+    assert there.dtype == np.float32
+    np.testing.assert_allclose(there, pose.transform(torch.from_numpy(points).double()).numpy(), atol=1e-6)
