@@ -104,7 +104,7 @@ def _run_node(node: str, parameters: dict[str, object]) -> NoReturn:
     need_ros()
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"pnp_ros.nodes.{node}", "--ros-args", *words])
+    os.execv(sys.executable, [sys.executable, "-m", "pnp_ros.cli.entry", f"pnp_ros.nodes.{node}", "--ros-args", *words])
 
 
 # --- without ----------------------------------------------------------------------------------------------------------

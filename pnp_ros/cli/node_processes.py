@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
 _START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
 _SETTLE_S = 1.5  # for the last image to become a pose, the pose to reach the bag, and the counts to tell of it
@@ -42,19 +42,27 @@ def run_nodes(
     """
     content = {f"/**/{node}": {"ros__parameters": dict(values)} for node, values in parameters.items()}
     file.write_text(yaml.safe_dump(content, sort_keys=False))
-    with contextlib.ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end))
-        nodes: dict[str, _NodeProcess] = {}
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    signal.signal(signal.SIGTERM, _end)
+    nodes: dict[str, _NodeProcess] = {}
+    try:
         for name in parameters:
             renamed = [word for rule in remappings.get(name, ()) for word in ("-r", rule)]
-            nodes[name] = stack.enter_context(_node(name, ["--params-file", str(file), *renamed]))
+            nodes[name] = _NodeProcess(name, ["--params-file", str(file), *renamed])
         _wait(nodes, until, _START_S + 3.0 * seconds)
         time.sleep(_SETTLE_S)
+    finally:
+        for number in _SIGNALS:  # the nodes end with the command; a second signal must not keep it from ending them
+            signal.signal(number, signal.SIG_IGN)
+        for node in nodes.values():  # all at once, then each is waited for
+            node.ask_to_end()
+        for node in nodes.values():
+            node.end()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: object) -> None:
-    """The nodes end with the command; a second signal must not keep it from ending them."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
@@ -85,7 +93,7 @@ class _NodeProcess:
         self.error = ""
         self._name = name
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"pnp_ros.nodes.{name}_node", "--ros-args", *ros_arguments],
+            [sys.executable, "-m", "pnp_ros.cli.entry", f"pnp_ros.nodes.{name}_node", "--ros-args", *ros_arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -102,22 +110,16 @@ class _NodeProcess:
                 self.error = line.partition("] ")[2].strip()
             print(f"{self._name}: {line.removeprefix('[INFO] ')}", end="", flush=True)
 
-    def end(self) -> None:
-        """As ctrl-C does, and by force where that does not help."""
+    def ask_to_end(self) -> None:
+        """As ctrl-C does."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(timeout=_END_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+
+    def end(self) -> None:
+        """Wait for the end, and bring it about by force where asking did not help."""
+        try:
+            self.process.wait(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._relay.join(timeout=1.0)
-
-
-@contextlib.contextmanager
-def _node(name: str, ros_arguments: Sequence[str]) -> Iterator[_NodeProcess]:
-    node = _NodeProcess(name, ros_arguments)
-    try:
-        yield node
-    finally:
-        node.end()

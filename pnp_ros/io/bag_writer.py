@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rosbags.interfaces import Connection, Qos
@@ -19,8 +19,10 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from rosbags.typesys.store import Typestore
 
 from pnp_ros.io.bag_messages import CAMERA_INFO, IMAGE, BagError, explained, message_types, offered_qos
-from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import RgbImage
+
+if TYPE_CHECKING:  # a recorder needs no torch
+    from pnp_ros.io.camera_info import CameraInfo
 
 _STORAGE = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 

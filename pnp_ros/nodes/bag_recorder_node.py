@@ -1,28 +1,34 @@
 """Records topics into a bag, as ``ros2 bag record`` does where ROS is fully installed.
 
 It begins when every topic is there, and subscribes as each publisher offers; the bag keeps what they offered. Messages
-go into it unopened.
+go into it unopened. While the disk is busy they wait in memory, in so much of it at most; what is lost is counted, and
+said.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from functools import partial
 from typing import Any, cast
 
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_messages import IMAGE, BagError, message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import message_class, run
+from pnp_ros.nodes.write_behind import WriteBehind
 
 _LOOK_S, _REPORT_S = 0.1, 10.0
-_DEPTH = 200  # messages of a topic that may wait while the disk is busy
+_WAITING_BYTES = 100_000_000  # rosbag2 keeps as much
+_DEPTH, _IMAGE_DEPTH = 200, 20  # messages of a topic that may wait in the middleware: images are large
+_PATIENCE_S = 8.0  # to write what waits; launch gives ten seconds
 
 
 class BagRecorderNode(Node):
@@ -37,8 +43,10 @@ class BagRecorderNode(Node):
         storage = declare("storage", "mcap", "Format of the bag", choices=("mcap", "sqlite3"))
         self.settings.settle()
         self._writer = BagWriter(output, cast(Any, storage), message_types(resource("msg")))
-        self._counts: Counter[str] = Counter()
+        self._behind = WriteBehind(self._writer.write_serialized, _WAITING_BYTES)
+        self._recorded, self._lost, self._told = 0, 0, 0
         self._look = self.create_timer(_LOOK_S, self._subscribe)
+        self.create_timer(_LOOK_S, self._end_with_the_disk)
         self.create_timer(_REPORT_S, self._report)
 
     def _subscribe(self) -> None:
@@ -51,27 +59,46 @@ class BagRecorderNode(Node):
             qualities = [publisher.qos_profile for publisher in publishers]
             latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in qualities)
             reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in qualities)
+            kind = publishers[0].topic_type
             quality = QoSProfile(
-                depth=_DEPTH,
+                depth=_IMAGE_DEPTH if kind == IMAGE else _DEPTH,
                 reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
                 durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             )
-            kind = publishers[0].topic_type
             write = partial(self._write, topic, kind, [_offered(offer) for offer in qualities])
-            self.create_subscription(message_class(kind), topic, write, quality, raw=True)
+            told = SubscriptionEventCallbacks(message_lost=self._on_lost)
+            self.create_subscription(message_class(kind), topic, write, quality, raw=True, event_callbacks=told)
         self.get_logger().info(f"recording {len(self._topics)} topics to {self._writer.path}")
 
     def _write(self, topic: str, kind: str, offered: list[Qos], data: bytes) -> None:
-        self._writer.write_serialized(topic, kind, data, self.get_clock().now().nanoseconds, offered=offered)
-        self._counts[topic] += 1
+        now = self.get_clock().now().nanoseconds
+        self._recorded += self._behind.put(len(data), topic, kind, data, now, False, offered)
 
-    def _report(self) -> None:
-        if self._counts:
-            self.get_logger().info(f"recorded {sum(self._counts.values())} messages")
+    def _on_lost(self, event: Any) -> None:
+        self._lost += event.total_count_change
+
+    def _end_with_the_disk(self) -> None:
+        if self._behind.failure is not None:
+            self.get_logger().fatal(str(self._behind.failure))
+            raise SystemExit(1)
+
+    def _report(self, ended: bool = False) -> None:
+        logger = get_logger("pnp_ros") if ended else self.get_logger()  # at the end there is no /rosout any more
+        if self._recorded:
+            logger.info(f"recorded {self._recorded} messages")
+        refused = self._behind.refused
+        if (lost := self._lost + refused) > self._told:
+            self._told = lost
+            logger.warning(
+                f"lost {lost} messages: {self._lost} on the way, {refused} because disk or computer is too slow"
+            )
 
     def destroy_node(self) -> None:
         """Finish the bag, without which it has no index."""
-        self._writer.close()
+        self._behind.close()
+        self._report(ended=True)
+        with contextlib.suppress(BagError) if self._behind.failure else contextlib.nullcontext():
+            self._writer.close()
         super().destroy_node()
 
 
@@ -96,7 +123,7 @@ def _time(duration: Duration) -> QosTime:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node."""
-    run(BagRecorderNode, args)
+    run(BagRecorderNode, args, _PATIENCE_S)
 
 
 if __name__ == "__main__":

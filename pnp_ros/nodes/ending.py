@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +22,15 @@ def ending_in(patience_s: float) -> Iterator[None]:
     The signals raise nothing in Python any more, so neither a second nor a tenth interrupts what the first began; what
     is to end listens in another way, as rclpy's context does. Must be entered by the main thread, before
     ``rclpy.init``, which keeps these handlers behind its own.
+
+    A process that was asked to end ends where the context is left: to take apart an interpreter that holds torch and a
+    middleware costs more CPU time than all before, and on a busy computer that is seconds.
     """
     told, tell = socket.socketpair()
     told.setblocking(True)
     tell.setblocking(False)  # as the interpreter asks for; it writes there even while the main thread is in C code
-    previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    asked = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: asked.set()) for number in _SIGNALS}
     signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
 
     def watch() -> None:
@@ -37,6 +43,12 @@ def ending_in(patience_s: float) -> Iterator[None]:
     threading.Thread(target=watch, name="ending", daemon=True).start()
     try:
         yield
+        if asked.is_set():
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                    stream.flush()
+            os._exit(0)
     finally:
         signal.set_wakeup_fd(-1)
         for number in previous:  # the way to the end of the interpreter stays free of tracebacks

@@ -7,14 +7,16 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pnp_ros.settings import problem
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -188,6 +190,8 @@ def device_of(name: str) -> torch.device:
     Raises:
         ValueError: if there is none.
     """
+    import torch  # a recorder has no device, and starts without it
+
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_what_is_played_is_recorded(recorded_run: Any, tmp_path: Path, storage: 
 
 
 @contextlib.contextmanager
-def publishing() -> Iterator[None]:
+def publishing(said: str = "said") -> Iterator[None]:
     """A best-effort and a latched topic of this process, in the commands' domain."""
     import rclpy
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -93,7 +94,7 @@ def publishing() -> Iterator[None]:
     def talk() -> None:
         while not ended.wait(0.02):
             for publisher in publishers:
-                publisher.publish(String(data="said"))
+                publisher.publish(String(data=said))
 
     talker = threading.Thread(target=talk)
     talker.start()
@@ -134,3 +135,20 @@ def test_a_signal_to_the_command_ends_the_recorder(
     with BagReader(tmp_path / "new") as reader:
         assert [offer.reliability.name for offer in reader.offered()["/fast"]] == ["BEST_EFFORT"]
     assert (tmp_path / "new" / "new_0.db3").is_file()
+
+
+def test_a_full_disk_ends_the_recorder_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    with publishing("x" * 300_000), process("record", path, "/fast") as recorder:
+        deadline = time.monotonic() + START_S
+        while not path.is_dir():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+        assert recorder.wait(timeout=START_S) == 1
+    said = capfd.readouterr().err
+    assert f"{path}" in said
+    assert "Traceback" not in said

@@ -1,0 +1,57 @@
+"""A slow disk costs memory up to a bound, and what is lost then is counted."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from pnp_ros.nodes.write_behind import WriteBehind
+
+
+class Disk:
+    """Pauses until it is let go."""
+
+    def __init__(self) -> None:
+        self.go, self.written = threading.Event(), []
+
+    def write(self, message: str) -> None:
+        self.go.wait(30.0)
+        if message == "the last that fits":
+            raise OSError("disk full")
+        self.written.append(message)
+
+
+def test_as_much_waits_as_there_is_room_for() -> None:
+    disk = Disk()
+    behind = WriteBehind(disk.write, limit=100)
+    assert [behind.put(30, f"{index}") for index in range(5)] == [True, True, True, False, False]
+    assert behind.put(10, "small")
+    assert behind.refused == 2
+    disk.go.set()
+    behind.close()
+    assert disk.written == ["0", "1", "2", "small"]
+    assert behind.failure is None
+
+
+def test_a_single_message_is_never_too_large() -> None:
+    disk = Disk()
+    disk.go.set()
+    behind = WriteBehind(disk.write, limit=100)
+    assert behind.put(1000, "large")
+    behind.close()
+    assert disk.written == ["large"]
+    assert not behind.put(1, "too late")
+
+
+def test_after_a_failure_nothing_is_kept() -> None:
+    disk = Disk()
+    behind = WriteBehind(disk.write, limit=100)
+    for message in ("first", "the last that fits", "waits"):
+        behind.put(10, message)
+    disk.go.set()
+    behind.close()
+    assert disk.written == ["first"]
+    assert str(behind.failure) == "disk full"
+    assert behind.refused == 2
+    assert not behind.put(10, "more")
