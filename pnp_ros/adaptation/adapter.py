@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
-from pnp_ros.adaptation.buffer import ReplayBuffer
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.intake import Intake, Refusal
-from pnp_ros.adaptation.learner import Learner
+from pnp_ros.adaptation.examples.buffer import ReplayBuffer
+from pnp_ros.adaptation.examples.intake import Intake, Refusal
+from pnp_ros.adaptation.learning.learner import Learner
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Event, FaultCause, Outcome, after
 from pnp_ros.adaptation.supervision import GIVEN, Supervision
-from pnp_ros.adaptation.trial import Candidate, Trials
+from pnp_ros.adaptation.trials.trial import Candidate, Trials
 from pnp_ros.adaptation.versions import VersionError, VersionStore
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_keypoint_networks, weights_of

@@ -14,7 +14,7 @@ import torch
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.reference import Reference
+from pnp_ros.adaptation.references.reference import Reference
 from pnp_ros.adaptation.status import AdaptationStatus, plain
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.evaluation.frames import Frame
@@ -103,44 +103,6 @@ class AdaptationResult:
     promoted: tuple[int, ...]
     active_version: int
     refusals: dict[str, int]
-
-
-@dataclass(frozen=True)
-class TimeBlocks:
-    """Equal blocks of a recording's time, of which every third is not learnt from: to measure with, before and after.
-
-    Args:
-        first_ns: stamp of the first image.
-        last_ns: of the last one.
-        count: of the blocks, at least 2; of two blocks, the second is held out.
-
-    Raises:
-        ValueError: if there are fewer than two blocks, or no time to divide.
-    """
-
-    first_ns: int
-    last_ns: int
-    count: int = 9
-
-    def __post_init__(self) -> None:
-        if self.count < 2:
-            raise ValueError(f"blocks: expected at least 2, got {self.count}")
-        if not self.last_ns > self.first_ns:
-            raise ValueError("blocks: expected images of different times")
-
-    @classmethod
-    def of(cls, stamps_ns: Iterable[int], count: int = 9) -> TimeBlocks:
-        """Of a recording with these stamps."""
-        stamps = list(stamps_ns)
-        if not stamps:
-            raise ValueError("blocks: expected images, the source holds none")
-        return cls(min(stamps), max(stamps), count)
-
-    def is_held_out(self, stamp_ns: int) -> bool:
-        """Whether an image is to measure with."""
-        block = (stamp_ns - self.first_ns) * self.count // (self.last_ns - self.first_ns + 1)
-        period = min(3, self.count)
-        return block % period == period - 1
 
 
 def adapt(

@@ -12,9 +12,9 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from pnp_ros.adaptation.config import AdaptationConfig, Objective
-from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, TimeBlocks, adapt
-from pnp_ros.adaptation.reference import KnownReference, Reference, board_reference
-from pnp_ros.adaptation.self_supervision import SelfReference
+from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, adapt
+from pnp_ros.adaptation.references.reference import KnownReference, Reference, board_reference
+from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.evaluate import write_report
@@ -24,6 +24,7 @@ from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.evaluation.report import figure_text
+from pnp_ros.evaluation.time_blocks import TimeBlocks
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig

@@ -11,8 +11,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.reference import PoseReference, Reference, board_reference
-from pnp_ros.adaptation.self_supervision import SelfReference
+from pnp_ros.adaptation.references.reference import PoseReference, Reference, board_reference
+from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.nodes.ros_compat import message_class
 from pnp_ros.nodes.transform_history import TransformHistory
@@ -66,7 +66,7 @@ class TransformReference(PoseReference):
         return self._history.refused
 
     def find(self, observation: Observation) -> Pose | str:
-        """See :class:`~pnp_ros.adaptation.reference.PoseReference`."""
+        """See :class:`~pnp_ros.adaptation.references.reference.PoseReference`."""
         own = observation.object_id.lstrip("/")
         if own == self._frame:
             return "the estimator publishes it itself; use the reference self"
@@ -89,7 +89,7 @@ class TopicReference(TransformReference):
         self._found = False
 
     def find(self, observation: Observation) -> Pose | str:
-        """See :class:`~pnp_ros.adaptation.reference.PoseReference`."""
+        """See :class:`~pnp_ros.adaptation.references.reference.PoseReference`."""
         return super().find(observation) if self._found else self._why_none
 
     def _look_for_publisher(self) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import Example
-from pnp_ros.adaptation.intake import Intake
+from pnp_ros.adaptation.examples.example import Example
+from pnp_ros.adaptation.examples.intake import Intake
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.io.resources import resource

@@ -7,7 +7,7 @@ import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.offline import Budget, adapt
-from pnp_ros.adaptation.reference import KnownReference
+from pnp_ros.adaptation.references.reference import KnownReference
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.evaluator import evaluate, running

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pnp_ros.adaptation import trial as module
 from pnp_ros.adaptation.adapter import Adapter
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import ANCHOR_AUC, NEES, Measured, OnAnchors
-from pnp_ros.adaptation.learner import Learner, StepLosses
+from pnp_ros.adaptation.learning.learner import Learner, StepLosses
 from pnp_ros.adaptation.status import AdaptationState, FaultCause, Gate
-from pnp_ros.adaptation.trial import Candidate
+from pnp_ros.adaptation.trials import trial as module
+from pnp_ros.adaptation.trials.gates import ANCHOR_AUC, NEES, Measured, OnAnchors
+from pnp_ros.adaptation.trials.trial import Candidate
 from pnp_ros.adaptation.versions import VersionError, VersionStore
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration
@@ -29,7 +29,7 @@ CONFIG = AdaptationConfig(
 
 @pytest.fixture(autouse=True)
 def few_renders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pnp_ros.adaptation.learner._FIRST_RENDERS", 8)
+    monkeypatch.setattr("pnp_ros.adaptation.learning.learner._FIRST_RENDERS", 8)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from pnp_ros.adaptation import learner
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, TimeBlocks, adapt
-from pnp_ros.adaptation.reference import KnownReference
-from pnp_ros.adaptation.self_supervision import SelfReference
+from pnp_ros.adaptation.learning import learner
+from pnp_ros.adaptation.offline import AdaptationResult, Budget, Progress, adapt
+from pnp_ros.adaptation.references.reference import KnownReference
+from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.frames import Frame
@@ -216,17 +216,3 @@ def test_no_image_is_said(adapted: Adapt) -> None:
 def test_wrong_budget_is_named(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         Budget(**{field: 0})
-
-
-def test_every_third_block_of_time_is_held_out() -> None:
-    blocks = TimeBlocks.of(range(0, 900, 10), 9)
-    held_out = [stamp // 10 for stamp in range(0, 900, 10) if blocks.is_held_out(stamp)]
-    assert held_out == [*range(20, 30), *range(50, 60), *range(80, 90)]
-    halves = TimeBlocks.of([0, 99], 2)
-    assert [halves.is_held_out(stamp) for stamp in (0, 49, 50, 99)] == [False, False, True, True]
-
-
-def test_wrong_blocks_are_named() -> None:
-    for stamps, count in (([0, 10], 1), ([5], 3), ([], 3)):
-        with pytest.raises(ValueError, match="blocks"):
-            TimeBlocks.of(stamps, count)

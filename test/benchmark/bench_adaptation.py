@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import Examiner
 from pnp_ros.adaptation.offline import AdaptationResult, Budget, adapt
-from pnp_ros.adaptation.reference import KnownReference
+from pnp_ros.adaptation.references.reference import KnownReference
+from pnp_ros.adaptation.trials.anchors import Anchors
+from pnp_ros.adaptation.trials.gates import Examiner
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.evaluator import evaluate, running

@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.reference import Reference
+from pnp_ros.adaptation.references.reference import Reference
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.nodes import conversions

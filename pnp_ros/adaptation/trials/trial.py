@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import Example
-from pnp_ros.adaptation.gates import ANCHOR_AUC, NEES, Examiner, Measured, OnAnchors, calibrated, judge
-from pnp_ros.adaptation.learner import Learner
+from pnp_ros.adaptation.examples.example import Example
+from pnp_ros.adaptation.learning.learner import Learner
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.supervision import Supervision
+from pnp_ros.adaptation.trials.anchors import Anchors
+from pnp_ros.adaptation.trials.gates import ANCHOR_AUC, NEES, Examiner, Measured, OnAnchors, calibrated, judge
 from pnp_ros.detection.detector_network import DetectorNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.adaptation.example import Example
+from pnp_ros.adaptation.examples.example import Example
 
 _BLOCK_NS = 2_000_000_000  # images of one such stretch of time look alike: they are kept apart from the others whole
 _HELD_BACK_EVERY = 4  # of these stretches, one is held back

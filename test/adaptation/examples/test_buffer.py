@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from pnp_ros.adaptation.buffer import ReplayBuffer, is_held_back
-from pnp_ros.adaptation.example import Example
+from pnp_ros.adaptation.examples.buffer import ReplayBuffer, is_held_back
+from pnp_ros.adaptation.examples.example import Example
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.types import Pose

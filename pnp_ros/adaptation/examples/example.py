@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnp_ros.adaptation.witness import Witness
+from pnp_ros.adaptation.examples.witness import Witness
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Crop, box_from_pose, crop_from_box, crop_from_pose
 from pnp_ros.detection.detector import letter_box

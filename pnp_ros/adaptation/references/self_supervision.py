@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.reference import Reference
+from pnp_ros.adaptation.references.reference import Reference
 from pnp_ros.adaptation.supervision import OWN
 from pnp_ros.geometry import se3
 from pnp_ros.pipeline.result import ObjectState

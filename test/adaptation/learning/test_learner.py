@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
-from pnp_ros.adaptation.learner import Learner, randomisation
-from pnp_ros.adaptation.objective import RealCrops, real_crops
+from pnp_ros.adaptation.examples.example import WINDOW_MARGIN, Example
+from pnp_ros.adaptation.learning.learner import Learner, randomisation
+from pnp_ros.adaptation.learning.objective import RealCrops, real_crops
 from pnp_ros.adaptation.supervision import GIVEN, OWN, Supervision
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.objects.object_package import ObjectPackage

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.focal_error import FocalError
+from pnp_ros.adaptation.examples.focal_error import FocalError
 from pnp_ros.geometry import se3
 from pnp_ros.types import Pose
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.learner import randomisation
+from pnp_ros.adaptation.learning.learner import randomisation
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pnp_ros.adaptation.buffer import ReplayBuffer
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import ExampleCutter
-from pnp_ros.adaptation.focal_error import FocalError
-from pnp_ros.adaptation.witness import Witness
+from pnp_ros.adaptation.examples.buffer import ReplayBuffer
+from pnp_ros.adaptation.examples.example import ExampleCutter
+from pnp_ros.adaptation.examples.focal_error import FocalError
+from pnp_ros.adaptation.examples.witness import Witness
 from pnp_ros.objects.object_package import ObjectPackage
 
 MOST = AdaptationConfig.max_depth_bias

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pnp_ros.adaptation.anchors import Anchors
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import Example
+from pnp_ros.adaptation.examples.example import Example
+from pnp_ros.adaptation.examples.witness import Witness
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.supervision import GIVEN, GOOD, LOST_SCORE, Supervision
-from pnp_ros.adaptation.witness import Witness
+from pnp_ros.adaptation.trials.anchors import Anchors
 from pnp_ros.detection.crop import Box
 from pnp_ros.evaluation.consistency import nees
 from pnp_ros.evaluation.pose_error import add, adds, auc

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.reference_bias import Displacement, ReferenceBias
+from pnp_ros.adaptation.examples.reference_bias import Displacement, ReferenceBias
 from pnp_ros.geometry import so3
 from pnp_ros.types import Pose
 

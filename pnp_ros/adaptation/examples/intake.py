@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import Example, ExampleCutter
+from pnp_ros.adaptation.examples.example import Example, ExampleCutter
+from pnp_ros.adaptation.examples.reference_bias import Displacement, ReferenceBias
+from pnp_ros.adaptation.examples.witness import Sight, Witness
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.reference_bias import Displacement, ReferenceBias
 from pnp_ros.adaptation.supervision import GIVEN, Supervision
-from pnp_ros.adaptation.witness import Sight, Witness
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.result import ObjectState

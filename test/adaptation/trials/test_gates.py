@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.gates import Measured, OnAnchors, calibrated, judge
+from pnp_ros.adaptation.trials.gates import Measured, OnAnchors, calibrated, judge
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 
 CONFIG = AdaptationConfig()

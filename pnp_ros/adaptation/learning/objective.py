@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pnp_ros.adaptation.config import Objective
-from pnp_ros.adaptation.example import Example
+from pnp_ros.adaptation.examples.example import Example
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.pose_error import add
 from pnp_ros.networks.keypoint_network import RawPrediction, decode

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pnp_ros.adaptation.distillation import detector_distillation, keypoint_distillation
+from pnp_ros.adaptation.learning.distillation import detector_distillation, keypoint_distillation
 from pnp_ros.detection.detector_network import DetectorPrediction
 from pnp_ros.networks.keypoint_network import RawPrediction
 

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.distillation import certainty_distillation, detector_distillation, keypoint_distillation
-from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
-from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, images_of, pose_term, real_crops
+from pnp_ros.adaptation.examples.example import WINDOW_MARGIN, Example
+from pnp_ros.adaptation.learning.distillation import (
+    certainty_distillation,
+    detector_distillation,
+    keypoint_distillation,
+)
+from pnp_ros.adaptation.learning.objective import EProPnPLoss, RealCrops, images_of, pose_term, real_crops
 from pnp_ros.adaptation.supervision import GIVEN, Supervision
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction

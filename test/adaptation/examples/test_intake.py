@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pnp_ros.adaptation.config import AdaptationConfig
-from pnp_ros.adaptation.example import WINDOW, Example
-from pnp_ros.adaptation.intake import Intake, Refusal
+from pnp_ros.adaptation.examples.example import WINDOW, Example
+from pnp_ros.adaptation.examples.intake import Intake, Refusal
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.supervision import OWN
 from pnp_ros.cameras.camera import Camera

@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from pnp_ros.adaptation.config import Objective
-from pnp_ros.adaptation.example import WINDOW_MARGIN, Example
-from pnp_ros.adaptation.objective import EProPnPLoss, RealCrops, bpnp_loss, correspondences_of, pose_term, real_crops
+from pnp_ros.adaptation.examples.example import WINDOW_MARGIN, Example
+from pnp_ros.adaptation.learning.objective import (
+    EProPnPLoss,
+    RealCrops,
+    bpnp_loss,
+    correspondences_of,
+    pose_term,
+    real_crops,
+)
 from pnp_ros.networks.keypoint_network import STRIDE, RawPrediction
 from pnp_ros.objects.object_package import ObjectPackage
 

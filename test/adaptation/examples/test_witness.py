@@ -9,7 +9,7 @@ import pytest
 import torch
 import trimesh
 
-from pnp_ros.adaptation.witness import Witness
+from pnp_ros.adaptation.examples.witness import Witness
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.mesh import TriangleMesh

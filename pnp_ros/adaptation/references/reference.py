@@ -18,7 +18,8 @@ class Reference(Protocol):
     """Tells the true pose of the object in images that it is shown one by one, in order of time.
 
     How users name one is :class:`~pnp_ros.evaluation.pose_source.PoseSource`. Those whose poses come from elsewhere are
-    each a :class:`PoseReference`; :class:`~pnp_ros.adaptation.self_supervision.SelfReference` is the other kind.
+    each a :class:`PoseReference`; the other kind is
+    :class:`~pnp_ros.adaptation.references.self_supervision.SelfReference`.
 
     Args:
         supervision: what may be learnt from it and measured with it.

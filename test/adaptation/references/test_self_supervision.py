@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pnp_ros.adaptation.observation import Observation
-from pnp_ros.adaptation.self_supervision import SelfReference
+from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.pipeline.result import ObjectState

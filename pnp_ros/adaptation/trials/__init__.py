@@ -1,0 +1,1 @@
+"""What new weights must prove before they are used: on held-back images, and on renders that never change."""
