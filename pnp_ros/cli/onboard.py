@@ -18,7 +18,7 @@ from pnp_ros.training.symmetries import declared_symmetry
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("mesh", type=Path, help="OBJ, PLY or GLB, with texture or vertex colours")
+    parser.add_argument("mesh", type=Path, help="OBJ, PLY, STL, GLB, DAE, 3MF, STEP, or a link: robot.urdf#LINK")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the object package; its name names the object"
     )
