@@ -110,7 +110,7 @@ class Aligner:
         """Forget the colours: the object was lost, the light is another one."""
         self._colours.forget()
 
-    def align(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
+    def align(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, widely: bool = True) -> Alignment:
         """Align a pose with the image.
 
         Args:
@@ -118,6 +118,7 @@ class Aligner:
             camera: of the image, any model.
             start: a pose, and a covariance that says how far to search and how much the start counts in the end; one
                 that is not determined (``UNKNOWN_VARIANCE``) does not count.
+            widely: off, a start that is doubted much is not searched around: thirty looks, where two are usual.
 
         Returns:
             Never an error for a start that does not fit: the evidence says so.
@@ -129,9 +130,9 @@ class Aligner:
         camera, pose = camera.to("cpu", torch.float32), _single(start.pose)
         prior = _information(start.covariance)
         learn = not self._colours.known
-        best: _Found | str = ""
+        best: _Found | str = "it may be anywhere near where it is expected"
         looks = 0
-        for begin, rounds in self._attempts(start, learn):
+        for begin, rounds in self._attempts(start, learn, widely):
             if looks >= LOOKS:
                 break
             found, used = self._descend(image, camera, begin, rounds, None if prior is None else (pose, prior), learn)
@@ -165,7 +166,7 @@ class Aligner:
             self._mesh, self._extent, image, camera, pose, step, self.config, self._colours, learn, self._shading
         )
 
-    def _attempts(self, start: PoseEstimate, learn: bool) -> Iterator[tuple[Pose, Sequence[Round]]]:
+    def _attempts(self, start: PoseEstimate, learn: bool, widely: bool) -> Iterator[tuple[Pose, Sequence[Round]]]:
         """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
         pose = _single(start.pose)
         spread = start.covariance.diagonal().double().clamp_min(0.0).sqrt().numpy()
@@ -178,6 +179,8 @@ class Aligner:
             yield pose, NEAR
         if share <= _FAR:
             yield pose, (*MIDDLE, *LAST)
+        if not widely:
+            return
         if share > _NEAR:
             yield pose, (*FAR, *MIDDLE, *LAST)
         if share <= _FAR:

@@ -105,6 +105,7 @@ class PoseEstimator:
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
         self._clock = 0.0  # the last stamp
+        self._missed = False  # in the last image
         self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
@@ -117,6 +118,7 @@ class PoseEstimator:
         self._clock = self._clock if stamp is None else stamp
         if self._ambiguity is not None:
             self._ambiguity.told()
+        self._missed = False
         self._track.follow(start_at(pose, _TOLD[0] * self.package.diameter, _TOLD[1]), self._clock)
 
     @property
@@ -210,6 +212,7 @@ class PoseEstimator:
             best = self._with_hypotheses(self._ambiguity, image, camera, best)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
+        self._missed = not best.is_followed
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
@@ -237,7 +240,9 @@ class PoseEstimator:
         start = self._track.predict(self._clock) if self.config.track else None
         if start is not None:
             if self._aligner is not None and follow:
-                yield self._aligned(self._aligner, image, camera, self._expected(start))
+                # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
+                widely = not (self._missed and search and self._quick)
+                yield self._aligned(self._aligner, image, camera, self._expected(start), widely)
             if search or self._aligner is None:
                 yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
             if not search:
@@ -333,11 +338,13 @@ class PoseEstimator:
             self.package.name, ObjectState.LOST, start, None, None, 0.0, "", source="tracking", sigma=None
         )
 
-    def _aligned(self, aligner: Aligner, image: np.ndarray, camera: Camera, found: ObjectEstimate) -> ObjectEstimate:
+    def _aligned(
+        self, aligner: Aligner, image: np.ndarray, camera: Camera, found: ObjectEstimate, widely: bool = True
+    ) -> ObjectEstimate:
         """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it."""
         assert found.estimate is not None
         with self._timed("align"):
-            aligned = aligner.align(image, camera, found.estimate)
+            aligned = aligner.align(image, camera, found.estimate, widely)
         evidence = aligned.evidence
         found = dataclasses.replace(found, explained=evidence.explained)
         if not evidence.supported:

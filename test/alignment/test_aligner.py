@@ -177,6 +177,10 @@ def test_what_is_nowhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     start = start_at(pose, 0.2, 1.0)
     assert not Aligner(mesh).align(np.asarray(image, np.uint8), CAMERA, start).evidence.supported
     assert len(looks) <= 32 + 14
+    looks.clear()
+    given_up = Aligner(mesh).align(np.asarray(image, np.uint8), CAMERA, start, widely=False)
+    assert not looks
+    assert "may be anywhere" in given_up.evidence.reason
 
 
 @pytest.mark.parametrize("z", [-0.5, 0.0, 1e-3, 50.0])

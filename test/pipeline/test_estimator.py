@@ -7,6 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from pnp_ros.alignment.aligner import Aligner
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import crop_around
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
@@ -69,6 +70,22 @@ def test_a_image_without_the_object_is_lost(package: ObjectPackage) -> None:
     assert found.state is ObjectState.LOST
     assert found.estimate is None
     assert "detector score" in found.reason
+
+
+def test_what_is_hidden_is_searched_widely_in_one_image_alone(
+    package: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty looks around where it is expected, image after image, were most of what an absent object cost."""
+    estimator, widely = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)), []
+    align = Aligner.align
+    monkeypatch.setattr(Aligner, "align", lambda self, *given: widely.append(given[3]) or align(self, *given))
+    estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.0)
+    for index in range(3):
+        assert estimator.estimate(_image(index), CAMERA, 0.1 * index)[0].state is ObjectState.LOST
+    assert widely == [True, False, False]
+    estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.3)
+    estimator.estimate(_image(3), CAMERA, 0.3)
+    assert widely[3:] == [True]
 
 
 class _Oracle:
