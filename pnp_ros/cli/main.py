@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,9 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if {"-q", "--quiet"} & set(words):
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
-    chosen = _command(words)
+    chosen, parsed = _command(words), None
     try:
         parser = command_parser(words)
+        if not words:
+            parser.print_help(sys.stderr)
+            return 2
         parsed = parser.parse_args(words)
         if parsed.dump_config:
             print(dumped(parsed.parser, parsed), end="")
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if "--verbose" in words or "-v" in words:
             logging.exception("where it happened")
-        print(f"pnp-ros {chosen}: {error}", file=sys.stderr)
+        print(f"pnp-ros {chosen}: {_with_options(str(error), parsed)}", file=sys.stderr)
         return 1
 
 
@@ -117,6 +121,19 @@ def _config_of(words: Sequence[str]) -> Path | None:
     finder.add_argument("--config", type=Path)
     found: Path | None = finder.parse_known_args(words)[0].config
     return found
+
+
+def _with_options(message: str, parsed: argparse.Namespace | None) -> str:
+    """Rooms below name their parameters, ``start: ...`` or ``... (accept_missing)``: here these are options."""
+    if parsed is None:
+        return message
+    known = {action.dest for action in parsed.parser._actions if action.option_strings}
+
+    def option(found: re.Match[str]) -> str:
+        before, name, after = found.groups()
+        return f"{before}--{name.replace('_', '-')}{after}" if name in known else found[0]
+
+    return re.sub(r"(\A|\()([a-z_]+)(: |\)\Z)", option, message)
 
 
 def _check(parsed: argparse.Namespace) -> None:

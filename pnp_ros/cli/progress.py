@@ -30,10 +30,7 @@ def part_of(arguments: argparse.Namespace) -> Window:
     """
     if arguments.max_frames is not None and arguments.max_frames < 1:
         raise ValueError(f"--max-frames: expected 1 or more, got {arguments.max_frames}")
-    try:
-        return Window(arguments.start, arguments.end, arguments.every)
-    except ValueError as error:
-        raise ValueError(f"--{error}") from error
+    return Window(arguments.start, arguments.end, arguments.every)
 
 
 def images(source: FrameSource, limit: int | None = None, description: str | None = None) -> Iterable[Frame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,7 +104,9 @@ def open_source(
         return FrameSource(path, "bop", partial(_bop_frames, scene, _object_id(scene, object_id)))
     if live is None and is_bag(path):
         frames = partial(_bag_frames, path, image_topic, camera_info_topic, info, window)
-        return FrameSource(path, "bag", frames, partial(_bag_count, path, image_topic, window))
+        return FrameSource(
+            path, "bag", partial(_within, window, frames), partial(_bag_count, path, image_topic, window)
+        )
     if info is None:
         raise ValueError(
             f"{live or path}: camera: expected the camera_info YAML of a video, of images or of a webcam, got none"
@@ -111,7 +114,7 @@ def open_source(
     if live is not None:
         return FrameSource(Path(re.sub(r"\W+", "_", live)), "live", partial(_live_frames, live, info, window))
     frames = partial(_image_frames, path, info, window)
-    return FrameSource(path, "images", frames, partial(count_images, path, window))
+    return FrameSource(path, "images", partial(_within, window, frames), partial(count_images, path, window))
 
 
 def is_bag(path: Path) -> bool:
@@ -124,6 +127,17 @@ def is_bag(path: Path) -> bool:
 def open_bag(path: Path) -> BagReader:
     """A reader that knows this package's own messages, should the bag not carry their definitions."""
     return BagReader(path, message_types(resource("msg")))
+
+
+def _within(window: Window, frames: Callable[[], Iterator[Frame]]) -> Iterator[Frame]:
+    """The images; an error that names the window where it leaves none of them."""
+    is_empty = True
+    for frame in frames():
+        is_empty = False
+        yield frame
+    if is_empty and window != ALL:
+        until = "" if window.end == math.inf else f" and before {window.end:g} s"
+        raise ValueError(f"start: the recording has no image from {window.start:g} s{until} after its first one")
 
 
 def _bag_frames(

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
+from pnp_ros.io.bag_messages import BagError
 from pnp_ros.io.mcap_recovery import is_cut, recover
 
 logger = logging.getLogger(__name__)
-_DATA = (".mcap", ".db3")
+_DATA, _ROS1 = (".mcap", ".db3"), ".bag"
 
 
 def bag_files(path: Path, scratch: Path) -> list[Path]:
@@ -30,6 +31,8 @@ def bag_files(path: Path, scratch: Path) -> list[Path]:
         data files; the path itself where it has none, or is compressed. What is missing is said in warnings.
     """
     if not path.is_dir():
+        if path.suffix not in (*_DATA, _ROS1):
+            raise BagError(f"{path}: is no bag: expected a folder, or a file named .mcap, .db3 or {_ROS1}")
         return [_whole(path, scratch)]
     information = _information(path)
     found = sorted(file for file in path.iterdir() if file.suffix in _DATA)

@@ -38,6 +38,21 @@ def test_a_file_as_the_folder_of_results_is_one_line(
     assert file.read_text() == "mine"
 
 
+def test_parameters_that_rooms_below_name_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ": --start: expected seconds" in said(capsys, *RUN, "--start", "-1")
+    mesh = tmp_path / "mesh.obj"
+    mesh.write_text("mtllib none.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl m\nf 1 2 3\n")
+    line = said(capsys, "onboard", str(mesh), "--out", str(tmp_path / "object"))
+    assert "not found: none.mtl" in line
+    assert line.endswith("(--accept-missing)")
+
+
+def test_without_a_command_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([]) == 2
+    listed = capsys.readouterr().err
+    assert all(command in listed for command in main.COMMANDS)
+
+
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--device: expected cpu, cuda or cuda:N, got 'gpu'" in said(capsys, *RUN, "--device", "gpu")
     if not torch.cuda.is_available():

@@ -112,3 +112,10 @@ def test_another_serialisation_is_refused(tmp_path: Path) -> None:
         writer.write(connection, 10, b"x")
     with pytest.raises(BagError, match="serialised as protobuf, expected cdr"):
         BagReader(tmp_path / "bag")
+
+
+def test_a_file_of_another_kind_is_no_bag(tmp_path: Path) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"\0" * 64)
+    with pytest.raises(BagError, match=r"video\.mp4: is no bag: expected a folder, or a file named \.mcap"):
+        BagReader(video)
