@@ -13,6 +13,7 @@ pytest.importorskip("rclpy")
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage
 
+NODES = ("pose_estimator", "fine_tuning", "pose_fusion", "collision_objects")
 KINDS = {"publish": "topic", "subscribe": "topic", "reply": "service"}
 OF_AN_ACTION = {"publish": ("feedback", "status"), "subscribe": (), "reply": ("send_goal", "cancel_goal", "get_result")}
 # opened on some condition only: another transport, a clock, vision_msgs, a fixed frame
@@ -56,7 +57,7 @@ def _opened(ask: Any, node: str) -> dict[str, set[str]]:
     return {way: {name for name, _ in of(node, "/")} for way, of in zip(KINDS, names, strict=True)}
 
 
-@pytest.mark.parametrize("node", ["pose_estimator", "fine_tuning", "pose_fusion", "collision_objects"])
+@pytest.mark.parametrize("node", NODES)
 def test_the_policy_is_what_the_node_opens(
     node: str,
     start_estimator: Any,
@@ -87,3 +88,26 @@ def test_the_policy_is_what_the_node_opens(
         found = _opened(probe.node, node)
     for way in KINDS:
         assert found[way] <= allowed[way], f"{way}: not allowed: {sorted(found[way] - allowed[way])}"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("node", NODES)
+def test_sros2_makes_signed_permissions_of_it(node: str, tmp_path: Path) -> None:
+    """Where sros2 is installed, which checks the policy and what it makes of it against the schemas."""
+    keystore = pytest.importorskip("sros2.keystore")
+    enclave, file = f"/pnp_ros/{node}", Path(resource("config/security/policy.xml"))
+    keystore.create_keystore(tmp_path)
+    keystore.create_enclave(tmp_path, enclave)
+    keystore.create_permission(tmp_path, enclave, file)
+    folder = tmp_path / "enclaves" / enclave[1:]
+    assert {"cert.pem", "governance.p7s", "key.pem", "permissions.p7s"} <= {path.name for path in folder.iterdir()}
+    permissions = ElementTree.parse(folder / "permissions.xml")
+    may = {
+        way: {entry.text for group in permissions.iter(way) for entry in group.iter("topic")}
+        for way in ("publish", "subscribe")
+    }
+    for way, allowed in may.items():
+        assert {f"rt{name}" for name in _allowed(node, "topic", way)} <= allowed
+    services = _allowed(node, "service", "reply")
+    assert {f"rq{name}Request" for name in services} <= may["subscribe"]
+    assert {f"rr{name}Reply" for name in services} <= may["publish"]
