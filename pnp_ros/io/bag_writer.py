@@ -152,5 +152,5 @@ def _name_as_rosbag2(writer: Writer) -> None:
         storage.conn.close()
     storage.path = storage.path.rename(storage.path.with_stem(f"{storage.path.stem}_0"))
     if isinstance(storage, Sqlite3Writer):
-        storage.conn = sqlite3.connect(storage.path)
+        storage.conn = sqlite3.connect(storage.path, check_same_thread=False)  # a recorder writes on its own thread
         storage.cursor = storage.conn.cursor()

@@ -1,11 +1,15 @@
 """A slow disk costs memory up to a bound, and what is lost then is counted."""
 
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy")
 
+from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.nodes.write_behind import WriteBehind
 
 
@@ -55,3 +59,17 @@ def test_after_a_failure_nothing_is_kept() -> None:
     assert str(behind.failure) == "disk full"
     assert behind.refused == 2
     assert not behind.put(10, "more")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_can_be_written_on_that_thread(storage: Any, tmp_path: Path) -> None:
+    bag = BagWriter(tmp_path / "bag", storage)
+    header = bag.types.serialize_cdr(bag.header(1, "camera"), "std_msgs/msg/Header")
+    behind = WriteBehind(bag.write_serialized, limit=1000)
+    for stamp_ns in range(3):
+        assert behind.put(len(header), "/header", "std_msgs/msg/Header", bytes(header), stamp_ns)
+    behind.close()
+    bag.close()
+    assert behind.failure is None
+    with BagReader(bag.path) as reader:
+        assert reader.counts == {"/header": 3}
