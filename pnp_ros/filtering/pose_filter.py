@@ -29,7 +29,7 @@ from pnp_ros.types import Pose, PoseEstimate
 _MODELS = 4  # from quiet to agile, by equal ratios
 _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
-_LEAST_NOISE = 0.1  # share of the variance; less would follow what little there is
+_LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle
 _MEDIAN = 5.348  # of chi-square with six degrees of freedom
 _EVEN = 0.3  # by which two intervals may differ
 _UNKNOWN_RATE = (2.0, 10.0)  # of a body seen once, 1 sigma: m/s and rad/s
@@ -59,7 +59,7 @@ class FilterConfig:
     quiet: float = bounded(0.001, 1e-6, 100.0)
     agile: float = bounded(2.0, 1e-6, 1e4)
     turning: float = bounded(5.0, 1e-3, 1e4)
-    switching: float = bounded(2.0, 1e-6, 100.0)
+    switching: float = bounded(0.5, 1e-6, 100.0)
     shared: float = bounded(0.5, 0.0, 0.99)
     gate: float = bounded(22.5, 1.0, 1e12)
     patience: float = bounded(0.5, 1e-3, 1e4)

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.rendering.lighting import Light, Lighting
-from pnp_ros.rendering.renderer import Renderer, Rendering
+from pnp_ros.rendering.studio import Studio, box_of
 from pnp_ros.types import Pose
 
 CYCLE_S = 20.0
 OCCLUSION_S = (8.0, 11.0)  # of each cycle: an obstacle crosses the object
 ABSENCE_S = (15.0, 17.0)  # of each cycle: the object is not there
-_NOISE_SHIFTS = 64  # each image takes its noise from another window of one field: much cheaper than drawing it anew
 _OBSTACLE_DEPTH = 0.75  # of the object's distance
 
 
@@ -90,13 +88,9 @@ class SimulatedScene:
         self._diameter = mesh.diameter
         self._centre = torch.from_numpy(mesh.bounds.mean(axis=0).astype(np.float64))
         rng = np.random.default_rng(self._config.seed)
-        self._phases = rng.uniform(0.0, 2.0 * math.pi, 12)
-        size = (camera.height + _NOISE_SHIFTS, camera.width + _NOISE_SHIFTS, 3)
-        self._noise = rng.normal(0.0, self._config.noise, size).round().astype(np.int16)
-        self._background = _cluttered_background(camera.width * 3 // 2, camera.height * 3 // 2, rng)
-        self._renderer = Renderer()
-        self._object = self._renderer.add(mesh)
-        self._obstacle = self._renderer.add(_box_mesh(self._diameter, rng))
+        self._studio = Studio(camera, self._config.seed, self._config.noise, rng)
+        self._object = self._studio.renderer.add(mesh)
+        self._obstacle = self._studio.renderer.add(_box_mesh(self._diameter, rng))
 
     def frame(self, index: int, rate: float) -> SimulatedFrame:
         """Image number ``index`` of a camera that takes ``rate`` images a second."""
@@ -105,34 +99,26 @@ class SimulatedScene:
         absent = ABSENCE_S[0] <= in_cycle < ABSENCE_S[1]
         pose = None if absent else self.pose(time)
         items = [] if pose is None else [(self._object, pose)]
-        alone = self._render(items, time)
+        alone = self._studio.render(items, time)
         shown = alone
         if pose is not None and OCCLUSION_S[0] <= in_cycle < OCCLUSION_S[1]:
-            shown = self._render([*items, (self._obstacle, self._obstacle_pose(pose, in_cycle))], time)
+            shown = self._studio.render([*items, (self._obstacle, self._obstacle_pose(pose, in_cycle))], time)
         visible = float((shown.mask == 1).sum() / max(int((alone.mask == 1).sum()), 1))
-        return SimulatedFrame(self._expose(shown.rgb, index), pose, visible, _box(shown.mask == 1))
+        return SimulatedFrame(self._studio.expose(shown.rgb, index), pose, visible, box_of(shown.mask == 1))
 
     def pose(self, time: float) -> Pose:
         """The object's pose at a time in seconds, whether or not it is there to be seen."""
         config = self._config
-        azimuth = config.turn_rate * time + 0.5 * self._wave(0, 0.11, time) + self._phases[10]
-        elevation = _between(config.elevation, self._wave(1, 0.07, time))
-        distance = self._diameter * _between(config.distance, self._wave(2, 0.05, time))
-        eye = torch.tensor(
-            [math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)],
-            dtype=torch.float64,
-        )
-        target = torch.zeros(3, dtype=torch.float64)
-        up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-        seen = se3.look_at(eye, target, up)
-        roll = torch.tensor([0.0, 0.0, 0.4 * self._wave(3, 0.09, time)], dtype=torch.float64)
-        rotation = so3.exp(roll) @ seen.rotation
+        azimuth = config.turn_rate * time + 0.5 * self._studio.wave(0, 0.11, time) + self._studio.phases[10]
+        elevation = between(config.elevation, self._studio.wave(1, 0.07, time))
+        distance = self._diameter * between(config.distance, self._studio.wave(2, 0.05, time))
+        rotation = seen_from(azimuth, elevation, 0.4 * self._studio.wave(3, 0.09, time))
         return Pose(rotation, self._ray(time) * distance - rotation @ self._centre)
 
     def _ray(self, time: float) -> torch.Tensor:
         """Unit direction to the object's centre: it wanders over the middle of the image."""
-        u = (0.5 + 0.2 * self._wave(4, 0.13, time)) * self._camera.width
-        v = (0.5 + 0.15 * self._wave(5, 0.17, time)) * self._camera.height
+        u = (0.5 + 0.2 * self._studio.wave(4, 0.13, time)) * self._camera.width
+        v = (0.5 + 0.15 * self._studio.wave(5, 0.17, time)) * self._camera.height
         return self._camera.to(dtype=torch.float64).unproject(torch.tensor([[u, v]], dtype=torch.float64))[0]
 
     def _obstacle_pose(self, pose: Pose, in_cycle: float) -> Pose:
@@ -144,38 +130,22 @@ class SimulatedScene:
         offset = torch.tensor([self._diameter * (7 / 6 - hidden), 0.0, 0.0], dtype=torch.float64)
         return Pose(torch.eye(3, dtype=torch.float64), _OBSTACLE_DEPTH * (centre + offset))
 
-    def _render(self, items: list[tuple[int, Pose]], time: float) -> Rendering:
-        """A window of the background wanders behind the object; lamp and exposure drift."""
-        lamp = (0.6 * self._wave(6, 0.03, time), -0.8, -0.6 + 0.3 * self._wave(7, 0.04, time))
-        lighting = Lighting(lights=(Light(lamp, (0.5, 0.49, 0.46)),), exposure=1.0 + 0.15 * self._wave(8, 0.06, time))
-        spare_y = self._background.shape[0] - self._camera.height
-        spare_x = self._background.shape[1] - self._camera.width
-        y = round(spare_y * (0.5 + 0.5 * self._wave(9, 0.05, time)))
-        x = round(spare_x * (0.5 + 0.5 * self._wave(11, 0.04, time)))
-        window = self._background[y : y + self._camera.height, x : x + self._camera.width]
-        return self._renderer.render(items, self._camera, lighting, window)
 
-    def _expose(self, rgb: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-        """The sensor's noise."""
-        y, x = np.random.default_rng([self._config.seed, index]).integers(0, _NOISE_SHIFTS, 2)
-        noise = self._noise[y : y + rgb.shape[0], x : x + rgb.shape[1]]
-        return np.clip(rgb + noise, 0, 255).astype(np.uint8)
-
-    def _wave(self, phase: int, frequency: float, time: float) -> float:
-        """A smooth value in [-1, 1]."""
-        return math.sin(2.0 * math.pi * frequency * time + float(self._phases[phase]))
+def seen_from(azimuth: float, elevation: float, roll: float) -> torch.Tensor:
+    """(3, 3) rotation of an object whose x-y plane the camera looks down on, angles in radians."""
+    eye = torch.tensor(
+        [math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)],
+        dtype=torch.float64,
+    )
+    target = torch.zeros(3, dtype=torch.float64)
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    turned = torch.tensor([0.0, 0.0, roll], dtype=torch.float64)
+    return so3.exp(turned) @ se3.look_at(eye, target, up).rotation
 
 
-def _between(limits: tuple[float, float], wave: float) -> float:
+def between(limits: tuple[float, float], wave: float) -> float:
+    """The value between two limits that a wave in [-1, 1] stands for."""
     return limits[0] + (limits[1] - limits[0]) * (0.5 + 0.5 * wave)
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
-        return None
-    width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    return float(columns[0]), float(rows[0]), float(width), float(height)
 
 
 def _box_mesh(diameter: float, rng: np.random.Generator) -> TriangleMesh:
@@ -186,19 +156,3 @@ def _box_mesh(diameter: float, rng: np.random.Generator) -> TriangleMesh:
     size = np.float32(diameter) * np.array([0.5, 1.0, 0.05], np.float32)
     colors = rng.integers(40, 220, (8, 3), dtype=np.uint8)
     return TriangleMesh(signs * size, faces, vertex_colors=colors)
-
-
-def _cluttered_background(width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB: blotches of several sizes, and flat shapes with sharp edges on them."""
-    import cv2
-
-    image = np.full((height, width, 3), rng.uniform(90.0, 160.0, 3), np.float32)
-    for cells in (3, 8, 24, 80):
-        coarse = rng.normal(0.0, 60.0 / math.sqrt(cells), (cells * height // width, cells, 3)).astype(np.float32)
-        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    for _ in range(40):
-        centre = rng.uniform((0, 0), (width, height)).tolist()
-        size = rng.uniform(0.02, 0.15, 2) * width
-        corners = cv2.boxPoints((centre, size.tolist(), float(rng.uniform(0.0, 180.0))))
-        cv2.fillConvexPoly(image, corners.astype(np.int32), rng.uniform(20.0, 235.0, 3).tolist())
-    return np.clip(cv2.GaussianBlur(image, (0, 0), 1.0), 0.0, 255.0).astype(np.uint8)

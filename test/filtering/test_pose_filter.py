@@ -55,7 +55,7 @@ def _rms(errors: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(errors).square().mean(0).sqrt()
 
 
-def test_a_still_object_jitters_half_as_much() -> None:
+def test_a_still_object_jitters_much_less() -> None:
     ratios = []
     for seed in range(2):
         seen, told, raw = Seen(still, seed), PoseFilter(FilterConfig(shared=SHARED)), []
@@ -66,7 +66,7 @@ def test_a_still_object_jitters_half_as_much() -> None:
                 raw.append(se3.local(still(0.0), pose))
                 filtered.append(se3.local(still(0.0), told.predict(stamp).pose))
         ratios.append(torch.stack(filtered).std(0) / torch.stack(raw).std(0))
-    assert float(torch.stack(ratios).mean()) < 0.55
+    assert float(torch.stack(ratios).mean()) < 0.4
 
 
 @pytest.mark.parametrize(("path", "dropped"), [(steady, 0.0), (swinging, 0.2)])

@@ -121,7 +121,7 @@ def test_seen_from_a_moving_camera_a_still_object_stands_still(heard: Any) -> No
     world = Pose(so3.exp(_vector(0.3, 0.0, 0.2)), _vector(0.5, 0.1, 1.2))
     generator = torch.Generator().manual_seed(0)
     raw = []
-    for k in range(90):
+    for k in range(120):
         stamp = 1000.0 + k / 30
         camera = Pose(so3.exp(_vector(0.0, 0.3 * math.sin(k / 20), 0.0)), _vector(0.2 * math.sin(k / 15), 0.0, 0.0))
         transform = conversions.transform(Header(frame_id="odom", stamp=_header(stamp).stamp), "camera", camera)
@@ -134,9 +134,9 @@ def test_seen_from_a_moving_camera_a_still_object_stands_still(heard: Any) -> No
     assert {m.header.frame_id for m in told.messages} == {"odom"}
     positions = [m.pose.pose.position for m in told.messages[30:]]
     filtered = torch.tensor([[p.x, p.y, p.z] for p in positions], dtype=torch.float64)
-    assert float((filtered - world.translation).norm(dim=-1).mean()) < 0.45 * float(
-        (torch.stack(raw[30:]) - world.translation).norm(dim=-1).mean()
-    )
+    single = torch.stack(raw[30:])
+    assert float(filtered.std(0).norm()) < 0.45 * float(single.std(0).norm())  # told for now, not for the image's time
+    assert float((filtered - world.translation).norm(dim=-1).mean()) < 0.01
 
 
 def test_without_transforms_nothing_is_told(heard: Any) -> None:
