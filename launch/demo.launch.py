@@ -18,6 +18,8 @@ ARGUMENTS = [
         default_value=PathJoinSubstitution([SHARE, "config", "objects", "demo"]),
         description="Folder of the object package to show and to find",
     ),
+    DeclareLaunchArgument("objects", default_value="['']", description="Folders of several packages, beside object"),
+    DeclareLaunchArgument("max_instances", default_value="1", description="Instances of each object"),
     DeclareLaunchArgument("namespace", default_value="", description="Of the nodes and of all relative names"),
     DeclareLaunchArgument("rate", default_value="15.0", description="Images a second"),
     DeclareLaunchArgument("seed", default_value="0", description="Of the object's path and the background"),
@@ -30,7 +32,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("device", default_value="cpu", description="Where the networks run: cpu, cuda, cuda:1, ..."),
     DeclareLaunchArgument("rviz", default_value="true", description="Open RViz with our view"),
 ]
-PASSED_ON = ("namespace", "object", "device", "rviz", "fine_tune", "versions", "reference")
+PASSED_ON = ("namespace", "object", "objects", "max_instances", "device", "rviz", "fine_tune", "versions", "reference")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -45,6 +47,8 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[
             {
                 "object": value("object"),
+                "objects": ParameterValue(value("objects"), value_type=list[str]),
+                "instances": ParameterValue(value("max_instances"), value_type=int),
                 "rate": ParameterValue(value("rate"), value_type=float),
                 "seed": ParameterValue(value("seed"), value_type=int),
                 "shift": ParameterValue(value("shift"), value_type=int),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,31 @@ from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.progress import images
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
 from pnp_ros.cli.requirements import MissingRequirement, has_ros, need_renderer
+from pnp_ros.cli.run import draw, draw_many
+from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.cli.simulated_bag import (
     CAMERA_INFO,
     IMAGE,
     RECORDED_RATE,
     TRUTH,
+    crowd_frames,
     recorded_frames,
     rendered_frames,
     write_bag,
 )
 from pnp_ros.evaluation.evaluator import Evaluation, evaluate, running
 from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
+from pnp_ros.evaluation.overlay import MeshOverlay
 from pnp_ros.evaluation.report import table
-from pnp_ros.evaluation.truth import load_truth
+from pnp_ros.evaluation.scene_evaluation import IMAGE as STAGE
+from pnp_ros.evaluation.scene_evaluation import evaluate_scene, recorded_scene, running_scene
+from pnp_ros.evaluation.truth import load_recorded_scene, load_truth, load_truths
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.scene import Scene
+from pnp_ros.rendering.crowd import CrowdFrame
 
 TOPICS = [IMAGE, CAMERA_INFO, TRUTH, POSE, OBJECTS, "/tf", DIAGNOSTICS]
 
@@ -43,7 +52,10 @@ EXACT: dict[str, Any] = {"focal_sigma": 0.0, "centre_sigma": 0.0, "size_sigma": 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--object", type=Path, help="object package or mesh (default: the demo's own)")
+    parser.add_argument(
+        "--object", type=Path, nargs="+", help="object package or mesh, or several of them (default: the demo's own)"
+    )
+    parser.add_argument("--instances", type=int, default=1, help="of each object (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="default %(default)s")
     parser.add_argument("--frames", type=int, default=300, help="images (default %(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="images a second (default %(default)s)")
@@ -64,24 +76,53 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.frames < 1 or arguments.rate <= 0:
         raise ValueError("--frames, --rate: expected more than 0")
+    if arguments.instances < 1:
+        raise ValueError(f"--instances: expected at least 1, got {arguments.instances}")
     out: Path = arguments.out
     bag = out / "bag"
-    package = object_at(arguments.object or resource("config/objects/demo"), out / "object")
+    wanted = arguments.object or [resource("config/objects/demo")]
+    packages = [object_at(path, out / "object") for path in wanted]
     shutil.rmtree(bag, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    print(f"object {package.name}: {package.mesh.describe()}")
-    if has_ros() and not arguments.no_ros:
-        _run_nodes(arguments, package.root.resolve(), bag.resolve())
-        done, source, figures = _evaluate_nodes(bag, package)
+    for package in packages:
+        print(f"object {package.name}: {package.mesh.describe()}")
+    nodes = has_ros() and not arguments.no_ros
+    if nodes:
+        _run_nodes(arguments, packages, bag.resolve())
     else:
         print("without ROS 2: the images go through the estimator in this process", flush=True)
-        _simulate(arguments, package, bag)
-        done, source, figures = _estimate(arguments, bag, package)
+        _simulate(arguments, packages, bag)
+    if len(packages) > 1 or arguments.instances > 1:
+        return _of_many(arguments, packages, bag, nodes)
+    (package,) = packages
+    done, source, figures = _evaluate_nodes(bag, package) if nodes else _estimate(arguments, bag, package)
     summary = write_report(out, package, source, done, figures)
-    write_images(source, done.records, package, arguments.rate, out)
+    overlay = MeshOverlay(package.mesh)
+    write_images(
+        source, lambda k, frame: draw(overlay, frame, k, done.records[k]), len(done.records), arguments.rate, out
+    )
     print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
     print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json")
     return 0 if any(record.is_valid for record in done.records) else 1
+
+
+def _of_many(arguments: argparse.Namespace, packages: Sequence[ObjectPackage], bag: Path, nodes: bool) -> int:
+    """Evaluate and draw many objects; 0, or 1 if there was no valid pose."""
+    out, source = arguments.out, open_source(bag, image_topic=IMAGE)
+    if nodes:
+        poses_of = recorded_scene(load_recorded_scene(OBJECTS, bag, STAGE))
+    else:
+        poses_of = running_scene(Scene(packages, EstimatorConfig(**EXACT), arguments.instances, arguments.device))
+    frames = images(source, description="evaluating" if nodes else "estimating")
+    done = evaluate_scene(frames, packages, poses_of, load_truths(TRUTH, bag, ()))
+    summary = write_scene_report(out, packages, source, done)
+    meshes = {package.name: MeshOverlay(package.mesh) for package in packages}
+    write_images(
+        source, lambda k, frame: draw_many(meshes, frame, k, done.poses[k]), len(done.poses), arguments.rate, out
+    )
+    print(f"\n{scene_table(summary)}\n")
+    print(f"{out}: bag/, overlay.mp4, contact_sheet.png, report.html, report.json, a folder for each instance")
+    return 0 if any(record.is_valid for told in done.poses for record in told.values()) else 1
 
 
 def _evaluate_nodes(bag: Path, package: ObjectPackage) -> tuple[Evaluation, FrameSource, dict[str, Any]]:
@@ -94,20 +135,26 @@ def _evaluate_nodes(bag: Path, package: ObjectPackage) -> tuple[Evaluation, Fram
     return done, source, figures
 
 
-def _simulate(arguments: argparse.Namespace, package: ObjectPackage, bag: Path) -> None:
+def _simulate(arguments: argparse.Namespace, packages: Sequence[ObjectPackage], bag: Path) -> None:
     """The bag with images and truth, rendered or from the recording that comes with the package."""
-    frames, count = None, arguments.frames
+    frames: Iterator[CrowdFrame] | None = None
+    count, (package, *others) = arguments.frames, packages
+    several = bool(others) or arguments.instances > 1
     try:
         need_renderer()
     except MissingRequirement as error:
-        if arguments.object is not None:
+        if several or arguments.object is not None:
             raise
         print(f"nothing can be rendered here, so the recording that comes with the package is used: {error}")
         arguments.rate = RECORDED_RATE
-        frames = recorded_frames(count)
-    if frames is None:
-        frames = rendered_frames(package.mesh, arguments.seed, arguments.rate, count)
-    write_bag(frames, count, arguments.rate, package.name, bag)
+        frames = (CrowdFrame.alone(frame, package.name) for frame in recorded_frames(count))
+    if frames is None and several:
+        meshes = {package.name: package.mesh for package in packages}
+        frames = crowd_frames(meshes, arguments.instances, arguments.seed, arguments.rate, count)
+    elif frames is None:
+        rendered = rendered_frames(package.mesh, arguments.seed, arguments.rate, count)
+        frames = (CrowdFrame.alone(frame, package.name) for frame in rendered)
+    write_bag(frames, count, arguments.rate, bag)
 
 
 def _estimate(
@@ -120,18 +167,21 @@ def _estimate(
     return done, source, {"run": {"images": len(done.records)}}
 
 
-def _run_nodes(arguments: argparse.Namespace, folder: Path, bag: Path) -> None:
+def _run_nodes(arguments: argparse.Namespace, packages: Sequence[ObjectPackage], bag: Path) -> None:
     """The three processes, from start to a finished bag."""
+    folders = [str(package.root.resolve()) for package in packages]
     parameters: dict[str, dict[str, Any]] = {
         "pose_estimator": {
-            "object": str(folder),
+            "objects": folders,
+            "max_instances": arguments.instances,
             "device": arguments.device,
             "threads": arguments.threads,
             **{f"estimator.{name}": value for name, value in EXACT.items()},
         },
         "bag_recorder": {"output": str(bag), "topics": TOPICS},
         "simulated_camera": {
-            "object": str(folder),
+            "objects": folders,
+            "instances": arguments.instances,
             "frames": arguments.frames,
             "rate": arguments.rate,
             "seed": arguments.seed,

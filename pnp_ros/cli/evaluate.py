@@ -1,4 +1,7 @@
-"""``pnp-ros evaluate BAG|SCENE|VIDEO|FOLDER --object objects/NAME [--truth TOPIC|FILE|TF]``."""
+"""``pnp-ros evaluate BAG|SCENE|VIDEO|FOLDER --object objects/NAME [--truth TOPIC|FILE|TF]``.
+
+With several objects, or several instances of each, who is who is found by place; see ``cli.evaluate_many``.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ from pnp_ros.rendering.renderer import RendererError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("input", type=Path, nargs="?", help="bag, BOP scene folder, video, or folder of images")
-    parser.add_argument("--object", type=Path, help="object package, or a mesh")
+    parser.add_argument("--object", type=Path, nargs="+", help="object package, or a mesh; or several of them")
+    parser.add_argument("--instances", type=int, default=1, help="of each object that there may be (default 1)")
     parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf (a BOP scene has its own)")
     parser.add_argument("--poses", help="take these poses, a file or /topic, in place of running the estimator")
     parser.add_argument("--out", type=Path, default=Path("out/evaluate"), help="default %(default)s")
@@ -71,7 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.input is None or arguments.object is None:
         raise ValueError("expected an input and --object, or --compare A B")
-    package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
+    if arguments.instances < 1:
+        raise ValueError(f"--instances: expected at least 1, got {arguments.instances}")
+    if arguments.versions and (objects := len(arguments.object)) > 1:
+        raise ValueError(f"--versions: expected one --object, got {objects}")
+    packages = [load_adapted(each, arguments.versions, arguments.out / "object") for each in arguments.object]
     source = open_source(
         arguments.input,
         camera=arguments.camera,
@@ -80,6 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
         object_id=arguments.object_id,
         window=part_of(arguments),
     )
+    if len(packages) > 1 or arguments.instances > 1:
+        from pnp_ros.cli.evaluate_many import evaluate_many  # which writes reports as here
+
+        return evaluate_many(arguments, packages, source)
+    (package,) = packages
     done = _evaluate(arguments, package, source)
     summary = write_report(arguments.out, package, source, done, more_plots=_adaptation(arguments.adaptation, source))
     print(table({key: value for key, value in summary.items() if value is not None}))

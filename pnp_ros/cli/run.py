@@ -14,14 +14,16 @@ from pathlib import Path
 from types import FrameType
 
 from pnp_ros.cli.evaluate import load_adapted, overlap_meter, write_report
-from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.cli.progress import add_part, images, part_of
-from pnp_ros.evaluation.evaluator import evaluate, evaluate_scene, running
+from pnp_ros.cli.scene_report import scene_table, write_scene_report
+from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, draw_points, write_caption
 from pnp_ros.evaluation.report import table
+from pnp_ros.evaluation.scene_evaluation import evaluate_scene, running_scene
 from pnp_ros.io.images import IMAGE_SUFFIXES, VideoWriter, write_image
 from pnp_ros.networks.onnx_runtime import BACKENDS
+from pnp_ros.objects.instance_names import object_of
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import SOLVERS, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -74,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             _run_many(arguments, config, packages, source, frames, overlay)
         else:
             _run_one(arguments, config, packages[0], source, frames, overlay)
-    files = "poses.csv, poses.json, " + ("a folder for each" if several else "poses.tum, report.html, report.json")
+    files = "poses.csv, poses.json, report.html, report.json, " + ("a folder for each" if several else "poses.tum")
     print(f"{arguments.out}: {shown and shown + ', '}{files}")
     return 0
 
@@ -107,21 +109,15 @@ def _run_many(
     overlay: _Overlay,
 ) -> None:
     scene = Scene(packages, config, arguments.instances, arguments.device, arguments.backend)
-    meshes = {name: MeshOverlay(estimator.package.mesh) for name, estimator in scene.estimators.items()}
+    meshes = {package.name: MeshOverlay(package.mesh) for package in packages}
     meters = {p.name: meter for p in packages if (meter := overlap_meter(p)) is not None}
     numbers = count()
 
     def watch(frame: Frame, records: Mapping[str, FrameResult]) -> None:
         overlay.write(frame, lambda: draw_many(meshes, frame, next(numbers), records))
 
-    log = PoseLog()
-    for name, done in evaluate_scene(frames, scene, meters, watch).items():
-        figures = write_report(arguments.out / name, scene.estimators[name].package, source, done)
-        frames_of = figures["frames"]
-        print(f"{name}: valid in {frames_of['valid']} of {frames_of['total']} images")
-        for index, record in enumerate(done.records):
-            log.add(index, record, name)
-    log.write(arguments.out)
+    done = evaluate_scene(frames, packages, running_scene(scene), overlaps=meters, watch=watch)
+    print(scene_table(write_scene_report(arguments.out, packages, source, done)))
 
 
 class _Overlay:
@@ -179,11 +175,11 @@ def draw(overlay: MeshOverlay, frame: Frame, number: int, record: FrameResult) -
 def draw_many(
     meshes: Mapping[str, MeshOverlay], frame: Frame, number: int, records: Mapping[str, FrameResult]
 ) -> RgbImage:
-    """The image with the mesh of each instance at its pose, the far ones first, and who is valid."""
+    """The image with the mesh (by the object's name) of each instance at its pose, the far ones first; who is valid."""
     drawn = frame.rgb
     placed = {name: record.pose for name, record in records.items() if record.pose is not None}
     for name in sorted(placed, key=lambda name: -float(placed[name].translation[2])):
         colour = GREEN if records[name].is_valid else ORANGE
-        drawn = meshes[name].draw(drawn, placed[name], frame.camera, colour)
+        drawn = meshes[object_of(name, meshes) or name].draw(drawn, placed[name], frame.camera, colour)
     valid = [name for name, record in records.items() if record.is_valid]
     return write_caption(drawn, f"{number} {len(valid)} of {len(records)} valid: {', '.join(valid)}".rstrip(": "))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME
+from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, TRUTH_SUFFIX
 from pnp_ros.geometry import so3
 from pnp_ros.io.bag_messages import message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo, read_camera_info
 from pnp_ros.io.images import VideoWriter, read_images
 from pnp_ros.io.resources import resource
+from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.rendering.crowd import CrowdFrame, Seen, SimulatedCrowd
 from pnp_ros.rendering.simulation import CYCLE_S, SimulatedFrame, SimulatedScene, SimulationConfig
 from pnp_ros.types import Pose
 
@@ -33,7 +35,7 @@ _FRAME_ID = "camera_optical_frame"
 _START_NS = 1_000_000_000  # a stamp of 0 means: none
 
 
-def rendered_frames(mesh: Any, seed: int, rate: float, count: int) -> Iterator[SimulatedFrame]:
+def rendered_frames(mesh: TriangleMesh, seed: int, rate: float, count: int) -> Iterator[SimulatedFrame]:
     """The simulated camera's images, rendered.
 
     Raises:
@@ -41,6 +43,18 @@ def rendered_frames(mesh: Any, seed: int, rate: float, count: int) -> Iterator[S
     """
     scene = SimulatedScene(mesh, simulated_camera().camera(), SimulationConfig(seed=seed))
     return (scene.frame(index, rate) for index in range(count))
+
+
+def crowd_frames(
+    meshes: Mapping[str, TriangleMesh], instances: int, seed: int, rate: float, count: int
+) -> Iterator[CrowdFrame]:
+    """The same of many objects.
+
+    Raises:
+        RendererError: if there is no OpenGL.
+    """
+    crowd = SimulatedCrowd(meshes, instances, simulated_camera().camera(), SimulationConfig(seed=seed))
+    return (crowd.frame(index, rate) for index in range(count))
 
 
 def recorded_frames(count: int) -> Iterator[SimulatedFrame]:
@@ -58,70 +72,83 @@ def simulated_camera() -> CameraInfo:
     return read_camera_info(resource("config/recording/camera_info.yaml"))
 
 
-def write_bag(frames: Iterable[SimulatedFrame], count: int, rate: float, name: str, bag: Path) -> int:
+def write_bag(frames: Iterable[CrowdFrame], count: int, rate: float, bag: Path) -> int:
     """Write images, CameraInfo, truth and TF as the demo's nodes do; returns how many images.
 
     Args:
         frames: of the simulation.
         count: how many there are at most, for the progress bar.
         rate: images a second.
-        name: of the object.
         bag: folder of the new bag.
     """
     info, written = simulated_camera(), 0
     with BagWriter(bag, "mcap", message_types(resource("msg"))) as writer:
-        messages = _Messages(writer, name)
+        messages = _Messages(writer)
         for frame in tqdm(frames, "simulated camera", total=count, unit=" images"):
             stamp_ns = _START_NS + round(1e9 * written / rate)
             writer.write_image(IMAGE, frame.rgb, stamp_ns, _FRAME_ID)
             writer.write_camera_info(CAMERA_INFO, info, stamp_ns, _FRAME_ID)
             writer.write(TRUTH, messages.truth(frame, stamp_ns), stamp_ns)
-            if frame.pose is not None:
-                writer.write("/tf", messages.transform(frame.pose, stamp_ns), stamp_ns)
+            placed = {truth_frame(name, frame): seen.pose for name, seen in frame.seen.items() if seen.pose is not None}
+            if placed:
+                writer.write("/tf", messages.transforms(placed, stamp_ns), stamp_ns)
             written += 1
     return written
+
+
+def truth_frame(name: str, frame: CrowdFrame) -> str:
+    """TF frame of an instance's true pose."""
+    return DEFAULT_TRUTH_FRAME if len(frame.seen) == 1 else f"{name}{TRUTH_SUFFIX}"
 
 
 class _Messages:
     """The truth as messages."""
 
-    def __init__(self, writer: BagWriter, name: str) -> None:
-        self._message, self._header, self._name = writer.message, writer.header, name
+    def __init__(self, writer: BagWriter) -> None:
+        self._message, self._header = writer.message, writer.header
 
-    def truth(self, frame: SimulatedFrame, stamp_ns: int) -> Any:
-        """ObjectPoseArray with the one object; the state is lost while it is absent."""
-        placed = frame.pose or Pose(torch.eye(3).double(), torch.zeros(3).double())
+    def truth(self, frame: CrowdFrame, stamp_ns: int) -> Any:
+        """ObjectPoseArray with all instances; the state is lost while one is absent."""
+        objects = [self._object(name, seen) for name, seen in frame.seen.items()]
+        header = self._header(stamp_ns, _FRAME_ID)
+        return self._message("pnp_ros/msg/ObjectPoseArray", header=header, objects=objects, latency=[])
+
+    def _object(self, name: str, seen: Seen) -> Any:
+        placed = seen.pose or Pose(torch.eye(3).double(), torch.zeros(3).double())
         pose = self._message(
             "geometry_msgs/msg/Pose",
             position=self._point("Point", placed),
             orientation=self._quaternion(placed),
         )
-        found = self._message(
+        return self._message(
             "pnp_ros/msg/ObjectPose",
-            object_name=self._name,
-            object_id=self._name,
-            state=0 if frame.pose is None else 2,
+            object_name=seen.object_name,
+            object_id=name,
+            state=0 if seen.pose is None else 2,
             reason="",
-            score=frame.visible,
-            box=np.asarray(frame.box or (0, 0, 0, 0), np.float32),
+            score=seen.visible,
+            box=np.asarray(seen.box or (0, 0, 0, 0), np.float32),
             hypotheses=[],
             pose=self._message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
         )
-        header = self._header(stamp_ns, _FRAME_ID)
-        return self._message("pnp_ros/msg/ObjectPoseArray", header=header, objects=[found], latency=[])
 
-    def transform(self, pose: Pose, stamp_ns: int) -> Any:
-        """TFMessage from the camera to the true object."""
+    def transforms(self, placed: Mapping[str, Pose], stamp_ns: int) -> Any:
+        """TFMessage from the camera to the true objects, by their frames."""
+        return self._message(
+            "tf2_msgs/msg/TFMessage",
+            transforms=[self._transform(frame, pose, stamp_ns) for frame, pose in placed.items()],
+        )
+
+    def _transform(self, frame: str, pose: Pose, stamp_ns: int) -> Any:
         moved = self._message(
             "geometry_msgs/msg/Transform", translation=self._point("Vector3", pose), rotation=self._quaternion(pose)
         )
-        stamped = self._message(
+        return self._message(
             "geometry_msgs/msg/TransformStamped",
             header=self._header(stamp_ns, _FRAME_ID),
-            child_frame_id=DEFAULT_TRUTH_FRAME,
+            child_frame_id=frame,
             transform=moved,
         )
-        return self._message("tf2_msgs/msg/TFMessage", transforms=[stamped])
 
     def _point(self, kind: str, pose: Pose) -> Any:
         x, y, z = pose.translation.tolist()

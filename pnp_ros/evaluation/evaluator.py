@@ -16,7 +16,6 @@ from pnp_ros.io.bop import BopResult
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult, ObjectState
-from pnp_ros.pipeline.scene import Scene
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
@@ -117,50 +116,12 @@ def evaluate(
     for frame in frames:
         found = pose_of(frame)
         truth = truth_of(frame) if truth_of is not None else _own_truth(frame, found.pose)
-        record = _record(frame, found, truth, package, overlap)
+        record = record_of(frame, found, truth, package, overlap)
         done.add(frame, record, object_id)
         if watch is not None:
             watch(frame, record)
     done.close()
     for warning in done.warnings:
-        logger.warning(warning)
-    return done
-
-
-def evaluate_scene(
-    frames: Iterable[Frame],
-    scene: Scene,
-    overlaps: Mapping[str, OverlapMeter] | None = None,
-    watch: Callable[[Frame, Mapping[str, FrameResult]], None] | None = None,
-) -> dict[str, Evaluation]:
-    """Go through the images with many objects: what came of each instance, by its name.
-
-    Args:
-        frames: in order of time; the scene begins anew where it jumps back. Truths are not asked for.
-        scene: the objects.
-        overlaps: by the object's name; see :func:`evaluate`.
-        watch: is shown each image with the record of each instance.
-
-    Raises:
-        ValueError: if there is no image.
-    """
-    done = {name: Evaluation() for name in scene.estimators}
-    last_ns: int | None = None
-    for frame in frames:
-        if last_ns is not None and frame.stamp_ns < last_ns:
-            scene.reset()
-        last_ns, stamp = frame.stamp_ns, 1e-9 * frame.stamp_ns
-        records = {}
-        for name, item in scene.estimate(frame.rgb, frame.camera, stamp).items():
-            found = replace(FrameResult.of(item, stamp, frame.camera), name=name)
-            package, overlap = scene.estimators[name].package, (overlaps or {}).get(item.name)
-            records[name] = _record(frame, found, Truth(), package, overlap)
-            done[name].add(frame, records[name])
-        if watch is not None:
-            watch(frame, records)
-    for evaluation in done.values():
-        evaluation.close()
-    for warning in next(iter(done.values())).warnings:
         logger.warning(warning)
     return done
 
@@ -177,9 +138,10 @@ def _own_truth(frame: Frame, estimate: Pose | None) -> Truth:
     return Truth(frame.truths[int(np.argmin(distances))], True)
 
 
-def _record(
+def record_of(
     frame: Frame, found: FrameResult, truth: Truth, package: ObjectPackage, overlap: OverlapMeter | None
 ) -> FrameResult:
+    """What was found in an image, with the truth and the overlap beside it."""
     true_pose = truth.pose
     if true_pose is not None and found.pose is not None:
         true_pose = package.symmetry.canonicalise(true_pose, found.pose)  # the alike pose that NEES is measured from

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_TRUTH_FRAME = "object_truth"  # as the simulated camera names it
+TRUTH_SUFFIX = "_truth"  # of the frames of several instances: mug_0_truth
 
 
 class PoseSourceKind(enum.Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.evaluation.frames import VISIBLE, Frame, open_bag
-from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
+from pnp_ros.evaluation.pose_source import TRUTH_SUFFIX, PoseSource, PoseSourceKind
 from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bag_messages import header_ns
 from pnp_ros.io.bag_reader import BagReader
@@ -42,6 +42,7 @@ class Truth:
 
 
 TruthOf = Callable[[Frame], Truth]
+TruthsOf = Callable[[Frame], Mapping[str, Truth] | None]  # by instance; None where nothing is known of the image
 
 
 def load_truth(source: str | PoseSource, bag: Path | None) -> TruthOf:
@@ -85,11 +86,70 @@ def _object_truth(reader: BagReader, topic: str) -> TruthOf:
         if not len(message.objects):
             truths[stamp_ns] = Truth(visible=False)
             continue
-        best = message.objects[0]
-        visible = _STATES[best.state] is ObjectState.VALID and best.score >= VISIBLE
-        pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation) if visible else None
-        truths[stamp_ns] = Truth(pose, visible)
+        truth = _truth_of_message(message.objects[0])
+        truths[stamp_ns] = truth if truth.visible else Truth(visible=False)
     return lambda frame: truths.get(frame.stamp_ns, Truth())
+
+
+def load_truths(source: str, bag: Path | None, instances: Sequence[str]) -> TruthsOf:
+    """The true poses of several instances by image.
+
+    Args:
+        source: ``file:FILE`` (with names), ``topic:/NAME`` (ObjectPoseArray, whose ``object_id`` is the instance's
+            name), or ``tf``, for the frames ``NAME_truth``.
+        bag: that topic and TF are in.
+        instances: their names, for TF.
+
+    Raises:
+        ValueError: if the source is absent, empty, or of another kind.
+    """
+    parsed = PoseSource.parse(source, _RECORDED)
+    if parsed.kind is PoseSourceKind.FILE:
+        told = read_scene_file(Path(parsed.name))
+        return recorded_truths({stamp: {n: _truth_of(r) for n, r in found.items()} for stamp, found in told.items()})
+    if bag is None:
+        raise ValueError(f"{source}: there is no bag that it could be in")
+    if parsed.kind is PoseSourceKind.TF:
+        if source != "tf":
+            raise ValueError(f"{source}: expected tf alone with several instances, for the frames NAME{TRUTH_SUFFIX}")
+        each = {name: _tf_truth(bag, f"{name}{TRUTH_SUFFIX}") for name in instances}
+        return lambda frame: {name: truth_of(frame) for name, truth_of in each.items()}
+    truths: dict[int, dict[str, Truth]] = {}
+    for stamp_ns, message in _object_arrays(parsed.name, bag):
+        truths[stamp_ns] = {item.object_id: _truth_of_message(item) for item in message.objects}
+    return lambda frame: truths.get(frame.stamp_ns)
+
+
+def recorded_truths(truths: Mapping[int, Mapping[str, Truth]]) -> TruthsOf:
+    """Truths of a file, whose stamps are decimal seconds."""
+    stamps = np.array(sorted(truths), dtype=np.int64)
+
+    def truths_of(frame: Frame) -> Mapping[str, Truth] | None:
+        nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()])
+        return truths[nearest] if abs(nearest - frame.stamp_ns) <= _FILE_TOLERANCE_NS else None
+
+    return truths_of
+
+
+def _truth_of(record: FrameResult) -> Truth:
+    """Of a file's row: what is not valid there is not there to be seen."""
+    return Truth(record.pose, True) if record.is_valid else Truth(visible=False)
+
+
+def _object_arrays(topic: str, bag: Path) -> Iterator[tuple[int, Any]]:
+    """Stamp and message of each ObjectPoseArray."""
+    with open_bag(bag) as reader:
+        if reader.topics.get(topic) != _OBJECTS:
+            kinds = ", ".join(sorted(name for name, kind in reader.topics.items() if kind == _OBJECTS))
+            raise ValueError(f"{topic}: expected a topic of ObjectPoseArray in the bag, which are {kinds or 'none'}")
+        for _, _, message in reader.messages(topic):
+            yield header_ns(message.header), message
+
+
+def _truth_of_message(item: Any) -> Truth:
+    visible = _STATES[item.state] is ObjectState.VALID and item.score >= VISIBLE
+    there = _STATES[item.state] is ObjectState.VALID
+    return Truth(pose_from_fields(item.pose.pose.position, item.pose.pose.orientation) if there else None, visible)
 
 
 def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
@@ -171,29 +231,58 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
         return found
 
 
+def load_recorded_scene(source: str, bag: Path | None, stage: str = "total") -> dict[int, dict[str, FrameResult]]:
+    """The poses of several instances, by stamp in nanoseconds and by the instance's name.
+
+    Args:
+        source: a file as ``pnp-ros run`` writes, or a topic of the bag, ObjectPoseArray.
+        bag: that the topic is in.
+        stage: how the time of the whole image is called.
+
+    Raises:
+        ValueError: if the source is absent, empty, or of another kind.
+    """
+    if Path(source).is_file():
+        return read_scene_file(Path(source))
+    if bag is None:
+        raise ValueError(f"{source}: no such file, and without a bag there are no topics")
+    found = {}
+    for stamp_ns, message in _object_arrays(source, bag):
+        seconds = [float(each.seconds) for each in message.latency if each.stage == "total"]
+        latency = dict(zip([stage], seconds))
+        found[stamp_ns] = {
+            i.object_id: replace(_recorded_object(i, latency), name=i.object_id) for i in message.objects
+        }
+    return found
+
+
 def _recorded(message: Any, topic: str) -> FrameResult:
     if hasattr(message, "objects"):
         latency = {stage.stage: float(stage.seconds) for stage in message.latency}
         if not len(message.objects):
             return FrameResult(ObjectState.LOST, latency=latency)
-        best = message.objects[0]
-        found = FrameResult(_STATES[best.state], latency=latency, score=float(best.score), reason=best.reason)
-        if found.state is ObjectState.LOST:
-            return found
-        pose = pose_from_fields(best.pose.pose.position, best.pose.pose.orientation)
-        told = tuple(
-            Hypothesis(
-                pose_from_fields(h.pose.pose.position, h.pose.pose.orientation),
-                _covariance(h.pose.covariance),
-                float(h.probability),
-            )
-            for h in getattr(best, "hypotheses", ())  # of a bag that is older, none
-        )
-        return replace(found, pose=pose, covariance=_covariance(best.pose.covariance), hypotheses=told)
+        return _recorded_object(message.objects[0], latency)
     covariance = getattr(getattr(message, "pose", None), "covariance", None)
     return FrameResult(
         ObjectState.VALID, _pose_of(message, topic), None if covariance is None else _covariance(covariance)
     )
+
+
+def _recorded_object(item: Any, latency: Mapping[str, float]) -> FrameResult:
+    """What an ObjectPose says."""
+    found = FrameResult(_STATES[item.state], latency=latency, score=float(item.score), reason=item.reason)
+    if found.state is ObjectState.LOST:
+        return found
+    pose = pose_from_fields(item.pose.pose.position, item.pose.pose.orientation)
+    told = tuple(
+        Hypothesis(
+            pose_from_fields(h.pose.pose.position, h.pose.pose.orientation),
+            _covariance(h.pose.covariance),
+            float(h.probability),
+        )
+        for h in getattr(item, "hypotheses", ())  # of a bag that is older, none
+    )
+    return replace(found, pose=pose, covariance=_covariance(item.pose.covariance), hypotheses=told)
 
 
 def _covariance(values: Any) -> Tensor:
@@ -206,13 +295,26 @@ def read_pose_file(path: Path) -> dict[int, FrameResult]:
     Raises:
         ValueError: if the file is not such a list; the message names it.
     """
+    return {stamp_ns: record for stamp_ns, _, record in _rows(path)}
+
+
+def read_scene_file(path: Path) -> dict[int, dict[str, FrameResult]]:
+    """The same with several instances in an image, by their names."""
+    found: dict[int, dict[str, FrameResult]] = {}
+    for stamp_ns, name, record in _rows(path):
+        found.setdefault(stamp_ns, {})[name] = replace(record, name=name)
+    return found
+
+
+def _rows(path: Path) -> list[tuple[int, str, FrameResult]]:
+    """Stamp, name and what was found."""
     try:
         if path.suffix == ".json":
             entries = json.loads(path.read_text())
         else:
             with path.open(newline="") as file:
                 entries = [_entry_from_row(row) for row in csv.DictReader(file)]
-        found = {round(1e9 * float(entry["stamp"])): _from_entry(entry) for entry in entries}
+        found = [(round(1e9 * float(e["stamp"])), str(e.get("name") or ""), _from_entry(e)) for e in entries]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected poses as pnp-ros run writes them ({error!r})") from error
     if not found:
@@ -225,6 +327,7 @@ def _entry_from_row(row: dict[str, str]) -> dict[str, Any]:
         "stamp": row["stamp"],
         "state": row.get("state") or str(ObjectState.VALID),
         "reason": row.get("reason"),
+        "name": row.get("name"),
     }
     if row.get("x"):
         entry["translation"] = [float(row[name]) for name in ("x", "y", "z")]

@@ -1,13 +1,14 @@
-"""A camera that is not there: renders a moving object with its true pose, or plays a video or a folder of images.
+"""A camera that is not there: renders moving objects with their true poses, or plays a video or a folder of images.
 
 Publishes ``image_raw`` (or ``image_raw/compressed``) and ``camera_info`` with the same stamps; while it renders also
-the truth: ``~/truth`` (every image; the score is the visible share of the object), ``~/truth_pose`` and ``/tf``.
+the truth: ``~/truth`` (every image, all objects; the score is the visible share), ``/tf``, and ``~/truth_pose`` of a
+single object. Several objects, or instances of one, pass in front of each other.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sensor_msgs.msg import CameraInfo as CameraInfoMsg
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, TRUTH_SUFFIX
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import read_images
 from pnp_ros.io.resources import resource
@@ -27,8 +29,9 @@ from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import run, transform_broadcaster
 from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.rendering.crowd import CrowdFrame, SimulatedCrowd
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
-from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, SimulationConfig
+from pnp_ros.rendering.simulation import SimulatedScene, SimulationConfig
 
 _LINGER_S = 1.0  # the last image lies in this process's memory until its subscribers have read it
 _REPORT_S = 2.0
@@ -43,6 +46,8 @@ class SimulatedCameraNode(Node):
         declare = self.settings.declare
         source = declare("source", "", "Video file, image or folder to play; empty: render the object")
         folder = declare("object", "", "Folder of the object package to render")
+        folders = declare("objects", [""], "Folders of several object packages, in place of object")
+        instances = declare("instances", 1, "Of each object that is rendered: name_0, name_1, ...", low=1, high=32)
         info_path = declare("camera_info", "", "camera_info YAML of the camera; empty: a 640x480 pinhole")
         self._rate = declare("rate", 15.0, "Images a second", low=0.1, high=200.0)
         self._limit = declare(
@@ -54,7 +59,9 @@ class SimulatedCameraNode(Node):
         self._compressed = declare("compressed", False, "Publish JPEG on image_raw/compressed, not raw images")
         reliable = declare("reliable", False, "Resend what a reliable subscriber misses, for lossless tests")
         self._frame_id = declare("frame_id", "camera_optical_frame", "TF frame of the camera")
-        self._truth_frame = declare("truth_frame", "object_truth", "TF frame of the object's true pose")
+        self._truth_frame = declare(
+            "truth_frame", DEFAULT_TRUTH_FRAME, "TF frame of a single object's true pose; of several it is NAME_truth"
+        )
         seed = declare("seed", 0, "Of the path, the background and the noise", low=0, high=2**31 - 1)
         shift = declare(
             "shift",
@@ -68,8 +75,8 @@ class SimulatedCameraNode(Node):
 
         info = read_camera_info(Path(info_path) if info_path else resource("config/recording/camera_info.yaml"))
         self._info = conversions.message_from_camera_info(Header(), info)
-        self._name = ""  # of the object whose truth is known
-        self._frames = _played(Path(source)) if source else self._rendered(folder, seed, shift)
+        shown = [each for each in (folder, *folders) if each]
+        self._frames = _played(Path(source)) if source else self._rendered(shown, instances, seed, shift)
         self._published = 0
         self._make_publishers(QoSProfile(depth=100) if reliable else qos_profile_sensor_data)
         self._timer = self.create_timer(1.0 / self._rate, self._tick)
@@ -84,17 +91,21 @@ class SimulatedCameraNode(Node):
         self._truth_pose = self.create_publisher(PoseStamped, "~/truth_pose", 10)
         self._tf = transform_broadcaster(self)
 
-    def _rendered(self, folder: str, seed: int, shift: int) -> Iterator[SimulatedFrame]:
-        package = load_object_package(folder)
-        self._name = package.name
-        camera = conversions.camera_from_message(self._info)
-        config = SimulationConfig(seed=seed)
+    def _rendered(self, folders: Sequence[str], instances: int, seed: int, shift: int) -> Iterator[CrowdFrame]:
+        packages = [load_object_package(folder) for folder in folders or [""]]
+        camera, config = conversions.camera_from_message(self._info), SimulationConfig(seed=seed)
+        if len(packages) > 1 or instances > 1:
+            if shift >= 0:
+                raise ValueError(f"parameter shift: expected -1 with several objects or instances, got {shift}")
+            crowd = SimulatedCrowd({package.name: package.mesh for package in packages}, instances, camera, config)
+            return (crowd.frame(index, self._rate) for index in itertools.count())
+        (package,) = packages
         scene: SimulatedScene | ShiftedScene = (
             SimulatedScene(package.mesh, camera, config)
             if shift < 0
             else ShiftedScene(package.mesh, camera, strong_shift(shift), config)
         )
-        return (scene.frame(index, self._rate) for index in itertools.count())
+        return (CrowdFrame.alone(scene.frame(index, self._rate), package.name) for index in itertools.count())
 
     def _tick(self) -> None:
         listeners = min(self._image.get_subscription_count(), self._camera_info.get_subscription_count())
@@ -113,22 +124,28 @@ class SimulatedCameraNode(Node):
         if self._published % self._report_every == 0 or self._published == self._limit:
             self.get_logger().info(f"image {self._published} of {self._limit or 'many'}")
 
-    def _publish(self, header: Header, frame: SimulatedFrame) -> None:
+    def _publish(self, header: Header, frame: CrowdFrame) -> None:
         convert = conversions.jpeg_from_rgb if self._compressed else conversions.image_from_rgb
         self._info.header = header
         self._image.publish(convert(header, frame.rgb))
         self._camera_info.publish(self._info)
-        if self._name:
+        if frame.seen:
             self._publish_truth(header, frame)
 
-    def _publish_truth(self, header: Header, frame: SimulatedFrame) -> None:
-        truth = ObjectPose(object_name=self._name, object_id=self._name, score=frame.visible)
-        if frame.pose is not None:
-            truth.state, truth.pose.pose = ObjectPose.VALID, conversions.message_from_pose(frame.pose)
-            truth.box = np.asarray(frame.box or (0, 0, 0, 0), np.float32)
-            self._truth_pose.publish(PoseStamped(header=header, pose=truth.pose.pose))
-            self._tf.sendTransform(conversions.transform(header, self._truth_frame, frame.pose))
-        self._truth.publish(ObjectPoseArray(header=header, objects=[truth]))
+    def _publish_truth(self, header: Header, frame: CrowdFrame) -> None:
+        objects = []
+        for name, seen in frame.seen.items():
+            truth = ObjectPose(object_name=seen.object_name, object_id=name, score=seen.visible)
+            if seen.pose is not None:
+                alone = len(frame.seen) == 1
+                truth.state, truth.pose.pose = ObjectPose.VALID, conversions.message_from_pose(seen.pose)
+                truth.box = np.asarray(seen.box or (0, 0, 0, 0), np.float32)
+                if alone:
+                    self._truth_pose.publish(PoseStamped(header=header, pose=truth.pose.pose))
+                shown = self._truth_frame if alone else f"{name}{TRUTH_SUFFIX}"
+                self._tf.sendTransform(conversions.transform(header, shown, seen.pose))
+            objects.append(truth)
+        self._truth.publish(ObjectPoseArray(header=header, objects=objects))
 
     def _end(self) -> None:
         self.get_logger().info(f"done: {self._published} images")
@@ -139,11 +156,11 @@ class SimulatedCameraNode(Node):
         raise SystemExit(0)
 
 
-def _played(source: Path) -> Iterator[SimulatedFrame]:
+def _played(source: Path) -> Iterator[CrowdFrame]:
     """The images of a video, a folder or a file, without truth."""
     if not source.exists():
         raise FileNotFoundError(f"parameter source: no such file or folder: {source}")
-    return (SimulatedFrame(rgb, None, 0.0, None) for _, rgb in read_images(source))
+    return (CrowdFrame(rgb, {}) for _, rgb in read_images(source))
 
 
 def main(args: list[str] | None = None) -> None:

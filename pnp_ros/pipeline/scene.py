@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -102,7 +103,7 @@ class Scene:
         """The slow half of :meth:`add`, which leaves the scene alone: for another thread."""
         if instances < 1:
             raise ValueError(f"instances: expected at least 1, got {instances}")
-        names = [package.name] if instances == 1 else [f"{package.name}_{index}" for index in range(instances)]
+        names = instance_names(package.name, instances)
         self._check_new(package.name, names)
         shared = package_sources(package, self._config.sources, self._device, self._backend)  # one network for all
         return {

@@ -31,9 +31,24 @@ def test_a_short_demo(tmp_path: Path) -> None:
         assert reader.counts["/camera/image_raw"] == FRAMES
 
 
+@pytest.mark.slow
+def test_two_of_a_kind(tmp_path: Path) -> None:
+    """Simulated, found, recorded and evaluated, all by the nodes."""
+    words = ["--instances", "2", "--frames", str(FRAMES), "--rate", "3", "--out", str(tmp_path)]
+    assert main(["demo", *words]) == 0
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["frames"]["total"] == FRAMES
+    assert content["identity_swaps"] == {"demo": 0}
+    assert content["objects"]["demo"]["accuracy"]["recall_10_percent"] > 0.3
+    assert content["objects"]["demo"]["false_poses"] == {"valid_while_not_visible": 0, "valid_beyond_10_percent": 0}
+    assert list(content["instances"]) == ["demo_0", "demo_1"]
+
+
 def test_wrong_numbers_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--frames", "0", "--out", str(tmp_path / "out")]) == 1
     assert "--frames, --rate: expected more than 0" in capsys.readouterr().err
+    assert main(["demo", "--instances", "0", "--out", str(tmp_path / "out")]) == 1
+    assert "--instances: expected at least 1" in capsys.readouterr().err
     assert main(["demo", "--object", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "object.yaml" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
