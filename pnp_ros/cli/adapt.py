@@ -17,8 +17,8 @@ from pnp_ros.adaptation.references.reference import KnownReference, Reference, b
 from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.versions import VersionStore
-from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.progress import images
+from pnp_ros.cli.reports import write_report
 from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_image
 from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ros.cli.demo_report import write_images
-from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.node_processes import run_nodes
 from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.progress import images
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
+from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import MissingRequirement, has_ros, need_renderer
 from pnp_ros.cli.run import draw, draw_many
 from pnp_ros.cli.scene_report import scene_table, write_scene_report

@@ -6,35 +6,23 @@ With several objects, or several instances of each, who is who is found by place
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.cli.evaluate_many import evaluate_many
 from pnp_ros.cli.onboard import object_at
-from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.cli.progress import add_part, images, part_of
+from pnp_ros.cli.reports import bop_name, overlap_meter, write_report
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
-from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, evaluate, recorded, running
-from pnp_ros.evaluation.frame_errors import Column
-from pnp_ros.evaluation.frame_sheet import frame_sheet
+from pnp_ros.evaluation.evaluator import Evaluation, evaluate, recorded, running
 from pnp_ros.evaluation.frames import FrameSource, open_source
-from pnp_ros.evaluation.html_report import headline, write_html
-from pnp_ros.evaluation.hypotheses import reliability_plots
-from pnp_ros.evaluation.plots import plots
-from pnp_ros.evaluation.report import measure, table
+from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.truth import load_recorded, load_truth
-from pnp_ros.io.bop import write_bop_results
 from pnp_ros.networks.onnx_runtime import BACKENDS
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import SOLVERS, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.result import FrameResult
-from pnp_ros.rendering.renderer import RendererError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
         window=part_of(arguments),
     )
     if len(packages) > 1 or arguments.instances > 1:
-        from pnp_ros.cli.evaluate_many import evaluate_many  # which writes reports as here
-
         return evaluate_many(arguments, packages, source)
     (package,) = packages
     done = _evaluate(arguments, package, source)
@@ -113,21 +99,6 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None
     frames = images(source, arguments.max_frames)
     return evaluate(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
-
-
-def overlap_meter(package: ObjectPackage, asked_for: bool = False) -> OverlapMeter | None:
-    """What tells how well the re-rendered object correlates with the image; None, said on stderr, without OpenGL.
-
-    Raises:
-        ValueError: without OpenGL, where it was ``asked_for``.
-    """
-    try:
-        return OverlapMeter(package)
-    except RendererError as error:
-        if asked_for:
-            raise ValueError(f"--overlap: {error}") from error
-        print(f"the overlap of pose and image is left out: {error}", file=sys.stderr)
-        return None
 
 
 def load_adapted(folder: Path, versions: Path | None, out: Path) -> ObjectPackage:
@@ -153,48 +124,3 @@ def _adaptation(given: Path | None, source: FrameSource) -> list[tuple[str, str]
     if given is not None:
         return adaptation_plots(load_history(given))
     return adaptation_plots(history_of_bag(source.path)) if source.kind == "bag" else []
-
-
-def bop_name(source: FrameSource, package: ObjectPackage) -> str:
-    """As BOP names results: method, dataset and split, separated by an underscore and hyphens."""
-    name = source.path.resolve().name if source.kind != "bop" else f"{source.path.resolve().parent.name}"
-    return f"pnp-ros_{package.name.replace('_', '-')}-{Path(name).stem.replace('_', '-')}.csv"
-
-
-def write_report(
-    out: Path,
-    package: ObjectPackage,
-    source: FrameSource,
-    done: Evaluation,
-    first: Mapping[str, Any] | None = None,
-    more_plots: Sequence[tuple[str, str]] = (),
-) -> dict[str, Any]:
-    """Leave all files in ``out``, and return the summary, with the figures of ``first`` before all others."""
-    out.mkdir(parents=True, exist_ok=True)
-    measured, errors = measure(done.records, package)
-    summary = {**(first or {}), **measured}
-    metric = "add" if package.symmetry.is_trivial else "adds"
-    origin = {"source": str(source.path), "kind": source.kind, "object": package.name, "diameter_m": package.diameter}
-    content = {**origin, "warnings": done.warnings, **summary, "per_frame": _plain(errors, done.records)}
-    (out / "report.json").write_text(json.dumps(content, indent=1, allow_nan=False))
-    log = PoseLog()
-    for index, record in enumerate(done.records):
-        log.add(index, record, package.name)
-    log.write(out)
-    write_bop_results(out / bop_name(source, package), done.results)
-    write_html(
-        out / "report.html",
-        f"{package.name} in {source.path}",
-        f"{source.kind}, {len(done.records)} images, object {package.name} ({1000 * package.diameter:.1f} mm)",
-        headline(summary),
-        summary,
-        [*plots(errors, done.records, metric), *reliability_plots(done.records, package), *more_plots],
-        frame_sheet(source, package.mesh, done.records, errors, metric) if source.kind != "live" else None,
-        done.warnings,
-    )
-    return summary
-
-
-def _plain(errors: Mapping[str, Column], records: Sequence[FrameResult]) -> dict[str, list[Any]]:
-    columns = {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in errors.items()}
-    return {"state": [str(record.state) for record in records], **columns}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from pnp_ros.cli.evaluate import overlap_meter
 from pnp_ros.cli.progress import images
+from pnp_ros.cli.reports import overlap_meter
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.evaluation.frames import Frame, FrameSource
 from pnp_ros.evaluation.scene_evaluation import IMAGE, evaluate_scene, recorded_scene, running_scene

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.node_processes import run_nodes
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
+from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import need_ros
 from pnp_ros.evaluation.frames import open_bag, open_source
 from pnp_ros.evaluation.report import table

@@ -13,8 +13,9 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 
-from pnp_ros.cli.evaluate import load_adapted, overlap_meter, write_report
+from pnp_ros.cli.evaluate import load_adapted
 from pnp_ros.cli.progress import add_part, images, part_of
+from pnp_ros.cli.reports import overlap_meter, write_report
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_source

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from pnp_ros.cli.evaluate import write_report
 from pnp_ros.cli.pose_log import PoseLog
+from pnp_ros.cli.reports import write_report
 from pnp_ros.evaluation.frames import FrameSource
 from pnp_ros.evaluation.html_report import Card, headline, write_html
 from pnp_ros.evaluation.report import figure_text, measure

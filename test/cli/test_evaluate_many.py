@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.cli import evaluate as cli_evaluate
+from pnp_ros.cli import reports
 from pnp_ros.cli.main import main
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.cli.simulated_bag import TRUTH, write_bag
@@ -63,9 +63,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reports of single instances without plots, which have tests of their own and take a second each."""
-    monkeypatch.setattr(cli_evaluate, "plots", lambda *_: [])
-    monkeypatch.setattr(cli_evaluate, "reliability_plots", lambda *_: [])
-    monkeypatch.setattr(cli_evaluate, "frame_sheet", lambda *_: None)
+    monkeypatch.setattr(reports, "plots", lambda *_: [])
+    monkeypatch.setattr(reports, "reliability_plots", lambda *_: [])
+    monkeypatch.setattr(reports, "frame_sheet", lambda *_: None)
 
 
 def test_figures_of_many(
