@@ -25,7 +25,6 @@ from pnp_ros.alignment.look import Look, look
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.cameras.single_view import projected
 from pnp_ros.detection.crop import CropError
 from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
 from pnp_ros.geometry.single_pose import moved, placed
@@ -127,12 +126,12 @@ class Aligner:
             ValueError: if the image is not (H, W, 3) uint8 of the camera's size.
         """
         _check_image(image, camera)
-        camera, pose = camera.to("cpu", torch.float32), _single(start.pose)
+        camera, pose = _plain(camera), _single(start.pose)
         prior = _information(start.covariance)
         learn = not self._colours.known
         best: _Found | str = "it may be anywhere near where it is expected"
         looks = 0
-        for begin, rounds in self._attempts(start, learn, widely):
+        for begin, rounds in self._attempts(pose, start.covariance, learn, widely):
             if looks >= LOOKS:
                 break
             found, used = self._descend(image, camera, begin, rounds, None if prior is None else (pose, prior), learn)
@@ -154,7 +153,7 @@ class Aligner:
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
         """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
         _check_image(image, camera)
-        camera, pose = camera.to("cpu", torch.float32), _single(pose)
+        camera, pose = _plain(camera), _single(pose)
         try:
             seen = self._look(image, camera, pose, LAST[0], not self._colours.known)
         except CropError as error:
@@ -166,10 +165,11 @@ class Aligner:
             self._mesh, self._extent, image, camera, pose, step, self.config, self._colours, learn, self._shading
         )
 
-    def _attempts(self, start: PoseEstimate, learn: bool, widely: bool) -> Iterator[tuple[Pose, Sequence[Round]]]:
+    def _attempts(
+        self, pose: Pose, covariance: Tensor, learn: bool, widely: bool
+    ) -> Iterator[tuple[Pose, Sequence[Round]]]:
         """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
-        pose = _single(start.pose)
-        spread = start.covariance.diagonal().double().clamp_min(0.0).sqrt().numpy()
+        spread = np.sqrt(np.maximum(covariance.detach().cpu().double().numpy().diagonal(), 0.0))
         share = self._share(spread, float(pose.translation[2]))
         if not math.isfinite(share):
             share = math.inf
@@ -210,12 +210,11 @@ class Aligner:
     ) -> tuple[_Found | str, int]:
         """What the rounds lead to, or why they lead nowhere; and how often they looked."""
         shift, looks = math.inf, 0
+        found: _Found | str = ""
         try:
             for step in rounds:
                 if step.share > _ENOUGH * shift and step is not rounds[-1]:
                     continue  # the last round already moved it much less than this one could
-                if shift < _SETTLED and rounds is FOLLOWED:
-                    break
                 seen = self._look(image, camera, pose, step, learn)
                 looks += 1
                 matches, lines = seen.count
@@ -227,14 +226,19 @@ class Aligner:
                     return "what the image shows of the object does not determine its pose", looks
                 before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
                 shift = self._moved(before, pose)
+                if step is rounds[-1] or (shift < _SETTLED and rounds is FOLLOWED):
+                    evidence = weigh(seen, pose, camera, self.config)
+                    found = _Found(pose, seen, data, weights, evidence)
+                    if evidence.supported:  # else a closer look may tell more
+                        break
         except CropError as error:
             return str(error), looks
-        return _Found(pose, seen, data, weights, weigh(seen, pose, camera, self.config)), looks
+        return found, looks
 
     def _moved(self, before: Pose, pose: Pose) -> float:
         """By how large a share of the object's size it looks moved, at most."""
-        a, b = (placed(at, self._corners) for at in (before, pose))
-        shift = a / a[:, 2:] - b / b[:, 2:]
+        a, b = placed(before, self._corners), placed(pose, self._corners)
+        shift = a[:, :2] / a[:, 2:] - b[:, :2] / b[:, 2:]
         return float(np.abs(shift).max() * pose.translation[2]) / self._diameter
 
     @property
@@ -243,15 +247,14 @@ class Aligner:
 
     def _estimate(self, found: _Found, camera: Camera, prior: NDArray | None) -> tuple[PoseEstimate, Tensor]:
         data, pose, lines = found.data, found.pose, found.seen.count[1]
-        spread, systematic = covariance(data, camera, pose, found.weights, lines, prior, self._diameter, self.config)
-        pixels = torch.from_numpy(projected(camera, pose, data.object_points.numpy())) - data.image_points
-        squares = (data.weights @ pixels[..., None]).square().sum((-1, -2))
-        inliers = torch.from_numpy(found.weights).float()
+        spread, systematic, cost = covariance(
+            data, camera, pose, found.weights, lines, prior, self._diameter, self.config
+        )
         estimate = PoseEstimate(
             pose,
             torch.from_numpy(spread).float(),
-            inliers,
-            0.5 * (inliers * squares).sum(),
+            torch.from_numpy(found.weights),
+            torch.tensor(cost),
             torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8),
         )
         return estimate, torch.from_numpy(systematic).float()
@@ -274,13 +277,22 @@ def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
         raise ValueError(f"image: expected {expected} uint8 as the camera has, got {image.shape} {image.dtype}")
 
 
+def _plain(camera: Camera) -> Camera:
+    """In single precision on the CPU."""
+    both = camera.intrinsics, camera.distortion
+    ready = all(v.dtype is torch.float32 and v.device.type == "cpu" for v in both)
+    return camera if ready else camera.to("cpu", torch.float32)
+
+
 def _single(pose: Pose) -> Pose:
     return Pose(pose.rotation.detach().cpu().float(), pose.translation.detach().cpu().float())
 
 
 def _kinds(seen: Look) -> Tensor:
     matches, lines = seen.count
-    return torch.tensor([MATCH] * matches + [LINE] * lines, dtype=torch.int8)
+    kinds = torch.full((matches + lines,), LINE, dtype=torch.int8)
+    kinds[:matches] = MATCH
+    return kinds
 
 
 def _information(spread: Tensor) -> NDArray[np.float64] | None:

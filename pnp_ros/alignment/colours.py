@@ -33,17 +33,16 @@ class ColourModel:
         """Start anew."""
         self._inside = self._around = self._posterior = None
 
-    def learn(self, image: NDArray[np.uint8], inside: NDArray, around: NDArray, rate: float = 1.0) -> None:
+    def learn(self, colours: NDArray[np.int32], inside: NDArray, around: NDArray, rate: float = 1.0) -> None:
         """Mix the colours of an image in.
 
         Args:
-            image: (H, W, 3) uint8.
+            colours: (H, W) of the image, by :func:`bins`.
             inside: (H, W) nonzero where the object is for certain.
             around: (H, W) nonzero where it is not for certain.
             rate: share of the new colours; the first ones count fully.
         """
-        bins = _bins(image)
-        new_inside, new_around = _histogram(bins, inside), _histogram(bins, around)
+        new_inside, new_around = _histogram(colours, inside), _histogram(colours, around)
         if new_inside is None or new_around is None:
             return
         if self._inside is not None and self._around is not None:
@@ -52,21 +51,22 @@ class ColourModel:
         self._inside, self._around = new_inside, new_around
         self._posterior = (new_inside + _FLOOR) / (new_inside + new_around + 2.0 * _FLOOR)
 
-    def posterior(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(H, W) probability that each pixel of an image (H, W, 3) shows the object; 0.5 if nothing is known."""
+    def posterior(self, colours: NDArray[np.int32]) -> NDArray[np.float32]:
+        """(H, W) probability that each pixel shows the object, by its :func:`bins`; 0.5 if nothing is known."""
         if self._posterior is None:
-            return np.full(image.shape[:2], 0.5, np.float32)
-        return self._posterior[_bins(image)]
+            return np.full(colours.shape, 0.5, np.float32)
+        return self._posterior[colours]
 
 
-def _bins(image: NDArray[np.uint8]) -> NDArray[np.int32]:
+def bins(image: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(H, W) numbers of the colours of an image (H, W, 3), coarse enough to be counted."""
     q = (image >> (8 - _BITS)).astype(np.int32)
     return (q[..., 0] * _BINS + q[..., 1]) * _BINS + q[..., 2]
 
 
-def _histogram(bins: NDArray[np.int32], where: NDArray) -> NDArray[np.float32] | None:
+def _histogram(colours: NDArray[np.int32], where: NDArray) -> NDArray[np.float32] | None:
     """Share of each colour, smoothed over its neighbours; None without pixels."""
-    chosen = bins[where > 0]
+    chosen = colours[where > 0]
     if len(chosen) == 0:
         return None
     counts = np.bincount(chosen, minlength=_BINS**3).astype(np.float32).reshape(_BINS, _BINS * _BINS)

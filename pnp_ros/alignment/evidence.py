@@ -80,15 +80,15 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
         camera: of the whole image.
         config: thresholds.
     """
-    mask = (look.view.mask > 0) & look.inside
-    expected = float(mask.sum()) / max(float((look.view.mask > 0).sum()), 1.0)
+    mask = look.view.mask > 0
+    expected = float(np.count_nonzero(mask & look.inside)) / max(int(np.count_nonzero(mask)), 1)
     followed = look.matches.found
     misses = _misses(look, pose, look.matches.points[followed], look.matches.pixels[followed])
-    matches, found = int((misses < _TOLERANCE).sum()), len(misses)
+    matches, found = int(np.count_nonzero(misses < _TOLERANCE)), len(misses)
     good_lines = _good_lines(look, pose)
     count = int(look.lines.clean.sum())
     contour = float(good_lines.sum()) / count if count >= _FEW_LINES else math.nan
-    like = compare(look.view, look.window.image, look.inside) if look.view.grey is not None else None
+    like = compare(look.view, look.window.grey, look.inside) if look.view.grey is not None else None
     textured, texture, likeness = 0.0, math.nan, math.nan
     if like is not None:
         if not look.shaded:  # a guess of the light is no surface that one would have to see
@@ -152,4 +152,4 @@ def _beside(like: Likeness, pixels: NDArray, normals: NDArray, good: NDArray[np.
 def _misses(look: Look, pose: Pose, points: NDArray, pixels: NDArray) -> NDArray[np.float32]:
     if len(points) == 0:
         return np.zeros(0, np.float32)
-    return np.linalg.norm(projected(look.window.camera, pose, points) - pixels, axis=1)
+    return np.sqrt(np.square(projected(look.window.camera, pose, points) - pixels).sum(1))

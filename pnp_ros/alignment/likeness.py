@@ -65,7 +65,7 @@ def compare(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> 
 
     Args:
         view: with its grey values.
-        image: (H, W, 3) uint8.
+        image: (H, W) uint8, grey values.
         inside: (H, W) bool, pixels that the image has.
     """
     assert view.grey is not None
@@ -76,7 +76,7 @@ def compare(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> 
         nowhere = np.zeros((1, 1), np.bool_)
         return Likeness(nowhere.astype(np.float32), nowhere, (x, y), 0.0, 0.0, math.nan, math.nan, 0.0)
     mean = float((view.grey[box] * known).sum() / known.sum())
-    grey = cv2.cvtColor(image[box], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = image[box].astype(np.float32)
     shown, drawn, part = (
         cv2.resize(values, half, interpolation=cv2.INTER_AREA)
         for values in (grey, mean + (view.grey[box] - mean) * known, known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.alignment import contours, texture
-from pnp_ros.alignment.colours import ColourModel
+from pnp_ros.alignment.colours import ColourModel, bins
 from pnp_ros.alignment.config import MARGIN, AlignmentConfig, Round
 from pnp_ros.alignment.contours import Lines, Steps
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.texture import Matches
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import box_from_pose, crop_from_box, square_window
+from pnp_ros.detection.crop import box_from_pose, cut, window_in
 from pnp_ros.rendering.raster_view import View
 from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.types import Correspondences, Pose
@@ -47,6 +49,16 @@ class Window:
     camera: Camera
     scale: float
     corner: NDArray[np.float64]
+
+    @functools.cached_property
+    def grey(self) -> NDArray[np.uint8]:
+        """(H, W) of the image."""
+        return np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+    @functools.cached_property
+    def bins(self) -> NDArray[np.int32]:
+        """(H, W) of the image's colours, as :class:`ColourModel` counts them."""
+        return bins(self.image)
 
     def inside(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Pixels that lie in an image of this height and width, and not at its rim."""
@@ -84,7 +96,7 @@ class Look:
     @property
     def count(self) -> tuple[int, int]:
         """Matches and lines found."""
-        return int(self.matches.found.sum()), int(self.chosen.sum())
+        return int(np.count_nonzero(self.matches.found)), int(np.count_nonzero(self.chosen))
 
     def correspondences(self, reach: int) -> Correspondences:
         """Matches, then lines, in pixels of the whole image."""
@@ -105,7 +117,7 @@ class Look:
         """Teach the colours of the object drawn here and of what is around it."""
         square, mask = np.ones((_CORE, _CORE), np.uint8), self.view.mask
         core, ring = cv2.erode(mask, square, borderValue=0), cv2.dilate(mask, square)
-        colours.learn(self.window.image, (core > 0) & self.inside, (ring == 0) & self.inside, rate)
+        colours.learn(self.window.bins, (core > 0) & self.inside, (ring == 0) & self.inside, rate)
 
 
 def look(
@@ -142,10 +154,9 @@ def look(
     inside = window.inside(image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
     if shading is not None:
-        shown = cv2.cvtColor(window.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        view = replace(view, grey=shading.grey(view, shown, inside))
+        view = replace(view, grey=shading.grey(view, window.grey.astype(np.float32), inside))
     if view.grey is not None:
-        matches = texture.match(view, window.image, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
+        matches = texture.match(view, window.grey, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
     found = Look(pose, window, view, inside, matches, lines, steps, lines.clean, shading is not None)
     if not config.contours:
         return found
@@ -154,7 +165,7 @@ def look(
     # far off, an object in view may be drawn half outside of the image, whose border then stands for what is beyond
     known = inside if step.reach <= _TRUSTED else np.ones_like(inside)
     lines = contours.lines(mesh, pose, window.camera, view, known, step.reach)
-    steps = contours.steps(colours.posterior(window.image), lines, step.reach)
+    steps = contours.steps(colours.posterior(window.bins), lines, step.reach)
     if step.reach <= _SHARP:
         steps = contours.sharpen(window.image, lines, steps, max(1.0 / window.scale, 1.0))
         own, least = np.zeros_like(steps.offset), _SHARPEST
@@ -168,17 +179,19 @@ def look(
 
 def _window(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, side: int) -> Window:
     """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
-    around = box_from_pose(camera, pose, extent)
-    crop = crop_from_box(image, camera, around, min(side, max(square_window(around, MARGIN)[2], _SMALLEST)), MARGIN)
-    size = crop.image.shape[0]
-    first = np.array(around[:2]) - crop.window[:2]
-    low = np.floor(first / crop.scale - _BESIDE).astype(int).clip(0, size - 2)
-    high = np.ceil((first + around[2:]) / crop.scale + _BESIDE).astype(int).clip(low + 2, size)
-    (left, top), (right, bottom) = low.tolist(), high.tolist()
-    moved = crop.camera.intrinsics - torch.tensor([0.0, 0.0, left, top])
+    x, y, width, height = box_from_pose(camera, pose, extent)
+    column, row, whole = window_in(image, (x, y, width, height), MARGIN)
+    scale = whole / min(side, max(whole, _SMALLEST))
+    beside = _BESIDE * scale
+    left, right = max(math.floor(x - beside), column), min(math.ceil(x + width + beside), column + whole)
+    top, bottom = max(math.floor(y - beside), row), min(math.ceil(y + height + beside), row + whole)
+    part, how = cut(image, left, top, right, bottom), cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
+    resized = np.asarray(cv2.resize(part, None, fx=1.0 / scale, fy=1.0 / scale, interpolation=how), np.uint8)
+    fx, fy, cx, cy = camera.intrinsics.tolist()
+    seen = [fx / scale, fy / scale, (cx - left + 0.5) / scale - 0.5, (cy - top + 0.5) / scale - 0.5]
     return Window(
-        np.ascontiguousarray(crop.image[top:bottom, left:right]),
-        replace(crop.camera, intrinsics=moved, width=right - left, height=bottom - top),
-        crop.scale,
-        (low + 0.5) * crop.scale - 0.5 + crop.window[:2],
+        resized,
+        replace(camera, intrinsics=torch.tensor(seen), width=resized.shape[1], height=resized.shape[0], sigmas=()),
+        scale,
+        np.array([left, top]) + 0.5 * scale - 0.5,
     )

@@ -58,12 +58,12 @@ NONE = Matches(
 )
 
 
-def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], levels: int, coarse: bool) -> Matches:
+def match(view: View, shown: NDArray[np.uint8], inside: NDArray[np.bool_], levels: int, coarse: bool) -> Matches:
     """Follow the corners of a view into the image of the same window.
 
     Args:
         view: with its grey values.
-        image: (H, W, 3) uint8.
+        shown: (H, W) uint8, grey values of the image.
         inside: (H, W) bool, pixels that the image has.
         levels: of the pyramid above the window itself: each doubles how far a corner may be away.
         coarse: few pixels show the object: corners are farther apart and nearer to its rim.
@@ -75,7 +75,6 @@ def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], level
     inner = np.asarray(cv2.erode(mask, np.ones((rim, rim), np.uint8), borderValue=0) * inside, np.uint8)
     if not inner.any():
         return NONE
-    shown = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     drawn = normalised(np.where(mask > 0, view.grey, np.float32(cv2.mean(view.grey, mask)[0])))
     seen = normalised(shown.astype(np.float32))
     corners = cv2.goodFeaturesToTrack(drawn, _MOST, _QUALITY, gap, mask=inner)
@@ -87,7 +86,7 @@ def match(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_], level
         return NONE
     there, arrived = _follow(drawn, seen, start, levels, _THERE)
     back, returned = _follow(seen, drawn, there, levels, _BACK)
-    found = arrived & returned & (np.linalg.norm(back - start, axis=1) < _RETURN)
+    found = arrived & returned & (np.square(back - start).sum(1) < _RETURN**2)
     alike, residual = _compare(drawn, seen, start, there)
     found &= alike > _CORRELATION
     return Matches(start, there, _points(view, start), _roots(drawn, start, residual), found)

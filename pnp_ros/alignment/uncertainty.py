@@ -43,7 +43,7 @@ def independent(correspondences: Correspondences, camera: Camera, pose: Pose) ->
     roots, points, pixels = (v.numpy() for v in data)
     miss = projected(camera, pose, points) - pixels
     squares = (np.einsum("nij,nj->ni", roots, miss) ** 2).sum(1)
-    axes = np.where(np.any(roots[:, 1], axis=1), 2, 1)
+    axes = 1 + np.any(roots[:, 1], axis=1)
     kept = squares <= _OUTLYING * axes
     noise = (squares * kept).sum() / max((axes * kept).sum() - 6.0, 1.0)
     scale = 1.0 / np.sqrt(np.where(axes < 2, _DEPENDENCE[1], _DEPENDENCE[0]) * max(noise, _LEAST_NOISE))
@@ -61,10 +61,11 @@ def covariance(
     prior: NDArray | None,
     diameter: float,
     config: AlignmentConfig,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(6, 6) of [dt, dtheta] in camera axes about the object's origin; and (6, M) by which each parameter moves it.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """(6, 6) of [dt, dtheta] in camera axes about the object's origin; (6, M) by which each parameter moves it; cost.
 
     The second is what all images of one camera and one mesh have in common; its outer product is part of the first.
+    The cost is half the weighted sum of the squared residuals.
 
     Args:
         correspondences: N matches and lines with their square-root information.
@@ -81,13 +82,14 @@ def covariance(
     turned = seen - pose.translation.numpy()
     pixels, slope = slopes(camera, seen)
     white = roots @ slope
-    design = np.concatenate([white, np.cross(turned[:, None], white)], -1)
+    design = np.concatenate([white, white @ _hats(turned)], -1)
     miss = pixels - correspondences.image_points.numpy()
     weight = np.asarray(inlier_weights, np.float64)
-    residual = (roots @ miss[..., None])[..., 0]
+    squares = np.square(roots @ miss[..., None]).sum((-1, -2))
     axes = 2.0 * len(weight) - lines  # that tell something
     freedom = max(weight.sum() * axes / max(len(weight), 1) - 6.0, 1.0)
-    noise = max(float(((residual**2).sum(1) * weight).sum()) / freedom, _LEAST_NOISE)
+    total = float(squares @ weight)
+    noise = max(total / freedom, _LEAST_NOISE)
     dependence = np.full(len(weight), _DEPENDENCE[0])
     dependence[len(weight) - lines :] = _DEPENDENCE[1]
     # the pose is the minimum with ``weight``; each correspondence's error has ``noise * dependence`` for a variance
@@ -104,7 +106,15 @@ def covariance(
     pulls = (design * weight[:, None, None]).reshape(-1, 6).T @ (roots @ moves).reshape(-1, moves.shape[-1])
     shifts = inverse @ pulls / noise
     spread = inverse @ meat @ inverse + shifts @ shifts.T
-    return 0.5 * (spread + spread.T), shifts
+    return 0.5 * (spread + spread.T), shifts, 0.5 * total
+
+
+def _hats(levers: NDArray) -> NDArray[np.float64]:
+    """(N, 3, 3) with ``w @ hat = lever x w`` for rows w and levers (N, 3)."""
+    found = np.zeros((len(levers), 3, 3))
+    found[:, 1, 2], found[:, 2, 0], found[:, 0, 1] = levers.T
+    found[:, 2, 1], found[:, 0, 2], found[:, 1, 0] = -levers.T
+    return found
 
 
 def _gram(design: NDArray, weight: NDArray) -> NDArray[np.float64]:

@@ -98,9 +98,12 @@ class Camera:
 
     def _check_values(self) -> None:
         for name, value in (("intrinsics", self.intrinsics), ("distortion", self.distortion)):
-            if not value.isfinite().all():
+            sound = all(map(math.isfinite, value.tolist())) if value.ndim == 1 else bool(value.isfinite().all())
+            if not sound:
                 limit = f" within {value.dtype}" if value.isinf().any() else ""
                 raise ValueError(f"{name}: expected finite numbers{limit}, got {_some(value, ~value.isfinite())}")
+        if self.intrinsics.ndim == 1 and min(self.intrinsics.tolist()[:2]) > 0.0:
+            return  # a tenth of what torch takes for four numbers
         focal = self.intrinsics[..., :2]
         if not (focal > 0).all():
             raise ValueError(f"intrinsics: expected focal lengths fx, fy > 0 px, got {_some(focal, focal <= 0)}")

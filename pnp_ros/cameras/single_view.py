@@ -13,10 +13,14 @@ from pnp_ros.types import Pose
 
 def projected(camera: Camera, pose: Pose, points: NDArray) -> NDArray:
     """(N, 2) pixels of object points (N, 3) at a pose."""
-    seen = placed(pose, points)
+    return imaged(camera, placed(pose, points))
+
+
+def imaged(camera: Camera, seen: NDArray) -> NDArray:
+    """(N, 2) pixels of points (N, 3) of the camera frame."""
     if camera.model is CameraModel.PINHOLE:
-        focal, centre = np.split(camera.intrinsics.numpy().astype(seen.dtype, copy=False), 2)
-        return np.asarray(seen[:, :2] / seen[:, 2:] * focal + centre)
+        values = camera.intrinsics.numpy().astype(seen.dtype, copy=False)
+        return np.asarray(seen[:, :2] / seen[:, 2:] * values[:2] + values[2:])
     return np.asarray(camera.to(dtype=_torch(seen)).project(torch.from_numpy(seen)).numpy())
 
 
@@ -25,7 +29,8 @@ def slopes(camera: Camera, seen: NDArray[np.float64]) -> tuple[NDArray[np.float6
     if camera.model is not CameraModel.PINHOLE:
         both = camera.to(dtype=torch.float64).project_with_jacobian(torch.from_numpy(seen))
         return both[0].numpy(), both[1].numpy()
-    focal, centre = np.split(camera.intrinsics.numpy().astype(np.float64), 2)
+    values = camera.intrinsics.numpy().astype(np.float64)
+    focal, centre = values[:2], values[2:]
     plane = seen[:, :2] / seen[:, 2:]
     slope = np.zeros((len(seen), 2, 3))
     slope[:, 0, 0], slope[:, 1, 1] = (focal / seen[:, 2:]).T

@@ -15,7 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.cameras.single_view import projected
+from pnp_ros.cameras.single_view import imaged
+from pnp_ros.geometry.single_pose import placed
 from pnp_ros.types import Pose
 
 Box = tuple[float, float, float, float]
@@ -77,20 +78,30 @@ def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin
     Raises:
         CropError: if the box is not finite, has no area, or does not touch the image.
     """
+    x, y, side = window_in(image, box, margin)
+    inside = cut(image, x, y, x + side, y + side)
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    resized = cv2.resize(inside, (size, size), interpolation=interpolation)
+    return Crop(resized, camera.crop(x, y, side, side, size, size), (x, y, side))
+
+
+def window_in(image: np.ndarray, box: Box, margin: float) -> tuple[int, int, int]:
+    """As :func:`square_window`, of a box that must touch the image; raises as :func:`crop_from_box`."""
     x, y, side = square_window(box, margin)
     height, width = image.shape[:2]
     if x + side <= 0 or y + side <= 0 or x >= width or y >= height:
         raise CropError(f"box: expected to overlap the {width}x{height} image, got {box}")
     if side > _LARGEST_WINDOW * max(width, height):
         raise CropError(f"box: {side} px is too large for the {width}x{height} image")
-    inside = image[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
-    if inside.shape[:2] != (side, side):
-        before_y, before_x = max(-y, 0), max(-x, 0)
-        after_y, after_x = side - before_y - inside.shape[0], side - before_x - inside.shape[1]
-        inside = cv2.copyMakeBorder(inside, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    resized = cv2.resize(inside, (size, size), interpolation=interpolation)
-    return Crop(resized, camera.crop(x, y, side, side, size, size), (x, y, side))
+    return x, y, side
+
+
+def cut(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    """The pixels of a rectangle that touches the image; what lies outside repeats the image's edge."""
+    height, width = image.shape[:2]
+    inside = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    beyond = max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0)
+    return np.asarray(cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE)) if any(beyond) else inside
 
 
 def box_from_pose(camera: Camera, pose: Pose, object_points: Tensor) -> Box:
@@ -99,15 +110,14 @@ def box_from_pose(camera: Camera, pose: Pose, object_points: Tensor) -> Box:
     Raises:
         CropError: if a point is behind the camera or does not project to a finite pixel.
     """
-    points = object_points.numpy()
-    if not float((points @ pose.rotation[2].numpy()).min()) + float(pose.translation[2]) > 0.0:
+    seen = placed(pose, object_points.numpy())
+    if not seen[:, 2].min() > 0.0:
         raise CropError("pose: expected the whole object in front of the camera")
-    pixels = projected(camera, pose, points)
-    low, high = pixels.min(0) + 0.5, pixels.max(0) + 0.5
-    if not np.isfinite(low + high).all():
+    pixels = imaged(camera, seen)
+    (left, top), (right, bottom) = pixels.min(0).tolist(), pixels.max(0).tolist()
+    if not math.isfinite(left + top + right + bottom):
         raise CropError("pose: the object does not project to finite pixels")
-    (x, y), (width, height) = low.tolist(), (high - low).tolist()
-    return x, y, width, height
+    return left + 0.5, top + 0.5, right - left, bottom - top
 
 
 def crop_from_pose(

@@ -68,7 +68,7 @@ class Window:
     offset: wp.vec2
     rotation: wp.mat33  # T_camera_object
     translation: wp.vec3
-    plane: wp.array(dtype=wp.vec2)
+    plane: wp.array(dtype=wp.vec2)  # may be empty: pixels are their own places
 
 
 @wp.struct
@@ -109,10 +109,10 @@ def across(a: wp.vec3, b: wp.vec3, q: wp.vec2):
 
 
 @wp.func
-def cover(face: int, a: wp.vec3, b: wp.vec3, c: wp.vec3, window: Window, pixels: Pixels):
-    """Draw one triangle where it is nearer than what is drawn already."""
+def cover(face: int, side: float, a: wp.vec3, b: wp.vec3, c: wp.vec3, window: Window, pixels: Pixels):
+    """Draw one triangle where it is nearer than what is drawn already, if it is seen from this side (1 or -1)."""
     area = across(a, b, wp.vec2(c[0], c[1]))
-    if area != 0.0:
+    if area * side > 0.0:
         inverse, least = 1.0 / area, -GAP / wp.abs(area)
         left = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - window.bend)), 0)
         right = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) + window.bend)), window.width - 1)
@@ -123,7 +123,9 @@ def cover(face: int, a: wp.vec3, b: wp.vec3, c: wp.vec3, window: Window, pixels:
             for i in range(y * window.width + left, y * window.width + right + 1):
                 drawn = pixels.nearness[i]
                 if nearest > drawn:
-                    q = window.plane[i]
+                    q = wp.vec2(float(i - y * window.width), float(y))
+                    if window.plane.shape[0] > 0:
+                        q = window.plane[i]
                     u, v = across(b, c, q) * inverse, across(c, a, q) * inverse
                     w = 1.0 - u - v
                     if wp.min(wp.min(u, v), w) >= least:
@@ -132,6 +134,16 @@ def cover(face: int, a: wp.vec3, b: wp.vec3, c: wp.vec3, window: Window, pixels:
                             pixels.nearness[i] = near
                             pixels.face[i] = face
                             pixels.place[i] = wp.vec2(u, v)
+
+
+@wp.func
+def cover_all(side: float, surface: Surface, window: Window, pixels: Pixels):
+    """All triangles seen from this side that lie in front of the camera."""
+    for i in range(surface.faces.shape[0]):
+        f = surface.faces[i]
+        a, b, c = pixels.corners[f[0]], pixels.corners[f[1]], pixels.corners[f[2]]
+        if wp.min(wp.min(a[2], b[2]), c[2]) > 0.0:
+            cover(i, side, a, b, c, window, pixels)
 
 
 @wp.func
@@ -168,10 +180,7 @@ def draw(surface: Surface, window: Window, pixels: Pixels):
             near = 1.0 / seen[2]
         plane = wp.cw_mul(wp.vec2(seen[0] * near, seen[1] * near), window.scale) + window.offset
         pixels.corners[i] = wp.vec3(plane[0], plane[1], near)
-    for i in range(surface.faces.shape[0]):
-        f = surface.faces[i]
-        a, b, c = pixels.corners[f[0]], pixels.corners[f[1]], pixels.corners[f[2]]
-        if wp.min(wp.min(a[2], b[2]), c[2]) > 0.0:
-            cover(i, a, b, c, window, pixels)
+    cover_all(-1.0, surface, window, pixels)  # what faces the camera; little of a body's far side is then looked at
+    cover_all(1.0, surface, window, pixels)
     for i in range(count):
         shade(i, surface, window, pixels)

@@ -9,6 +9,7 @@ fades, because neighbouring images err alike. A rival that gets ahead is followe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from pnp_ros.alignment.appearance import Appearance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
+from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
@@ -84,7 +86,7 @@ class Ambiguity:
         image: NDArray[np.uint8] | None,
         camera: Camera,
         estimate: PoseEstimate,
-        correspondences: Correspondences,
+        correspondences: Callable[[], Correspondences],
         followed: bool,
     ) -> tuple[Hypothesis, ...]:
         """The poses that are left: the one to be followed, then the others, the likeliest first.
@@ -93,7 +95,8 @@ class Ambiguity:
             image: (H, W, 3) uint8 RGB; None if images are not to be compared: turns of the body then are not told.
             camera: of the image.
             estimate: the pose that was found, and its covariance.
-            correspondences: (N) it was solved from, with weights such that their errors count as independent.
+            correspondences: gives the (N) it was solved from, with weights such that their errors count as
+                independent; asked only where other modes are looked for.
             followed: whether it is the last image's pose, moved; else it was found anew.
         """
         if not followed:
@@ -106,10 +109,14 @@ class Ambiguity:
             self._look(self._appearance, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
         self._count += 1
-        if followed and self._mode_odds < _DECIDED and self._count % _RARELY:
+        seldom = followed and self._mode_odds < _DECIDED and self._count % _RARELY
+        if seldom and len(turns) == 1:  # nothing else is looked at
+            self._last = pose
+            return (Hypothesis(estimate.pose, estimate.covariance, 1.0),)
+        if seldom:
             modes = _Modes(Pose.stack([pose]), pose.rotation.new_zeros(0, 6, 6), torch.zeros(1, dtype=torch.float64))
         else:
-            modes = self._modes(correspondences, camera, pose)
+            modes = self._modes(correspondences(), camera, pose)
         weights = (modes.odds[:, None] + turns[None]).flatten().softmax(0)
         covariances = [estimate.covariance.cpu().double(), *modes.covariances]
         found: list[tuple[int, int, float]] = []
@@ -131,14 +138,15 @@ class Ambiguity:
         self._last = told[0].pose
         return told
 
-    def _is_reversed(self, correspondences: Correspondences, pose: Pose) -> bool:
+    def _is_reversed(self, correspondences: Callable[[], Correspondences], pose: Pose) -> bool:
         """Whether the reversal of ``pose``, and not itself, goes on from the pose that was followed."""
         if self._last is None:
             return False
-        turned = float(so3.angle_between(self._last.rotation, pose.rotation))
+        turned = float(np.linalg.norm(difference(self._last, pose)[3:]))
         if turned <= _TILT:
             return False
-        mirrored = reversal(correspondences.object_points[correspondences.has_weight], pose)
+        points = correspondences()
+        mirrored = reversal(points.object_points[points.has_weight], pose)
         return float(so3.angle_between(self._last.rotation, mirrored.rotation)) + _TILT < turned
 
     def _look(self, appearance: Appearance, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections import deque
@@ -403,11 +404,11 @@ class PoseEstimator:
         assert points is not None
         with self._timed("solve"):
             if self._aligner is not None:
-                points = independent(points, camera, estimate.pose)
-                return ambiguity.weigh(image, camera, estimate, points, followed)
+                alone = functools.partial(independent, points, camera, estimate.pose)
+                return ambiguity.weigh(image, camera, estimate, alone, followed)
             factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.sigma or 0.0)
             points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
-            return ambiguity.weigh(None, camera, estimate, points, followed)
+            return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
 
     def _as_expected(self, found: ObjectEstimate) -> bool:
         """Whether the object is where its motion said; else the pose has nothing to do with the last one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,11 +73,11 @@ def judge(
 def judge_covariance(estimate: PoseEstimate, config: EstimatorConfig) -> Verdict:
     """Valid if the pose is known well enough to be of use."""
     covariance = estimate.covariance.detach().cpu().numpy()
-    eigenvalues = np.linalg.eigvalsh(np.stack([covariance[:3, :3], covariance[3:, 3:]]))
-    sigma_translation, sigma_rotation = np.sqrt(eigenvalues[:, -1].clip(0.0)).tolist()
+    blocks = covariance[:3, :3], covariance[3:, 3:]
+    sigma_translation, sigma_rotation = (math.sqrt(max(float(np.linalg.eigvalsh(b)[-1]), 0.0)) for b in blocks)
     if not sigma_rotation <= config.max_rotation_sigma:
         return _uncertain(f"rotation sigma {sigma_rotation:.2f} rad is above {config.max_rotation_sigma:.2f}")
-    allowed = config.max_translation_sigma * float(estimate.pose.translation.norm())
+    allowed = config.max_translation_sigma * math.hypot(*estimate.pose.translation.tolist())
     if not sigma_translation <= allowed:
         return _uncertain(f"translation sigma {sigma_translation:.3f} m is above {allowed:.3f}")
     return Verdict(ObjectState.VALID)

@@ -77,7 +77,7 @@ class Drawing:
         window.width, window.height, window.bend = width, height, bend
         window.scale, window.offset = wp.vec2(*scale), wp.vec2(*offset)
         window.rotation, window.translation = placed(pose)
-        window.plane.data = plane.ctypes.data
+        window.plane.data, window.plane.shape[0] = (0, 0) if plane is None else (plane.ctypes.data, width * height)
         arrays = {"place": np.empty((height, width, 2), np.float32), "points": np.empty((height, width, 3), np.float32)}
         arrays |= {name: np.empty((height, width), np.float32) for name in ("nearness", "depth", "grey")}
         face = np.empty((height, width), np.int32)
@@ -88,18 +88,20 @@ class Drawing:
         return View(arrays["points"], arrays["depth"], face, arrays["grey"] if with_grey else None)
 
 
-Plane = tuple[NDArray[np.float32], tuple[float, float], tuple[float, float], float]
+Plane = tuple[NDArray[np.float32] | None, tuple[float, float], tuple[float, float], float]
 
 
 def pixel_plane(camera: Camera) -> Plane:
     """Where all pixels' rays meet the plane z = 1: (H, W, 2), scale, offset and bend of :class:`raster_warp.Window`.
+
+    None for the first where these are the pixels themselves.
 
     A lens is inverted on a coarse grid: its rays bend so little in between that a hundredth of a pixel is not lost in
     the window of an object. The plane is scaled so that it differs from the pixels as little as possible.
     """
     if camera.model is CameraModel.PINHOLE:
         fx, fy, cx, cy = camera.intrinsics.tolist()
-        return _pixels(camera.width, camera.height), (fx, fy), (cx, cy), 0.0
+        return None, (fx, fy), (cx, cy), 0.0
     columns, rows = np.linspace(0, camera.width - 1, _GRID), np.linspace(0, camera.height - 1, _GRID)
     grid = np.stack(np.meshgrid(columns, rows), axis=-1)
     nodes = pixel_rays(camera, grid.reshape(-1, 2))[:, :2].reshape(grid.shape).astype(np.float64)
@@ -108,12 +110,6 @@ def pixel_plane(camera: Camera) -> Plane:
     across, down = (_hats(np.arange(size), at) for size, at in ((camera.width, columns), (camera.height, rows)))
     plane = np.stack([down @ nodes[..., k] @ across.T for k in (0, 1)], -1).astype(np.float32)
     return np.ascontiguousarray(plane), (a, c), (b, d), float(np.abs(nodes - grid).max()) + 0.01
-
-
-@functools.lru_cache(maxsize=16)
-def _pixels(width: int, height: int) -> NDArray[np.float32]:
-    """(H, W, 2) coordinates x, y of all pixels."""
-    return np.ascontiguousarray(np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1), np.float32)
 
 
 def _hats(places: NDArray, nodes: NDArray) -> NDArray[np.float64]:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from pnp_ros.alignment import aligner as aligner_module
 from pnp_ros.alignment.aligner import LINE, MATCH, Aligner, Alignment, start_at
-from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.alignment.config import FOLLOWED, AlignmentConfig
+from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.geometry import covariance, se3
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import TriangleMesh
@@ -164,6 +166,24 @@ def test_a_followed_texture_is_looked_at_once_or_twice(monkeypatch: pytest.Monke
         start = start_at(perturbed(scene.pose, degrees, 0.002, 0), 0.02, 0.1)  # less sure than it could be
         assert add(mesh, aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
     assert len(looks) <= 3
+
+
+def test_a_look_that_does_not_bear_a_followed_pose_out_is_followed_by_a_closer_one(
+    monkeypatch: pytest.MonkeyPatch, exact: list[Scene]
+) -> None:
+    aligner, scene, sides = Aligner(demo_mesh()), exact[5], []
+    align(aligner, scene, 0)
+    weighed, judged = aligner_module.weigh, []
+
+    def doubtful(*given) -> Evidence:
+        judged.append(weighed(*given))
+        return replace(judged[-1], supported=len(judged) > 1)
+
+    monkeypatch.setattr(aligner_module, "weigh", doubtful)
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: sides.append(given[3]) or _LOOK(self, *given))
+    start = start_at(perturbed(scene.pose, 0.1, 0.0, 0), 0.02, 0.1)
+    assert aligner.align(scene.image, scene.camera, start).evidence.supported
+    assert sides == list(FOLLOWED)
 
 
 _LOOK = Aligner._look

@@ -71,7 +71,7 @@ def main() -> None:
                 estimate = solve_pnp(data, CAMERA, init=init, loss=LOSS)
                 pose, sure = estimate.pose, True
                 if name == names[2]:
-                    told = ambiguity.weigh(None, CAMERA, estimate, data, k > 0)
+                    told = ambiguity.weigh(None, CAMERA, estimate, lambda data=data: data, k > 0)
                     pose, sure = told[0].pose, not doubt(told)
                     sure = sure and float(told[0].covariance.diagonal()[3:].max()) < SURE**2
                 spent[name] += time.process_time() - begin

@@ -96,7 +96,7 @@ def draw_sequence(axes: Axes, seed: int) -> None:
     for k, truth in enumerate(motion(rng, 60)):
         data = _seen(truth, rng)
         estimate = solve_pnp(data, CAMERA, loss=LOSS)
-        told = ambiguity.weigh(None, CAMERA, estimate, data, k > 0)
+        told = ambiguity.weigh(None, CAMERA, estimate, lambda data=data: data, k > 0)
         alone.append(float(so3.angle_between(estimate.pose.rotation, truth.rotation).rad2deg()))
         carried.append(float(so3.angle_between(told[0].pose.rotation, truth.rotation).rad2deg()))
         sure.append(told[0].probability)
