@@ -17,7 +17,7 @@ import yaml
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
 _START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
-_SETTLE_S = 1.5  # for the last image to become a pose, the pose to reach the bag, and the counts to tell of it
+_SETTLE_S = 3.0  # for the last image to become a pose, the pose to reach the bag, and the counts to tell of it
 _END_S = 10.0
 
 
@@ -41,7 +41,7 @@ def run_nodes(
         ValueError: if a node failed, or the one has not ended in three times its time.
     """
     content = {f"/**/{node}": {"ros__parameters": dict(values)} for node, values in parameters.items()}
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    file.write_text(parameter_file(content))
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     signal.signal(signal.SIGTERM, _end)
     nodes: dict[str, _NodeProcess] = {}
@@ -60,6 +60,18 @@ def run_nodes(
             node.end()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """rcl's parser knows no aliases, which yaml writes where two nodes are given the same list."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def parameter_file(content: Mapping[str, Any]) -> str:
+    """The text of a file for ``--params-file``."""
+    return yaml.dump(content, Dumper=_WithoutAliases, sort_keys=False)
 
 
 def _end(number: int, frame: object) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rclpy")
+
+from pnp_ros.cli.node_processes import parameter_file
+
 COMMAND = """
 import sys
 from pathlib import Path
@@ -18,6 +21,11 @@ folder = Path(sys.argv[1])
 parameters = {"bag_recorder": {"topics": ["/nothing"], "output": str(folder / "bag")}}
 run_nodes(parameters, {}, "bag_recorder", 1000.0, folder / "parameters.yaml")
 """
+
+
+def test_lists_that_nodes_share_are_written_out() -> None:
+    shared = ["a", "b"]
+    assert "&" not in parameter_file({"first": {"objects": shared}, "second": {"objects": shared}})
 
 
 def test_a_terminated_command_leaves_no_node(tmp_path: Path) -> None:

@@ -125,6 +125,20 @@ def test_each_node_ends_while_others_calculate(
     assert ended.took <= ended.allowed, (tmp_path / "said").read_text()
 
 
+def test_an_interrupted_command_is_not_taken_apart(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import atexit\n"
+        "atexit.register(print, 'tidied up')\n"
+        "class Slow:\n    def __del__(self): print('taken apart')\n"
+        "slow = Slow()\n"
+        "def main(): return 130\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "pnp_ros.cli.entry", "interrupted"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "tidied up\n", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_executable_that_still_imports_ends_in_silence(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "imports_long.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60.0)\n")
