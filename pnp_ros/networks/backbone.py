@@ -10,6 +10,9 @@ from __future__ import annotations
 import itertools
 
 from torch import Tensor, nn
+from torch.nn import functional
+
+COARSEST = 32  # input pixels per cell of the coarsest level
 
 
 def conv_block(channels_in: int, channels_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -59,11 +62,26 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S), S a multiple of 32, to (B, C1, S/4, S/4) and (B, C4, S/32, S/32)."""
+        encoded = self.encode(images)
+        features = encoded[-1]
+        for index in reversed(range(len(self.lateral))):
+            features = self.merge[index](encoded[index] + self.upsample(self.lateral[index](features)))
+        return features, encoded[-1]
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W), multiples of 32, to the levels at 1/4, 1/8, 1/16 and 1/32 of the way down."""
         features = self.stem(images)
         encoded = []
         for level in self.levels:
             features = level(features)
             encoded.append(features)
-        for index in reversed(range(len(self.lateral))):
-            features = self.merge[index](encoded[index] + self.upsample(self.lateral[index](features)))
-        return features, encoded[-1]
+        return encoded
+
+    def window_presence(self, presence: nn.Linear, images: Tensor, side: int) -> Tensor:
+        """Logits (B, h, w) of ``presence``, a map of the coarsest level's mean, in all windows of ``side`` x ``side``.
+
+        Windows are :data:`COARSEST` pixels apart; the first begins at the image's corner. They see over their edges,
+        where a crop by itself sees nothing.
+        """
+        logits = functional.conv2d(self.encode(images)[-1].float(), presence.weight[..., None, None])
+        return functional.avg_pool2d(logits, side // COARSEST, 1)[:, 0] + presence.bias

@@ -123,6 +123,10 @@ class DenseNetwork(nn.Module):
         coordinates = self.middle[:, None, None] + self.reach[:, None, None] * maps[:, :3]
         return RawDense(coordinates, (shares + log_scale[..., None]).unflatten(-1, size), self.presence(pooled)[:, 0])
 
+    def window_presence(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), multiples of 32, to the presence logits (B, h, w) of all crops, 32 pixels apart."""
+        return self.pyramid.window_presence(self.presence, 2.0 * images - 1.0, self.config.crop_size)
+
     @torch.inference_mode()
     def predict(self, images: Tensor) -> DensePrediction:
         """(B, 3, S, S) RGB in [0, 1] to the best cells. Call in ``eval()`` mode."""

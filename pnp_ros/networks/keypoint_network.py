@@ -113,6 +113,10 @@ class KeypointNetwork(nn.Module):
         presence = self.presence(coarse.mean((-2, -1)).float())[:, 0]
         return RawPrediction(maps[:, :k], log_factor, presence.float())
 
+    def window_presence(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), multiples of 32, to the presence logits (B, h, w) of all crops, 32 pixels apart."""
+        return self.pyramid.window_presence(self.presence, 2.0 * images - 1.0, self.config.crop_size)
+
     @torch.inference_mode()
     def predict(self, images: Tensor) -> KeypointPrediction:
         """(B, 3, S, S) RGB in [0, 1] to decoded keypoints. Call in ``eval()`` mode."""

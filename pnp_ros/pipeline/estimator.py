@@ -21,6 +21,7 @@ from pnp_ros.alignment.aligner import Aligner, start_at
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
@@ -141,7 +142,9 @@ class PoseEstimator:
     def models(self) -> Models | None:
         """The weights of the last image; None where no network is a source."""
         found = [source for source in self._sources if isinstance(source, KeypointSource | DenseSource)]
-        return Models(found[0].network, found[0].detector, self._calibrations[found[0].name]) if found else None
+        if not found:
+            return None
+        return Models(found[0].network, found[0].detector, self._calibrations[found[0].name], found[0].windows)
 
     def use(self, models: Models) -> None:
         """Go on with other weights of the same object from the next image on; the track is kept.
@@ -256,14 +259,23 @@ class PoseEstimator:
         if not self._sources:
             yield self._lost("the package has nothing to search an image with: pnp-ros train gives it networks", None)
         for source in self._sources:
+            best, least = 0.0, self.config.detector_threshold
+            for place in self._places(source):
+                best = max(best, place.score)
+                if place.score >= least:
+                    yield self._settle(source, image, camera, place.box)
+            if best < least:
+                yield self._lost(f"object not found: best detector score {best:.2f} is below {least:.2f}", None, best)
+
+    def _places(self, source: Source) -> Iterator[Detection]:
+        """Each is looked for only where none before it gave a valid pose."""
+        places = iter(source.places(self._searched, self.config.max_candidates))
+        while True:
             with self._timed("detect"):
-                places = source.places(self._searched, self.config.max_candidates)
-            good = [place for place in places if place.score >= self.config.detector_threshold]
-            if not good:
-                score, least = max((p.score for p in places), default=0.0), self.config.detector_threshold
-                yield self._lost(f"object not found: best detector score {score:.2f} is below {least:.2f}", None, score)
-            for place in good:
-                yield self._settle(source, image, camera, place.box)
+                place = next(places, None)
+            if place is None:
+                return
+            yield place
 
     def _settle(self, source: Source, image: np.ndarray, camera: Camera, where: Box | Pose) -> ObjectEstimate:
         """Look again around each pose that is found, until a crop gives the pose that asks for that very crop.

@@ -16,6 +16,7 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkCo
 from pnp_ros.networks.onnx_runtime import BackendError, OnnxDenseNetwork, OnnxKeypointNetwork, for_inference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration
+from pnp_ros.sources.windows import Windows
 
 KEYPOINTS, DENSE, DETECTOR = "keypoints", "dense", "detector"  # prefixes in weights.safetensors
 CropNetwork = KeypointNetwork | DenseNetwork
@@ -29,11 +30,13 @@ class Models:
         network: in ``eval()`` mode, or its layers in ONNX Runtime.
         detector: that finds the object in a full image.
         calibration: of the covariance of the poses that come of them.
+        windows: the network all over an image, for what the detector does not find; None: not looked for.
     """
 
     network: KeypointNetwork | OnnxKeypointNetwork | DenseNetwork | OnnxDenseNetwork
     detector: Detector
     calibration: CovarianceCalibration = field(default_factory=CovarianceCalibration)
+    windows: Windows | None = None
 
 
 def weights_of(network: nn.Module, detector_network: nn.Module) -> dict[str, Tensor]:
@@ -144,11 +147,13 @@ def prepared(
         BackendError: if the ``backend`` cannot be used.
     """
     side, frame = network.config.crop_size, detector.config
-    fast, fast_detector = (
-        for_inference(_copied(module, device), height, width, backend, device)
-        for module, height, width in ((network, side, side), (detector, frame.height, frame.width))
+    plain, plain_detector = (_copied(module, device) for module in (network, detector))
+    return Models(
+        for_inference(plain, side, side, backend, device),  # type: ignore[arg-type]
+        Detector(for_inference(plain_detector, frame.height, frame.width, backend, device), device),  # type: ignore[arg-type]
+        calibration or CovarianceCalibration(),
+        Windows(plain, device),  # type: ignore[arg-type]
     )
-    return Models(fast, Detector(fast_detector, device), calibration or CovarianceCalibration())  # type: ignore[arg-type]
 
 
 def _copied(network: nn.Module, device: torch.device) -> nn.Module:

@@ -41,13 +41,16 @@ def package_sources(
 
 
 def network_source(package: ObjectPackage, models: Models, device: torch.device) -> KeypointSource | DenseSource:
-    """The package's correspondences, found by these models."""
+    """The package's correspondences, found by these models.
+
+    Where the mesh has no features, networks must find the object by themselves, and search all over the image.
+    """
     extent = torch.from_numpy(package.mesh.extreme_points)
-    network = models.network
+    network, windows = models.network, models.windows if package.features_path is None else None
     if isinstance(network, DenseNetwork | OnnxDenseNetwork):
-        return DenseSource(network, models.detector, extent, device)
+        return DenseSource(network, models.detector, extent, device, windows)
     keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
-    return KeypointSource(network, models.detector, keypoints, extent, device)
+    return KeypointSource(network, models.detector, keypoints, extent, device, windows)
 
 
 def feature_source(package: ObjectPackage) -> FeatureSource:

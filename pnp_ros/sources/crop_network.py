@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from pnp_ros.detection.detector import Detection, Detector
 from pnp_ros.networks.dense_network import DenseNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.networks.onnx_runtime import OnnxDenseNetwork, OnnxKeypointNetwork
+from pnp_ros.sources.windows import Windows
 from pnp_ros.types import Pose
 
 Network = TypeVar("Network", bound=KeypointNetwork | OnnxKeypointNetwork | DenseNetwork | OnnxDenseNetwork)
@@ -28,12 +29,18 @@ class CropNetworkSource(Generic[Network]):
         detector: that finds the object in a full image.
         extent: (E, 3) outermost points of the mesh, metres.
         device: of the networks.
+        windows: of this network, searched where no place of the detector's gave a pose; None: that is all.
     """
 
     def __init__(
-        self, network: Network, detector: Detector, extent: Tensor, device: torch.device | str = "cpu"
+        self,
+        network: Network,
+        detector: Detector,
+        extent: Tensor,
+        device: torch.device | str = "cpu",
+        windows: Windows | None = None,
     ) -> None:
-        self.network, self.detector = network, detector
+        self.network, self.detector, self.windows = network, detector, windows
         self._extent, self._device = extent, torch.device(device)
 
     @property
@@ -41,9 +48,11 @@ class CropNetworkSource(Generic[Network]):
         """The network is best where the object fills the crop as in training."""
         return self.network.config.crop_margin
 
-    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
-        """What the detector finds; see :class:`~pnp_ros.sources.source.Source`."""
-        return self.detector.detect(image, count)
+    def places(self, image: np.ndarray, count: int) -> Iterator[Detection]:
+        """What the detector finds, then what the windows show; see :class:`~pnp_ros.sources.source.Source`."""
+        yield from self.detector.detect(image, count)
+        if self.windows is not None:
+            yield from self.windows.detect(image, count)
 
     def _crop(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Crop:
         config = self.network.config

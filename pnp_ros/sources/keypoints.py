@@ -13,6 +13,7 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.networks.onnx_runtime import OnnxKeypointNetwork
 from pnp_ros.sources.crop_network import CropNetworkSource
 from pnp_ros.sources.source import Sighting
+from pnp_ros.sources.windows import Windows
 from pnp_ros.types import Correspondences, Pose
 
 
@@ -32,8 +33,9 @@ class KeypointSource(CropNetworkSource[KeypointNetwork | OnnxKeypointNetwork]):
         keypoints: Tensor,
         extent: Tensor,
         device: torch.device | str = "cpu",
+        windows: Windows | None = None,
     ) -> None:
-        super().__init__(network, detector, extent, device)
+        super().__init__(network, detector, extent, device, windows)
         self._keypoints = keypoints
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:

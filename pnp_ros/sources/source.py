@@ -6,7 +6,7 @@ be (:meth:`Source.places`) and what is there (:meth:`Source.look`); solving, ali
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,8 +52,12 @@ class Source(Protocol):
         that came of it; None for a source that needs no second look."""
         ...
 
-    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
-        """Where in the image (H, W, 3) uint8 RGB the object may be, at most ``count``, the likeliest first."""
+    def places(self, image: np.ndarray, count: int) -> Iterable[Detection]:
+        """Where in the image (H, W, 3) uint8 RGB the object may be, at most ``count``, the likeliest first.
+
+        The estimator takes them one by one and stops at the first valid pose: a second, slower search may follow, with
+        as many places again.
+        """
         ...
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:

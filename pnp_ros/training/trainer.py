@@ -245,12 +245,12 @@ def _claim(folder: Path, name: str, mesh: TriangleMesh, config: TrainingConfig, 
     path = folder / "run.json"
     if path.is_file():
         usual = {k: str(v) for k, v in vars(TrainingConfig()).items()}  # a setting that an older run did not know
-        before = usual | json.loads(path.read_text())
+        before = usual | {"loss": "heatmap"} | json.loads(path.read_text())
         if differing := [key for key in description if before.get(key) != description[key]]:
             changes = ", ".join(f"{key} was {before.get(key)}, now {description[key]}" for key in differing)
             raise ValueError(
                 f"{folder}: holds checkpoints of other settings ({changes}); "
-                "repeat the former command to go on, or remove the folder to start from the beginning"
+                "repeat the former settings to go on, or remove the folder to start from the beginning"
             )
         logger.info("going on from the checkpoints in %s", folder)
         return

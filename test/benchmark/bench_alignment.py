@@ -240,7 +240,7 @@ def shifted(mesh: TriangleMesh, count: int, seed: int) -> list[Scene]:
 def absent(problems: int) -> None:
     """How many poses are valid where the object is not: clutter, and real images of other things."""
     for name, mesh in objects().items():
-        images = itertools.chain(_clutter(problems), _real(problems))
+        images = itertools.chain(clutter(problems), real(problems))
         tally: dict[str, list[bool]] = {}
         aligner, rng = Aligner(mesh), np.random.default_rng(34)
         for seed, (kind, image) in enumerate(images):
@@ -251,15 +251,15 @@ def absent(problems: int) -> None:
             print(f"absent, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
 
 
-def _clutter(count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def clutter(count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     rng = np.random.default_rng(33)
     for _ in range(count):
         yield "clutter", random_background(CAMERA.width, CAMERA.height, rng)
 
 
-def _real(count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Images and videos of shared/data, none of which shows the objects here; at most ``count`` of each folder."""
-    for folder in sorted(path for path in CASTLE.parent.glob("*") if path.is_dir()):
+def real(count: int, without: str = "") -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Images and videos of shared/data, none of which shows the objects here; ``count`` of each folder."""
+    for folder in sorted(path for path in CASTLE.parent.glob("*") if path.is_dir() and path.name != without):
         left = count
         for path in sorted(p for p in folder.rglob("*") if p.suffix in (".jpg", ".JPG", ".png", ".mp4")):
             video = cv2.VideoCapture(str(path))

@@ -15,13 +15,15 @@ each; with ``--minutes 0`` it only writes them and says how to train them:
 from __future__ import annotations
 
 import argparse
+import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark.bench_alignment import Castle
+from benchmark.bench_alignment import CAMERA, CASTLE, Castle, clutter, real
 from benchmark.bench_templates import SYMMETRIES
 from numpy.typing import NDArray
 
@@ -122,6 +124,21 @@ def castle(package: ObjectPackage) -> None:
         )
 
 
+def absent(package: ObjectPackage, count: int) -> None:
+    """What is valid where the castle is not: ``count`` images of each kind."""
+    tally: dict[str, list[float]] = {}
+    estimator = PoseEstimator(package, EstimatorConfig(track=False))
+    for kind, image in itertools.chain(clutter(count), real(count, without=CASTLE.name)):
+        estimator.reset()
+        begin = time.process_time()
+        (found,) = estimator.estimate(image, CAMERA)
+        seconds = time.process_time() - begin
+        tally.setdefault(kind, []).append(-seconds if found.state is ObjectState.VALID else seconds)
+    for kind, times in tally.items():
+        valid, median = sum(each < 0.0 for each in times), np.median(np.abs(times))
+        print(f"castle is not there, {kind}: valid {valid} of {len(times)}, {median:.2f} s an image", flush=True)
+
+
 def parts(folder: Path, minutes: float, images: int) -> None:
     """Bracket, flange and bent sheet as PLY; trained for any colour and measured, if minutes are given."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,13 +174,16 @@ def by_colour(package: ObjectPackage, images: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", help="PACKAGE, castle PACKAGE, or parts FOLDER")
-    parser.add_argument("--images", type=int, default=8, help="for each colour and material")
+    parser.add_argument(
+        "--images", type=int, default=8, help="for each colour and material, or each kind without the castle"
+    )
     parser.add_argument("--minutes", type=float, default=20.0, help="of each part's training")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     *kind, place = arguments.what
     if kind == ["castle"]:
         castle(load_object_package(place))
+        absent(load_object_package(place), arguments.images)
     elif kind == ["parts"]:
         parts(Path(place), arguments.minutes, arguments.images)
     else:

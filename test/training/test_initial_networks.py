@@ -56,6 +56,6 @@ def test_checkpoints_of_a_run_that_knew_fewer_settings_are_gone_on_with(tmp_path
     for setting in ("loss", "network", "from_poses", "pose_loss_begin"):
         del record[setting]
     (tmp_path / "run.json").write_text(json.dumps(record))
-    _claim(tmp_path, "thing", mesh, TrainingConfig(minutes=3.0), group)
+    _claim(tmp_path, "thing", mesh, TrainingConfig(minutes=3.0, loss="heatmap"), group)  # all that there was
     with pytest.raises(ValueError, match="loss was heatmap, now both"):
         _claim(tmp_path, "thing", mesh, TrainingConfig(loss="both"), group)

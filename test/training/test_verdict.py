@@ -41,7 +41,7 @@ def test_a_longer_budget_goes_on_and_another_setting_is_named(tmp_path: Path) ->
     group, config = Group(torch.device("cpu")), TrainingConfig(minutes=1.0)
     _claim(tmp_path, "thing", MESH, config, group)
     _claim(tmp_path, "thing", MESH, dataclasses.replace(config, minutes=20.0, workers=3), group)
-    with pytest.raises(ValueError, match=r"width was 32, now 16.*repeat the former command"):
+    with pytest.raises(ValueError, match=r"width was 32, now 16.*repeat the former settings"):
         _claim(tmp_path, "thing", MESH, dataclasses.replace(config, width=16), group)
     with pytest.raises(ValueError, match=r"mesh was"):
         _claim(tmp_path, "thing", dataclasses.replace(MESH, vertices=2 * MESH.vertices), config, group)
