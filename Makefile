@@ -1,4 +1,5 @@
-# make demo | test | test-wheel | test-jazzy | test-newest | check | bench | bench-solvers | docs | clean. The first run makes everything they need in .venv.
+# make demo | test | test-wheel | test-jazzy | test-newest | test-machines | check | bench | bench-solvers | docs | clean.
+# The first run makes everything they need in .venv.
 # PYTHON=python3.x chooses the interpreter (3.10 to 3.13), VENV and CONSTRAINTS another environment with other versions;
 # pip's own settings (PIP_*, pip.conf) choose where from.
 
@@ -20,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test test-wheel test-jazzy test-newest check bench bench-solvers docs clean
+.PHONY: all demo test test-wheel test-jazzy test-newest test-machines check bench bench-solvers docs clean
 
 all: $(READY)
 
@@ -41,6 +42,12 @@ test-jazzy:
 
 test-newest:
 	@$(MAKE) test VENV=.venv-newest PYTHON=python3.13 CONSTRAINTS=constraints/newest.txt
+
+# The same tests on processors of other kinds, simulated: torch held to AVX2, then to SSE4.1, then with two threads.
+test-machines: $(READY)
+	@set -e; for machine in "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" \
+	  "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41" "OMP_NUM_THREADS=2"; do \
+	  echo "== $$machine"; env $$machine $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS); done
 
 check: $(MESSAGES)
 	$(BIN)/ruff format --check .

@@ -42,7 +42,7 @@ def judge(
 
     Args:
         estimate: with its calibrated covariance.
-        sighting: what it was solved from.
+        sighting: what it was solved from; asked before by :func:`absent`, which spares the solve.
         camera: of the whole image.
         diameter: of the object, metres.
         config: thresholds.
@@ -91,8 +91,6 @@ def absent(sighting: Sighting, config: EstimatorConfig) -> str:
 
 
 def _lost_reason(estimate: PoseEstimate, sighting: Sighting, diameter: float, config: EstimatorConfig) -> str:
-    if reason := absent(sighting, config):
-        return reason
     if not bool(estimate.usable):
         return f"no pose: {SolveStatus(int(estimate.status)).name.lower().replace('_', ' ')}"
     values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)

@@ -6,7 +6,7 @@ import torch
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import judge, reduced_chi_square
+from pnp_ros.pipeline.gates import absent, judge, reduced_chi_square
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
@@ -43,11 +43,12 @@ def test_a_good_pose_is_valid_without_a_reason() -> None:
 
 def test_absent_object_is_lost_and_doubtful_presence_uncertain() -> None:
     scene = _scene()
-    assert _judge(*scene, presence=0.05)[0] is ObjectState.LOST
+    for presence in (0.05, float("nan")):
+        assert "object absent" in absent(Sighting(scene[0], presence, BOX), CONFIG)
+    assert not absent(Sighting(scene[0], 0.4, BOX), CONFIG)
     state, reason = _judge(*scene, presence=0.4)
     assert state is ObjectState.UNCERTAIN
     assert "presence" in reason
-    assert _judge(*scene, presence=float("nan"))[0] is ObjectState.LOST
 
 
 def test_few_agreeing_keypoints() -> None:
