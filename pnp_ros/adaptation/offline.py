@@ -17,7 +17,7 @@ from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.references.reference import Reference
 from pnp_ros.adaptation.status import AdaptationStatus, plain
 from pnp_ros.adaptation.versions import VersionStore
-from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.frames import Frame, Time
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -177,13 +177,13 @@ class _Robot:
         self._version = 0
         self._promoted: list[int] = []
         self._history: list[Progress] = []
-        self._stamp_ns: int | None = None
+        self._time, self._stamp_ns = Time(), 0
         self.epoch, self.images, self.steps = 0, 0, 0
         self._use(self._adapter.status().active_version)
 
     def see(self, frame: Frame) -> None:
         """Estimate, and show the adapter what is known."""
-        if self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns:
+        if self._time.jumps_back(frame.stamp_ns):
             self._estimator.reset()
         self._stamp_ns = frame.stamp_ns
         self.images += 1
@@ -218,7 +218,7 @@ class _Robot:
         last = self._history[-1] if self._history else None
         if last is not None and _decided(status) == _decided(last.status) and self.steps < last.total_steps + every:
             return
-        entry = Progress(self.epoch, self.images, self._stamp_ns or 0, self.steps, status)
+        entry = Progress(self.epoch, self.images, self._stamp_ns, self.steps, status)
         self._history.append(entry)
         if self._on_progress is not None:
             self._on_progress(entry)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.frames import Frame, Time
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.evaluation.truth import Truth, TruthOf
 from pnp_ros.io.bop import BopResult
@@ -63,13 +63,11 @@ class Evaluation:
 
 def running(estimator: PoseEstimator) -> PoseOf:
     """Poses from the estimator; it begins anew where the time of the images jumps back."""
-    last_ns: int | None = None
+    images = Time()
 
     def pose_of(frame: Frame) -> FrameResult:
-        nonlocal last_ns
-        if last_ns is not None and frame.stamp_ns < last_ns:
+        if images.jumps_back(frame.stamp_ns):
             estimator.reset()
-        last_ns = frame.stamp_ns
         stamp = 1e-9 * frame.stamp_ns
         return FrameResult.of(estimator.estimate(frame.rgb, frame.camera, stamp)[0], stamp, frame.camera)
 

@@ -52,6 +52,18 @@ class Frame:
     truths: tuple[Pose, ...] | None = None
 
 
+class Time:
+    """Where the time of images jumps back, as where a recording begins anew: what follows images begins anew, too."""
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+
+    def jumps_back(self, stamp_ns: int) -> bool:
+        """Whether the next image, of this time, is earlier than the one before it."""
+        before, self._last_ns = self._last_ns, stamp_ns
+        return before is not None and stamp_ns < before
+
+
 @dataclass(frozen=True)
 class FrameSource:
     """Images that can be gone through more than once.

@@ -11,7 +11,7 @@ import numpy as np
 
 from pnp_ros.evaluation.association import Association
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, record_of
-from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.frames import Frame, Time
 from pnp_ros.evaluation.truth import Truth, TruthsOf
 from pnp_ros.objects.instance_names import object_of
 from pnp_ros.objects.object_package import ObjectPackage
@@ -55,13 +55,12 @@ class SceneEvaluation:
 
 def running_scene(scene: Scene) -> PosesOf:
     """Poses from a scene; it begins anew where the time of the images jumps back."""
-    last_ns: int | None = None
+    images = Time()
 
     def poses_of(frame: Frame) -> Mapping[str, FrameResult]:
-        nonlocal last_ns
-        if last_ns is not None and frame.stamp_ns < last_ns:
+        if images.jumps_back(frame.stamp_ns):
             scene.reset()
-        last_ns, stamp = frame.stamp_ns, 1e-9 * frame.stamp_ns
+        stamp = 1e-9 * frame.stamp_ns
         begin = time.perf_counter()
         found = scene.estimate(frame.rgb, frame.camera, stamp)
         seconds = time.perf_counter() - begin

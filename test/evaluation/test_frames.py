@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pnp_ros.evaluation.frames import open_source
+from pnp_ros.evaluation.frames import Time, open_source
 from pnp_ros.io.images import write_image
 from pnp_ros.io.window import Window
 
@@ -27,3 +27,8 @@ def test_a_window_that_leaves_no_image_is_named(tmp_path: Path) -> None:
         list(open_source(folder, camera=camera, window=Window(start=5.0)).frames())
     with pytest.raises(ValueError, match=r"from 5 s and before 6 s after"):
         list(open_source(folder, camera=camera, window=Window(start=5.0, end=6.0)).frames())
+
+
+def test_time_that_jumps_back_is_noticed_once() -> None:
+    time = Time()
+    assert [time.jumps_back(stamp) for stamp in (5, 6, 6, 2, 3, 9)] == [False, False, False, True, False, False]
