@@ -1,4 +1,4 @@
-"""``pnp-ros train MESH --out objects/NAME``."""
+"""``pnp-ros train MESH --out objects/NAME``, or several meshes into one folder: ``train A B C --out objects/set``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import logging
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "mesh",
         type=Path,
-        help="OBJ, PLY, STL, GLB, DAE, 3MF, STEP, a link of a robot: robot.urdf#LINK, or an object package",
+        nargs="+",
+        help="OBJ, PLY, STL, GLB, DAE, 3MF, STEP, a link of a robot: robot.urdf#LINK, or an object package; or several",
     )
     parser.add_argument(
         "--accept-missing", action="store_true", help="train without the colours of textures that are not found"
@@ -46,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder of the object package; its name names the object (default: the package that is given)",
+        help="folder of the object package; its name names the object (default: the package that is given); of several "
+        "meshes, the folder of their packages, which are named as the meshes are",
     )
     parser.add_argument(
         "--minutes",
         type=float,
         default=default.minutes,
-        help="wall-clock budget; a larger one goes on with what was trained (default %(default)s)",
+        help="wall-clock budget of each object; a larger one goes on with what was trained (default %(default)s)",
     )
     parser.add_argument(
         "--units", choices=("auto", "m", "cm", "mm", "in"), default="auto", help="of the mesh (default: as it says)"
@@ -118,16 +121,42 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.devices < 1:
         raise ValueError(f"--devices: expected at least 1, got {arguments.devices}")
+    outs = _outs(arguments.mesh, arguments.out)
     need_renderer()
     if arguments.real is not None:
         if arguments.backgrounds is not None:
             raise ValueError("--real: gives the backgrounds, too; leave out --backgrounds, or put both into one folder")
         source = open_source(arguments.real, camera=arguments.camera)
-        arguments.backgrounds = keep_backgrounds(source, arguments.out or arguments.mesh)
+        arguments.backgrounds = keep_backgrounds(source, arguments.out or arguments.mesh[0])
     signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: leave a checkpoint
     options = {name: value for name, value in vars(arguments).items() if name not in ("run", "parser")}
-    verdict = launch(arguments.devices, _train, options)[0] if arguments.devices > 1 else _train(options)
-    return 0 if verdict is None or verdict.usable else NOT_USABLE
+    verdicts = []
+    for mesh, out in zip(arguments.mesh, outs):
+        own = {**options, "mesh": mesh, "out": out}
+        verdicts.append(launch(arguments.devices, _train, own)[0] if arguments.devices > 1 else _train(own))
+    return 0 if all(verdict is None or verdict.usable for verdict in verdicts) else NOT_USABLE
+
+
+def _outs(meshes: Sequence[Path], out: Path | None) -> list[Path | None]:
+    """The folder of each object's package; of several, in the folder ``out``, named as the meshes are.
+
+    Raises:
+        ValueError: if two would have the same.
+    """
+    if len(meshes) == 1:
+        return [out]
+    if out is None:
+        return [_own(mesh) for mesh in meshes]
+    names = [mesh.name.partition("#")[2] or mesh.stem for mesh in meshes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"mesh: expected different names, as their packages get them, got {twice[0]} twice")
+    return [out / name for name in names]
+
+
+def _own(mesh: Path) -> Path:
+    if not mesh.is_dir():
+        raise ValueError(f"--out: missing, where {mesh} shall go; only an object package is trained in its place")
+    return mesh
 
 
 def _interrupt(number: int, frame: Any) -> None:

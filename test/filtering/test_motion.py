@@ -1,10 +1,14 @@
 """One step of the filter against a second implementation: the most probable trajectory by least squares."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 from pnp_ros.filtering import motion
 from pnp_ros.filtering.motion import Belief
@@ -57,14 +61,73 @@ def _smoothed(measured: list[Pose]) -> tuple[Pose, torch.Tensor, torch.Tensor]:
     return poses[-1], rates[-1], torch.as_tensor(np.linalg.inv(found.jac.T @ found.jac)[-12:, -12:])
 
 
-def test_the_filter_ends_where_the_most_probable_trajectory_ends() -> None:
+def _smoothed_by_gtsam(measured: list[Pose]) -> tuple[Pose, torch.Tensor, torch.Tensor]:
+    """The same trajectory by GTSAM's factor graph and solver; turns by SciPy."""
+    gtsam = pytest.importorskip("gtsam", reason="GTSAM is not installed (pip install gtsam)")
+    graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
+
+    def add(covariance: np.ndarray, steps: tuple[int, ...], residual: Callable[..., np.ndarray]) -> None:
+        """A factor over the poses and rates of some steps; Jacobians by central differences."""
+
+        def error(_: Any, at: Any, jacobians: list[np.ndarray] | None) -> np.ndarray:
+            state = [(at.atPose3(2 * k).matrix(), at.atVector(2 * k + 1)) for k in steps]
+            if jacobians is not None:
+                for place, k in enumerate(steps):
+                    poses, rates = [], []
+                    for unit in 1e-6 * np.eye(6):
+                        near = [[at.atPose3(2 * k).retract(sign * unit).matrix(), state[place][1]] for sign in (1, -1)]
+                        fast = [[state[place][0], state[place][1] + sign * unit] for sign in (1, -1)]
+                        for columns, (plus, minus) in ((poses, near), (rates, fast)):
+                            ahead, behind = (
+                                [*state[:place], tuple(each), *state[place + 1 :]] for each in (plus, minus)
+                            )
+                            columns.append((residual(*ahead) - residual(*behind)) / 2e-6)
+                    jacobians[2 * place], jacobians[2 * place + 1] = np.array(poses).T, np.array(rates).T
+            return residual(*state)
+
+        keys = [key for k in steps for key in (2 * k, 2 * k + 1)]
+        graph.add(gtsam.CustomFactor(gtsam.noiseModel.Gaussian.Covariance(covariance), keys, error))
+
+    def off(pose: np.ndarray, other: np.ndarray) -> np.ndarray:
+        turn = Rotation.from_matrix(other[:3, :3] @ pose[:3, :3].T).as_rotvec()
+        return np.concatenate([other[:3, 3] - pose[:3, 3], turn])
+
+    def steady(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        (pose, rate), (later, later_rate) = a, b
+        expected = pose.copy()
+        expected[:3, :3] = Rotation.from_rotvec(ELAPSED * rate[3:]).as_matrix() @ pose[:3, :3]
+        expected[:3, 3] += ELAPSED * rate[:3]
+        return np.concatenate([off(expected, later), later_rate - rate])
+
+    matrices = [pose.matrix().numpy() for pose in measured]
+    for k, matrix in enumerate(matrices):
+        values.insert(2 * k, gtsam.Pose3(matrix))
+        values.insert(2 * k + 1, np.zeros(6))
+    add(PRIOR.numpy(), (0,), lambda state: np.concatenate([off(matrices[0], state[0]), state[1]]))
+    for k in range(1, STEPS):
+        add(np.diag(SIGMA.numpy() ** 2), (k,), lambda state, seen=matrices[k]: off(state[0], seen))
+        add(motion._diffusion(ELAPSED, ACCELERATION.numpy()), (k - 1, k), steady)
+    found = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
+    last = 2 * (STEPS - 1)
+    keys = gtsam.KeyVector([last, last + 1])
+    own = gtsam.Marginals(graph, found).jointMarginalCovariance(keys).fullMatrix()
+    pose = found.atPose3(last).matrix()
+    axes = np.zeros((12, 12))  # GTSAM: turn and shift in the body's own axes
+    axes[:3, 3:6] = axes[3:6, :3] = pose[:3, :3]
+    axes[6:, 6:] = np.eye(6)
+    told = Pose.from_matrix(torch.from_numpy(pose))
+    return told, torch.from_numpy(found.atVector(last + 1)), torch.from_numpy(axes @ own @ axes.T)
+
+
+@pytest.mark.parametrize("smoothed", [_smoothed, _smoothed_by_gtsam])
+def test_the_filter_ends_where_the_most_probable_trajectory_ends(smoothed: Any) -> None:
     measured = _measured()
     belief = _start(measured[0])
     for pose in measured[1:]:
         belief = motion.moved(belief, ELAPSED, ACCELERATION.numpy())
         told = motion.innovation(belief, pose.rotation.numpy(), pose.translation.numpy(), np.diag(SIGMA.numpy() ** 2))
         belief = motion.updated(belief, told, np.diag(SIGMA.numpy() ** 2))
-    pose, rate, covariance = _smoothed(measured)
+    pose, rate, covariance = smoothed(measured)
     sigma = covariance.diagonal().sqrt()
     off = torch.cat([se3.local(belief.pose, pose), rate - torch.from_numpy(belief.velocity)]) / sigma
     assert float(off.abs().max()) < 0.1

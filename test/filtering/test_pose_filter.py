@@ -115,6 +115,22 @@ def test_late_measurements_count_as_if_they_had_come_in_time() -> None:
     assert late.update(_estimate(poses[5][1]), poses[5][0]) is Outcome.LATE
 
 
+def test_images_that_are_late_or_missing_make_no_jump() -> None:
+    """A fifth is lost, the others come up to 0.1 s late and out of order: what is told for now goes on evenly."""
+    delays = torch.Generator().manual_seed(2)
+    arrivals = [
+        (t + LATENCY * float(torch.rand((), generator=delays)), t, pose) for t, pose in Seen(steady, 3, 0.2).poses
+    ]
+    told, errors = PoseFilter(FilterConfig(shared=SHARED)), []
+    for now, stamp, pose in sorted(arrivals, key=lambda arrival: arrival[0]):
+        assert told.update(_estimate(pose), stamp) in (Outcome.STARTED, Outcome.ACCEPTED)
+        if now > 1.0:
+            errors.append(se3.local(steady(now), told.predict(now).pose) / SIGMA)
+    steps = torch.stack(errors).diff(dim=0)
+    assert float(steps.abs().max()) < 1.5  # standard deviations of a single pose; those differ by up to 4
+    assert float(torch.stack(errors).abs().max()) < 3.5
+
+
 def test_a_gap_is_bridged_with_growing_doubt_and_ends() -> None:
     told = PoseFilter()
     for stamp, pose in Seen(steady, seconds=1.0).poses:
