@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.alignment import joint
+from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
@@ -99,6 +100,8 @@ class Aligner:
             config = dataclasses.replace(config, texture=False)
         self.config = config
         self._mesh = RayMesh(mesh)
+        self._chroma = Chroma(mesh) if painted and self.config.texture and self.config.valid_colours > 0.0 else None
+        self._recognised = False  # by its colours
         self._shading = None if painted or not config.contours else Shading(mesh)
         self._extent = torch.from_numpy(mesh.extreme_points)
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
@@ -108,6 +111,7 @@ class Aligner:
     def forget(self) -> None:
         """Forget the colours: the object was lost, the light is another one."""
         self._colours.forget()
+        self._recognised = False
 
     def align(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, widely: bool = True) -> Alignment:
         """Align a pose with the image.
@@ -143,6 +147,7 @@ class Aligner:
                 break
         if isinstance(best, str):
             return self._lost(start, best)
+        self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
         if best.evidence.supported and self.config.contours:
             best.seen.learn(self._colours, _LEARNING)
         elif learn:
@@ -158,7 +163,7 @@ class Aligner:
             seen = self._look(image, camera, pose, LAST[0], not self._colours.known)
         except CropError as error:
             return nothing(str(error))
-        return weigh(seen, pose, camera, self.config)
+        return weigh(seen, pose, camera, self.config, self._chroma)
 
     def _look(self, image: NDArray[np.uint8], camera: Camera, pose: Pose, step: Round, learn: bool) -> Look:
         return look(
@@ -227,7 +232,7 @@ class Aligner:
                 before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
                 shift = self._moved(before, pose)
                 if step is rounds[-1] or (shift < _SETTLED and rounds is FOLLOWED):
-                    evidence = weigh(seen, pose, camera, self.config)
+                    evidence = weigh(seen, pose, camera, self.config, None if self._recognised else self._chroma)
                     found = _Found(pose, seen, data, weights, evidence)
                     if evidence.supported:  # else a closer look may tell more
                         break

@@ -50,6 +50,7 @@ class AlignmentConfig:
         valid_explained: share of the object in view, by area, that must be found where the pose says.
         valid_texture: share of the textured part that must be.
         valid_likeness: correlation that what is found must have with the texture, 0 to 1; a blurred image needs less.
+        valid_colours: correlation that colours must have with the texture's, where both have some; 0 lets any pass.
         valid_contour: share of the outline, where there is no texture that tells.
 
     Raises:
@@ -67,6 +68,7 @@ class AlignmentConfig:
     valid_explained: float = 0.25
     valid_texture: float = 0.25
     valid_likeness: float = 0.5
+    valid_colours: float = 0.45
     valid_contour: float = 0.5
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.alignment.likeness import Likeness, compare
 from pnp_ros.alignment.look import Look
@@ -46,6 +47,7 @@ class Evidence:
         expected: share of the object's outline box, by area, that is in view and was looked at.
         supported: whether the image bears the pose out. If not, the pose must not be used.
         reason: why not, in words; empty if it does.
+        colours: correlation of the image's colours with the texture's; NaN where one has none, or none was asked for.
     """
 
     explained: float
@@ -57,6 +59,7 @@ class Evidence:
     expected: float
     supported: bool
     reason: str
+    colours: float = math.nan
 
     @property
     def remark(self) -> str:
@@ -71,7 +74,7 @@ def nothing(reason: str) -> Evidence:
     return Evidence(0.0, math.nan, math.nan, math.nan, 0, 0, 0.0, False, reason)
 
 
-def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Evidence:
+def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig, chroma: Chroma | None = None) -> Evidence:
     """The verdict on a pose.
 
     Args:
@@ -79,6 +82,7 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
         pose: ``T_camera_object``.
         camera: of the whole image.
         config: thresholds.
+        chroma: the mesh's colours; None where they are not to be compared.
     """
     mask = look.view.mask > 0
     expected = float(np.count_nonzero(mask & look.inside)) / max(int(np.count_nonzero(mask)), 1)
@@ -94,8 +98,13 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig) -> Ev
         if not look.shaded:  # a guess of the light is no surface that one would have to see
             textured, texture = like.textured, like.shown
         likeness = float(np.fmax(like.mean, _beside(like, look.lines.pixels, look.lines.normals, good_lines)))
+    colours = math.nan
+    if like is not None and chroma is not None:
+        colours = chroma.likeness(look.view, look.window.image, like, float(look.window.camera.intrinsics[0]))
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
-    weighed = Evidence(float(explained), texture, contour, likeness, matches, int(good_lines.sum()), expected, True, "")
+    weighed = Evidence(
+        float(explained), texture, contour, likeness, matches, int(good_lines.sum()), expected, True, "", colours
+    )
     reason = _contradiction(weighed, like, look.shaded, found, config)
     return replace(weighed, supported=not reason, reason=reason)
 
@@ -114,6 +123,10 @@ def _contradiction(seen: Evidence, like: Likeness | None, shaded: bool, found: i
         least *= float(np.interp(seen.texture, (_HALF, _MOST), (_STRICT, 1.0)))
         if seen.likeness < least:
             return f"what the image shows correlates by {seen.likeness:.2f} with the texture, expected {least:.2f}"
+        if config.valid_colours > 0.0 and seen.colours < config.valid_colours:
+            return (
+                f"its colours correlate by {seen.colours:.2f} with the texture's, expected {config.valid_colours:.2f}"
+            )
     elif lacking := _outline_lacks(seen, shaded, config):
         return lacking
     if seen.explained < config.valid_explained:

@@ -146,6 +146,22 @@ def test_a_plain_object_may_be_printed_unless_it_is_said_to_be_plain() -> None:
     assert "with the shading, expected 0.70" in found[1].reason
 
 
+def test_the_same_print_in_other_colours_is_refused(exact: list[Scene]) -> None:
+    aligner, scene = Aligner(demo_mesh()), exact[5]
+    own = align(aligner, scene, 0).evidence
+    assert own.supported
+    assert own.colours > 0.7
+    other = align(aligner, replace(scene, image=np.ascontiguousarray(scene.image[..., [2, 0, 1]])), 0).evidence
+    assert not other.supported
+    assert "its colours correlate" in other.reason
+    lamp = np.clip(scene.image * np.array([0.6, 0.8, 1.0]), 0, 255).astype(np.uint8)  # another white
+    assert align(aligner, replace(scene, image=lamp), 0).evidence.supported
+    grey = np.repeat(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    told = align(aligner, replace(scene, image=grey), 0).evidence
+    assert told.supported
+    assert np.isnan(told.colours)  # a camera without colours says nothing of them
+
+
 def test_clutter_is_refused_with_a_reason() -> None:
     mesh, rng = demo_mesh(), np.random.default_rng(0)
     aligner = Aligner(mesh)

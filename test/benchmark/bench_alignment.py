@@ -196,6 +196,11 @@ def reprinted(mesh: TriangleMesh, seed: int) -> TriangleMesh:
     return replace(mesh, texture=print_)
 
 
+def recoloured(mesh: TriangleMesh, order: tuple[int, int, int]) -> TriangleMesh:
+    assert mesh.texture is not None
+    return replace(mesh, texture=np.ascontiguousarray(mesh.texture[..., list(order)]))
+
+
 def verdict(problems: int) -> None:
     """How many are valid: of the object itself, also blurred and worn, and of what is not the object."""
     for name, mesh in objects().items():
@@ -214,6 +219,7 @@ def verdict(problems: int) -> None:
         others = {"mirror image": [mirrored(mesh)]}
         if name == "textured":
             others["another print"] = [reprinted(mesh, seed) for seed in range(4)]
+            others["the print in other colours"] = [recoloured(mesh, order) for order in ((2, 0, 1), (1, 2, 0))]
         for kind, meshes in others.items():
             drawn = [
                 s for k, other in enumerate(meshes) for s in scenes(other, problems // len(meshes), 32 + k, Errors())
