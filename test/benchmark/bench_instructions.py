@@ -91,7 +91,7 @@ def measure(package: ObjectPackage, seconds: float) -> dict[str, object]:
     ranges = randomisation(config, network.config.crop_size, network.config.crop_margin)
     sampler = ObjectSampler(ObjectSamplerFactory(package.mesh, points, package.symmetry, ranges), seed=1)
     precision = training_precision(CPU)
-    step = KeypointStep(PoseLoss("heatmap", points), points, 1.0)
+    step = KeypointStep(PoseLoss(config.loss, points), points, config.pose_loss_begin)
     crops = trained(network, step, batches(sampler, "crops", config.crop_batch), seconds)
     detector = DetectorNetwork(DetectorConfig())
     frames = trained(detector, detector_step, batches(sampler, "frames", config.frame_batch), seconds)
