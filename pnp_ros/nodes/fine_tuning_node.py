@@ -49,7 +49,7 @@ _AFTER_FAULT_S = 10.0
 _PROBLEM_SHOWN_S = 5.0  # an image that could not be used is the reason that is shown for this long
 _REASONS_SHOWN = 5  # kinds of refusals in the diagnostics
 _RECEIVING_NICE, _LOWEST_NICE = 10, 19
-_WORKER, _PATIENCE_S = "adaptation", 1.0
+_WORKER, _PATIENCE_S = "adaptation", 0.6
 
 
 class FineTuningNode(Node):

@@ -46,7 +46,7 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.scene import Scene
 
 _REPORT_S = 1.0
-_PATIENCE_S = 1.0  # for the image in hand, when the node is asked to stop
+_PATIENCE_S = 0.6  # for the image in hand, when the node is asked to stop
 _WARNED_AGAIN_S = 30.0
 
 

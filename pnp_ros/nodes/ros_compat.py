@@ -123,7 +123,7 @@ def detection_array() -> type | None:
         return None
 
 
-def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s: float = 1.5) -> None:
+def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s: float = 1.0) -> None:
     """Run one node until SIGINT, SIGTERM or until it raises SystemExit; the context is always shut down.
 
     Args:
