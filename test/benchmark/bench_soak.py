@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=10.0, help="images a second")
     arguments = parser.parse_args()
+    if arguments.minutes < 1.0:
+        parser.error(f"--minutes: expected at least 1, for one row, got {arguments.minutes}")
     torch.set_num_threads(1)
     os.environ |= {"ROS_DOMAIN_ID": str(os.getpid() % 100 + 1), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     use_image_profile()
