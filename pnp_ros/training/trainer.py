@@ -41,11 +41,10 @@ from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress, StepLoss
 from pnp_ros.training.pose_losses import PoseLoss
 from pnp_ros.training.samples import ObjectSamplerFactory, randomisation
 from pnp_ros.training.steps import DenseStep, KeypointStep, detector_step
-from pnp_ros.training.validation import Verdict, calibrate, judged, summary, validation_image, verdict
+from pnp_ros.training.validation import FEWEST, Verdict, calibrate, judged, summary, validation_image, verdict
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
-_FEWEST_HELD_OUT = 40
 # neither the networks nor what they learn from depend on these: they may change when a training goes on
 _FREE = ("minutes", "workers", "device", "detector_share", "validation_share", "validation_frames")
 
@@ -285,17 +284,18 @@ def _finish(
         colour=config.colour,
         weights=serialised(weights_of(network, detector)),
     )
+    quarter = 15.0 * config.minutes * config.validation_share  # seconds
     held_out = _held_out(mesh, factory.randomisation, config, reporter)
     reporter.begin_images("validation", len(held_out))
     with tempfile.TemporaryDirectory(dir=out / CHECKPOINT_FOLDER) as folder:
-        learnt = calibrate(write(Path(folder)), held_out[::2], seen=reporter.image)
+        learnt = calibrate(write(Path(folder)), held_out[::2], seen=reporter.image, until=time.monotonic() + quarter)
     table = make_feature_table(mesh, table_config(views))
     features = table.serialised() if table.is_textured else None
     package = write(out, calibration=learnt.to_plain(), features=features)
-    records = judged(package, held_out[1::2], seen=reporter.image)
+    records = judged(package, held_out[1::2], seen=reporter.image, until=time.monotonic() + quarter)
     reporter.end()
     figures = summary(package, records)
-    write_image(out / "validation.jpg", validation_image(package, held_out[1::2], records))
+    write_image(out / "validation.jpg", validation_image(package, held_out[1::2][: len(records)], records))
     write_bytes_atomically(out / "validation.json", json.dumps(figures, indent=1).encode())
     return TrainedObject(package, figures, verdict(figures, config.minutes))
 
@@ -310,7 +310,7 @@ def _held_out(
     for image in validation_frames(mesh, ranges, config.validation_frames):
         held_out.append(image)
         reporter.image()
-        if time.monotonic() > deadline and len(held_out) >= _FEWEST_HELD_OUT:
+        if time.monotonic() > deadline and len(held_out) >= 2 * FEWEST:
             break
     reporter.end()
     return held_out

@@ -5,6 +5,9 @@ Half of the images calibrates the covariance (:mod:`pnp_ros.pipeline.calibration
 
 from __future__ import annotations
 
+import itertools
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +31,7 @@ from pnp_ros.types import Pose
 
 _USABLE, _GOOD = 0.5, 0.75  # recall on held-out renders, which are harder than most cameras' images
 _SEARCH = EstimatorConfig(track=False)
+FEWEST = 25  # images that are enough to tell whatever the time
 SEEN = 0.3  # share of the object that must be visible in a render for a miss to count
 
 
@@ -58,8 +62,12 @@ def judged(
     device: torch.device | str = "cpu",
     seen: Callable[[], None] = lambda: None,
     config: EstimatorConfig = _SEARCH,
+    until: float = math.inf,
 ) -> list[FrameResult]:
-    """The estimator's result for each image, without tracking, beside the truth; ``seen`` is called after each."""
+    """The estimator's result for each image, without tracking, beside the truth; ``seen`` is called after each.
+
+    No image is begun after the time ``until`` (``time.monotonic``), but for the :data:`FEWEST` first.
+    """
     estimator = PoseEstimator(package, config, device)
 
     def truth_of(frame: Frame) -> Truth:
@@ -69,7 +77,8 @@ def judged(
         pose = None if known is None else Pose.from_matrix(torch.from_numpy(known).float())
         return Truth(pose, image.visible >= SEEN)
 
-    frames = (Frame(index, index, image.rgb, image.camera) for index, image in enumerate(images))
+    within_time = itertools.takewhile(lambda each: each[0] < FEWEST or time.monotonic() < until, enumerate(images))
+    frames = (Frame(index, index, image.rgb, image.camera) for index, image in within_time)
     return evaluate(frames, package, running(estimator), truth_of).records
 
 
@@ -78,10 +87,11 @@ def calibrate(
     images: Sequence[ValidationFrame],
     device: torch.device | str = "cpu",
     seen: Callable[[], None] = lambda: None,
+    until: float = math.inf,
 ) -> CovarianceCalibration:
     """The covariance calibration that suits the valid poses of a package which has none yet."""
     networks_alone = EstimatorConfig(sources=("keypoints",), align=False, track=False)
-    records = judged(package, images, device, seen, networks_alone)
+    records = judged(package, images, device, seen, networks_alone, until)
     nees, sigmas = [], []
     for record in records:
         if record.is_valid and record.truth is not None and record.covariance is not None and record.pose:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.rendering.validation_frames import ValidationFrame
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group
 from pnp_ros.training.trainer import _alone, _claim
-from pnp_ros.training.validation import verdict
+from pnp_ros.training.validation import judged, verdict
 
 MESH = TriangleMesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
 
@@ -45,3 +50,14 @@ def test_a_longer_budget_goes_on_and_another_setting_is_named(tmp_path: Path) ->
         _claim(tmp_path, "thing", MESH, dataclasses.replace(config, width=16), group)
     with pytest.raises(ValueError, match=r"mesh was"):
         _claim(tmp_path, "thing", dataclasses.replace(MESH, vertices=2 * MESH.vertices), config, group)
+
+
+def test_a_slow_validation_ends_in_time_once_it_can_tell(
+    untrained_package: Callable[..., ObjectPackage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pnp_ros.training.validation.FEWEST", 2)
+    package = untrained_package(tmp_path / "thing")
+    camera = Camera.pinhole(100.0, 100.0, 64.0, 48.0, 128, 96)
+    images = [ValidationFrame(np.zeros((96, 128, 3), np.uint8), camera, None, 0.0)] * 4
+    assert len(judged(package, images, until=time.monotonic())) == 2
+    assert len(judged(package, images)) == 4
