@@ -17,9 +17,18 @@ probable each of them is.
 So an inlier tells less by the logarithm of how much denser than over the image the pose's own *outliers* lie around it.
 What crowds because the object is small crowds without outliers, and tells all it can.
 
+It is too sure, too, where wrong points lie about their right places: any pose near by explains some. Outliers that are
+many tell their spread by their own residuals (:func:`near_spread`). Another null hypothesis then is that *all* points
+lie so about some pose: an inlier tells how much denser it lies than such outliers would at its place, and of the volume
+of poses only the part counts that these leave open. The worse of both nulls decides. Poses compete by their *standing*,
+in which these outliers' likelihood counts, too: about the right pose they lie closer than about a wrong one, which
+tells it apart where a wrong one has as many inliers. That likelihood is compared with that of points that lie normally
+about one mean; and a spread as wide as the object's image tells no places apart: such outliers may crowd anywhere.
+
 Another pose may explain the points nearly as well. Where it explains the same points, as the mirrored pose of a flat
 object does, the estimate carries both. Where each explains points that the other calls wrong, the question is which
-points to trust; unless the other is improbable (``MAX_DOUBT``), the points do not tell, and neither pose is believed.
+points to trust; unless the other is improbable (``MAX_DOUBT``), or so close that a covariance covers both, the points
+do not tell, and neither pose is believed.
 
 A prior takes the place of "some pose in view": the points must then agree on a pose that it expects, which is far
 easier to believe than one anywhere. Where they do not, only the prior remains.
@@ -29,11 +38,14 @@ A Gaussian loss says that there are no outliers: beside a prior that is not vagu
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pnp_ros.geometry import so3
 from pnp_ros.kernels.pose_prior import PosePrior
+from pnp_ros.types import Pose
 
 MIN_EVIDENCE = 1.0  # measured: at most 0.5 % of unrelated points reach it
 MIN_EVIDENCE_WITH_PRIOR = math.log(100.0)  # about a prior, all of the integral is in the one minimum
@@ -56,13 +68,32 @@ TRUSTED_VARIANCE = 4.0  # a Gaussian fit's residuals may be twice as large as th
 THIN = 4.0  # standard deviations of an image point: a relief below that may be flat
 CENTRES = 64  # points, at most, of which the outliers' density is estimated
 CROWD = 1e-3  # of the image's area: squared width of a point's share in that density (Student's t, two degrees)
+NEAR_SHARE = 0.25  # of the mean square radius of the object's image: a wider spread tells no places apart
+LEAST_NEAR = 8.0  # outliers that tell how far from their places they lie; fewer do not
+CLOSE_TURN, CLOSE_MOVE = math.radians(5.0), 0.05  # rad, share of the distance: between poses that are one answer
 DISTINCT = 25.0  # squared deviations between two poses that are two answers
 MAX_ROUNDING2 = 0.25  # of an image point's variance, that the rounding of object points may make
 MIN_PROBABILITY = 1e-3  # of another pose that the covariance has to cover
 MAX_DOUBT = 0.02  # probability of another pose that calls other points right: with more, neither is believed
 
 
-def evidence(
+class Weighed(NamedTuple):
+    """What speaks for poses.
+
+    Args:
+        evidence: (B) logarithm of the Bayes factor.
+        standing: (B) what it is compared with other poses by: how well all points are explained, outliers included.
+        inlier: (B, N) bool.
+        near: (B) whether outliers lie about their places rather than anywhere.
+    """
+
+    evidence: Tensor
+    standing: Tensor
+    inlier: Tensor
+    near: Tensor
+
+
+def weigh(
     squared: Tensor,
     log_density: Tensor,
     used: Tensor,
@@ -71,8 +102,9 @@ def evidence(
     area: float,
     image_points: Tensor,
     rank: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """(B) logarithm of the Bayes factor, and (B, N) which points it counts as inliers.
+    size2: Tensor,
+) -> Weighed:
+    """What speaks for poses.
 
     Args:
         squared: (B, N) squared whitened residuals.
@@ -83,16 +115,59 @@ def evidence(
         area: of the image, px^2.
         image_points: (B, N, 2) px.
         rank: (B, N) directions that a point tells, 1 or 2.
+        size2: (B) mean square radius of the object's image, in squared deviations.
     """
     n = used.sum(-1).to(squared)
     likely = torch.minimum(likely.clamp_min(1.0), n.clamp_min(1.0))
-    price = ((n - likely + 1.0) / (likely + 1.0)).log()
+    price = ((n - likely + 1.0) / (likely + 1.0)).log()[:, None]
     told = log_density - 0.5 * squared
-    inlier = used & (told > price[:, None])
-    told = told - 0.5 * rank * crowding(image_points, used, inlier, area)
-    fit, k = torch.where(inlier, told, 0.0).sum(-1), inlier.sum(-1).to(squared)
+    inlier = used & (told > price)
+    spread = near_spread(squared, used & ~inlier, rank)
+    nearness = _nearness(squared, log_density, spread, rank) * used
+    local = used & (told - nearness > price)
+    at_outliers = torch.where(local, 0.0, nearness).sum(-1) - (used & ~local).sum(-1) * _blob(image_points, used, area)
+    informed = ((used & ~inlier).sum(-1) >= LEAST_NEAR) & (spread < NEAR_SHARE * size2) & (at_outliers > 0.0)
+    inlier = torch.where(informed[:, None], local, inlier)
+    at_inliers = torch.where(inlier, nearness, 0.0).sum(-1) * informed
+    k = inlier.sum(-1).to(squared)
     choices = torch.lgamma(n + 2.0) - torch.lgamma(k + 1.0) - torch.lgamma(n - k + 1.0)
-    return (fit - choices - volume).nan_to_num(-1e30, -1e30, -1e30), inlier
+    evidence = torch.where(inlier, told, 0.0).sum(-1) - choices - volume
+    broader = 3.0 * (0.75 * spread * k.clamp_min(1.0) / n.clamp_min(1.0)).log()
+    less = (at_inliers - (volume - broader.clamp_min(0.0)).clamp_min(0.0)).clamp_min(0.0) * informed
+    near = less > 0.0
+    crowd = (0.5 * rank * crowding(image_points, used, inlier, area) * inlier).sum(-1)
+    crowd = torch.where(evidence - less > MIN_EVIDENCE, crowd, 0.0)
+    standing = evidence + torch.where(informed, at_outliers, 0.0) - (crowd - at_inliers).clamp_min(0.0)
+    evidence = evidence - torch.maximum(less, crowd)
+    return Weighed(*(x.nan_to_num(-1e30, -1e30, -1e30) for x in (evidence, standing)), inlier, near)
+
+
+def near_spread(squared: Tensor, outlier: Tensor, rank: Tensor) -> Tensor:
+    """(B) how far from their places outliers (B, N) lie, in squared deviations.
+
+    They follow Student's t with two degrees of freedom, whose heavy tail stands for the few that lie anywhere. The log
+    of its squared residual has the log of the spread as mean, in two directions, and ``log 4`` less in one.
+    """
+    logs = squared.clamp_min(1e-30).log() + 2.0 * math.log(2.0) * (2.0 - rank)
+    return (torch.where(outlier, logs, 0.0).sum(-1) / outlier.sum(-1).clamp_min(1)).exp()
+
+
+def _blob(image_points: Tensor, used: Tensor, area: float) -> Tensor:
+    """(B) log of how much denser than over the image points lie that are normal about their mean, at least 0."""
+    count = used.sum(-1).clamp_min(1)[:, None]
+    offsets = (image_points - (image_points * used[..., None]).sum(-2, keepdim=True) / count[..., None]) * used[
+        ..., None
+    ]
+    square = (torch.linalg.det(offsets.mT @ offsets) / count[:, 0] ** 2).clamp_min(1.0)
+    return (math.log(area) - 0.5 * square.log() - LOG_2_PI - 1.0).clamp_min(0.0).nan_to_num(0.0)
+
+
+def _nearness(squared: Tensor, log_density: Tensor, spread: Tensor, rank: Tensor) -> Tensor:
+    """(B, N) log of how much denser than over the image outliers near their places lie; half of them lie anywhere."""
+    spread = spread[:, None]
+    closer = spread / (spread + squared)
+    plane, line = closer.square() * 2.0 / spread, math.sqrt(0.5 * math.pi) * closer * (closer / spread).sqrt()
+    return (0.5 + 0.5 * log_density.clamp_max(60.0).exp() * torch.where(rank > 1.5, plane, line)).log()
 
 
 def log_volume(information: Tensor, distance2: Tensor, places: Tensor) -> Tensor:
@@ -177,6 +252,13 @@ def mirrored(points: Tensor, used: Tensor, rotation: Tensor, translation: Tensor
     across = eye - 2.0 * view[:, :, None] * view[:, None, :]
     through = eye - 2.0 * normal[:, :, None] * normal[:, None, :]
     return across @ rotation @ through, thickness
+
+
+def close(a: Pose, b: Pose) -> Tensor:
+    """(B) whether two poses are so near that a covariance that covers both says all."""
+    turned = so3.angle_between(a.rotation, b.rotation)
+    moved = (b.translation - a.translation).norm(dim=-1)
+    return (turned < CLOSE_TURN) & (moved < CLOSE_MOVE * a.translation.norm(dim=-1))
 
 
 def slender(points: Tensor, used: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import accept_reference
-from pnp_ros.kernels.chunks_warp import USED, WEIGHT, Problem, Settings, column_norm, residuals, turn
+from pnp_ros.kernels.chunks_warp import DENSITY, RANK, USED, Problem, Settings, residuals, turn
 from pnp_ros.kernels.consensus_warp import cofactors
 from pnp_ros.kernels.lens_warp import inverse
 from pnp_ros.kernels.pose_warp import WEIGHT_SUM, Pose, add_up, factorise, vec6, vec_sums
@@ -33,7 +33,33 @@ DISTINCT = wp.constant(accept_reference.DISTINCT)
 CENTRES = wp.constant(accept_reference.CENTRES)
 CROWD = wp.constant(accept_reference.CROWD)
 
+LINE = wp.constant(math.sqrt(0.5 * math.pi))
+LINE_LOG = wp.constant(2.0 * math.log(2.0))
+CLOSE_TURN = wp.constant(accept_reference.CLOSE_TURN)
+CLOSE_MOVE = wp.constant(accept_reference.CLOSE_MOVE)
+NEAR_SHARE = wp.constant(accept_reference.NEAR_SHARE)
+LEAST_NEAR = wp.constant(accept_reference.LEAST_NEAR)
+MAX_DENSITY = wp.constant(60.0)
+MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
+
 vec_centres = wp.types.vector(length=accept_reference.CENTRES, dtype=wp.float32)
+
+
+@wp.struct
+class Weighed:
+    """What speaks for a pose.
+
+    evidence: that it is one; the standing compares it with others: how well all points are explained, outliers too.
+    spread: of outliers near their places, squared deviations; 0 where they may be anywhere.
+    """
+
+    evidence: float
+    standing: float
+    inliers: float
+    likely: float  # inliers, by the robust weights
+    squares: float  # sum of squared residuals
+    spread: float
+    near: bool  # whether outliers lie about their places rather than anywhere
 
 
 @wp.func
@@ -64,28 +90,38 @@ def log_determinant(sums: vec_sums, information: float, distance2: float):
 
 
 @wp.func
+def nearness(chunks: wp.array2d(dtype=Any), k: int, s: Any, spread: float):
+    """Log of how much denser than over the image outliers near their places lie at squared residuals ``s``."""
+    near = 0.0 * s
+    for i in range(len(near)):
+        closer = spread / (spread + s[i])
+        closer = wp.where(
+            chunks[k, RANK][i] > 1.5, closer * closer * 2.0 / spread, LINE * closer * wp.sqrt(closer / spread)
+        )
+        near[i] = wp.log(0.5 + 0.5 * wp.exp(wp.min(chunks[k, DENSITY][i], MAX_DENSITY)) * closer)
+    return wp.cw_mul(chunks[k, USED], near)
+
+
+@wp.func
 def tell_of(
-    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, k: int, r: wp.mat33, t: wp.vec3, price: float
+    chunks: wp.array2d(dtype=Any), problem: Problem, k: int, r: wp.mat33, t: wp.vec3, price: float, spread: float
 ):
-    """What each point of chunk ``k`` tells of a pose, whether it is an inlier, its squared residual, and its rank."""
-    half = 0.5 * (wp.log(settings.pixels) - LOG_2_PI)
+    """What each point of chunk ``k`` tells of a pose, its nearness, whether it is an inlier, and its squared residual.
+
+    The nearness is that of outliers with a ``spread`` about their places; 0: they may be anywhere in the image.
+    """
     qx, qy, qz = turn(r, chunks, k)
     one = type(qx)(1.0)
     ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
         problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
     )
     s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
-    density = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT + 1])
-    line = wp.cw_mul(chunks[k, WEIGHT], chunks[k, WEIGHT]) + wp.cw_mul(column_norm(chunks, k), column_norm(chunks, k))
-    rank = 2.0 * one
-    for i in range(len(density)):
-        if density[i] == 0.0:
-            rank[i] = 1.0
-            density[i] = wp.sqrt(line[i])
-        density[i] = wp.log(wp.max(wp.abs(density[i]), 1e-30))
-    told = density + half * rank - 0.5 * s
-    inlier = wp.min(wp.max(1e30 * (told - price * one), 0.0 * one), one)
-    return told, wp.cw_mul(chunks[k, USED], inlier), s, rank
+    near = 0.0 * one
+    if spread > 0.0:
+        near = nearness(chunks, k, s, spread)
+    told = chunks[k, DENSITY] - 0.5 * s
+    inlier = wp.min(wp.max(1e30 * (told - near - price * one), 0.0 * one), one)
+    return told, near, wp.cw_mul(chunks[k, USED], inlier), s
 
 
 @wp.func
@@ -95,48 +131,65 @@ def price_of(problem: Problem, likely: float):
 
 
 @wp.func
-def tell(
-    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, pose: Pose,
-    likely: float,
-):  # fmt: skip
-    """What every ``lanes``-th chunk, from ``lane`` on, tells of a pose: its fit, inliers, and squared residuals."""
+def tell(chunks: wp.array2d(dtype=Any), problem: Problem, group: Any, pose: Pose, likely: float, spread: float):
+    """What all points tell of a pose.
+
+    The inliers' fit, how many they are, the squared residuals of all, the nearness of inliers and of outliers, and the
+    sum of the outliers' log squared residuals.
+    """
     r, t = wp.quat_to_matrix(pose.rotation), pose.translation
     price = price_of(problem, likely)
     none = 0.0 * chunks[problem.first, 0]
-    fit, inliers, squares = 1.0 * none, 1.0 * none, 1.0 * none
-    for chunk in range(lane, problem.count, lanes):
-        told, inlier, s, rank = tell_of(chunks, problem, settings, problem.first + chunk, r, t, price)
+    fit, inliers, squares, at_inliers, near_all = 1.0 * none, 1.0 * none, 1.0 * none, 1.0 * none, 1.0 * none
+    logs = float(0.0)
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        told, near, inlier, s = tell_of(chunks, problem, k, r, t, price, spread)
         fit = fit + wp.cw_mul(inlier, told)
         inliers = inliers + inlier
         squares = squares + s
-    all_ones = type(fit)(1.0)
-    found = wp.vec3(wp.dot(fit, all_ones), wp.dot(inliers, all_ones), wp.dot(squares, all_ones))
-    return found
+        if spread > 0.0:
+            at_inliers = at_inliers + wp.cw_mul(inlier, near)
+            near_all = near_all + near
+        else:
+            for i in range(len(s)):
+                if inlier[i] < chunks[k, USED][i]:
+                    logs += wp.log(wp.max(s[i], 1e-30)) + LINE_LOG * (2.0 - chunks[k, RANK][i])
+    one = type(fit)(1.0)
+    found = vec6(0.0)
+    found[0] = wp.dot(fit, one)
+    found[1] = wp.dot(inliers, one)
+    found[2] = wp.dot(squares, one)
+    found[3] = wp.dot(at_inliers, one)
+    found[4] = wp.dot(near_all, one) - found[3]
+    found[5] = logs
+    return add_up(group, found)
 
 
 @wp.func
 def shared_inliers(
-    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, a: Pose,
-    likely_a: float, b: Pose, likely_b: float,
+    chunks: wp.array2d(dtype=Any), problem: Problem, group: Any, a: Pose, weighed_a: Weighed, b: Pose,
+    weighed_b: Weighed,
 ):  # fmt: skip
-    """How many points of every ``lanes``-th chunk, from ``lane`` on, are inliers of both poses."""
+    """How many points are inliers of both poses."""
     r_a, r_b = wp.quat_to_matrix(a.rotation), wp.quat_to_matrix(b.rotation)
     t_a, t_b = 1.0 * a.translation, 1.0 * b.translation
+    price_a, price_b = price_of(problem, weighed_a.likely), price_of(problem, weighed_b.likely)
     both = 0.0 * chunks[problem.first, 0]
-    for chunk in range(lane, problem.count, lanes):
+    for chunk in range(group.lane, problem.count, group.lanes):
         k = problem.first + chunk
-        told_a, inlier_a, s_a, rank_a = tell_of(chunks, problem, settings, k, r_a, t_a, price_of(problem, likely_a))
-        told_b, inlier_b, s_b, rank_b = tell_of(chunks, problem, settings, k, r_b, t_b, price_of(problem, likely_b))
+        told_a, near_a, inlier_a, s_a = tell_of(chunks, problem, k, r_a, t_a, price_a, weighed_a.spread)
+        told_b, near_b, inlier_b, s_b = tell_of(chunks, problem, k, r_b, t_b, price_b, weighed_b.spread)
         both = both + wp.cw_mul(inlier_a, inlier_b)
-    return wp.dot(both, type(both)(1.0))
+    return add_up(group, wp.dot(both, type(both)(1.0)))
 
 
 @wp.func
 def crowding(
-    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, lane: int, lanes: int, pose: Pose,
-    likely: float,
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, group: Any, pose: Pose, likely: float,
+    spread: float,
 ):  # fmt: skip
-    """What the inliers of every ``lanes``-th chunk tell less of a pose, because its outliers crowd where they lie."""
+    """What inliers tell less of a pose, because its outliers crowd where they lie."""
     r, t = wp.quat_to_matrix(pose.rotation), pose.translation
     price = price_of(problem, likely)
     one = type(chunks[problem.first, 0])(1.0)
@@ -145,7 +198,7 @@ def crowding(
     centres, drawn = int(0), float(0.0)
     for chunk in range(problem.count):
         k = problem.first + chunk
-        told, inlier, s, rank = tell_of(chunks, problem, settings, k, r, t, price)
+        told, near, inlier, s = tell_of(chunks, problem, k, r, t, price, spread)
         for slot in range(len(one)):
             i = chunk * len(one) + slot
             if i % stride == 0 and chunks[k, USED][slot] > 0.0:
@@ -160,19 +213,19 @@ def crowding(
     told_by_others = float(0.0)
     i_centre = int(0)
     while i_centre < centres:
-        near = float(0.0)
+        close_by = float(0.0)
         j = int(0)
         while j < centres:
             du, dv = u[i_centre] - u[j], v[i_centre] - v[j]
             close = 1.0 / (1.0 + wide * (du * du + dv * dv))
-            near += close * close
+            close_by += close * close
             j += 1
-        told_by_others += wp.log(0.5 + 0.5 * each * (near - 1.0))
+        told_by_others += wp.log(0.5 + 0.5 * each * (close_by - 1.0))
         i_centre += 1
     if told_by_others > 0.0:
-        for chunk in range(lane, problem.count, lanes):
+        for chunk in range(group.lane, problem.count, group.lanes):
             k = problem.first + chunk
-            told, inlier, s, rank = tell_of(chunks, problem, settings, k, r, t, price)
+            told, near, inlier, s = tell_of(chunks, problem, k, r, t, price, spread)
             crowd = 0.0 * one
             centre = int(0)
             while centre < centres:
@@ -182,8 +235,8 @@ def crowding(
                 centre += 1
             for slot in range(len(one)):
                 crowd[slot] = wp.log(wp.max(0.5 + 0.5 * each * crowd[slot], 1.0))
-            less = less + 0.5 * wp.cw_mul(wp.cw_mul(inlier, rank), crowd)
-    return wp.dot(less, one)
+            less = less + 0.5 * wp.cw_mul(wp.cw_mul(inlier, chunks[k, RANK]), crowd)
+    return add_up(group, wp.dot(less, one))
 
 
 @wp.func
@@ -218,23 +271,55 @@ def volume_of(problem: Problem, settings: Settings, prior: Prior, pose: Pose, su
 
 
 @wp.func
-def evidence_of(
-    told: wp.vec3, problem: Problem, settings: Settings, prior: Prior, pose: Pose, sums: vec_sums, information: float
-):
-    """Evidence for a pose at which the points' normal equations are ``sums``, given what all points tell of it."""
-    volume = volume_of(problem, settings, prior, pose, sums, information)
-    if prior.active:
-        volume += 0.5 * prior_square(prior, pose)
-    evidence = told[0] - log_choices(problem.used, told[1]) - volume
-    if not wp.isfinite(evidence):
-        evidence = -BIG
-    return evidence
-
-
-@wp.func
 def likely_inliers(problem: Problem, sums: vec_sums, mean_weight: float):
     """About how many inliers a pose has, by the robust weights."""
     return wp.clamp(sums[WEIGHT_SUM] / mean_weight, 1.0, wp.max(problem.used, 1.0))
+
+
+@wp.func
+def weigh(
+    chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, prior: Prior, group: Any, pose: Pose,
+    sums: vec_sums, information: float, mean_weight: float,
+):  # fmt: skip
+    """What speaks for a pose at which the points' normal equations are ``sums``."""
+    weighed = Weighed()
+    likely = likely_inliers(problem, sums, mean_weight)
+    told = tell(chunks, problem, group, pose, likely, 0.0)
+    spread = float(0.0)
+    if problem.used - told[1] >= LEAST_NEAR:
+        width = wp.exp(told[5] / (problem.used - told[1]))
+        size2 = problem.extent2 * problem.lens.focal[0] * problem.lens.focal[1] / wp.length_sq(pose.translation)
+        if width * problem.variance < NEAR_SHARE * size2:
+            near = tell(chunks, problem, group, pose, likely, width)
+            near[4] = near[4] - (problem.used - near[1]) * problem.blob
+            if near[4] > 0.0:
+                told = near
+                spread = width
+    volume = volume_of(problem, settings, prior, pose, sums, information)
+    if not wp.isfinite(volume):
+        volume = BIG
+    evidence = told[0] - log_choices(problem.used, told[1]) - volume
+    if prior.active:
+        evidence -= 0.5 * prior_square(prior, pose)
+    less = float(0.0)
+    if spread > 0.0:
+        broader = 3.0 * wp.log(0.75 * spread * wp.max(told[1], 1.0) / wp.max(problem.used, 1.0))
+        less = wp.max(told[3] - wp.max(volume - wp.max(broader, 0.0), 0.0), 0.0)
+    weighed.near = less > 0.0
+    weighed.standing = evidence + told[4]
+    if told[1] < problem.used and evidence - less > MIN_EVIDENCE:
+        crowd = crowding(chunks, problem, settings, group, pose, likely, spread)
+        weighed.standing = weighed.standing - wp.max(crowd - told[3], 0.0)
+        less = wp.max(less, crowd)
+    weighed.evidence = evidence - less
+    if not (wp.isfinite(weighed.evidence) and wp.isfinite(weighed.standing)):
+        weighed.evidence = -BIG
+        weighed.standing = -BIG
+    weighed.inliers = told[1]
+    weighed.likely = likely
+    weighed.squares = told[2]
+    weighed.spread = spread
+    return weighed
 
 
 @wp.func
@@ -311,6 +396,14 @@ def step_between(a: Pose, b: Pose):
     v = v * (2.0 * wp.atan2(sine, q[3]) / wp.max(sine, 1e-12))
     d = b.translation - a.translation
     return vec6(d[0], d[1], d[2], v[0], v[1], v[2])
+
+
+@wp.func
+def close(a: Pose, b: Pose):
+    """Whether two poses are so near that a covariance that covers both says all."""
+    step = step_between(a, b)
+    moved, turned = wp.vec3(step[0], step[1], step[2]), wp.vec3(step[3], step[4], step[5])
+    return wp.length(turned) < CLOSE_TURN and wp.length(moved) < CLOSE_MOVE * wp.length(a.translation)
 
 
 @wp.func

@@ -4,6 +4,7 @@
 A chunk holds ``width`` points, each of its rows is one Warp vector. In memory it is (NUM_ROWS, width) scalars.
 """
 
+import math
 from typing import Any
 
 import warp as wp
@@ -17,12 +18,15 @@ BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
 EPS = wp.constant(2.0**-23)
 MIN_RATIO = wp.constant(MIN_WEIGHT_RATIO)
 LINE_CHANCE = wp.constant(0.25)
+LOG_2_PI = wp.constant(math.log(2.0 * math.pi))
 
-NUM_ROWS = wp.constant(13)
+NUM_ROWS = wp.constant(15)
 WEIGHT = wp.constant(5)  # rows 0 to 4: u, v (px), x, y, z (m); then w_uu, w_vv, w_uv (1/px): [[w_uu, w_uv], [0, w_vv]]
 USED = wp.constant(8)  # 1 for a point with weight, else 0
 BEARING = wp.constant(9)  # x, y, z of the ray through the image point; only for consensus
 TRUST = wp.constant(12)  # how probably a point is an inlier; only for a guided search
+DENSITY = wp.constant(13)  # log of how much denser an inlier lies at its place than a point anywhere in the image
+RANK = wp.constant(14)  # directions that a point tells: 2, of a line 1, without weight 0
 
 
 @wp.struct
@@ -92,6 +96,7 @@ class Problem:
     count: int
     centroid: wp.vec3
     used: float  # points with weight
+    blob: float  # log of how much denser than over the image these lie about their mean, at least 0
     residuals: float  # of these: two each, one where the weight tells one direction
     different: int  # of these, up to four
     scatter: wp.mat33  # of the points about their centroid, a mean square in each direction, m^2
@@ -163,6 +168,32 @@ def column_norm(chunks: wp.array2d(dtype=Any), k: int):
 
 
 @wp.func
+def image_sums(chunks: wp.array2d(dtype=Any), problem: Problem, group: Any):
+    """Sums of u, v and their products over the points with weight."""
+    one = type(chunks[problem.first, 0])(1.0)
+    u, v, uu, vv, uv = 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one, 0.0 * one
+    for chunk in range(group.lane, problem.count, group.lanes):
+        k = problem.first + chunk
+        x, y = wp.cw_mul(chunks[k, USED], chunks[k, 0]), wp.cw_mul(chunks[k, USED], chunks[k, 1])
+        u = u + x
+        v = v + y
+        uu = uu + wp.cw_mul(x, x)
+        vv = vv + wp.cw_mul(y, y)
+        uv = uv + wp.cw_mul(x, y)
+    return vec6(wp.dot(u, one), wp.dot(v, one), wp.dot(uu, one), wp.dot(vv, one), wp.dot(uv, one), 0.0)
+
+
+@wp.func
+def blob_of(sums: vec6, used: float, pixels: float):
+    """Log of how much denser than over the image points lie that are normal about their mean, at least 0."""
+    mean = sums / wp.max(used, 1.0)
+    uu, vv, uv = mean[2] - mean[0] * mean[0], mean[3] - mean[1] * mean[1], mean[4] - mean[0] * mean[1]
+    area = wp.sqrt(wp.max(uu * vv - uv * uv, 1.0))
+    blob = wp.max(wp.log(pixels / area) - LOG_2_PI - 1.0, 0.0)
+    return wp.where(wp.isfinite(blob), blob, 0.0)
+
+
+@wp.func
 def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, group: Any, index: int, width: int):
     """What there is to know of problem ``index``, whose points then are about their centroid.
 
@@ -204,6 +235,7 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
     found[7] = wp.dot(information, one)
     found[8] = wp.dot(steepness, one)
     found = add_up(group, found)
+    problem.blob = blob_of(add_up(group, image_sums(chunks, problem, group)), found[3], settings.pixels)
     lines = found[3] - found[6]
     problem.lens = load_lens(settings.model, data.intrinsics, data.distortion, index * data.cameras)
     problem.centroid = wp.vec3(found[0], found[1], found[2]) / wp.max(found[3], 1.0)
@@ -233,7 +265,28 @@ def survey(chunks: wp.array2d(dtype=Any), data: Buffers, settings: Settings, gro
         if not problem.finite:
             for row in range(BEARING):
                 chunks[k, row] = 0.0 * one
+        tell_densities(chunks, settings, k)
     return problem
+
+
+@wp.func
+def tell_densities(chunks: wp.array2d(dtype=Any), settings: Settings, k: int):
+    """Write what does not depend on the pose of how much the points of chunk ``k`` tell of one."""
+    half = 0.5 * (wp.log(settings.pixels) - LOG_2_PI)
+    wu, norm = chunks[k, WEIGHT], column_norm(chunks, k)
+    size = wp.cw_mul(wu, chunks[k, WEIGHT + 1])
+    length = lens_warp.sqrt(wp.cw_mul(wu, wu) + wp.cw_mul(norm, norm))
+    rank = 2.0 * chunks[k, USED]
+    density = 0.0 * rank
+    for i in range(len(size)):
+        if rank[i] > 0.0:
+            told = wp.abs(size[i])
+            if told == 0.0:
+                rank[i] = 1.0
+                told = length[i]
+            density[i] = wp.log(wp.max(told, 1e-30)) + half * rank[i]
+    chunks[k, DENSITY] = density
+    chunks[k, RANK] = rank
 
 
 @wp.func

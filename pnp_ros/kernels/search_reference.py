@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pnp_ros.geometry import se3
 from pnp_ros.kernels import lm_reference, robust
-from pnp_ros.kernels.accept_reference import DISTINCT, MIN_EVIDENCE, TRUSTED_EVIDENCE
+from pnp_ros.kernels.accept_reference import DISTINCT, MIN_EVIDENCE, TRUSTED_EVIDENCE, Weighed
 from pnp_ros.kernels.lm_problem import LMProblem, LMSettings
 from pnp_ros.kernels.robust import RobustKind
 from pnp_ros.types import Pose
@@ -37,8 +37,7 @@ POLISHED = 6  # poses of a round that are refined
 POLISH_STEPS = 6
 APART = math.radians(40.0)  # between rotations that are two hypotheses
 
-# (problem (B, ...) at poses, (B) whether they are many and good enough to be believed) -> evidence, inliers
-Judge = Callable[[LMProblem], tuple[Tensor, Tensor]]
+Judge = Callable[[LMProblem], Weighed]  # of a problem (B, ...) at poses
 
 
 def p3p(bearings: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,7 +135,7 @@ def search(
     Args:
         problem: (1, ...), about its points' centroid; its pose is not read unless it is known.
         settings: loss and the most samples.
-        judge: evidence and inliers of poses.
+        judge: what speaks for poses.
         each: what a point tells in the mean, log of its density ratio.
         known_inliers: how many points the problem's pose explains, if it is beyond doubt; 0: it is not. Then only a
             pose that explains more is sought.
@@ -181,9 +180,10 @@ def search(
         rotation, translation, _ = lm_reference.iterate(start, rough)
         poses = [torch.cat(pair) for pair in zip(poses, (rotation, translation))]
         costs = torch.cat([costs, cost(_at(problem, rotation, translation), rough, settings.scale)])
-        poses, costs = _best_two(problem, settings, poses, costs)
+        poses, costs = _best_two(problem, settings, judge, poses, costs)
         if kind.redescending:
-            evidence, inliers = judge(_at(problem, poses[0][:1], poses[1][:1]))
+            best = judge(_at(problem, poses[0][:1], poses[1][:1]))
+            evidence, inliers = best.evidence, best.inlier.sum(-1)
             if needed > 0.0 and float(evidence) > MIN_EVIDENCE:
                 needed = samples_needed(float(inliers), points)
                 if float(evidence) > TRUSTED_EVIDENCE:
@@ -192,12 +192,22 @@ def search(
     return _at(problem, *(torch.cat([x, x])[:2] for x in poses))
 
 
+def by_standing(problem: LMProblem, settings: LMSettings) -> bool:
+    """Whether hypotheses compete by their standing; of few points, or with a loss without bound, by their cost."""
+    return settings.kind.redescending and int(problem.used.sum()) >= FEW
+
+
 def _best_two(
-    problem: LMProblem, settings: LMSettings, poses: list[Tensor], costs: Tensor
+    problem: LMProblem, settings: LMSettings, judge: Judge, poses: list[Tensor], costs: Tensor
 ) -> tuple[list[Tensor], Tensor]:
     """The best pose, and the best other one where there is one."""
+    many, near, given = by_standing(problem, settings), False, costs
+    if many:
+        weighed = judge(_at(problem, *poses))
+        costs = torch.where(costs.isfinite(), -weighed.standing, costs)
+        near = bool(weighed.near[costs.argmin()])
     best = int(costs.argmin())
-    if int(problem.used.sum()) < FEW:
+    if int(problem.used.sum()) < FEW or near:
         scale = costs.new_full((len(costs),), settings.scale)
         hessian = lm_reference.linearise(_at(problem, *poses), settings, *poses, scale).hessian
         step = se3.local(Pose(poses[0][best].expand_as(poses[0]), poses[1][best].expand_as(poses[1])), Pose(*poses))
@@ -207,7 +217,7 @@ def _best_two(
         different = 0.5 * ((poses[0] * poses[0][best]).sum((-2, -1)) - 1.0) < math.cos(APART)
     others = torch.where(different, costs, torch.inf)
     keep = [best] + ([int(others.argmin())] if bool(others.isfinite().any()) else [])
-    return [x[keep] for x in poses], costs[keep]
+    return [x[keep] for x in poses], given[keep]
 
 
 def _at(problem: LMProblem, rotation: Tensor, translation: Tensor) -> LMProblem:

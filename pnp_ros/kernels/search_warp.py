@@ -10,19 +10,18 @@ sooner: then only a still better one could be missed. Until a pose is believed, 
 may have been missed (:func:`chance_of_more`).
 """
 
+import math
 from typing import Any
 
 import warp as wp
 
 from pnp_ros.kernels import accept_reference, search_reference
 from pnp_ros.kernels.accept_warp import (
-    crowding,
+    Weighed,
     distinct,
-    evidence_of,
-    likely_inliers,
     log_choices,
     step_between,
-    tell,
+    weigh,
 )
 from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
 from pnp_ros.kernels.consensus_warp import (
@@ -42,6 +41,7 @@ from pnp_ros.kernels.pose_warp import (
     GEMAN_MCCLURE,
     NEXT_COST,
     Pose,
+    Thread,
     add_up,
     pick_lowest,
     retract,
@@ -55,6 +55,8 @@ SAMPLE_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative
 POLISH_STEPS = wp.constant(4)
 POLISH_DAMPING = wp.constant(1e-3)
 NEARLY = wp.constant(1.0)  # points that a sample's pose may explain less than the best one's, to be refined
+RIVAL = wp.constant(3.0)  # points that a refined pose may explain less by the loss and still be weighed
+RIVAL_SAMPLE = wp.constant(2.0)  # points likewise of a sample, once a pose among near outliers is believed
 RELAX = wp.constant(0.005)  # points that the bar rises with each sample until a pose is beyond doubt
 SUPPORT = wp.constant(0.5)  # points that a sample's pose explains beside its own three and by chance, to be refined
 PREVIEWED = wp.constant(10.0)  # inliers among the points that a sample's pose is first tried on
@@ -76,25 +78,28 @@ LEAST_SAMPLES = wp.constant(search_reference.LEAST_SAMPLES)
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
-CLOSE_TURN = wp.constant(0.7)  # rad, to what leads back to the best pose
-APART = wp.constant(0.94)  # cosine of half the angle, 40 deg, between rotations that are two hypotheses
+BACK_TURN = wp.constant(search_reference.APART)  # rad, to what leads back to the best pose
+NOTHING = wp.constant(-1e30)  # standing of no pose
+APART = wp.constant(math.cos(0.5 * search_reference.APART))  # of unit quaternions of two hypotheses, their product
 
 
 @wp.struct
 class Hypotheses:
-    """The best pose and the best other one, with their costs."""
+    """The best pose and the best other one, with their standing (of a loss that trusts every point: minus the cost)."""
 
     pose: Pose
     cost: float
+    standing: float
     sums: vec_sums  # the normal equations at the best one
+    near: bool  # whether its outliers lie about their places
     other: Pose
-    other_cost: float
+    other_standing: float
 
 
 @wp.func
-def apart(problem: Problem, a: Pose, sums_a: vec_sums, b: Pose, sums_b: vec_sums):
-    """Whether two poses are different hypotheses; of few points, whether they are different minima."""
-    if problem.used < FEW:
+def apart(problem: Problem, a: Pose, sums_a: vec_sums, b: Pose, sums_b: vec_sums, near: bool):
+    """Whether two poses are different hypotheses; of few points, or among near outliers, different minima."""
+    if problem.used < FEW or near:
         step = step_between(a, b)
         return distinct(sums_a, step) or distinct(sums_b, step)
     p, q = a.rotation, b.rotation
@@ -109,7 +114,7 @@ def leads_back(found: Pose, sums: vec_sums, sample: Pose):
     """
     step = step_between(found, sample)
     moved, turned = wp.vec3(step[0], step[1], step[2]), wp.vec3(step[3], step[4], step[5])
-    near = wp.length(moved) < 0.5 * wp.length(sample.translation) and wp.length(turned) < CLOSE_TURN
+    near = wp.length(moved) < 0.5 * wp.length(sample.translation) and wp.length(turned) < BACK_TURN
     return near and not distinct(sums, step)
 
 
@@ -234,7 +239,11 @@ def search(
     found.pose.rotation = wp.quat_identity()
     found.other.rotation = wp.quat_identity()
     found.cost = 1e30
-    found.other_cost = 1e30
+    found.standing = NOTHING
+    found.other_standing = NOTHING
+    alone = Thread()
+    alone.lane = 0
+    alone.lanes = 1
     # Adding up waits for all threads: each draws from all points.
     most = add_up(group, float(settings.samples)) / float(group.lanes)
     if kind != GEMAN_MCCLURE:
@@ -248,10 +257,13 @@ def search(
     needed = float(most)
     c = SAMPLE_SCALE * settings.scale
     near = 0.5 * NEARLY * c * c
+    many = kind == GEMAN_MCCLURE and problem.used >= FEW
+    rival = wp.where(many, 0.5 * RIVAL * settings.scale * settings.scale, 0.0)
     by_chance = explained_by_chance(problem, settings, c)
     top = float(1e30)
     if kind == GEMAN_MCCLURE and problem.used >= FEW:
         top = 0.5 * c * c * ((1.0 - by_chance) * problem.used - 3.0 - SUPPORT)
+    highest_bar = float(top)
     bar = float(top)  # a sample's pose of lower cost is refined
     believed = bool(False)
     sure = bool(False)  # beyond doubt
@@ -263,6 +275,11 @@ def search(
             chunks, problem, 0, 1, known, kind, settings.scale, settings.scale, sums, rows
         )  # fmt: skip
         found.cost = found.sums[NEXT_COST]
+        known_weighed = weigh(
+            chunks, problem, settings, nothing, alone, known, found.sums, information, mean_weight
+        )  # fmt: skip
+        found.standing = known_weighed.standing
+        found.near = known_weighed.near
         bar = wp.min(bar, score(chunks, problem, known, kind, c, bar) + near)
         better = samples_needed(inliers_alone(BETTER * inliers, problem.used)) * LOG_MISS_TRUSTED / LOG_MISS
         needed = wp.min(most, wp.max(better, LEAST_SAMPLES))
@@ -319,23 +336,32 @@ def search(
             if cost < bar and not settled:
                 refined, refined_cost, equations = polish(chunks, problem, settings, best, kind, sums, rows)
                 bar = wp.min(bar, cost + near)
-                if refined_cost < found.cost:
-                    if apart(problem, refined, equations, found.pose, found.sums):
+                standing = float(-refined_cost)
+                weighed = Weighed()
+                if kind == GEMAN_MCCLURE:
+                    if many:
+                        standing = NOTHING
+                    if refined_cost < found.cost + rival:
+                        weighed = weigh(
+                            chunks, problem, settings, nothing, alone, refined, equations, information, mean_weight
+                        )  # fmt: skip
+                        if many:
+                            standing = weighed.standing
+                near_by = weighed.near or found.near
+                if standing > found.standing:
+                    if apart(problem, refined, equations, found.pose, found.sums, near_by):
                         found.other = found.pose
-                        found.other_cost = found.cost
+                        found.other_standing = found.standing
                     found.pose = refined
                     found.sums = equations
                     found.cost = refined_cost
+                    found.standing = standing
+                    found.near = weighed.near
                     if kind == GEMAN_MCCLURE:
-                        likely = likely_inliers(problem, equations, mean_weight)
-                        told = tell(chunks, problem, settings, 0, 1, refined, likely)
-                        evidence = evidence_of(told, problem, settings, nothing, refined, equations, information)
-                        if evidence > MIN_EVIDENCE:
-                            evidence -= crowding(chunks, problem, settings, 0, 1, refined, likely)
-                        sure = evidence > TRUSTED_EVIDENCE
-                        if evidence > MIN_EVIDENCE:
+                        sure = weighed.evidence > TRUSTED_EVIDENCE
+                        if weighed.evidence > MIN_EVIDENCE:
                             believed = True
-                            share = inliers_alone(told[1], problem.used)
+                            share = inliers_alone(weighed.inliers, problem.used)
                             if settings.guided != 0:
                                 trusted = trust_in(chunks, problem, refined, kind, settings.scale)
                                 share = 0.5 * (share + trusted * trusted * trusted)
@@ -345,15 +371,20 @@ def search(
                             if problem.used < FEW:
                                 needed = wp.max(2.0 * needed, FEW_SAMPLES)
                             needed = wp.min(most, needed)
-                            if every and told[1] < problem.used:  # which points are wrong is to be known
+                            if every and weighed.inliers < problem.used:  # which points are wrong is to be known
                                 needed = float(most)
                             if problem.used >= FEW:
-                                bar = wp.min(bar, score(chunks, problem, refined, kind, c, bar))
-                elif refined_cost < found.other_cost and apart(problem, refined, equations, found.pose, found.sums):
+                                at_best = score(chunks, problem, refined, kind, c, top)
+                                bar = wp.min(bar, at_best)
+                                if found.near:
+                                    highest_bar = wp.min(top, at_best + RIVAL_SAMPLE * near)
+                elif standing > found.other_standing and apart(
+                    problem, refined, equations, found.pose, found.sums, near_by
+                ):
                     found.other = refined
-                    found.other_cost = refined_cost
+                    found.other_standing = standing
             elif not sure:  # what fits a crowd of outliers must not keep all others from being refined
-                bar = wp.min(bar + RELAX * near, top)
+                bar = wp.min(bar + RELAX * near, highest_bar)
         drawn += float(group.lanes)
         if kind == GEMAN_MCCLURE and not believed and not every and drawn >= check:
             if fewest == 0.0:
@@ -362,18 +393,18 @@ def search(
                 needed = float(drawn)
             check = CHECK_AGAIN * check
     mine = found.pose
-    picked, lowest = pick_lowest(group, float(found.cost), mine)
+    picked, lowest = pick_lowest(group, -found.standing, mine)
     # The other hypothesis of the thread (or threads, with the same pose) that found the best one.
     q = 1.0 * found.other.rotation
     t = 1.0 * found.other.translation
-    theirs = vec9(q[0], q[1], q[2], q[3], t[0], t[1], t[2], found.other_cost, 1.0)
-    chosen = found.cost == lowest and mine.translation == picked.translation
+    theirs = vec9(q[0], q[1], q[2], q[3], t[0], t[1], t[2], found.other_standing, 1.0)
+    chosen = -found.standing == lowest and mine.translation == picked.translation
     theirs = add_up(group, wp.where(chosen, theirs, vec9(0.0)))
     theirs = theirs / wp.max(theirs[8], 1.0)
     hypotheses = Hypotheses()
     hypotheses.pose = picked
-    hypotheses.cost = lowest
+    hypotheses.standing = -lowest
     hypotheses.other.rotation = wp.normalize(wp.quat(theirs[0], theirs[1], theirs[2], theirs[3]))
     hypotheses.other.translation = wp.vec3(theirs[4], theirs[5], theirs[6])
-    hypotheses.other_cost = wp.where(theirs[8] > 0.0, theirs[7], 1e30)
+    hypotheses.other_standing = wp.where(theirs[8] > 0.0, theirs[7], NOTHING)
     return hypotheses

@@ -29,20 +29,21 @@ from pnp_ros.kernels.accept_reference import (
     THIN,
     TRUSTED_EVIDENCE,
     VAGUE,
+    Weighed,
 )
 from pnp_ros.kernels.lm_problem import LMProblem, LMResult, LMSettings
 from pnp_ros.kernels.robust import NUM_PARAMETERS, RobustKind
-from pnp_ros.kernels.search_reference import FEW
 from pnp_ros.types import Pose, SolveStatus
 from pnp_ros.types.correspondences import rank_2x2
 
-RUNNER_UP = 1.5  # points that another hypothesis may explain less and still be tried
+RUNNER_UP = 10.0  # of standing that another hypothesis may have less and still be tried
+RUNNER_UP_POINTS = 1.5  # points, likewise, of few points or a loss without bound
 OTHER_SCALE = 4.0  # the loss's scale at the start of another hypothesis, relative to the final one
 
 
 @dataclass
 class _Minimum:
-    """Poses of the centroids (B, ...), whether they converged, and what speaks for them; ``evidence`` -1e30: none.
+    """Poses of the centroids (B, ...), whether they converged, and what speaks for them; ``standing`` -1e30: none.
 
     ``inlier`` (B, N) are the points that do.
     """
@@ -52,6 +53,7 @@ class _Minimum:
     converged: Tensor
     hessian: Tensor
     evidence: Tensor
+    standing: Tensor
     inlier: Tensor
     squares: Tensor
 
@@ -95,15 +97,15 @@ class _Judge:
             setattr(one, name, value[index : index + 1] if isinstance(value, Tensor) else value)
         return one
 
-    def weigh(self, problem: LMProblem) -> tuple[Tensor, Tensor, lm_reference.Linearised]:
-        """Evidence and which points are inliers at the problems' poses, and the normal equations there."""
+    def weigh(self, problem: LMProblem) -> tuple[Weighed, lm_reference.Linearised]:
+        """What speaks for the problems' poses, and the normal equations there."""
         scale = problem.translation.new_full(problem.translation.shape[:1], self.settings.scale)
         at = lm_reference.linearise(problem, self.settings, problem.rotation, problem.translation, scale)
         weight = robust.weight(self.settings.kind, at.squared, scale[:, None]) * self.used
         volume = self.volume(problem, at.hessian)
         if problem.prior is not None:
             volume = volume + at.prior_cost
-        evidence, inlier = accept_reference.evidence(
+        weighed = accept_reference.weigh(
             at.squared,
             self.log_density,
             self.used,
@@ -112,8 +114,11 @@ class _Judge:
             self.area,
             problem.image_points,
             self.rank,
+            self.extent2
+            * problem.camera.intrinsics[..., :2].prod(-1)
+            / (problem.translation.square().sum(-1) * self.variance),
         )
-        return evidence, inlier, at
+        return weighed, at
 
     def distances(self, problem: LMProblem, translation: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distance and size of the object (B), and the image's area over the product of focal lengths (B)."""
@@ -130,10 +135,9 @@ class _Judge:
         joint = (hessian - before) * information + before
         return accept_reference.log_volume_with_prior(joint, problem.prior, distance2, places)
 
-    def evidence(self, problem: LMProblem) -> tuple[Tensor, Tensor]:
-        """Evidence and inliers at the problems' poses."""
-        evidence, inlier, _ = self.weigh(problem)
-        return evidence, inlier.sum(-1)
+    def weighed(self, problem: LMProblem) -> Weighed:
+        """What speaks for the problems' poses."""
+        return self.weigh(problem)[0]
 
 
 def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResult, Tensor]:
@@ -154,7 +158,7 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
     nobody = torch.zeros_like(finite)
     runner_up, worth_trying = centred, nobody
     best = _minimum(centred, settings, judge, restart=True)
-    other = replace(best, evidence=torch.full_like(best.evidence, -1e30))
+    other = replace(best, standing=torch.full_like(best.standing, -1e30))
     vague = ~nobody
     if centred.prior is not None:
         vague = accept_reference.log_share(centred.prior, *judge.distances(centred, best.translation)) > VAGUE
@@ -189,10 +193,7 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
             best, other = _better(best, other, _minimum(start, wide, judge), thin)
         worth_trying = worth_trying & vague
         if bool(worth_trying.any()):
-            few = (judge.used.sum(-1) < FEW) & worth_trying
-            found = _minimum(runner_up, wide, judge)
-            if bool(few.any()):
-                found = _minimum(runner_up, replace(settings, anneal_from=settings.scale), judge).where(few, found)
+            found = _minimum(runner_up, replace(settings, anneal_from=settings.scale), judge)
             best, other = _better(best, other, found, worth_trying)
     return _answer(centred, settings, judge, best, other, centroid, finite, given, vague)
 
@@ -200,8 +201,17 @@ def solve(problem: LMProblem, settings: LMSettings, given: bool) -> tuple[LMResu
 def _minimum(problem: LMProblem, settings: LMSettings, judge: _Judge, restart: bool = False) -> _Minimum:
     """The minima from the problems' poses."""
     rotation, translation, converged = lm_reference.minimise(problem, settings, restart)
-    evidence, inlier, at = judge.weigh(replace(problem, rotation=rotation, translation=translation))
-    return _Minimum(rotation, translation, converged, at.hessian, evidence, inlier, at.squared.sum(-1))
+    weighed, at = judge.weigh(replace(problem, rotation=rotation, translation=translation))
+    return _Minimum(
+        rotation,
+        translation,
+        converged,
+        at.hessian,
+        weighed.evidence,
+        weighed.standing,
+        weighed.inlier,
+        at.squared.sum(-1),
+    )
 
 
 def _search(
@@ -217,13 +227,17 @@ def _search(
     for index in where.nonzero().flatten().tolist():
         one = _single(problem, index)
         found = search_reference.search(
-            one, settings, judge.only(index).evidence, float(judge.each[index]), float(known[index])
+            one, settings, judge.only(index).weighed, float(judge.each[index]), float(known[index])
         )
         for k, name in enumerate(("rotation", "translation")):
             first[k][index], second[k][index] = getattr(found, name)
-        cost = search_reference.cost(found, settings, settings.scale)
         apart = bool((found.rotation[0] != found.rotation[1]).any())
-        worth[index] = apart and float(cost[1]) < float(cost[0]) + RUNNER_UP * 0.5 * settings.scale**2
+        if search_reference.by_standing(one, settings):
+            standing = judge.only(index).weighed(found).standing
+            worth[index] = apart and float(standing[1]) > float(standing[0]) - RUNNER_UP
+        else:
+            cost = search_reference.cost(found, settings, settings.scale)
+            worth[index] = apart and float(cost[1]) < float(cost[0]) + RUNNER_UP_POINTS * 0.5 * settings.scale**2
     return (
         replace(problem, rotation=first[0], translation=first[1]),
         replace(problem, rotation=second[0], translation=second[1]),
@@ -246,8 +260,8 @@ def _better(best: _Minimum, other: _Minimum, found: _Minimum, where: Tensor) -> 
     step = se3.local(Pose(best.rotation, best.translation), Pose(found.rotation, found.translation))
     lengths = [torch.einsum("bi,bij,bj->b", step, x.hessian, step) for x in (best, found)]
     distinct = (torch.maximum(*lengths) > DISTINCT) & where
-    more = (found.evidence > best.evidence) & where
-    next_best = (found.evidence > other.evidence) & distinct & ~more
+    more = (found.standing > best.standing) & where
+    next_best = (found.standing > other.standing) & distinct & ~more
     other = best.where(more & distinct, found.where(next_best, other))
     return found.where(more, best), other
 
@@ -289,11 +303,14 @@ def _answer(
         behind = status == int(SolveStatus.BEHIND_CAMERA)
         status[undetermined & ~(behind & given)] = int(SolveStatus.DEGENERATE)
     second = lm_reference.finish(problem, settings, other.rotation, other.translation, other.converged, centroid)
-    there = (other.evidence > -1e30) & (second.status <= int(SolveStatus.MAX_ITERATIONS))
-    probability = torch.where(there, torch.sigmoid(other.evidence - best.evidence), 0.0)
+    there = (other.standing > -1e30) & (second.status <= int(SolveStatus.MAX_ITERATIONS))
+    probability = torch.where(there, torch.sigmoid(other.standing - best.standing), 0.0)
     if settings.accept:
         shared = (best.inlier & other.inlier).sum(-1)
         swapped = shared < torch.minimum(best.inlier.sum(-1), other.inlier.sum(-1))
+        swapped &= ~accept_reference.close(
+            Pose(best.rotation, best.translation), Pose(other.rotation, other.translation)
+        )
         doubtful = swapped & (probability > MAX_DOUBT) & (status <= int(SolveStatus.MAX_ITERATIONS))
         status[doubtful] = int(SolveStatus.UNEXPLAINED)
     step = se3.local(Pose(result.rotation, result.translation), Pose(second.rotation, second.translation))

@@ -19,17 +19,16 @@ from pnp_ros.kernels import accept_reference, lm_problem
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.accept_warp import (
     GAUSSIAN,
-    crowding,
+    Weighed,
+    close,
     distinct,
-    evidence_of,
     fits,
-    likely_inliers,
     mirrored,
     shared_inliers,
     spread,
     step_between,
-    tell,
     vague,
+    weigh,
 )
 from pnp_ros.kernels.chunks_warp import (
     EPS,
@@ -86,7 +85,8 @@ MAX_DOUBT = wp.constant(accept_reference.MAX_DOUBT)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
 MAX_ROUNDING2 = wp.constant(accept_reference.MAX_ROUNDING2)
 NO_EVIDENCE = wp.constant(-1e30)
-RUNNER_UP = wp.constant(1.5)  # points that another hypothesis may explain less and still be tried
+RUNNER_UP = wp.constant(10.0)  # of standing that another hypothesis may have less and still be tried
+RUNNER_UP_POINTS = wp.constant(1.5)  # points, likewise, of few points or a loss without bound
 OTHER_SCALE = wp.constant(4.0)  # the loss's scale at the start of another hypothesis, relative to the final one
 EXPLAINED = wp.constant(accept_reference.EXPLAINED)
 EXPLAINED_FOR_SURE = wp.constant(accept_reference.EXPLAINED_FOR_SURE)
@@ -103,15 +103,12 @@ class Minimum:
     pose: Pose
     converged: bool
     sums: vec_sums
-    evidence: float
-    inliers: float
-    likely: float  # inliers, by the robust weights
-    squares: float  # sum of squared residuals
+    weighed: Weighed
 
 
 @wp.struct
 class Answer:
-    """The minimum of most evidence, and another one whose evidence is ``NO_EVIDENCE`` if there is none."""
+    """The minimum of most standing, and another one whose standing is ``NO_EVIDENCE`` if there is none."""
 
     best: Minimum
     other: Minimum
@@ -134,8 +131,8 @@ def solve(
     others = settings.accept != 0 and settings.max_iterations > 0  # whether other minima are sought
     answer = Answer()
     answer.vague = True
-    answer.best.evidence = NO_EVIDENCE
-    answer.other.evidence = NO_EVIDENCE
+    answer.best.weighed.standing = NO_EVIDENCE
+    answer.other.weighed.standing = NO_EVIDENCE
     stage = int(SEARCH)
     first = bool(True)
     known = float(0.0)  # inliers of the given start's minimum, where that is beyond doubt
@@ -150,54 +147,55 @@ def solve(
             )  # fmt: skip
             start = found.pose
             runner_up = found.other
-            worth_trying = others and found.other_cost < found.cost + RUNNER_UP * 0.5 * settings.scale * settings.scale
+            worth = float(RUNNER_UP)
+            if settings.kind < CAUCHY or problem.used < FEW:
+                worth = RUNNER_UP_POINTS * 0.5 * settings.scale * settings.scale
+            worth_trying = others and found.other_standing > found.standing - worth
             c_first = settings.scale
             restart = False
         pose, converged, equations = minimise(
             chunks, problem, prior, settings, group, start, c_first, ratio, restart, sums, rows
         )
-        likely = likely_inliers(problem, equations, calibration.mean_weight)
-        told = add_up(group, tell(chunks, problem, settings, group.lane, group.lanes, pose, likely))
-        evidence = evidence_of(told, problem, settings, prior, pose, equations, calibration.information)
-        if settings.accept != 0 and told[1] < problem.used:
-            evidence -= add_up(group, crowding(chunks, problem, settings, group.lane, group.lanes, pose, likely))
         minimum = Minimum()
         minimum.pose = pose
         minimum.converged = converged
         minimum.sums = equations
-        minimum.evidence = evidence
-        minimum.inliers = told[1]
-        minimum.likely = likely
-        minimum.squares = told[2]
+        weighed = Weighed()
+        if settings.accept != 0:
+            weighed = weigh(
+                chunks, problem, settings, prior, group, pose, equations, calibration.information,
+                calibration.mean_weight,
+            )  # fmt: skip
+        minimum.weighed = weighed
         step = step_between(answer.best.pose, pose)
         if first:
             answer.best = minimum
         elif distinct(answer.best.sums, step) or distinct(equations, step):
-            if evidence > answer.best.evidence:
+            if weighed.standing > answer.best.weighed.standing:
                 answer.other = answer.best
                 answer.best = minimum
-            elif evidence > answer.other.evidence:
+            elif weighed.standing > answer.other.weighed.standing:
                 answer.other = minimum
-        elif evidence > answer.best.evidence:
+        elif weighed.standing > answer.best.weighed.standing:
             answer.best = minimum
         if first and prior.active:
             answer.vague = vague(prior, problem, settings, pose)
             others = others and answer.vague
         first = False
         slender = wp.trace(cofactors(problem.scatter)) < SLENDER * problem.extent2 * problem.extent2
-        explained = told[1] >= EXPLAINED * problem.used
+        explained = weighed.inliers >= EXPLAINED * problem.used
         explained = explained or (
-            told[1] >= EXPLAINED_FOR_SURE * problem.used and evidence > SURE_EVIDENCE * problem.used
+            weighed.inliers >= EXPLAINED_FOR_SURE * problem.used and weighed.evidence > SURE_EVIDENCE * problem.used
         )
-        explained = explained and evidence > TRUSTED_EVIDENCE and not slender
+        explained = explained and weighed.evidence > TRUSTED_EVIDENCE and not slender
         c_first = OTHER_SCALE * settings.scale
         ratio = 0.5
         restart = False
         next_stage = int(END)
         if stage == GIVEN and others and settings.samples > 0 and not explained:
             next_stage = SEARCH
-            if evidence > TRUSTED_EVIDENCE:
-                known = told[1]
+            if weighed.evidence > TRUSTED_EVIDENCE:
+                known = weighed.inliers
                 if slender:
                     known *= SLENDER_WORTH
         elif stage <= SEARCH and others:
@@ -208,15 +206,11 @@ def solve(
         if next_stage == END and stage != OTHER and worth_trying:
             next_stage = OTHER
             start = runner_up
-            if problem.used < FEW:
-                c_first = settings.scale
+            c_first = settings.scale
         stage = next_stage
-    if answer.other.evidence > NO_EVIDENCE:
+    if answer.other.weighed.standing > NO_EVIDENCE:
         a, b = answer.best, answer.other
-        common = shared_inliers(
-            chunks, problem, settings, group.lane, group.lanes, a.pose, a.likely, b.pose, b.likely
-        )  # fmt: skip
-        answer.shared = add_up(group, common)
+        answer.shared = shared_inliers(chunks, problem, group, a.pose, a.weighed, b.pose, b.weighed)
     return answer
 
 
@@ -284,10 +278,10 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
     if settings.accept != 0 and not prior.active:
         determined = determined and (settings.given != 0 or problem.residuals - problem.used >= 3.0)
     if settings.accept != 0 and not (prior.active and problem.used == 0.0):  # no points contradict no prior
-        squares = best.squares
+        squares = best.weighed.squares
         if prior.active:
             squares += prior_square(prior, best.pose)
-        believed = best.evidence > wp.where(prior.active, MIN_EVIDENCE_WITH_PRIOR, MIN_EVIDENCE)
+        believed = best.weighed.evidence > wp.where(prior.active, MIN_EVIDENCE_WITH_PRIOR, MIN_EVIDENCE)
         believed = believed or (settings.kind == GAUSSIAN and not answer.vague)
         if not (believed and fits(settings.kind, squares, problem.residuals + prior.rank - NUM_PARAMETERS)):
             status = UNEXPLAINED
@@ -299,13 +293,14 @@ def write_pose(data: Buffers, settings: Settings, problem: Problem, prior: Prior
     second = pose
     second_covariance = covariance
     probability = float(0.0)
-    if answer.other.evidence > NO_EVIDENCE:
+    if answer.other.weighed.standing > NO_EVIDENCE:
         other_covariance, other_pivot = covariance_of(settings, problem, prior, calibration, answer.other)
         if other_pivot > MIN_PIVOT and answer.other.sums[UNSEEN] <= allowed:
             second = at_origin(answer.other.pose, problem)
             second_covariance = other_covariance
-            probability = 1.0 / (1.0 + wp.exp(wp.min(best.evidence - answer.other.evidence, 80.0)))
-            swapped = answer.shared < wp.min(best.inliers, answer.other.inliers) - 0.5
+            probability = 1.0 / (1.0 + wp.exp(wp.min(best.weighed.standing - answer.other.weighed.standing, 80.0)))
+            swapped = answer.shared < wp.min(best.weighed.inliers, answer.other.weighed.inliers) - 0.5
+            swapped = swapped and not close(best.pose, answer.other.pose)
             usable = status <= MAX_ITERATIONS
             if settings.accept != 0 and usable and swapped and probability > MAX_DOUBT:
                 status = UNEXPLAINED

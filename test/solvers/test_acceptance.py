@@ -18,6 +18,7 @@ from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 from synthetic.problems import Case, Problems, draw
 
 CROWDED = Case(n=32, outliers=0.5, kind="clustered")
+NEAR = Case(n=32, outliers=0.5, kind="near")
 
 
 def _near(truth: Pose) -> Pose:
@@ -61,6 +62,27 @@ def test_points_that_may_as_well_be_wrong_are_told(n: int, wrong: int) -> None:
     assert hidden.double().mean() <= 0.015
     doubtful = (estimate.status == int(SolveStatus.UNEXPLAINED)) & (estimate.alternative.probability > 0.02)
     assert doubtful.double().mean() >= 0.04
+
+
+def test_near_outliers_tell_right_from_wrong_poses() -> None:
+    # Any pose near the right one explains some of them; about the right one they lie closest.
+    problems = draw(Case(n=64, outliers=0.85, kind="near"), 100)
+    estimate = solve_pnp(problems.correspondences(), problems.lens.camera().to(dtype=torch.float32))
+    right = torch.from_numpy(problems.right(estimate.pose))
+    assert (estimate.usable & ~right).double().mean() <= 0.04
+    assert (estimate.usable & right).double().mean() >= 0.85
+    lost = draw(Case(n=64, outliers=0.9, kind="near"), 20)  # six inliers do not suffice among these
+    estimate = solve_pnp(lost.correspondences(), lost.lens.camera().to(dtype=torch.float32))
+    assert (estimate.usable & ~torch.from_numpy(lost.right(estimate.pose))).sum() <= 4
+
+
+@pytest.mark.parametrize("rank", [1.0, 2.0])
+def test_outliers_tell_how_far_from_their_places_they_lie(rank: float) -> None:
+    u = torch.rand(4000, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    share = u if rank == 2.0 else u.square()  # of s / (spread + s), of Student's t with two degrees of freedom
+    squared = (300.0 * share / (1.0 - share))[None]
+    spread = accept_reference.near_spread(squared, torch.ones(1, 4000, dtype=torch.bool), torch.full((1, 4000), rank))
+    assert spread.item() == pytest.approx(300.0, rel=0.15)
 
 
 @pytest.mark.parametrize("n", [8, 20, 64])
@@ -160,7 +182,7 @@ def test_only_outliers_make_a_crowd() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [Case(n=12, outliers=0.25), Case(n=8, shape="flat", extent=0.2), Case(n=6), CROWDED], ids=str
+    "case", [Case(n=12, outliers=0.25), Case(n=8, shape="flat", extent=0.2), Case(n=6), CROWDED, NEAR], ids=str
 )
 def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> None:
     problems = draw(case, 12, 6)
