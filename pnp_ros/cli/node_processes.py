@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import yaml
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ERRORS = ("[ERROR]", "[FATAL]")  # how such a line of a node's log begins
 _START_S = 300.0  # for the processes to import, load the object, compile the solver (once a machine), find each other
-_SETTLE_S = 3.0  # for the last image to become a pose, the pose to reach the bag, and the counts to tell of it
+_ESTIMATOR, _BACKLOG = "pose_estimator", "backlog"
 _END_S = 10.0
 
 
@@ -29,6 +30,8 @@ def run_nodes(
     file: Path,
 ) -> None:
     """Run nodes together until one of them has ended by itself, then end the others.
+
+    An estimator among them is given the time to answer for all images that have reached it, as long as it goes on.
 
     Args:
         parameters: of each node by its name; its module is ``pnp_ros.nodes.<name>_node``.
@@ -50,7 +53,9 @@ def run_nodes(
             renamed = [word for rule in remappings.get(name, ()) for word in ("-r", rule)]
             nodes[name] = _NodeProcess(name, ["--params-file", str(file), *renamed])
         _wait(nodes, until, _START_S + 3.0 * seconds)
-        time.sleep(_SETTLE_S)
+        if _ESTIMATOR in nodes:
+            nodes[_BACKLOG] = _NodeProcess(_BACKLOG, [])
+            _wait(nodes, _BACKLOG)
     finally:
         for number in _SIGNALS:  # the nodes end with the command; a second signal must not keep it from ending them
             signal.signal(number, signal.SIG_IGN)
@@ -78,7 +83,7 @@ def _end(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _wait(nodes: Mapping[str, _NodeProcess], until: str, patience_s: float) -> None:
+def _wait(nodes: Mapping[str, _NodeProcess], until: str, patience_s: float = math.inf) -> None:
     deadline = time.monotonic() + patience_s
     awaited = nodes[until].process
     while awaited.poll() is None:

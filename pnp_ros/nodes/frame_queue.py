@@ -58,6 +58,12 @@ class FrameQueue:
         self._last_ns: int | None = None
         self._changed = threading.Condition()
         self._closed = False
+        self._in_hand = 0
+
+    @property
+    def waiting(self) -> int:
+        """Pairs whose turn is still to come, and the one that was handed out last until the next is asked for."""
+        return len(self._ready) + self._in_hand
 
     def put_image(self, stamp: int, image: Any, max_rate: float = 0.0) -> None:
         """Add an image; ``stamp`` in nanoseconds, at most ``max_rate`` of them a second are handed out (0: all)."""
@@ -88,9 +94,11 @@ class FrameQueue:
     def get(self) -> tuple[Any, Any] | None:
         """Wait for the next (image, info); None once the queue is closed."""
         with self._changed:
+            self._in_hand = 0
             self._changed.wait_for(lambda: self._ready or self._closed)
             if self._closed:
                 return None
+            self._in_hand = 1
             self.counts.taken += 1
             return self._ready.popleft()
 

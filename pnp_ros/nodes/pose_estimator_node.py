@@ -345,6 +345,7 @@ class PoseEstimatorNode(ManagedNode):
             "unknown parameters": self._unknown,
             "images received": counts.received,
             "images taken up": counts.taken,
+            "images waiting": self._frames.waiting,
             "images dropped for newer ones": counts.dropped,
             "images skipped": counts.skipped,
             "images without CameraInfo": counts.unpaired,

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pnp_ros.geometry import so3
@@ -25,7 +24,7 @@ _ORDERS = (6, 5, 4, 3, 2)  # of discrete turns, the highest that holds counts
 _ANY_TURNS = (0.7, 1.9, 2.5)  # rad: no turn of low order is near all of them
 _STEPS = 12  # a body that may be turned by any angle is turned by so many
 _MOST = 64  # turns of one body
-_SAMPLES, _PROBES = 8_000, 1_500
+_SAMPLES, _PROBES, _AT_ONCE = 8_000, 1_500, 100
 _AWAY = 0.02  # of the diameter: a point that lies farther from the surface tells the poses apart
 _SHARE_AWAY = 0.005  # of the points: a handle is more
 _SAME_AXIS = 0.999  # cosine
@@ -40,14 +39,18 @@ def alike_turns(mesh: TriangleMesh) -> Tensor:
 
 
 def _alike_turns(mesh: TriangleMesh) -> Tensor:
-    points, (centre, spread) = sample_surface(mesh, _SAMPLES).astype(np.float64), _moments(mesh)
-    tree = cKDTree(points)
-    away = _AWAY * mesh.diameter + 3.0 * float(tree.query(points[:_PROBES], k=2)[0][:, 1].mean())
+    centre, spread = _moments(mesh)
+    points = torch.from_numpy((sample_surface(mesh, _SAMPLES) - centre) / mesh.diameter).float()
+    probes = points[:_PROBES]
+    away = _AWAY + 3.0 * _spacing(points)
 
     def kept(axis: NDArray, angle: float) -> bool:
-        turn = so3.exp(torch.from_numpy(angle * axis)).numpy()
-        distance, _ = tree.query((points[:_PROBES] - centre) @ turn.T + centre, distance_upper_bound=away)
-        return float(np.isinf(distance).mean()) <= _SHARE_AWAY
+        turned, number = probes @ so3.exp(torch.from_numpy(angle * axis)).float().T, 0
+        for some in turned.split(_AT_ONCE):  # most turns are refused by the first of them
+            number += int((torch.cdist(some, points).amin(1) > away).sum())
+            if number > _SHARE_AWAY * _PROBES:
+                return False
+        return True
 
     generators = []
     for axis in _axes(spread):
@@ -59,6 +62,16 @@ def _alike_turns(mesh: TriangleMesh) -> Tensor:
     turns[:, :3, :3] = torch.from_numpy(rotations).float()
     turns[:, :3, 3] = torch.from_numpy(centre - rotations @ centre).float()
     return turns
+
+
+def _spacing(points: Tensor) -> float:
+    """How far the next point is, on average, of (N, 3)."""
+    nearest = []
+    for first in range(0, _PROBES, _AT_ONCE):
+        distance = torch.cdist(points[first : first + _AT_ONCE], points)
+        distance[:, first:].fill_diagonal_(torch.inf)
+        nearest.append(distance.amin(1))
+    return float(torch.cat(nearest).mean())
 
 
 def order_of_turns(kept: Callable[[float], bool]) -> int | None:
