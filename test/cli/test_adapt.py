@@ -140,7 +140,7 @@ def test_without_any_usable_reference_nothing_is_learnt(
         ([], "--reference"),
         (["--reference", "self", "--steps", "0"], "steps"),
         (["--reference", "self", "--blocks", "1"], "blocks"),
-        (["--reference", "self", "--learning-rate", "-1"], "learning_rate"),
+        (["--reference", "self", "--learning-rate", "-1"], "--learning-rate: expected 1e-09 to 1"),
         (["--reference", "self", "--seed", "-1"], "seed"),
     ],
 )
