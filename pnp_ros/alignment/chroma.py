@@ -43,10 +43,11 @@ class Chroma:
         self._values = np.asarray(values, np.float32)[mesh.faces]  # (F, 3, C): colours, or coordinates of the texture
         if mesh.texture is None:
             return
-        level: NDArray = mesh.texture
-        while min(level.shape[:2]) >= 4:
-            self._levels.append(np.asarray(level, np.uint8))
-            level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        self._levels.append(mesh.texture)  # of however few texels: some hold a palette
+        while min(self._levels[-1].shape[:2]) >= 8:
+            height, width = self._levels[-1].shape[:2]
+            smaller = cv2.resize(self._levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            self._levels.append(np.asarray(smaller, np.uint8))
         (ax, ay), (bx, by) = ((self._values[:, k] - self._values[:, 0]).T for k in (1, 2))
         area = 0.5 * float(np.abs(ax * by - ay * bx).sum()) * mesh.texture.shape[0] * mesh.texture.shape[1]
         self._texels = math.sqrt(area / float(mesh.face_areas.sum()))
