@@ -8,6 +8,7 @@ and quaternions (tests marked ``ros``), so that an image gives the same pose wit
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
 from collections.abc import Callable
@@ -151,6 +152,10 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
             get_logger("pnp_ros").fatal(str(error))
             raise SystemExit(1) from error
         finally:
+            context = rclpy.get_default_context()
             if node is not None:
                 node.destroy_node()
             rclpy.try_shutdown()
+            node = None
+            gc.collect()  # what belongs to the node holds the context
+            context.destroy()  # the process may leave before the interpreter would: shared memory goes now

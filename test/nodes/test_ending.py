@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,14 +21,15 @@ from pnp_ros.io.resources import resource
 _BUSY = """
 import atexit, ctypes, sys, threading, time
 import rclpy
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
 from pnp_ros.nodes.ros_compat import run
 
 atexit.register(print, "an interpreter taken apart, which with torch costs a second of CPU time")
 
-class Busy(Node):
+class Busy(LifecycleNode):
     def __init__(self):
         super().__init__("busy")
+        self.itself = self
         print("up", flush=True)
         if sys.argv[1] == "callback":
             self.create_timer(0.0, lambda: time.sleep(60.0))
@@ -89,6 +91,17 @@ def test_it_ends_within_two_seconds_and_in_silence(ros: None, doing: str, number
     assert ended.took <= ended.allowed
     assert process.returncode == 0
     assert process.stdout.read() == ""
+
+
+def test_its_shared_memory_goes_with_it(ros: None) -> None:
+    environment = os.environ | {"ROS_DOMAIN_ID": "83"}  # where nobody else is
+    with subprocess.Popen([sys.executable, "-c", _BUSY, "nothing"], stdout=-1, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        mapped = set(re.findall(r"/dev/shm/fastrtps_[0-9a-f]{16}", Path(f"/proc/{process.pid}/maps").read_text()))
+        assert mapped
+        process.send_signal(signal.SIGINT)
+    assert not [name for name in mapped if Path(name).exists()]
 
 
 @contextlib.contextmanager
