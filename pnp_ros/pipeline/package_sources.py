@@ -11,6 +11,7 @@ from pnp_ros.networks.dense_network import DenseNetwork
 from pnp_ros.networks.onnx_runtime import OnnxDenseNetwork
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.models import Models, load_models
+from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.feature_table import FeatureTable
 from pnp_ros.sources.features import FeatureSource
@@ -43,10 +44,12 @@ def package_sources(
 def network_source(package: ObjectPackage, models: Models, device: torch.device) -> KeypointSource | DenseSource:
     """The package's correspondences, found by these models.
 
-    Where the mesh has no features, networks must find the object by themselves, and search all over the image.
+    An object in its mesh's colours is found by its detector; one without is hard to learn, and is looked for by the
+    network all over the image as well.
     """
     extent = torch.from_numpy(package.mesh.extreme_points)
-    network, windows = models.network, models.windows if package.features_path is None else None
+    network = models.network
+    windows = None if likely_colours(package.mesh) == (MESH,) else models.windows
     if isinstance(network, DenseNetwork | OnnxDenseNetwork):
         return DenseSource(network, models.detector, extent, device, windows)
     keypoints = torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ def test_a_window_is_the_crop_but_for_what_it_sees_beyond_its_edges(network: Key
     assert abs(float(among[2, 3]) - alone) < 3.0 * spread + 0.05
 
 
-def test_windows_follow_where_the_detectors_places_gave_nothing_and_the_mesh_has_no_features(
+def test_windows_follow_where_the_detectors_places_gave_nothing_and_the_mesh_has_no_colours(
     untrained_package: Callable[..., ObjectPackage], tmp_path: Path
 ) -> None:
     package = untrained_package(tmp_path / "thing")
@@ -88,6 +89,8 @@ def test_windows_follow_where_the_detectors_places_gave_nothing_and_the_mesh_has
     places = iter(source.places(np.zeros((64, 64, 3), np.uint8), 3))
     assert (next(places), asked) == (first, ["detector"]), "windows are not calculated before they are needed"
     assert (next(places), asked) == (second, ["detector", "windows"])
-    with_features = SimpleNamespace(**{name: getattr(package, name) for name in ("mesh", "keypoints")}, features_path=1)
     assert network_source(package, models, CPU).windows is models.windows is not None
-    assert network_source(cast(ObjectPackage, with_features), models, CPU).windows is None
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 255, package.mesh.vertices.shape, np.uint8)
+    painted = dataclasses.replace(package, mesh=dataclasses.replace(package.mesh, vertex_colors=colours))
+    assert network_source(painted, models, CPU).windows is None
