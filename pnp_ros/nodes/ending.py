@@ -11,8 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
+
+from pnp_ros.nodes.shared_memory import remove_own_segments
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _leave() -> NoReturn:
+    remove_own_segments()
+    os._exit(0)
 
 
 @contextlib.contextmanager
@@ -38,7 +46,7 @@ def ending_in(patience_s: float) -> Iterator[None]:
             pass
         if byte:
             time.sleep(patience_s)
-            os._exit(0)
+            _leave()
 
     threading.Thread(target=watch, name="ending", daemon=True).start()
     try:
@@ -48,7 +56,7 @@ def ending_in(patience_s: float) -> Iterator[None]:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
                     stream.flush()
-            os._exit(0)
+            _leave()
     finally:
         signal.set_wakeup_fd(-1)
         for number in previous:  # the way to the end of the interpreter stays free of tracebacks

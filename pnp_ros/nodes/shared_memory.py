@@ -30,6 +30,20 @@ def remove_dead_segments(folder: Path = Path("/dev/shm")) -> int:
     return removed
 
 
+def remove_own_segments() -> None:
+    """Remove this process's segments, for one that leaves without taking its middleware apart. POSIX keeps them mapped.
+
+    Its locks are the files that it has open.
+    """
+    with contextlib.suppress(OSError):  # no /proc
+        for opened in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile, or removed by its peer
+                lock = opened.readlink()
+                if _LOCK.fullmatch(lock.name):
+                    lock.with_name(lock.name.removesuffix("_el")).unlink(missing_ok=True)
+                    lock.unlink()
+
+
 def _is_free(lock: Path) -> bool:
     descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     try:

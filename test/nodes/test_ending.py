@@ -93,9 +93,10 @@ def test_it_ends_within_two_seconds_and_in_silence(ros: None, doing: str, number
     assert process.stdout.read() == ""
 
 
-def test_its_shared_memory_goes_with_it(ros: None) -> None:
+@pytest.mark.parametrize("doing", ["nothing", "compiling"])  # the second has to be ended
+def test_its_shared_memory_goes_with_it(ros: None, doing: str) -> None:
     environment = os.environ | {"ROS_DOMAIN_ID": "83"}  # where nobody else is
-    with subprocess.Popen([sys.executable, "-c", _BUSY, "nothing"], stdout=-1, text=True, env=environment) as process:
+    with subprocess.Popen([sys.executable, "-c", _BUSY, doing], stdout=-1, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         mapped = set(re.findall(r"/dev/shm/fastrtps_[0-9a-f]{16}", Path(f"/proc/{process.pid}/maps").read_text()))
