@@ -42,7 +42,7 @@ class _Listener:
         """One image with its estimate and its reference."""
         self._index += 1
         header = self.probe.header(self._index)
-        truth = PoseStamped(header=header)
+        truth = PoseStamped(header=self.probe.header(self._index))  # not the estimate's: it may be spoilt
         truth.pose.position.z = 0.5
         spoil(truth)
         self._truth.publish(truth)
