@@ -76,8 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.frames < 1 or arguments.rate <= 0:
         raise ValueError("--frames, --rate: expected more than 0")
-    if arguments.instances < 1:
-        raise ValueError(f"--instances: expected at least 1, got {arguments.instances}")
     out: Path = arguments.out
     bag = out / "bag"
     wanted = arguments.object or [resource("config/objects/demo")]

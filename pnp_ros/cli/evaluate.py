@@ -63,10 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.input is None or arguments.object is None:
         raise ValueError("expected an input and --object, or --compare A B")
-    if arguments.instances < 1:
-        raise ValueError(f"--instances: expected at least 1, got {arguments.instances}")
-    if arguments.versions and (objects := len(arguments.object)) > 1:
-        raise ValueError(f"--versions: expected one --object, got {objects}")
     packages = [load_adapted(each, arguments.versions, arguments.out / "object") for each in arguments.object]
     source = open_source(
         arguments.input,

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from pnp_ros.cli.progress import images
-from pnp_ros.cli.reports import overlap_meter
+from pnp_ros.cli.reports import overlap_meters
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.evaluation.frames import Frame, FrameSource
 from pnp_ros.evaluation.scene_evaluation import IMAGE, evaluate_scene, recorded_scene, running_scene
@@ -42,7 +42,7 @@ def evaluate_many(arguments: argparse.Namespace, packages: Sequence[ObjectPackag
     meters = {}
     if arguments.overlap or (arguments.overlap is None and truths_of is None):
         asked = arguments.overlap is not None
-        meters = {p.name: meter for p in packages if (meter := overlap_meter(p, asked)) is not None}
+        meters = overlap_meters(packages, asked)
     frames, named = images(source, arguments.max_frames), source.kind != "bop"
     done = evaluate_scene(frames, packages, poses_of, truths_of, meters, named=named)
     summary = write_scene_report(arguments.out, packages, source, done)

@@ -142,6 +142,11 @@ def _check(parsed: argparse.Namespace) -> None:
         check_device(parsed.device)
     if isinstance(getattr(parsed, "threads", None), int):
         use_threads(parsed.threads)
+    if (instances := getattr(parsed, "instances", 1)) < 1:
+        raise ValueError(f"--instances: expected at least 1, got {instances}")
+    objects = getattr(parsed, "object", None)
+    if isinstance(objects, list) and len(objects) > 1 and getattr(parsed, "versions", None):
+        raise ValueError(f"--versions: expected one --object, got {len(objects)}")
     out = getattr(parsed, "out", None)
     if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path) and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, expected a folder")

@@ -39,6 +39,11 @@ def overlap_meter(package: ObjectPackage, asked_for: bool = False) -> OverlapMet
         return None
 
 
+def overlap_meters(packages: Sequence[ObjectPackage], asked_for: bool = False) -> dict[str, OverlapMeter]:
+    """The same of several objects, by name."""
+    return {each.name: meter for each in packages if (meter := overlap_meter(each, asked_for)) is not None}
+
+
 def bop_name(source: FrameSource, package: ObjectPackage) -> str:
     """As BOP names results: method, dataset and split, separated by an underscore and hyphens."""
     name = source.path.resolve().name if source.kind != "bop" else f"{source.path.resolve().parent.name}"

@@ -15,7 +15,7 @@ from types import FrameType
 
 from pnp_ros.cli.evaluate import load_adapted
 from pnp_ros.cli.progress import add_part, images, part_of
-from pnp_ros.cli.reports import overlap_meter, write_report
+from pnp_ros.cli.reports import overlap_meter, overlap_meters, write_report
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.evaluation.evaluator import evaluate, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
@@ -63,8 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_source(
         arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=part_of(arguments)
     )
-    if arguments.versions and (objects := len(arguments.object)) > 1:
-        raise ValueError(f"--versions: expected one --object, got {objects}")
     packages = [load_adapted(each, arguments.versions, arguments.out / "object") for each in arguments.object]
     several = len(packages) > 1 or arguments.instances > 1
     config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking)
@@ -111,7 +109,7 @@ def _run_many(
 ) -> None:
     scene = Scene(packages, config, arguments.instances, arguments.device, arguments.backend)
     meshes = {package.name: MeshOverlay(package.mesh) for package in packages}
-    meters = {p.name: meter for p in packages if (meter := overlap_meter(p)) is not None}
+    meters = overlap_meters(packages)
     numbers = count()
 
     def watch(frame: Frame, records: Mapping[str, FrameResult]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, TRUTH_SUFFIX
+from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, truth_frame
 from pnp_ros.geometry import so3
 from pnp_ros.io.bag_messages import message_types
 from pnp_ros.io.bag_writer import BagWriter
@@ -89,16 +89,16 @@ def write_bag(frames: Iterable[CrowdFrame], count: int, rate: float, bag: Path) 
             writer.write_image(IMAGE, frame.rgb, stamp_ns, _FRAME_ID)
             writer.write_camera_info(CAMERA_INFO, info, stamp_ns, _FRAME_ID)
             writer.write(TRUTH, messages.truth(frame, stamp_ns), stamp_ns)
-            placed = {truth_frame(name, frame): seen.pose for name, seen in frame.seen.items() if seen.pose is not None}
+            alone = len(frame.seen) == 1
+            placed = {
+                DEFAULT_TRUTH_FRAME if alone else truth_frame(name): seen.pose
+                for name, seen in frame.seen.items()
+                if seen.pose is not None
+            }
             if placed:
                 writer.write("/tf", messages.transforms(placed, stamp_ns), stamp_ns)
             written += 1
     return written
-
-
-def truth_frame(name: str, frame: CrowdFrame) -> str:
-    """TF frame of an instance's true pose."""
-    return DEFAULT_TRUTH_FRAME if len(frame.seen) == 1 else f"{name}{TRUTH_SUFFIX}"
 
 
 class _Messages:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.evaluation.frames import Frame, Time
+from pnp_ros.evaluation.frames import Frame, Time, by_stamp
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.evaluation.truth import Truth, TruthOf
 from pnp_ros.io.bop import BopResult
@@ -76,13 +76,12 @@ def running(estimator: PoseEstimator) -> PoseOf:
 
 def recorded(poses: Mapping[int, FrameResult], tolerance_ns: int = 1_000_000) -> PoseOf:
     """Poses by stamp; an image without one counts as dropped."""
-    stamps = np.array(sorted(poses), dtype=np.int64)
+    told = by_stamp(poses, tolerance_ns)
+    dropped = FrameResult(ObjectState.DROPPED, score=0.0, reason="no pose was recorded for this image")
 
     def pose_of(frame: Frame) -> FrameResult:
-        nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()]) if len(stamps) else None
-        if nearest is None or abs(nearest - frame.stamp_ns) > tolerance_ns:
-            return FrameResult(ObjectState.DROPPED, score=0.0, reason="no pose was recorded for this image")
-        return poses[nearest]
+        found = told(frame)
+        return dropped if found is None else found
 
     return pose_of
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,9 @@ class Frame:
     truths: tuple[Pose, ...] | None = None
 
 
+T = TypeVar("T")
+
+
 class Time:
     """Where the time of images jumps back, as where a recording begins anew: what follows images begins anew, too."""
 
@@ -62,6 +66,19 @@ class Time:
         """Whether the next image, of this time, is earlier than the one before it."""
         before, self._last_ns = self._last_ns, stamp_ns
         return before is not None and stamp_ns < before
+
+
+def by_stamp(values: Mapping[int, T], tolerance_ns: int) -> Callable[[Frame], T | None]:
+    """What is known of an image: the value of the nearest stamp, nanoseconds, unless that is too far from its own."""
+    stamps = np.array(sorted(values), dtype=np.int64)
+
+    def value_of(frame: Frame) -> T | None:
+        if not len(stamps):
+            return None
+        nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()])
+        return values[nearest] if abs(nearest - frame.stamp_ns) <= tolerance_ns else None
+
+    return value_of
 
 
 @dataclass(frozen=True)

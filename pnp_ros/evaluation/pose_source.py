@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_TRUTH_FRAME = "object_truth"  # as the simulated camera names it
-TRUTH_SUFFIX = "_truth"  # of the frames of several instances: mug_0_truth
+
+
+def truth_frame(instance: str) -> str:
+    """TF frame of the true pose of one of several instances: ``mug_0_truth``; a single one has its own name for it."""
+    return f"{instance}_truth"
 
 
 class PoseSourceKind(enum.Enum):

@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from pnp_ros.evaluation.association import Association
 from pnp_ros.evaluation.evaluator import Evaluation, OverlapMeter, record_of
-from pnp_ros.evaluation.frames import Frame, Time
+from pnp_ros.evaluation.frames import Frame, Time, by_stamp
 from pnp_ros.evaluation.truth import Truth, TruthsOf
 from pnp_ros.objects.instance_names import object_of
 from pnp_ros.objects.object_package import ObjectPackage
@@ -76,15 +74,13 @@ def running_scene(scene: Scene) -> PosesOf:
 
 def recorded_scene(poses: Mapping[int, Mapping[str, FrameResult]], tolerance_ns: int = 1_000_000) -> PosesOf:
     """Poses by stamp; an image without any counts as dropped, for each instance that is told at any time."""
-    stamps = np.array(sorted(poses), dtype=np.int64)
+    told = by_stamp(poses, tolerance_ns)
     dropped = FrameResult(ObjectState.DROPPED, score=0.0, reason="no pose was recorded for this image")
-    names = dict.fromkeys(name for told in poses.values() for name in told)
+    names = dict.fromkeys(name for each in poses.values() for name in each)
 
     def poses_of(frame: Frame) -> Mapping[str, FrameResult]:
-        nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()]) if len(stamps) else None
-        if nearest is None or abs(nearest - frame.stamp_ns) > tolerance_ns:
-            return {name: replace(dropped, name=name) for name in names}
-        return poses[nearest]
+        found = told(frame)
+        return {name: replace(dropped, name=name) for name in names} if found is None else found
 
     return poses_of
 

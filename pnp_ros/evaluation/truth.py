@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnp_ros.evaluation.frames import VISIBLE, Frame, open_bag
-from pnp_ros.evaluation.pose_source import TRUTH_SUFFIX, PoseSource, PoseSourceKind
+from pnp_ros.evaluation.frames import VISIBLE, Frame, by_stamp, open_bag
+from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind, truth_frame
 from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bag_messages import header_ns
 from pnp_ros.io.bag_reader import BagReader
@@ -106,29 +106,22 @@ def load_truths(source: str, bag: Path | None, instances: Sequence[str]) -> Trut
     parsed = PoseSource.parse(source, _RECORDED)
     if parsed.kind is PoseSourceKind.FILE:
         told = read_scene_file(Path(parsed.name))
-        return recorded_truths({stamp: {n: _truth_of(r) for n, r in found.items()} for stamp, found in told.items()})
+        truths = {stamp: {name: _truth_of(record) for name, record in found.items()} for stamp, found in told.items()}
+        return by_stamp(truths, _FILE_TOLERANCE_NS)  # its stamps are decimal seconds
     if bag is None:
         raise ValueError(f"{source}: there is no bag that it could be in")
     if parsed.kind is PoseSourceKind.TF:
         if source != "tf":
-            raise ValueError(f"{source}: expected tf alone with several instances, for the frames NAME{TRUTH_SUFFIX}")
-        each = {name: _tf_truth(bag, f"{name}{TRUTH_SUFFIX}") for name in instances}
+            raise ValueError(
+                f"{source}: expected tf alone with several instances, for the frames {truth_frame('NAME')}"
+            )
+        each = {name: _tf_truth(bag, truth_frame(name)) for name in instances}
         return lambda frame: {name: truth_of(frame) for name, truth_of in each.items()}
-    truths: dict[int, dict[str, Truth]] = {}
-    for stamp_ns, message in _object_arrays(parsed.name, bag):
-        truths[stamp_ns] = {item.object_id: _truth_of_message(item) for item in message.objects}
-    return lambda frame: truths.get(frame.stamp_ns)
-
-
-def recorded_truths(truths: Mapping[int, Mapping[str, Truth]]) -> TruthsOf:
-    """Truths of a file, whose stamps are decimal seconds."""
-    stamps = np.array(sorted(truths), dtype=np.int64)
-
-    def truths_of(frame: Frame) -> Mapping[str, Truth] | None:
-        nearest = int(stamps[np.abs(stamps - frame.stamp_ns).argmin()])
-        return truths[nearest] if abs(nearest - frame.stamp_ns) <= _FILE_TOLERANCE_NS else None
-
-    return truths_of
+    told_ns = {
+        stamp_ns: {item.object_id: _truth_of_message(item) for item in message.objects}
+        for stamp_ns, message in _object_arrays(parsed.name, bag)
+    }
+    return lambda frame: told_ns.get(frame.stamp_ns)
 
 
 def _truth_of(record: FrameResult) -> Truth:
@@ -147,9 +140,9 @@ def _object_arrays(topic: str, bag: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _truth_of_message(item: Any) -> Truth:
-    visible = _STATES[item.state] is ObjectState.VALID and item.score >= VISIBLE
-    there = _STATES[item.state] is ObjectState.VALID
-    return Truth(pose_from_fields(item.pose.pose.position, item.pose.pose.orientation) if there else None, visible)
+    if _STATES[item.state] is not ObjectState.VALID:
+        return Truth(visible=False)
+    return Truth(pose_from_fields(item.pose.pose.position, item.pose.pose.orientation), item.score >= VISIBLE)
 
 
 def _pose_truth(reader: BagReader, topic: str) -> TruthOf:

@@ -286,8 +286,6 @@ def _work_only_when_idle() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the node."""
     run(FineTuningNode, args)
-    if any(thread.name == _WORKER for thread in threading.enumerate()):
-        os._exit(0)  # in the middle of a check, which may take long; what is on the disk is whole at any moment
 
 
 if __name__ == "__main__":

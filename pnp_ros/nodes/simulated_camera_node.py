@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo as CameraInfoMsg
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, TRUTH_SUFFIX
+from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, truth_frame
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import read_images
 from pnp_ros.io.resources import resource
@@ -142,7 +142,7 @@ class SimulatedCameraNode(Node):
                 truth.box = np.asarray(seen.box or (0, 0, 0, 0), np.float32)
                 if alone:
                     self._truth_pose.publish(PoseStamped(header=header, pose=truth.pose.pose))
-                shown = self._truth_frame if alone else f"{name}{TRUTH_SUFFIX}"
+                shown = self._truth_frame if alone else truth_frame(name)
                 self._tf.sendTransform(conversions.transform(header, shown, seen.pose))
             objects.append(truth)
         self._truth.publish(ObjectPoseArray(header=header, objects=objects))

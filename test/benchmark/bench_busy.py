@@ -15,8 +15,6 @@ import resource as system
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,21 +23,10 @@ from bench_fine_tuning_latency import OUT, SETTLE_S, Bench, running
 
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.ros_compat import use_image_profile
+from synthetic.busy_machine import busy
 
 _LIMIT = 3.0  # times the quiet p99
 _QUIET = (10.0, 20.0)  # ms: aims for p50 and p99
-
-
-@contextmanager
-def busy(loops: int) -> Iterator[None]:
-    """Processes that do nothing but calculate."""
-    made = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
-    try:
-        yield
-    finally:
-        for process in made:
-            process.kill()
-            process.wait()
 
 
 def start(backend: str) -> dict[str, float]:

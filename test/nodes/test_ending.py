@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from pnp_ros.io.resources import resource
+from synthetic.busy_machine import busy
 
 _BUSY = """
 import atexit, ctypes, sys, threading, time
@@ -105,17 +105,6 @@ def test_its_shared_memory_goes_with_it(ros: None, doing: str) -> None:
     assert not [name for name in mapped if Path(name).exists()]
 
 
-@contextlib.contextmanager
-def _busy_loops(count: int) -> Iterator[None]:
-    made = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in made:
-            process.kill()
-            process.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("node", "parameters"),
@@ -133,7 +122,7 @@ def test_each_node_ends_while_others_calculate(
 ) -> None:
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     command = [sys.executable, "-m", "pnp_ros.cli.entry", f"pnp_ros.nodes.{node}_node", "--ros-args", *words]
-    with _busy_loops(4), (tmp_path / "said").open("w+") as said:
+    with busy(4), (tmp_path / "said").open("w+") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, text=True)
         probe.wait(lambda: node in probe.node.get_node_names(), 300.0, "the node")
         time.sleep(1.0)
