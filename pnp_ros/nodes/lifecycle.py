@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from rclpy.action import ActionServer
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
@@ -117,11 +118,14 @@ class ManagedNode(LifecycleNode):
         return super().on_error(state)
 
     def destroy_node(self) -> None:
-        """Stop what publishes before what it publishes on is gone."""
+        """Stop what publishes before what it publishes on is gone; the graph forgets the node at once."""
         self.stop()
         self.forget()
         logging.getLogger("pnp_ros").removeHandler(self._to_ros)
+        for server in [waitable for waitable in self.waitables if isinstance(waitable, ActionServer)]:
+            server.destroy()  # rclpy leaves it and the state machine to the garbage, and either holds the node
         super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
 
     def _refuse(self, error: Exception) -> TransitionCallbackReturn:
         self.fault = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """The estimator under a lifecycle manager like nav2's: it sends transitions by id, retries, and may run twice."""
 
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
 from pnp_ros.nodes.lifecycle import ManagedNode
+from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
 from pnp_ros.objects.object_package import ObjectPackage
 
 START_S = 120.0
@@ -41,6 +43,19 @@ class _Manager:
     def set_object(self, folder: str) -> None:
         request = SetParameters.Request(parameters=[Parameter("object", value=folder).to_parameter_msg()])
         assert self._probe.call(SetParameters, "set_parameters", request).results[0].successful
+
+
+@pytest.mark.parametrize("kind", [lambda: ManagedNode("managed"), PoseEstimatorNode], ids=["managed", "estimator"])
+def test_the_graph_forgets_a_destroyed_node_at_once(kind: Any, probe: Any) -> None:
+    gc.disable()  # which would take the rest of it at some time
+    try:
+        node = kind()
+        name = node.get_name()
+        assert name in probe.node.get_node_names()
+        node.destroy_node()
+        assert name not in probe.node.get_node_names()
+    finally:
+        gc.enable()
 
 
 def test_what_the_library_warns_of_is_heard_where_nodes_are_heard(probe: Any) -> None:
