@@ -9,8 +9,18 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.filtering.fusion import Fused
+from pnp_ros.filtering.localization import Localized
+from pnp_ros.filtering.pose_filter import FilteredPose
+from pnp_ros.multiview.bundle_adjustment import Structure
+from pnp_ros.multiview.calibration import Calibration
+from pnp_ros.multiview.reconstruction import Reconstruction
+from pnp_ros.solvers.blind_pnp import BlindPnPEstimate
+from pnp_ros.solvers.epropnp import PosePosterior
 from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.pose_hypotheses import PoseHypotheses
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from pnp_ros.types.tensors import Values
 from synthetic.cube import random_problems
 
 CORNERS = [[x, y, z] for x in (-0.1, 0.1) for y in (-0.05, 0.05) for z in (-0.02, 0.04)]
@@ -62,6 +72,58 @@ def test_results_as_arrays() -> None:
     points = correspondences.numpy()
     again = Correspondences(**points)
     assert torch.equal(again.weights, correspondences.weights)
+
+
+def _results() -> dict[str, tuple[Values, dict[str, tuple[int, ...]]]]:
+    """One of each result that is not a solve's, by its kind, and the shapes of its arrays."""
+    poses, covariance, yes = Pose.identity(2), torch.eye(6).repeat(2, 1, 1), torch.tensor([True, False])
+    found = PoseEstimate.of(poses[0], covariance[0])
+    of_estimate = {name: array.shape for name, array in found.numpy().items()}
+    structure = Structure(torch.zeros(9, 3), poses)
+    shapes = torch.zeros(9, 3, 3), torch.ones(2, 9, dtype=torch.bool)
+    several = {"pose": (2, 4, 4), "covariance": (2, 6, 6), "probability": (2,)}
+    filtered = {"stamp": (), "pose": (4, 4), "covariance": (6, 6), "velocity": (6,)}
+    filtered |= {"velocity_covariance": (6, 6), "age": ()}
+    rebuilt = {"points": (9, 3), "poses": (2, 4, 4), "found": (9,), "placed": (2,), "covariance": (9, 3, 3)}
+    rebuilt |= {"inliers": (2, 9), "sigma": (), "rms": (), "converged": (), "focal_error": (2,)}
+    camera = {"names": (2,), "values": (2,), "covariance": (2, 2), "poses": (2, 4, 4), "residuals": (2, 9, 2)}
+    blind = {"matches": (7, 2), "false_alarms": (), "guesses": ()}
+    samples = torch.eye(4)[:, :1].expand(1, 2, 4, 4), torch.zeros(1, 2, 3, 4), torch.zeros(1, 3)
+    posterior = {"log_weights": (8,), "log_evidence": (), "modes": (2, 4, 4), "poses": (8, 4, 4)}
+    return {
+        "reconstruction": (
+            Reconstruction(structure, yes.new_ones(9), yes, *shapes, 0.5, 0.6, True, (0.01, 0.02)),
+            rebuilt,
+        ),
+        "calibration": (
+            Calibration(
+                _camera(), "plumb_bob", ("fx", "k1"), torch.zeros(2), torch.eye(2), poses, torch.zeros(2, 9, 2), True
+            ),
+            camera | {"converged": ()},
+        ),
+        "filtered": (FilteredPose(1.0, poses[0], covariance[0], torch.zeros(6), covariance[0], 0.1), filtered),
+        "fused": (Fused(found, ("left", "right")), of_estimate | {"trusted": (2,), "refused": (0,)}),
+        "localized": (
+            Localized(found, (0, 1), (), (1.0, 2.0)),
+            of_estimate | {"used": (2,), "refused": (0,), "distances": (2,)},
+        ),
+        "contradiction": (Fused(None, ("left", "right")), {"trusted": (2,), "refused": (0,)}),
+        "hypotheses": (PoseHypotheses(poses, covariance, torch.tensor([0.7, 0.3])), several),
+        "blind": (BlindPnPEstimate(found, torch.zeros(7, 2).long(), 1e-9, 300), of_estimate | blind),
+        "posterior": (PosePosterior(torch.zeros(8), torch.tensor(0.0), poses, samples), posterior),
+    }
+
+
+@pytest.mark.parametrize("kind", _results())
+def test_every_result_is_short_in_a_notebook_and_gives_its_arrays(kind: str) -> None:
+    result, shapes = _results()[kind]
+    arrays = result.numpy()
+    assert {name: array.shape for name, array in arrays.items()} == shapes
+    assert not any(isinstance(array, torch.Tensor) or array.dtype == object for array in arrays.values())
+    text = repr(result)
+    assert text.startswith(type(result).__name__ + "(")
+    assert len(text) < 330
+    assert "tensor" not in text
 
 
 @pytest.mark.parametrize("confidences", ["conf", "confidence"])

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from pnp_ros.geometry import covariance, se3
 from pnp_ros.types import PoseEstimate
+from pnp_ros.types.tensors import Values
 
 _ITERATIONS = 4  # the first step leads within the second order of the poses' differences
 
 
-@dataclass(frozen=True)
-class Fused:
+@dataclass(frozen=True, repr=False)
+class Fused(Values):
     """What several say together.
 
     Args:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pnp_ros.geometry import covariance, se3
 from pnp_ros.types import Pose, PoseEstimate
+from pnp_ros.types.tensors import Values
 
 _ROUNDING = 1e-4  # of a variance: float32 may not tell what is left beside the common part
 _ITERATIONS = 4  # the first step leads within the second order of the poses' differences
@@ -44,8 +45,8 @@ class View:
     systematic: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Localized:
+@dataclass(frozen=True, repr=False)
+class Localized(Values):
     """What all views say together.
 
     Args:

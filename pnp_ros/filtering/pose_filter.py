@@ -25,6 +25,7 @@ from pnp_ros.filtering import motion
 from pnp_ros.filtering.motion import Array, Belief
 from pnp_ros.settings import bounded
 from pnp_ros.types import Pose, PoseEstimate
+from pnp_ros.types.tensors import Values
 
 _MODELS = 4  # from quiet to agile, by equal ratios
 _WATCHED = 45  # poses by which their noise is judged, and the fewest
@@ -81,8 +82,8 @@ class Outcome(enum.Enum):
     UNFIT = "unfit"  # not finite, or without a proper covariance
 
 
-@dataclass(frozen=True)
-class FilteredPose:
+@dataclass(frozen=True, repr=False)
+class FilteredPose(Values):
     """An object at one time, in the frame of the measured poses.
 
     Args:

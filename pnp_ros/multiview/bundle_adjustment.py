@@ -19,10 +19,11 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.multiview import schur
 from pnp_ros.solvers.robust_loss import RobustLoss
 from pnp_ros.types import Pose
+from pnp_ros.types.tensors import Values
 
 
-@dataclass(frozen=True)
-class Structure:
+@dataclass(frozen=True, repr=False)
+class Structure(Values):
     """Points (M, 3) m in the object frame, and the pose ``T_camera_object`` of each of V views."""
 
     points: Tensor

@@ -23,6 +23,7 @@ from pnp_ros.multiview import schur
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose, SolveStatus
+from pnp_ros.types.tensors import Values
 
 _INTRINSICS = ("fx", "fy", "cx", "cy")
 # ROS's names of distortion models: lens, and the places of the free coefficients in the camera's distortion
@@ -41,8 +42,8 @@ class CalibrationError(ValueError):
     """The images do not determine the camera; the message says why."""
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Values):
     """A calibrated camera and how well it is known.
 
     Args:

@@ -1,10 +1,10 @@
 """Structure and motion from tracked points of a calibrated camera: keypoints of an object that has no mesh.
 
-The incremental way (Schoenberger, Frahm, "Structure-from-motion revisited", CVPR 2016): two views by the essential
-matrix (Nister, PAMI 2004), then, in rounds, the poses of all further views by :func:`solve_pnp`, the points that they
-add by triangulation, and bundle adjustment. All views of a round are solved in one batch; views with few known points
-come when no other is left. Where views remain, the same is tried from another pair; parts that share points are joined
-where that fits, and the largest result counts.
+The incremental way (Schoenberger, Frahm, "Structure-from-motion revisited", CVPR 2016): :mod:`two views
+<pnp_ros.multiview.two_views>`, then, in rounds, the poses of all further views by :func:`solve_pnp`, the points that
+they add by triangulation, and bundle adjustment. All views of a round are solved in one batch; views with few known
+points come when no other is left. Where views remain, the same is tried from another pair; parts that share points are
+joined where that fits, and the largest result counts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +22,11 @@ from pnp_ros.multiview.bundle_adjustment import Structure, whitened_residuals
 from pnp_ros.multiview.joining import LEAST_COMMON, joining_similarity, poses_after
 from pnp_ros.multiview.schur import NormalEquations
 from pnp_ros.multiview.triangulation import INLIER, LOSS, triangulate
+from pnp_ros.multiview.two_views import from_first, likely_pairs, relative_pose, reversed_pose
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
+from pnp_ros.types.tensors import Values
 
 _START_POINTS = (8, 6)  # to start with two views: rather many, else few
 _VIEW_POINTS = (8, 6, 5)  # known points that place a view: those with many first
@@ -35,10 +36,7 @@ _NO_WORSE = 1.2  # times the noise before: what a view may raise it to that is p
 _SAME_NOISE = 1.7  # times the least noise: a reconstruction that needs more is bent
 _STARTS = 6  # pairs that are gone on from, as long as views remain
 _TRIALS, _TRIAL_ROUNDS = 4, 3  # reconstructions that are tried for so many rounds, to choose one
-_IDENTITY = (torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
 _MIN_PARALLAX = 0.03  # rad, of the rays that determine a point
-_PAIR_VIEWS = 24  # views, spread over all, among which the first two are sought
-_PAIRS = 8  # pairs tried
 _FINAL_ROUNDS = 20
 _STEPS, _FINAL_STEPS = 30, 100  # of an adjustment, between rounds and in the end
 _FIRST_SIGMA, _LEAST_SIGMA = 1.0, 1e-3  # px, until the residuals say more, and at least
@@ -52,8 +50,8 @@ class ReconstructionError(ValueError):
     """The tracks do not determine a structure; the message says why."""
 
 
-@dataclass(frozen=True)
-class Reconstruction:
+@dataclass(frozen=True, repr=False)
+class Reconstruction(Values):
     """Points, poses and how well they are known.
 
     Args:
@@ -174,12 +172,6 @@ def _most_consistent(builders: list[_Builder]) -> _Builder:
     return max(consistent, key=lambda builder: builder.explained(sigma))
 
 
-def _mirror(direction: Tensor) -> Tensor:
-    """(3, 3) the reflection along a direction (3)."""
-    unit = direction / direction.norm()
-    return torch.eye(3).to(unit) - 2.0 * unit[:, None] * unit[None]
-
-
 class _Builder:
     """The state of an incremental reconstruction."""
 
@@ -208,12 +200,12 @@ class _Builder:
         """
         for minimum in _START_POINTS:
             found = []
-            for i, j in self._likely_pairs(minimum, tried):
+            for i, j in likely_pairs(self.bearings, self.seen, minimum, tried):
                 pose = self._relative_pose(i, j, minimum)
                 if pose is None:
                     continue
                 for second in (pose, self._reversed(i, j, pose)):
-                    poses = Pose(*(torch.stack(pair) for pair in zip(_IDENTITY, (second.rotation, second.translation))))
+                    poses = from_first(second)
                     _, parallax = triangulate(self.bearings[[i, j]], poses, self._angular_weights()[[i, j]])
                     good = parallax > _MIN_PARALLAX
                     if int(good.sum()) >= minimum:
@@ -235,14 +227,14 @@ class _Builder:
         builder.adjust(Cauchy(), builder.seen)
         return builder
 
+    def _relative_pose(self, i: int, j: int, minimum: int) -> Pose | None:
+        """The pose of view j in the frame of view i, a unit away, on which so many points agree."""
+        return relative_pose(self.bearings[[i, j]], self.seen[[i, j]], self.sigma / self.focal, minimum)
+
     def _reversed(self, i: int, j: int, pose: Pose) -> Pose:
         """The pose of view j that shows, far away, the same of the points mirrored along the ray of view i."""
-        poses = Pose(*(torch.stack(pair) for pair in zip(_IDENTITY, (pose.rotation, pose.translation))))
-        points, parallax = triangulate(self.bearings[[i, j]], poses, self._angular_weights()[[i, j]])
-        centre = points[parallax > 0].mean(0) if bool((parallax > 0).any()) else points.mean(0)
-        seen = pose.rotation @ centre + pose.translation
-        rotation = _mirror(seen) @ pose.rotation @ _mirror(centre)
-        return Pose(rotation, seen - rotation @ centre)
+        points, parallax = triangulate(self.bearings[[i, j]], from_first(pose), self._angular_weights()[[i, j]])
+        return reversed_pose(pose, points[parallax > 0].mean(0) if bool((parallax > 0).any()) else points.mean(0))
 
     def grow(self, rounds: int | None = None) -> None:
         """Place further views as long as there are any, those with many known points before those with few."""
@@ -305,42 +297,6 @@ class _Builder:
         agreeing, used = trial.inliers()[added].sum(), (trial.seen & trial.found)[added].sum()
         fits = 5 * int(agreeing) >= 4 * int(used) and trial.sigma <= _NO_WORSE * max(self.sigma, other.sigma)
         return trial if fits else None
-
-    def _likely_pairs(self, minimum: int, tried: Tensor) -> list[tuple[int, int]]:
-        """Pairs of views with many common points that moved far, best first."""
-        views = torch.linspace(0, len(self.seen) - 1, min(len(self.seen), _PAIR_VIEWS)).round().long()
-        near = torch.arange(len(self.seen) - 1)
-        near = torch.stack([near, near + 1], dim=-1)  # of many views, those that follow each other may share most
-        pairs = torch.unique(torch.cat([torch.combinations(views, 2), near]), dim=0)
-        pairs = pairs[~tried[pairs].all(-1)]
-        if len(pairs) == 0:
-            return []
-        common = self.seen[pairs[:, 0]] & self.seen[pairs[:, 1]]
-        moved = torch.where(common, (self.bearings[pairs[:, 0]] - self.bearings[pairs[:, 1]]).norm(dim=-1), torch.nan)
-        score = common.sum(-1) * moved.nanmedian(-1).values.clamp(max=0.5)
-        score = torch.where(common.sum(-1) >= minimum, score, torch.zeros_like(score))
-        order = score.argsort(descending=True)[:_PAIRS]
-        return [(int(i), int(j)) for i, j in pairs[order[score[order] > 0]]]
-
-    def _relative_pose(self, i: int, j: int, minimum: int) -> Pose | None:
-        """The pose of view j in the frame of view i, a unit away, by the five-point method and RANSAC."""
-        import cv2
-
-        ahead = (self.bearings[[i, j], :, 2] > 0.1).all(0)
-        common = torch.nonzero(self.seen[i] & self.seen[j] & ahead).squeeze(-1)
-        if len(common) < minimum:
-            return None
-        a, b = (np.ascontiguousarray((r[:, :2] / r[:, 2:]).numpy()) for r in self.bearings[[i, j]][:, common])
-        cv2.setRNGSeed(0)  # the same tracks give the same structure
-        essential, inliers = cv2.findEssentialMat(
-            a, b, np.eye(3), method=cv2.RANSAC, prob=0.9999, threshold=2.0 * self.sigma / self.focal
-        )
-        if essential is None or essential.shape != (3, 3):
-            return None
-        count, rotation, translation, _ = cv2.recoverPose(essential, a, b, np.eye(3), mask=inliers)
-        if count < minimum:
-            return None
-        return Pose(torch.from_numpy(rotation), torch.from_numpy(translation).squeeze(-1))
 
     def _angular_weights(self) -> Tensor:
         return self.seen.to(self.pixels) * (self.focal / self.sigma)

@@ -23,6 +23,7 @@ from pnp_ros.solvers import levenberg_marquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import GemanMcClure, RobustLoss
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from pnp_ros.types.tensors import Values
 
 _HIT_SIGMAS = 5.0  # a pose of three noisy matches misses the others by more than the noise
 _MATCH_SIGMAS = 3.0
@@ -49,8 +50,8 @@ class PosePrior:
     covariance: Tensor
 
 
-@dataclass(frozen=True)
-class BlindPnPEstimate:
+@dataclass(frozen=True, repr=False)
+class BlindPnPEstimate(Values):
     """Pose and matches.
 
     Args:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
@@ -26,6 +28,7 @@ from pnp_ros.kernels.posterior_sampler import PoseCosts, whitened_rows
 from pnp_ros.solvers.posterior_modes import Modes, find_modes, modes_at, point_features
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
+from pnp_ros.types.tensors import Values
 
 _DEGREES = 3.0  # of freedom of the position's t distribution, as in the paper
 _GOOD_SHARE = 0.3  # of effective samples; a Gaussian posterior gives 0.47
@@ -35,8 +38,8 @@ _LOG_ACG = -math.log(2 * math.pi**2) - math.log(4.0)  # area of the 3-sphere; 4 
 _GAUSSIAN = Gaussian()
 
 
-@dataclass(frozen=True)
-class PosePosterior:
+@dataclass(frozen=True, repr=False)
+class PosePosterior(Values):
     """Weighted samples of the posterior over poses.
 
     Args:
@@ -49,7 +52,7 @@ class PosePosterior:
     log_weights: Tensor
     log_evidence: Tensor
     modes: Pose
-    samples: tuple[Tensor, Tensor, Tensor]
+    samples: tuple[Tensor, Tensor, Tensor] = field(repr=False)
 
     @functools.cached_property
     def poses(self) -> Pose:
@@ -62,6 +65,10 @@ class PosePosterior:
             pose.rotation.to(self.log_weights.dtype).reshape(*shape, 3, 3),
             pose.translation.to(self.log_weights.dtype).reshape(*shape, 3),
         )
+
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """As of every result; the samples as ``poses`` (..., S, 4, 4)."""
+        return {**super().numpy(), "poses": self.poses.numpy()}
 
     @property
     def weights(self) -> Tensor:

@@ -19,6 +19,7 @@ from pnp_ros.solvers import levenberg_marquardt
 from pnp_ros.solvers.epropnp import PosePosterior, sample_posterior
 from pnp_ros.solvers.robust_loss import RobustLoss
 from pnp_ros.types import Correspondences, Pose
+from pnp_ros.types.tensors import Values
 
 SAMPLES, ROUNDS = 128, 2  # of the posterior: for each mode; and rounds of adaptation
 _NEGLIGIBLE = 15.0  # a mode whose cost exceeds the lowest by this much has no probability to speak of
@@ -26,8 +27,8 @@ _SAME = 16.0  # squared Mahalanobis distance under which two minima are one mode
 _FEWEST = 20.0  # effective samples from which they tell the covariance
 
 
-@dataclass(frozen=True)
-class PoseHypotheses:
+@dataclass(frozen=True, repr=False)
+class PoseHypotheses(Values):
     """K poses of which one is right, the likeliest first.
 
     Args:

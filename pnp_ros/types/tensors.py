@@ -2,10 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+_FEW = 6  # numbers that a short representation shows; of more it tells the shape
+
+
+class Values:
+    """What results share: their arrays by name, and a representation that is short in a notebook.
+
+    For frozen dataclasses with ``repr=False``.
+    """
+
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """The fields that hold numbers or names as arrays, by name.
+
+        Poses are (..., 4, 4) homogeneous; of values within, such as an estimate, the arrays stand beside the others.
+        """
+        found: dict[str, NDArray[np.generic]] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, Tensor):
+                found[name] = value.detach().cpu().numpy()
+            elif hasattr(value, "numpy"):
+                inner = value.numpy()
+                found |= inner if isinstance(inner, dict) else {name: inner}
+            elif isinstance(value, (bool, int, float)) or (isinstance(value, tuple) and _is_plain(value)):
+                found[name] = np.asarray(value)
+        return found
+
+    def __repr__(self) -> str:
+        shown = [field.name for field in dataclasses.fields(self) if field.repr]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(_told(name, getattr(self, name)) for name in shown)})"
+
+
+def _is_plain(values: tuple[object, ...]) -> bool:
+    return all(isinstance(value, (bool, int, float, str)) for value in values)
+
+
+def _told(name: str, value: Any) -> str:
+    """A field, in a few words."""
+    if isinstance(value, Tensor):
+        if value.dtype is torch.bool:
+            return f"{name} {int(value.sum())} of {value.numel()}"
+        return f"{name} {numbers(value) if value.numel() <= _FEW else tuple(value.shape)}"
+    if isinstance(value, tuple) and all(isinstance(item, float) for item in value):
+        return f"{name} ({', '.join(f'{item:.4g}' for item in value)})"
+    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def as_tensor(name: str, value: ArrayLike, like: Tensor | None = None) -> Tensor:
