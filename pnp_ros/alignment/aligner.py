@@ -129,7 +129,7 @@ class Aligner:
         Raises:
             ValueError: if the image is not (H, W, 3) uint8 of the camera's size.
         """
-        _check_image(image, camera)
+        camera.check_image(image)
         camera, pose = _plain(camera), _single(start.pose)
         prior = _information(start.covariance)
         learn = not self._colours.known
@@ -157,7 +157,7 @@ class Aligner:
 
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
         """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
-        _check_image(image, camera)
+        camera.check_image(image)
         camera, pose = _plain(camera), _single(pose)
         try:
             seen = self._look(image, camera, pose, LAST[0], not self._colours.known)
@@ -274,12 +274,6 @@ class Aligner:
 def start_at(pose: Pose, translation_sigma: float, rotation_sigma: float) -> PoseEstimate:
     """A start for :meth:`Aligner.align`: a pose that is known to so many metres and radians (1 sigma)."""
     return PoseEstimate.of(_single(pose), np.diag([translation_sigma**2] * 3 + [rotation_sigma**2] * 3))
-
-
-def _check_image(image: NDArray[np.uint8], camera: Camera) -> None:
-    expected = (camera.height, camera.width, 3)
-    if image.shape != expected or image.dtype != np.uint8:
-        raise ValueError(f"image: expected {expected} uint8 as the camera has, got {image.shape} {image.dtype}")
 
 
 def _plain(camera: Camera) -> Camera:

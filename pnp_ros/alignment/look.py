@@ -179,8 +179,9 @@ def look(
 
 def _window(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, side: int) -> Window:
     """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
-    x, y, width, height = box_from_pose(camera, pose, extent)
-    column, row, whole = window_in(image, (x, y, width, height), MARGIN)
+    box = box_from_pose(camera, pose, extent)
+    x, y, width, height = box
+    column, row, whole = window_in(image, box, MARGIN)
     scale = whole / min(side, max(whole, _SMALLEST))
     beside = _BESIDE * scale
     left, right = max(math.floor(x - beside), column), min(math.ceil(x + width + beside), column + whole)

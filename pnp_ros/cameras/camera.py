@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pnp_ros.cameras import brown_conrady, kannala_brandt, pinhole
@@ -107,6 +108,16 @@ class Camera:
         focal = self.intrinsics[..., :2]
         if not (focal > 0).all():
             raise ValueError(f"intrinsics: expected focal lengths fx, fy > 0 px, got {_some(focal, focal <= 0)}")
+
+    def check_image(self, image: NDArray[np.generic]) -> None:
+        """Refuse what cannot be an image of this camera.
+
+        Raises:
+            ValueError: if it is not (height, width, 3) uint8.
+        """
+        expected = (self.height, self.width, 3)
+        if image.shape != expected or image.dtype != np.uint8:
+            raise ValueError(f"image: expected {expected} uint8 as the camera has, got {image.shape} {image.dtype}")
 
     @classmethod
     def pinhole(cls, fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:

@@ -7,7 +7,6 @@ stays in the cropped camera: the solver undistorts points, nobody undistorts the
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.cameras.single_view import imaged
+from pnp_ros.detection.box import Box
 from pnp_ros.geometry.single_pose import placed
 from pnp_ros.types import Pose
 
-Box = tuple[float, float, float, float]
 _LARGEST_WINDOW = 8  # times the image's longer side; beyond it a crop shows nothing but padding
 
 
@@ -42,6 +41,12 @@ class Crop:
     window: tuple[int, int, int]
 
     @property
+    def box(self) -> Box:
+        """Where it is in the image."""
+        x, y, side = map(float, self.window)
+        return Box(x, y, side, side)
+
+    @property
     def scale(self) -> float:
         """Image pixels per crop pixel."""
         return self.window[2] / self.image.shape[0]
@@ -53,16 +58,15 @@ class Crop:
 
 
 def square_window(box: Box, margin: float) -> tuple[int, int, int]:
-    """The square of whole pixels (x, y, side) around a box (x, y, width, height), ``margin`` times its longer side.
+    """The square of whole pixels (x, y, side) around a box, ``margin`` times its longer side.
 
     Raises:
         CropError: for a box that is not finite or has no area.
     """
-    x, y, width, height = box
-    if not all(math.isfinite(value) for value in box) or max(width, height) <= 0.0:
-        raise CropError(f"box: expected finite (x, y, width, height) with a positive size, got {box}")
-    side = max(2, round(margin * max(width, height)))
-    return round(x + width / 2 - side / 2), round(y + height / 2 - side / 2), side
+    if not box.is_finite or box.longer_side <= 0.0:
+        raise CropError(f"box: expected finite (x, y, width, height) with a positive size, got {tuple(box)}")
+    side = max(2, round(margin * box.longer_side))
+    return round(box.centre[0] - side / 2), round(box.centre[1] - side / 2), side
 
 
 def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin: float) -> Crop:
@@ -71,7 +75,7 @@ def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin
     Args:
         image: (H, W, 3) uint8.
         camera: of the whole image.
-        box: (x, y, width, height) in image pixels, (x, y) the outer corner.
+        box: in the image.
         size: side of the crop in pixels.
         margin: side of the window as a multiple of the box's longer side.
 
@@ -90,7 +94,7 @@ def window_in(image: np.ndarray, box: Box, margin: float) -> tuple[int, int, int
     x, y, side = square_window(box, margin)
     height, width = image.shape[:2]
     if x + side <= 0 or y + side <= 0 or x >= width or y >= height:
-        raise CropError(f"box: expected to overlap the {width}x{height} image, got {box}")
+        raise CropError(f"box: expected to overlap the {width}x{height} image, got {tuple(box)}")
     if side > _LARGEST_WINDOW * max(width, height):
         raise CropError(f"box: {side} px is too large for the {width}x{height} image")
     return x, y, side
@@ -105,7 +109,7 @@ def cut(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.n
 
 
 def box_from_pose(camera: Camera, pose: Pose, object_points: Tensor) -> Box:
-    """The box (x, y, width, height) around the projection of object points (N, 3) in metres.
+    """The box around the projection of object points (N, 3) in metres.
 
     Raises:
         CropError: if a point is behind the camera or does not project to a finite pixel.
@@ -114,10 +118,10 @@ def box_from_pose(camera: Camera, pose: Pose, object_points: Tensor) -> Box:
     if not seen[:, 2].min() > 0.0:
         raise CropError("pose: expected the whole object in front of the camera")
     pixels = imaged(camera, seen)
-    (left, top), (right, bottom) = pixels.min(0).tolist(), pixels.max(0).tolist()
-    if not math.isfinite(left + top + right + bottom):
+    box = Box.around(pixels)
+    if not box.is_finite:
         raise CropError("pose: the object does not project to finite pixels")
-    return left + 0.5, top + 0.5, right - left, bottom - top
+    return box
 
 
 def crop_from_pose(

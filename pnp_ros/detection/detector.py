@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector_network import DETECTOR_STRIDE, DetectorNetwork, DetectorPrediction
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A candidate: ``box`` (x, y, width, height) in full-image pixels, (x, y) the outer corner; ``score`` 0 to 1."""
+    """A candidate: ``box`` in the full image; ``score`` 0 to 1."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
 
 
@@ -27,6 +28,11 @@ class LetterBox:
     scale: float
     offset_x: float
     offset_y: float
+
+    def to_image(self, box: Box) -> Box:
+        """A box of the detector's input in the image."""
+        x, y = (box.x - self.offset_x) / self.scale, (box.y - self.offset_y) / self.scale
+        return Box(x, y, box.width / self.scale, box.height / self.scale)
 
 
 def letter_box(image: np.ndarray, width: int, height: int) -> tuple[np.ndarray, LetterBox]:
@@ -55,7 +61,9 @@ def decode_detections(prediction: DetectorPrediction, count: int) -> list[list[D
     centre_y = (torch.div(cells, width, rounding_mode="floor") + values[:, 1]) * DETECTOR_STRIDE
     size = values[:, 2:].exp()
     rows = torch.stack([centre_x - size[:, 0] / 2, centre_y - size[:, 1] / 2, size[:, 0], size[:, 1], scores], dim=-1)
-    return [[Detection((x, y, w, h), score) for x, y, w, h, score in found if score > 0.0] for found in rows.tolist()]
+    return [
+        [Detection(Box(x, y, w, h), score) for x, y, w, h, score in found if score > 0.0] for found in rows.tolist()
+    ]
 
 
 class Detector:
@@ -76,18 +84,7 @@ class Detector:
         config = self._network.config
         boxed, fit = letter_box(image, config.width, config.height)
         found = decode_detections(self._network(image_tensor(boxed, self._device)), count)[0]
-        return [
-            Detection(
-                (
-                    (item.box[0] - fit.offset_x) / fit.scale,
-                    (item.box[1] - fit.offset_y) / fit.scale,
-                    item.box[2] / fit.scale,
-                    item.box[3] / fit.scale,
-                ),
-                item.score,
-            )
-            for item in found
-        ]
+        return [Detection(fit.to_image(item.box), item.score) for item in found]
 
 
 def image_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pnp_ros.alignment.aligner import MATCH, Aligner, start_at
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.evaluation import image_faults
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.objects.object_package import ObjectPackage

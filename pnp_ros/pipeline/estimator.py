@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pnp_ros.alignment.aligner import Aligner, start_at
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
@@ -179,7 +179,7 @@ class PoseEstimator:
         image: np.ndarray,
         camera: Camera,
         stamp: float | None = None,
-        roi: Box | None = None,
+        roi: tuple[float, float, float, float] | None = None,
         searched: np.ndarray | None = None,
         follow: bool = True,
         search: bool = True,
@@ -191,8 +191,8 @@ class PoseEstimator:
             camera: of the image, with its width and height.
             stamp: seconds, for where the object is expected by its motion; None: a thirtieth of a second after the
                 last image.
-            roi: (x, y, width, height) in image pixels where an external detector saw the object: looked at instead
-                of searching or following.
+            roi: box (x, y, width, height) where an external detector saw the object, from the image's corner: looked
+                at instead of searching or following.
             searched: the image as the sources shall see it, such as without what other objects explain; None: as it is.
             follow: align the object where its motion makes it expected; off, it was done before.
             search: ask the sources, near where it is expected and then everywhere; off, it is only followed.
@@ -204,18 +204,19 @@ class PoseEstimator:
             ValueError: if the image is not (H, W, 3) uint8 or has another size than the camera.
         """
         for seen in (image, *(() if searched is None else (searched,))):
-            _check_image(seen, camera)
+            camera.check_image(seen)
         if self._next:
             self._adopt(self._next.popleft())
         begin = time.perf_counter()
         self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
-        best = self._find(image, camera, roi, follow, search)
+        best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
         if best.state is ObjectState.VALID and self._ambiguity is not None:
             best = self._with_hypotheses(self._ambiguity, image, camera, best)
         if best.estimate is not None and best.state is not ObjectState.LOST:
-            best = dataclasses.replace(best, box=_box_or(best.box, camera, best.estimate.pose, self._extent))
+            with contextlib.suppress(CropError):
+                best = dataclasses.replace(best, box=box_from_pose(camera, best.estimate.pose, self._extent))
         self._missed = not best.is_followed
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
@@ -289,7 +290,7 @@ class PoseEstimator:
                 with self._timed("look"):
                     sighting = source.look(self._searched, camera, where)
             except CropError as error:
-                return self._lost(str(error), where if isinstance(where, tuple) else found.box)
+                return self._lost(str(error), found.box if isinstance(where, Pose) else where)
             found = self._solve(source.name, sighting, camera, where if isinstance(where, Pose) else None)
             if found.estimate is None:
                 return found
@@ -306,12 +307,12 @@ class PoseEstimator:
         if margin is None:
             return True
         try:
-            x, y, width, height = box_from_pose(camera, pose, self._extent)
+            box = box_from_pose(camera, pose, self._extent)
         except CropError:
             return False
-        left, top, side, _ = window
-        shift = max(abs(x + width / 2 - left - side / 2), abs(y + height / 2 - top - side / 2)) / side
-        growth = abs(max(width, height) * margin / side - 1.0)
+        side = window.width  # and height
+        shift = max(abs(a - b) for a, b in zip(box.centre, window.centre)) / side
+        growth = abs(box.longer_side * margin / side - 1.0)
         return max(shift, growth) <= self.config.settled
 
     def _solve(self, source: str, sighting: Sighting, camera: Camera, start: Pose | None) -> ObjectEstimate:
@@ -347,9 +348,7 @@ class PoseEstimator:
 
     def _expected(self, start: PoseEstimate) -> ObjectEstimate:
         """What is known before the image is looked at."""
-        return ObjectEstimate(
-            self.package.name, ObjectState.LOST, start, None, None, 0.0, "", source="tracking", sigma=None
-        )
+        return dataclasses.replace(self._lost("", None), estimate=start, source="tracking")
 
     def _aligned(
         self, aligner: Aligner, image: np.ndarray, camera: Camera, found: ObjectEstimate, widely: bool = True
@@ -447,20 +446,3 @@ class PoseEstimator:
             yield
         finally:
             self._latency[stage] += time.perf_counter() - begin
-
-
-def _check_image(image: np.ndarray, camera: Camera) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"image: expected (H, W, 3) uint8 with pixels in it, got {image.shape} {image.dtype}")
-    if (camera.width, camera.height) != (image.shape[1], image.shape[0]):
-        raise ValueError(
-            f"image: expected {camera.width}x{camera.height} pixels as the camera has, "
-            f"got {image.shape[1]}x{image.shape[0]}"
-        )
-
-
-def _box_or(other: Box | None, camera: Camera, pose: Pose, extent: Tensor) -> Box | None:
-    try:
-        return box_from_pose(camera, pose, extent)
-    except CropError:
-        return other

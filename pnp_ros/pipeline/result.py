@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.box import Box
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 
@@ -52,8 +52,7 @@ class ObjectEstimate:
         state: valid, uncertain or lost.
         estimate: pose and calibrated covariance; None when lost.
         correspondences: that the pose was solved from, in image pixels; None when nothing was looked at.
-        box: (x, y, width, height) of the projected object, or of the place looked at, in image pixels; None when no
-            place was found.
+        box: of the projected object, or of the place looked at; None when no place was found.
         score: probability that the object is there, 0 to 1.
         reason: why the state is not valid; of a valid pose what is hidden of the object, if much is; else empty.
         latency: seconds by stage; ``total`` is all of them.

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.simulation import (
@@ -42,13 +43,13 @@ class Seen:
         object_name: of the object that it is an instance of.
         pose: ``T_camera_object``, float64; None while it is absent.
         visible: share of its pixels that are seen, 0 to 1; 0 while it is absent.
-        box: (x, y, width, height) of its visible pixels; None if there are none.
+        box: of its visible pixels; None if there are none.
     """
 
     object_name: str
     pose: Pose | None = None
     visible: float = 0.0
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.studio import Studio, box_of
@@ -65,13 +66,13 @@ class SimulatedFrame:
         rgb: (H, W, 3) uint8.
         pose: ``T_camera_object``, float64; None while the object is absent.
         visible: share of the object's pixels that are seen, 0 to 1; 0 while it is absent.
-        box: (x, y, width, height) of the object's visible pixels; None if there are none.
+        box: of the object's visible pixels; None if there are none.
     """
 
     rgb: NDArray[np.uint8]
     pose: Pose | None
     visible: float
-    box: tuple[float, float, float, float] | None
+    box: Box | None
 
 
 class SimulatedScene:

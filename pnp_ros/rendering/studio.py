@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.rendering.lighting import Light, Lighting
 from pnp_ros.rendering.renderer import Renderer, Rendering
 from pnp_ros.types import Pose
@@ -58,13 +59,13 @@ class Studio:
         return np.clip(rgb + noise, 0, 255).astype(np.uint8)
 
 
-def box_of(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
-    """(x, y, width, height) of what a mask (H, W) shows; None if it is empty."""
+def box_of(mask: NDArray[np.bool_]) -> Box | None:
+    """The box of what a mask (H, W) shows; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return None
     width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    return float(columns[0]), float(rows[0]), float(width), float(height)
+    return Box(float(columns[0]), float(rows[0]), float(width), float(height))
 
 
 def _cluttered_background(width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, Crop, crop_around
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import Crop, crop_around
 from pnp_ros.detection.detector import Detection, Detector
 from pnp_ros.networks.dense_network import DenseNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork

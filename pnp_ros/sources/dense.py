@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import image_tensor
 from pnp_ros.networks.dense_network import DenseNetwork
 from pnp_ros.networks.onnx_runtime import OnnxDenseNetwork
@@ -27,5 +27,4 @@ class DenseSource(CropNetworkSource[DenseNetwork | OnnxDenseNetwork]):
         correspondences = Correspondences(
             crop.to_image(found.image_points[0]), found.object_points[0], found.weights[0] / crop.scale
         )
-        x, y, side = map(float, crop.window)
-        return Sighting(correspondences, float(prediction.presence[0]), (x, y, side, side), dense=True)
+        return Sighting(correspondences, float(prediction.presence[0]), crop.box, dense=True)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
 from pnp_ros.sources.feature_table import FeatureTable
 from pnp_ros.sources.source import Sighting
@@ -71,11 +72,11 @@ class FeatureSource:
 
     def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
         """The whole image: features need no detector."""
-        return [Detection((0.0, 0.0, float(image.shape[1]), float(image.shape[0])), 1.0)][:count]
+        return [Detection(Box(0.0, 0.0, float(image.shape[1]), float(image.shape[0])), 1.0)][:count]
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         """Matches within a box, or around the object at a pose; see :class:`~pnp_ros.sources.source.Source`."""
-        box = _within(image, where if isinstance(where, tuple) else self._around(camera, where))
+        box = _within(image, self._around(camera, where) if isinstance(where, Pose) else where)
         left, top, width, height = (int(value) for value in box)
         grey = cv2.cvtColor(image[top : top + height, left : left + width], cv2.COLOR_RGB2GRAY)
         keys, found = self._sift.detectAndCompute(grey, None)
@@ -89,9 +90,7 @@ class FeatureSource:
         return Sighting(correspondences, 1.0 if len(sizes) else 0.0, box, matched=True)
 
     def _around(self, camera: Camera, pose: Pose) -> Box:
-        x, y, width, height = box_from_pose(camera, pose, self._extent)
-        side = self._config.margin * max(width, height)
-        return x + (width - side) / 2, y + (height - side) / 2, side, side
+        return box_from_pose(camera, pose, self._extent).square(self._config.margin)
 
     def _matched(
         self, keys: Sequence[cv2.KeyPoint], descriptors: NDArray | None
@@ -122,9 +121,9 @@ def _within(image: np.ndarray, box: Box) -> Box:
     height, width = image.shape[:2]
     x, y, w, h = box
     if not np.isfinite(box).all():
-        raise CropError(f"box: expected finite numbers, got {box}")
+        raise CropError(f"box: expected finite numbers, got {tuple(box)}")
     left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
     right, bottom = min(width, int(np.ceil(x + w))), min(height, int(np.ceil(y + h)))
     if right - left < 8 or bottom - top < 8:
-        raise CropError(f"box: expected to overlap the {width}x{height} image, got {box}")
-    return float(left), float(top), float(right - left), float(bottom - top)
+        raise CropError(f"box: expected to overlap the {width}x{height} image, got {tuple(box)}")
+    return Box(float(left), float(top), float(right - left), float(bottom - top))

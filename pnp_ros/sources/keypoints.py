@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detector, image_tensor
 from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.networks.onnx_runtime import OnnxKeypointNetwork
@@ -44,5 +44,4 @@ class KeypointSource(CropNetworkSource[KeypointNetwork | OnnxKeypointNetwork]):
         prediction = self.network.predict(image_tensor(crop.image, self._device))
         weights = 1.0 / (prediction.sigma[0].cpu() * crop.scale)
         correspondences = Correspondences(crop.to_image(prediction.image_points[0].cpu()), self._keypoints, weights)
-        x, y, side = map(float, crop.window)
-        return Sighting(correspondences, float(prediction.presence[0]), (x, y, side, side))
+        return Sighting(correspondences, float(prediction.presence[0]), crop.box)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detection
 from pnp_ros.types import Correspondences, Pose
 
@@ -25,7 +25,7 @@ class Sighting:
     Args:
         correspondences: pixels of the whole image, object points in metres, weights in 1/px.
         score: probability that the object is there, 0 to 1.
-        box: (x, y, width, height) that was looked at, in image pixels.
+        box: that was looked at.
         matched: the points were matched, many of them by chance. Else each is meant to be right, and few that agree
             speak against the pose.
         dense: the points are so many that their errors go together: what counts is what their weights tell in all.
@@ -61,7 +61,7 @@ class Source(Protocol):
         ...
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
-        """What is seen in a box (pixels of the whole image), or around the object at a pose.
+        """What is seen in a box of the whole image, or around the object at a pose.
 
         Raises:
             CropError: if the place is not in the image.

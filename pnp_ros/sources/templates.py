@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, CropError, box_from_pose
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.sources.edge_response import BINS, CELL, response
@@ -168,7 +169,7 @@ class TemplateSource:
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         """The best view in a box, or around the object at a pose; see :class:`~pnp_ros.sources.source.Source`."""
-        box = where if isinstance(where, tuple) else box_from_pose(camera, where, self._extent)
+        box = box_from_pose(camera, where, self._extent) if isinstance(where, Pose) else where
         hit = self._hits.get(box) or self._beside(image, box)
         step = max(self._views.places.shape[1] // self._config.points, 1)
         pixels = self._edge(hit)[::step]
@@ -184,13 +185,13 @@ class TemplateSource:
         """The best hit in a box that somebody else tells."""
         x, y, width, height = box
         if not np.isfinite(box).all() or min(width, height) <= 0.0:
-            raise CropError(f"box: expected finite numbers and an area, got {box}")
+            raise CropError(f"box: expected finite numbers and an area, got {tuple(box)}")
         size = max(width, height)
         pad = _BESIDE * size
         left, top = max(int(x - pad), 0), max(int(y - pad), 0)
         window = image[top : max(int(y + height + pad), 0), left : max(int(x + width + pad), 0)]
         if min(window.shape[:2]) < 8:
-            raise CropError(f"box: expected to overlap the {image.shape[1]}x{image.shape[0]} image, got {box}")
+            raise CropError(f"box: expected to overlap the {image.shape[1]}x{image.shape[0]} image, got {tuple(box)}")
         hit = self._search(window, [size * factor for factor in (0.9, 1.05, 1.25)])[:1]
         return replace(hit, middle=hit.middle + np.array([left, top]))
 
@@ -323,4 +324,4 @@ class TemplateSource:
     def _box(self, hit: _Hits) -> Box:
         places = self._edge(hit)
         (left, top), (right, bottom) = places.min(0), places.max(0)
-        return float(left), float(top), float(right - left), float(bottom - top)
+        return Box(float(left), float(top), float(right - left), float(bottom - top))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detection, image_tensor
 from pnp_ros.networks.backbone import COARSEST
 from pnp_ros.networks.dense_network import DenseNetwork
@@ -49,7 +49,7 @@ class Windows:
         found.sort(key=lambda each: -each.score)
         kept: list[Detection] = []
         for each in found:
-            if len(kept) < min(count, _PLACES) and all(overlap(each.box, better.box) < _OVERLAP for better in kept):
+            if len(kept) < min(count, _PLACES) and all(each.box.overlap(better.box) < _OVERLAP for better in kept):
                 kept.append(each)
         return kept
 
@@ -69,15 +69,8 @@ class Windows:
         first = 0.5 * config.crop_size - border  # the centre of the first window
         return [
             Detection(
-                ((first + COARSEST * x) / scale - side / 2, (first + COARSEST * y) / scale - side / 2, side, side),
+                Box((first + COARSEST * x) / scale - side / 2, (first + COARSEST * y) / scale - side / 2, side, side),
                 float(presence[y, x]),
             )
             for y, x in np.argwhere(presence >= _LEAST)
         ]
-
-
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes (x, y, width, height)."""
-    sides = (min(a + c, b + d) - max(a, b) for a, b, c, d in zip(one[:2], other[:2], one[2:], other[2:], strict=True))
-    common = math.prod(max(0.0, side) for side in sides)
-    return common / (one[2] * one[3] + other[2] * other[3] - common)

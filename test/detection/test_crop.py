@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose, crop_from_box, crop_from_pose
 from pnp_ros.types import Pose
 
@@ -21,7 +22,7 @@ def _ramp() -> np.ndarray:
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_crop_pixels_show_the_image_pixels_they_claim(size: int) -> None:
     camera = Camera.pinhole(100.0, 100.0, 100.0, 60.0, 200, 120)
-    crop = crop_from_box(_ramp(), camera, (60.0, 30.0, 50.0, 40.0), size, 1.28)
+    crop = crop_from_box(_ramp(), camera, Box(60.0, 30.0, 50.0, 40.0), size, 1.28)
     v, u = np.mgrid[4 : size - 4, 4 : size - 4].astype(np.float32)
     claimed = crop.to_image(torch.from_numpy(np.stack([u, v], axis=-1))).numpy()
     shown = crop.image[4 : size - 4, 4 : size - 4, :2].astype(np.float32)
@@ -30,7 +31,7 @@ def test_crop_pixels_show_the_image_pixels_they_claim(size: int) -> None:
 
 def test_cropped_camera_projects_where_the_crop_shows() -> None:
     camera = _camera()
-    crop = crop_from_box(np.zeros((480, 640, 3), np.uint8), camera, (100.5, 200.25, 77.0, 31.0), 128, 1.3)
+    crop = crop_from_box(np.zeros((480, 640, 3), np.uint8), camera, Box(100.5, 200.25, 77.0, 31.0), 128, 1.3)
     points = torch.tensor([[0.1, 0.05, 1.0], [-0.2, 0.3, 2.0]])
     torch.testing.assert_close(crop.to_image(crop.camera.project(points)), camera.project(points))
 
@@ -38,7 +39,7 @@ def test_cropped_camera_projects_where_the_crop_shows() -> None:
 def test_crop_beyond_the_edge_repeats_the_edge() -> None:
     image = _ramp()
     camera = Camera.pinhole(100.0, 100.0, 100.0, 60.0, 200, 120)
-    crop = crop_from_box(image, camera, (-20.0, -20.0, 40.0, 40.0), 40, 1.0)
+    crop = crop_from_box(image, camera, Box(-20.0, -20.0, 40.0, 40.0), 40, 1.0)
     assert crop.window == (-20, -20, 40)
     np.testing.assert_array_equal(crop.image[20:, 20:], image[:20, :20])
     np.testing.assert_array_equal(crop.image[:20, 20:], np.broadcast_to(image[0, :20], (20, 20, 3)))
@@ -69,7 +70,7 @@ def test_crop_from_pose_contains_the_object_in_its_centre() -> None:
 )
 def test_impossible_boxes_are_refused(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(CropError, match="box"):
-        crop_from_box(np.zeros((480, 640, 3), np.uint8), _camera(), box, 128, 1.25)
+        crop_from_box(np.zeros((480, 640, 3), np.uint8), _camera(), Box(*box), 128, 1.25)
 
 
 def test_pose_behind_the_camera_is_refused() -> None:

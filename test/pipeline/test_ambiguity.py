@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry import so3
 from pnp_ros.objects.keypoints import select_keypoints
@@ -40,13 +40,13 @@ class Eyes:
         self.truth = Pose.identity()
 
     def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
-        return [Detection((0.0, 0.0, 640.0, 480.0), 1.0)]
+        return [Detection(Box(0.0, 0.0, 640.0, 480.0), 1.0)]
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         seen = Pose.from_matrix(self.truth.matrix() @ self.turn)
         pixels = camera.project(seen.transform(self.points))
         pixels = pixels + torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
-        return Sighting(Correspondences.from_sigma(pixels, self.points, 1.0), 1.0, (0.0, 0.0, 640.0, 480.0))
+        return Sighting(Correspondences.from_sigma(pixels, self.points, 1.0), 1.0, Box(0.0, 0.0, 640.0, 480.0))
 
 
 def packaged(folder: Path, mesh: TriangleMesh, symmetry: Symmetry | None = None) -> ObjectPackage:

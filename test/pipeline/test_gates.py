@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.geometry import so3
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import absent, judge, reduced_chi_square
@@ -17,7 +18,7 @@ from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 CAMERA = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
 CONFIG = EstimatorConfig()
 DIAMETER = 0.15
-BOX = (0.0, 0.0, 640.0, 480.0)
+BOX = Box(0.0, 0.0, 640.0, 480.0)
 
 
 def _scene(outliers: int = 0, noise: float = 1.0, depth: float = 0.6) -> tuple[Correspondences, PoseEstimate]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import Box, crop_from_box, crop_from_pose
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import crop_from_box, crop_from_pose
 from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage
@@ -39,7 +40,7 @@ class Knowing:
     def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
         self.asked.append("places")
         height, width = image.shape[:2]
-        return [Detection((0.0, 0.0, float(width), float(height)), 1.0)]
+        return [Detection(Box(0.0, 0.0, float(width), float(height)), 1.0)]
 
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         self.asked.append("pose" if isinstance(where, Pose) else "box")
@@ -48,8 +49,7 @@ class Knowing:
         else:
             crop = crop_from_box(image, camera, where, 128, 1.0)
         points = crop.to_image(crop.camera.project(TRUTH.transform(self._keypoints)))
-        x, y, side = map(float, crop.window)
-        return Sighting(Correspondences.from_sigma(points, self._keypoints, crop.scale), 1.0, (x, y, side, side))
+        return Sighting(Correspondences.from_sigma(points, self._keypoints, crop.scale), 1.0, crop.box)
 
 
 def test_a_source_of_ones_own(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 
 from pnp_ros.alignment.aligner import start_at
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError
 from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage, write_object_package
@@ -114,7 +115,7 @@ def test_filters_tell_a_template_from_clutter(source):
 def test_a_box_that_somebody_else_tells_is_enough(source, image):
     """The place that is told is the middle of the place that is found."""
     best = source.places(image, 1)[0]
-    seen = source.look(image, CAMERA, tuple(value + 1.0 for value in best.box))
+    seen = source.look(image, CAMERA, Box(*(value + 1.0 for value in best.box)))
     low, high = seen.correspondences.image_points.amin(0), seen.correspondences.image_points.amax(0)
     x, y, width, height = best.box
     assert torch.allclose((low + high) / 2, torch.tensor([x + width / 2, y + height / 2]), atol=0.15 * width)

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detection, Detector
 from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.pipeline.package_sources import network_source
-from pnp_ros.sources.windows import Windows, overlap
+from pnp_ros.sources.windows import Windows
 
 CPU = torch.device("cpu")
 
@@ -44,7 +45,7 @@ def test_the_best_window_is_about_where_the_object_is_and_as_large(size: tuple[i
         x, y, length = round(left * size[1]), round(top * size[0]), round(side * shorter)
         image[y : y + length, x : x + length] = 255
         places = windows.detect(image, 4)
-        assert overlap(places[0].box, (x, y, length, length)) > 0.4
+        assert places[0].box.overlap(Box(x, y, length, length)) > 0.4
         assert all(place.score >= 0.5 for place in places)
         assert len(places) <= 4
         assert sorted(places, key=lambda place: -place.score) == places
@@ -78,7 +79,7 @@ def test_windows_follow_where_the_detectors_places_gave_nothing_and_the_mesh_has
     package = untrained_package(tmp_path / "thing")
     models = load_models(package, CPU)
     source = network_source(package, models, CPU)
-    first, second = Detection((1.0, 2.0, 30.0, 40.0), 0.9), Detection((5.0, 5.0, 60.0, 60.0), 0.8)
+    first, second = Detection(Box(1.0, 2.0, 30.0, 40.0), 0.9), Detection(Box(5.0, 5.0, 60.0, 60.0), 0.8)
     asked: list[str] = []
 
     def answering(name: str, found: Detection) -> SimpleNamespace:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pnp_ros.adaptation.examples.witness import Witness
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import Crop, box_from_pose, crop_from_box, crop_from_pose
 from pnp_ros.detection.detector import letter_box
 from pnp_ros.detection.detector_network import DetectorConfig
@@ -121,5 +122,5 @@ class ExampleCutter:
         away = length * (1.0 + margin) / 2.0
         if space < away + length / 4.0:
             return None
-        box = (x + dx * away - length / 2, y + dy * away - length / 2, length, length)
+        box = Box(x + dx * away - length / 2, y + dy * away - length / 2, length, length)
         return crop_from_box(rgb, camera, box, self._network.crop_size, margin).image

@@ -19,6 +19,7 @@ from pnp_ros.adaptation.learning.distillation import (
 )
 from pnp_ros.adaptation.learning.objective import EProPnPLoss, RealCrops, images_of, pose_term, real_crops
 from pnp_ros.adaptation.supervision import GIVEN, Supervision
+from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detector
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork, DetectorPrediction
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction
@@ -137,10 +138,7 @@ class Learner:
         for example in examples:
             best = detector.detect(example.frame, 1)
             if best and best[0].score >= EstimatorConfig.detector_threshold:
-                x, y, width, height = best[0].box
-                left, top, box_width, box_height = example.box.tolist()
-                inside_x = left <= x + width / 2 <= left + box_width
-                found += inside_x and top <= y + height / 2 <= top + box_height
+                found += Box(*example.box.tolist()).holds(best[0].box.centre)
         return found / max(len(examples), 1)
 
     def step(self, examples: list[Example]) -> StepLosses:

@@ -18,7 +18,6 @@ from pnp_ros.adaptation.examples.witness import Witness
 from pnp_ros.adaptation.status import Gate
 from pnp_ros.adaptation.supervision import GIVEN, GOOD, LOST_SCORE, Supervision
 from pnp_ros.adaptation.trials.anchors import Anchors
-from pnp_ros.detection.crop import Box
 from pnp_ros.evaluation.consistency import nees
 from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
@@ -139,9 +138,7 @@ class Examiner:
         threshold = self._estimator.config.detector_threshold
         if not detections or detections[0].score < threshold:
             return ObjectEstimate(self._package.name, ObjectState.LOST, None, None, None, 0.0, "not detected")
-        scale, left, top = example.to_window
-        x, y, width, height = detections[0].box
-        box: Box = (x * scale + left, y * scale + top, width * scale, height * scale)
+        box = detections[0].box.moved(*example.to_window)
         return self._estimator.estimate(example.window, example.camera, 0.0, box)[0]
 
     def on_anchors(self, models: Models) -> OnAnchors:
