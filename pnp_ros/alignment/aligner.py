@@ -130,21 +130,8 @@ class Aligner:
             ValueError: if the image is not (H, W, 3) uint8 of the camera's size.
         """
         camera.check_image(image)
-        camera, pose = _plain(camera), _single(start.pose)
-        prior = _information(start.covariance)
-        learn = not self._colours.known
-        best: _Found | str = "it may be anywhere near where it is expected"
-        looks = 0
-        for begin, rounds in self._attempts(pose, start.covariance, learn, widely):
-            if looks >= LOOKS:
-                break
-            found, used = self._descend(image, camera, begin, rounds, None if prior is None else (pose, prior), learn)
-            looks += used
-            if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
-                best = found
-            sure = rounds is not FOLLOWED or (not isinstance(best, str) and best.evidence.matches >= _MANY)
-            if not isinstance(best, str) and best.evidence.supported and sure:
-                break
+        camera, learn = _plain(camera), not self._colours.known
+        best = self._best(image, camera, start, widely)
         if isinstance(best, str):
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
@@ -152,8 +139,33 @@ class Aligner:
             best.seen.learn(self._colours, _LEARNING)
         elif learn:
             self.forget()
-        estimate, systematic = self._estimate(best, camera, prior)
-        return Alignment(estimate, best.data, _kinds(best.seen), best.evidence, systematic)
+        return self._alignment(best, camera, start)
+
+    def compare(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
+        """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned."""
+        camera.check_image(image)
+        camera = _plain(camera)
+        best = self._best(image, camera, start, widely=False)
+        return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, start)
+
+    def _best(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, widely: bool) -> _Found | str:
+        """The best that the attempts lead to, or why they lead nowhere."""
+        pose, learn = _single(start.pose), not self._colours.known
+        information = _information(start.covariance)
+        prior = None if information is None else (pose, information)
+        best: _Found | str = "it may be anywhere near where it is expected"
+        looks = 0
+        for begin, rounds in self._attempts(pose, start.covariance, learn, widely):
+            if looks >= LOOKS:
+                break
+            found, used = self._descend(image, camera, begin, rounds, prior, learn)
+            looks += used
+            if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
+                best = found
+            sure = rounds is not FOLLOWED or (not isinstance(best, str) and best.evidence.matches >= _MANY)
+            if not isinstance(best, str) and best.evidence.supported and sure:
+                break
+        return best
 
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
         """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
@@ -250,8 +262,9 @@ class Aligner:
     def _damping(self) -> NDArray[np.float64]:
         return np.diag([(_DAMPING[0] * self._diameter) ** -2.0] * 3 + [_DAMPING[1] ** -2.0] * 3)
 
-    def _estimate(self, found: _Found, camera: Camera, prior: NDArray | None) -> tuple[PoseEstimate, Tensor]:
+    def _alignment(self, found: _Found, camera: Camera, start: PoseEstimate) -> Alignment:
         data, pose, lines = found.data, found.pose, found.seen.count[1]
+        prior = _information(start.covariance)
         spread, systematic, cost = covariance(
             data, camera, pose, found.weights, lines, prior, self._diameter, self.config
         )
@@ -262,7 +275,7 @@ class Aligner:
             torch.tensor(cost),
             torch.tensor(int(SolveStatus.CONVERGED), dtype=torch.int8),
         )
-        return estimate, torch.from_numpy(systematic).float()
+        return Alignment(estimate, data, _kinds(found.seen), found.evidence, torch.from_numpy(systematic).float())
 
     def _lost(self, start: PoseEstimate, reason: str) -> Alignment:
         status = torch.tensor(int(SolveStatus.DEGENERATE), dtype=torch.int8)

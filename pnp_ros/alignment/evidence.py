@@ -48,6 +48,7 @@ class Evidence:
         supported: whether the image bears the pose out. If not, the pose must not be used.
         reason: why not, in words; empty if it does.
         colours: correlation of the image's colours with the texture's; NaN where one has none, or none was asked for.
+        sought: lines across its outline that were looked at; 0 where they are too few to tell anything.
     """
 
     explained: float
@@ -60,6 +61,7 @@ class Evidence:
     supported: bool
     reason: str
     colours: float = math.nan
+    sought: int = 0
 
     @property
     def remark(self) -> str:
@@ -102,9 +104,8 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig, chrom
     if like is not None and chroma is not None:
         colours = chroma.likeness(look.view, look.window.image, like, float(look.window.camera.intrinsics[0]))
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
-    weighed = Evidence(
-        float(explained), texture, contour, likeness, matches, int(good_lines.sum()), expected, True, "", colours
-    )
+    good, sought = int(good_lines.sum()), count if count >= _FEW_LINES else 0
+    weighed = Evidence(float(explained), texture, contour, likeness, matches, good, expected, True, "", colours, sought)
     reason = _contradiction(weighed, like, look.shaded, found, config)
     return replace(weighed, supported=not reason, reason=reason)
 

@@ -33,7 +33,7 @@ from pnp_ros.types import Correspondences, Pose, PoseEstimate
 DOUBT = 0.01  # probability of all rivals together from which a pose is one of several
 _FADING = 0.75  # of earlier images' odds in each image: a still view counts as four images at most
 _DECIDED = -12.0  # log odds below which a turn is not looked at again while the object is followed
-_AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
+AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
 _WITHOUT = -15.0  # log odds of a reversal that is no minimum of the correspondences at all
 _FEW = 4  # turns looked at in an image of an object that is followed
 _RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
@@ -42,6 +42,17 @@ _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _LOSS = Cauchy(3.0)
 _SAME_TURN = 0.05  # rad
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """The reversal of the followed pose, where the image shows it best: its estimate, and its log odds in this image.
+
+    None for an estimate that the image contradicts; infinite odds where it is the same pose, but better.
+    """
+
+    estimate: PoseEstimate | None
+    odds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +99,7 @@ class Ambiguity:
         estimate: PoseEstimate,
         correspondences: Callable[[], Correspondences],
         followed: bool,
+        rival: Callable[[], Rival | None] = lambda: None,
     ) -> tuple[Hypothesis, ...]:
         """The poses that are left: the one to be followed, then the others, the likeliest first.
 
@@ -98,6 +110,8 @@ class Ambiguity:
             correspondences: gives the (N) it was solved from, with weights such that their errors count as
                 independent; asked only where other modes are looked for.
             followed: whether it is the last image's pose, moved; else it was found anew.
+            rival: what the image says of the pose's reversal; None where that is no other pose, or nothing is compared:
+                then the correspondences alone speak of it. Asked only where it is not settled.
         """
         if not followed:
             self.forget()
@@ -116,7 +130,7 @@ class Ambiguity:
         if seldom:
             modes = _Modes(Pose.stack([pose]), pose.rotation.new_zeros(0, 6, 6), torch.zeros(1, dtype=torch.float64))
         else:
-            modes = self._modes(correspondences(), camera, pose)
+            modes = self._modes(correspondences(), camera, pose, rival)
         weights = (modes.odds[:, None] + turns[None]).flatten().softmax(0)
         covariances = [estimate.covariance.cpu().double(), *modes.covariances]
         found: list[tuple[int, int, float]] = []
@@ -126,7 +140,7 @@ class Ambiguity:
             mode, turn = divmod(index, len(turns))
             found.append((mode, turn, float(weights[index])))
         total = sum(weight for *_, weight in found)
-        if any(m == kept and t == 0 and w * math.exp(_AHEAD) > found[0][2] for m, t, w in found):  # it is not behind
+        if any(m == kept and t == 0 and w * math.exp(AHEAD) > found[0][2] for m, t, w in found):  # it is not behind
             found.sort(key=lambda item: (item[:2] != (kept, 0), -item[2]))
         self._switch(*found[0][:2])
         told = tuple(
@@ -163,8 +177,13 @@ class Ambiguity:
         likely = appearance.log_likelihoods(image, camera, [pose, *turned])
         self._turn_odds[undecided] = _FADING * self._turn_odds[undecided] + (likely[1:] - likely[0])
 
-    def _modes(self, correspondences: Correspondences, camera: Camera, pose: Pose) -> _Modes:
-        """The followed pose and the other modes of the correspondences."""
+    def _modes(
+        self, correspondences: Correspondences, camera: Camera, pose: Pose, ask: Callable[[], Rival | None]
+    ) -> _Modes:
+        """The followed pose and its reversal as the image sees it, else the other modes of the correspondences."""
+        settled = self._mode_odds < _DECIDED
+        if not settled and (told := ask()) is not None:
+            return self._reversed(pose, told)
         used = correspondences.object_points[correspondences.has_weight]
         mirrored = reversal(used, pose)
         generator = torch.Generator().manual_seed(0)  # the same images give the same bytes
@@ -179,7 +198,10 @@ class Ambiguity:
             and float(nees(se3.local(found.pose[0], mirrored).double(), found.covariance[0].double())) > _APART
         ):
             rival = _WITHOUT
-        self._mode_odds = _FADING * max(self._mode_odds, 2.0 * _DECIDED) + rival
+        odds = self._faded + rival
+        if settled and odds > _DECIDED and (told := ask()) is not None:  # no longer
+            return self._reversed(pose, told)
+        self._mode_odds = odds
         poses = Pose(
             torch.cat([pose.rotation[None], found.pose.rotation[~mine]]),
             torch.cat([pose.translation[None], found.pose.translation[~mine]]),
@@ -187,6 +209,20 @@ class Ambiguity:
         return _Modes(
             poses, found.covariance[~mine].double(), torch.cat([logs.new_zeros(1), logs + self._mode_odds - rival])
         )
+
+    def _reversed(self, pose: Pose, rival: Rival) -> _Modes:
+        """The followed pose and its reversal, if the image does not contradict it."""
+        odds = min(max(rival.odds, _WITHOUT), -_WITHOUT) if rival.estimate is not None else _WITHOUT
+        self._mode_odds = self._faded + odds
+        both = [pose] if rival.estimate is None else [pose, rival.estimate.pose.to("cpu", torch.float32)]
+        spreads = pose.rotation.new_zeros(0, 6, 6) if rival.estimate is None else rival.estimate.covariance[None]
+        logs = torch.tensor([0.0, self._mode_odds], dtype=torch.float64)[: len(both)]
+        return _Modes(Pose.stack(both), spreads.cpu().double(), logs)
+
+    @property
+    def _faded(self) -> float:
+        """What earlier images say of the other modes."""
+        return _FADING * max(self._mode_odds, 2.0 * _DECIDED)
 
     def _switch(self, mode: int, turn: int) -> None:
         """Follow another one: the odds are against it from now on."""

@@ -16,16 +16,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from pnp_ros.alignment.aligner import Aligner, start_at
+from pnp_ros.alignment.aligner import MATCH, Aligner, Alignment, start_at
+from pnp_ros.alignment.rival import log_odds
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
+from pnp_ros.geometry import se3
+from pnp_ros.geometry.covariance import nees
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
-from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
+from pnp_ros.pipeline.ambiguity import AHEAD, Ambiguity, Rival, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import absent, judge, judge_covariance
@@ -34,6 +37,7 @@ from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.solving import solve
 from pnp_ros.pipeline.tracking import INTERVAL, Track
+from pnp_ros.solvers.pose_hypotheses import reversal
 from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Sighting, Source
@@ -44,7 +48,7 @@ _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
-_CHANGES = 3  # times in an image that a likelier pose is gone over to
+_SAME = 16.0  # NEES of a pose and its reversal, aligned, below which they are one
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 _ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
@@ -108,6 +112,7 @@ class PoseEstimator:
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
         self._clock = 0.0  # the last stamp
         self._missed = False  # in the last image
+        self._seen: Alignment | None = None  # the last pose that was aligned
         self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
@@ -121,7 +126,7 @@ class PoseEstimator:
         if self._ambiguity is not None:
             self._ambiguity.told()
         self._missed = False
-        self._track.follow(start_at(pose, _TOLD[0] * self.package.diameter, _TOLD[1]), self._clock)
+        self._track.follow(self._beside(pose), self._clock)
 
     @property
     def device(self) -> torch.device:
@@ -356,7 +361,7 @@ class PoseEstimator:
         """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it."""
         assert found.estimate is not None
         with self._timed("align"):
-            aligned = aligner.align(image, camera, found.estimate, widely)
+            aligned = self._seen = aligner.align(image, camera, found.estimate, widely)
         evidence = aligned.evidence
         found = dataclasses.replace(found, explained=evidence.explained)
         if not evidence.supported:
@@ -386,14 +391,13 @@ class PoseEstimator:
     ) -> ObjectEstimate:
         """A pose that is valid by itself, or a likelier one; uncertain if several may be right."""
         followed = self._as_expected(found)
-        for _ in range(_CHANGES):
-            left = self._left(ambiguity, image, camera, found, followed)
-            assert found.estimate is not None
-            if left[0].pose is found.estimate.pose:
-                break
+        left = self._left(ambiguity, image, camera, found, followed)
+        assert found.estimate is not None
+        if left[0].pose is not found.estimate.pose:
             estimate = dataclasses.replace(found.estimate, pose=left[0].pose, covariance=left[0].covariance)
             other = dataclasses.replace(found, estimate=estimate)
-            if self._aligner is not None:
+            if self._aligner is not None:  # from where it is, and not as if another image had told it
+                other = dataclasses.replace(other, estimate=self._beside(left[0].pose))
                 other = self._aligned(self._aligner, image, camera, other)
             if other.state is not ObjectState.VALID:  # the points speak for it, the image against it: neither is sure
                 reason = "ambiguous: a likelier pose than this one is contradicted by the image"
@@ -401,7 +405,8 @@ class PoseEstimator:
             assert other.estimate is not None
             if followed:
                 self._track.correct(found.estimate.pose, other.estimate.pose)
-            found, followed = other, True
+            told = Hypothesis(other.estimate.pose, other.estimate.covariance, left[0].probability)
+            found, left = other, (told, *left[1:])
         if not (reason := doubt(left)):
             return found
         return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason, hypotheses=left)
@@ -416,10 +421,34 @@ class PoseEstimator:
         with self._timed("solve"):
             if self._aligner is not None:
                 alone = functools.partial(independent, points, camera, estimate.pose)
-                return ambiguity.weigh(image, camera, estimate, alone, followed)
+                rival = functools.partial(self._reversal, self._aligner, image, camera)
+                return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
             factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.sigma or 0.0)
             points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
             return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
+
+    def _reversal(self, aligner: Aligner, image: np.ndarray, camera: Camera) -> Rival | None:
+        """What the image says of the other pose that shows the same face: it fits, too, and nothing else tells."""
+        one = self._seen
+        points = None if one is None else one.correspondences.object_points[one.kinds == MATCH]
+        if one is None or points is None or len(points) < _FEWEST:
+            return None
+        other = aligner.compare(image, camera, self._beside(reversal(points, one.estimate.pose)))
+        if not other.evidence.supported:
+            return Rival(None, 0.0)
+        odds = log_odds(other, one, camera)
+        spread = (one.estimate.covariance + other.estimate.covariance).double()
+        near = float(nees(se3.local(one.estimate.pose, other.estimate.pose).double(), spread)) < _SAME
+        if near:  # its region holds both: no two poses, but one that the image shows better here or there
+            if odds < AHEAD:
+                return None
+            odds = math.inf
+        estimate = dataclasses.replace(other.estimate, pose=self._track.choose(other.estimate.pose))
+        return Rival(estimate, odds)
+
+    def _beside(self, pose: Pose) -> PoseEstimate:
+        """A start that may be somewhat off."""
+        return start_at(pose, _TOLD[0] * self.package.diameter, _TOLD[1])
 
     def _as_expected(self, found: ObjectEstimate) -> bool:
         """Whether the object is where its motion said; else the pose has nothing to do with the last one."""

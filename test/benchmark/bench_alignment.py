@@ -1,4 +1,4 @@
-"""Alignment by texture and contours: basin, accuracy, tracking, verdict, coverage and cost.
+"""Alignment by texture and contours: basin, accuracy, tracking, verdict, coverage, cost and reversals.
 
     PYTHONPATH=test python test/benchmark/bench_alignment.py castle video basin verdict coverage cost --problems 40
 
@@ -27,17 +27,19 @@ from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
-from pnp_ros.geometry import covariance, se3
+from pnp_ros.geometry import covariance, se3, so3
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.pipeline.onboarding import onboard
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.backgrounds import random_background
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.rendering.simulation import SimulationConfig
 from pnp_ros.types import Pose
+from synthetic.printed_box import printed_box
 from synthetic.scenes import CAMERA, EXACT, Errors, Scene, perturbed, random_pose, scenes
 
 CASTLE = Path(__file__).parents[3] / "shared" / "data" / "castle"
@@ -45,6 +47,7 @@ CUBE = CASTLE.parent / "cube"
 # its images have pixel centres at half integers, its camera file is read with integer ones: half a pixel of doubt
 KNOWN = AlignmentConfig(focal_sigma=0.0, centre_sigma=0.5, size_sigma=0.0, shape_sigma=0.0)
 IN_90 = 10.645  # chi-square of six degrees of freedom
+WRONG = 30.0  # NEES beyond which a pose is another one than it says
 
 
 def add(mesh: TriangleMesh, pose: Pose, truth: Pose) -> float:
@@ -322,6 +325,56 @@ def cost(problems: int) -> None:
             )
 
 
+def boxes() -> dict[str, TriangleMesh]:
+    """Printed all over; flat; and printed on the two largest sides alone, the others plain."""
+    lid = printed_box(2)
+    assert lid.texture is not None
+    lid.texture[:, : 4 * 256] = (170, 150, 120)
+    return {"printed": printed_box(0), "flat": printed_box(1, (0.12, 0.09, 0.02)), "plain sides": lid}
+
+
+def head_on(seed: int, most: float = 25.0) -> Callable[[float], Pose]:
+    """Makes poses that show the largest side, 0 to 25 degrees from head on, 4 to 9 diameters away."""
+    rng = np.random.default_rng(seed)
+
+    def turn(*vector: float) -> torch.Tensor:
+        return so3.exp(torch.tensor(vector, dtype=torch.float32))
+
+    def pose(diameter: float) -> Pose:
+        depth = diameter * rng.uniform(4.0, 9.0)
+        x, y = rng.uniform((-0.2, -0.15), (0.2, 0.15))
+        tilt, towards = np.radians(rng.uniform(0.0, most)), rng.uniform(-np.pi, np.pi)
+        side, spin = turn(np.pi * rng.integers(2), 0.0, 0.0), turn(0.0, 0.0, rng.uniform(-np.pi, np.pi))
+        facing = turn(-np.arctan(y), 0.0, 0.0) @ turn(0.0, np.arctan(x), 0.0)  # the object's place, nearly
+        tilted = turn(tilt * np.cos(towards), tilt * np.sin(towards), 0.0)
+        return Pose(facing @ tilted @ spin @ side, torch.tensor([x * depth, y * depth, depth]).float())
+
+    return pose
+
+
+def reversals(problems: int) -> None:
+    """Boxes seen nearly head on, where a face fits its reversal, too: how many valid poses are wrong."""
+    for seed, (name, mesh) in enumerate(boxes().items()):
+        states, nees, spent = list[str](), list[float](), 0.0
+        with tempfile.TemporaryDirectory() as folder:
+            estimator = PoseEstimator(onboard(Path(folder) / "box", "box", mesh).package)
+            for scene in scenes(mesh, problems, 60 + seed, Errors(), head_on(70 + seed)):
+                estimator.reset()
+                begin = time.process_time()
+                (found,) = estimator.estimate(scene.image, scene.camera)
+                spent += time.process_time() - begin
+                if found.state is not ObjectState.VALID or found.estimate is None:
+                    told = "ambiguous" if found.hypotheses else str(found.state)
+                    states.append(told)
+                    continue
+                delta = se3.local(scene.pose, found.estimate.pose).double()
+                nees.append(float(covariance.nees(delta, found.estimate.covariance.double())))
+                states.append("wrong" if nees[-1] > WRONG else "right")
+        tally = ", ".join(f"{kind} {states.count(kind)}" for kind in sorted(set(states)))
+        print(f"reversals, {name}: {tally} of {len(states)}; NEES mean {np.mean(nees):.1f}", end="")
+        print(f" largest {max(nees):.0f}; {1e3 * spent / len(states):.0f} ms CPU an image", flush=True)
+
+
 def video(problems: int) -> None:
     """The cube's real video from its mesh alone: how the valid poses, drawn, correlate with the image.
 
@@ -377,6 +430,7 @@ def main() -> None:
         "absent": absent,
         "coverage": coverage,
         "cost": cost,
+        "reversals": reversals,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default all")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from pnp_ros.alignment.aligner import Aligner, start_at
+from pnp_ros.alignment.rival import log_odds
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.detector import Detection
@@ -21,9 +23,11 @@ from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.solvers.pose_hypotheses import reversal
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
 from synthetic.alike_box import alike_box
+from synthetic.printed_box import printed_box
 from synthetic.scenes import Errors, Scene, scenes
 
 ERRORS = Errors(size=0.002, shape=0.001, focal=0.002, centre=1.0, light=0.5)
@@ -125,3 +129,26 @@ def test_a_pose_that_the_user_tells_is_not_doubted(tmp_path: Path) -> None:
     estimator.follow(scene.pose)
     (found,) = estimator.estimate(scene.image, scene.camera)
     assert (found.state, found.hypotheses) == (ObjectState.VALID, ())
+
+
+def test_a_face_seen_nearly_head_on_is_not_taken_for_its_reversal(tmp_path: Path) -> None:
+    """Either is borne out by the image alone: the same print in the same place. Both are compared."""
+    mesh = printed_box()
+    package = packaged(tmp_path / "box", mesh)
+    tilted = so3.exp(torch.tensor([0.25, 0.1, 0.0])) @ so3.exp(torch.tensor([0.0, 0.0, 0.6]))
+    pose = Pose(tilted, torch.tensor([0.05, -0.02, 1.0]))
+    (scene,) = scenes(mesh, 1, 6, ERRORS, lambda _: pose)
+    face = torch.from_numpy(mesh.vertices[mesh.vertices[:, 2] < 0.0])  # that the camera sees
+    flipped = reversal(face, pose)
+    assert float(so3.angle_between(flipped.rotation, pose.rotation)) > 0.4
+
+    aligner = Aligner(mesh)
+    wrong, right = (aligner.align(scene.image, scene.camera, start_at(at, 0.01, 0.1)) for at in (flipped, pose))
+    assert wrong.evidence.supported
+    assert right.evidence.supported
+    assert log_odds(right, wrong, scene.camera) > 5.0
+    eyes = Eyes(package.keypoints, pose.inverse().matrix() @ flipped.matrix())
+    found = seen_by(PoseEstimator(package, EstimatorConfig(track=False), sources=[eyes]), eyes, scene)
+    assert found.estimate is not None
+    assert found.state is ObjectState.VALID
+    assert is_true(found.estimate.pose, scene)
