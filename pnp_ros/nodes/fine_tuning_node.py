@@ -11,13 +11,10 @@ Services: ``~/rollback``, ``~/reset``, ``~/pause``.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +36,7 @@ from pnp_ros.nodes import conversions
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.observation_queue import ObservationQueue, Sample
 from pnp_ros.nodes.parameters import Parameters, device_of
+from pnp_ros.nodes.priority import receive_less_urgently, work_less_urgently
 from pnp_ros.nodes.references import make_reference
 from pnp_ros.nodes.ros_compat import LATCHED, STEADY_CLOCK, run, wall_time
 from pnp_ros.nodes.weights import describe
@@ -48,12 +46,11 @@ _IDLE_S = 0.05  # between two looks for something to do
 _AFTER_FAULT_S = 10.0
 _PROBLEM_SHOWN_S = 5.0  # an image that could not be used is the reason that is shown for this long
 _REASONS_SHOWN = 5  # kinds of refusals in the diagnostics
-_RECEIVING_NICE, _LOWEST_NICE = 10, 19
-_WORKER, _PATIENCE_S = "adaptation", 0.6
+_WORKER, _PATIENCE_S = "adaptation", 0.3
 
 
 class FineTuningNode(Node):
-    """Receives on the executor's thread and works on another, of the lowest priority."""
+    """Receives on the executor's thread and works on another, of a lower priority."""
 
     def __init__(self) -> None:
         super().__init__("fine_tuning")
@@ -65,7 +62,7 @@ class FineTuningNode(Node):
         store = VersionStore(self._needed("versions", "folder for the adapted weights"), package)
         self._package, self._device = package, self._checked_device()
         if self.get_parameter("nice").value:
-            _receive_less_urgently()
+            receive_less_urgently()
         self._reference = make_reference(self, self.get_parameter("reference").value)
         config = self.settings.read_config("adaptation", AdaptationConfig)
         self._adapter = Adapter(package, config, store, self._device, supervision=self._reference.supervision)
@@ -97,7 +94,7 @@ class FineTuningNode(Node):
         declare("device", "cpu", "Where it learns: cpu, cuda, cuda:1, ...", check=device_of)
         declare("threads", 1, "CPU threads that it computes with", low=1, high=256)
         declare("cpu_share", 0.8, "Share of one CPU core that it takes at most, on average", low=0.01, high=256.0)
-        declare("nice", True, "Work at the lowest priority: only with time that nobody else wants")
+        declare("nice", True, "Work at a low priority: beside others, 3 % of a core that they want, too")
         declare("gpu_memory_share", 0.25, "Share of the GPU's memory that it takes at most", low=0.01, high=1.0)
         declare("max_rate", 4.0, "Images a second that are looked at, at most", low=0.01, high=200.0)
         self.settings.declare_config("adaptation", AdaptationConfig)
@@ -142,7 +139,7 @@ class FineTuningNode(Node):
     def _work(self) -> None:
         torch.set_num_threads(self.get_parameter("threads").value)
         if self.get_parameter("nice").value:
-            _work_only_when_idle()
+            work_less_urgently()
         share = self.get_parameter("cpu_share").value
         while not self._stopped.is_set():
             begin, used = time.monotonic(), time.process_time()
@@ -269,23 +266,9 @@ def _by_stamp(put: Callable[[int, Any], None]) -> Callable[[Any], None]:
     return lambda message: put(conversions.nanoseconds(message.header.stamp), message)
 
 
-def _receive_less_urgently() -> None:
-    """Let the estimator's threads go first; but the services are to answer on a busy machine, too."""
-    with contextlib.suppress(OSError):  # forbidden, or not Linux
-        for thread in Path("/proc/self/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), _RECEIVING_NICE)
-
-
-def _work_only_when_idle() -> None:
-    """Give the calling thread, and those that it starts, the lowest priority; what is not allowed is left out."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(_LOWEST_NICE)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the node."""
-    run(FineTuningNode, args)
+    run(FineTuningNode, args, patience_s=2 * _PATIENCE_S)
 
 
 if __name__ == "__main__":

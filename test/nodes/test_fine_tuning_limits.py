@@ -35,7 +35,7 @@ def camera(ros: None) -> Iterator[None]:
 @pytest.mark.usefixtures("camera")
 def test_cpu_share_and_priority(start_estimator: Any, start_fine_tuning: Any, probe: Any, tmp_path: Path) -> None:
     if os.getloadavg()[0] > len(os.sched_getaffinity(0)):
-        pytest.skip("others use all of the machine, and what works only when it is idle would not work at all")
+        pytest.skip("others use all of the machine, and little is left for what works at a low priority")
     demo, said = resource("config/objects/demo"), []
     probe.node.create_subscription(AdaptationStatus, "/fine_tuning/status", said.append, LATCHED)
     limits = {
@@ -56,8 +56,8 @@ def test_cpu_share_and_priority(start_estimator: Any, start_fine_tuning: Any, pr
         assert 0.02 < share < 1.3 * SHARE  # units of work last some seconds
         threads = [int(task.name) for task in Path(f"/proc/{node.pid}/task").iterdir()]
         busiest = max(threads, key=lambda thread: _cpu_seconds(f"{node.pid}/task/{thread}"))
-        assert os.sched_getscheduler(busiest) == os.SCHED_IDLE
-        assert os.sched_getscheduler(node.pid) == os.SCHED_OTHER  # the services answer on a busy machine, too
+        nices = [os.getpriority(os.PRIO_PROCESS, thread) for thread in (busiest, node.pid)]
+        assert nices == [15, 5]  # what answers on a busy machine goes first
 
 
 def _cpu_seconds(process: int | str) -> float:
