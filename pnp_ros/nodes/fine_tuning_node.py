@@ -66,12 +66,13 @@ class FineTuningNode(Node):
         self._reference = make_reference(self, self.get_parameter("reference").value)
         config = self.settings.read_config("adaptation", AdaptationConfig)
         self._adapter = Adapter(package, config, store, self._device, supervision=self._reference.supervision)
+        self._delay_s = self.get_parameter("reference_delay").value
         self._queue = ObservationQueue(
             self.get_parameter("max_rate").value,
             self.get_parameter("rectified").value,
             estimates_between=self._reference.every_estimate,
+            delay_s=self._delay_s if self._reference.late else 0.0,
         )
-        self._delay_s = self.get_parameter("reference_delay").value
         self._unknown, self._fault = 0, ""
         self._problem, self._problem_time = "", -_PROBLEM_SHOWN_S
         self._said, self._publishing = "", threading.Lock()
@@ -225,6 +226,8 @@ class FineTuningNode(Node):
             return f"image refused: {self._problem}"
         if not counts.received:
             return "no image has arrived"
+        if time.monotonic() - self._queue.crowded_at < _PROBLEM_SHOWN_S:
+            return "more images than may wait for their references: lower max_rate or reference_delay"
         return "" if counts.estimated else "no image has arrived together with its CameraInfo and its estimate"
 
     def _publish_status(self, only_changes: bool = False) -> None:
@@ -250,6 +253,7 @@ class FineTuningNode(Node):
             "images above the highest rate": counts.skipped,
             "images without an estimate": counts.unmatched,
             "images dropped for newer ones": counts.dropped,
+            "images with no room to wait": counts.crowded,
             "images without a reference": self._unknown,
             "invalid references": self._reference.refused,
             "images kept": status.buffered,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -71,6 +72,7 @@ class ObservationCounts:
         skipped: estimated, but sooner after the last than the highest rate allows.
         unmatched: given up without a CameraInfo or an estimate of the same stamp.
         dropped: not looked at before too many newer ones waited.
+        crowded: not taken, as those that wait still may for their references, and there is no room for more.
     """
 
     received: int = 0
@@ -78,6 +80,7 @@ class ObservationCounts:
     skipped: int = 0
     unmatched: int = 0
     dropped: int = 0
+    crowded: int = 0
 
 
 class ObservationQueue:
@@ -87,11 +90,17 @@ class ObservationQueue:
         max_rate: images a second that are handed out at most.
         rectified: as :class:`Sample`'s.
         estimates_between: hand out the estimates between those images too, without their image.
-        capacity: images that may wait, about; the oldest gives way.
+        delay_s: for which the oldest may wait for its reference. Until then a full queue takes no newer ones, so that of
+            images that come faster than that, some meet their references; from then on the oldest gives way.
+        capacity: images that may wait, about.
     """
 
-    def __init__(self, max_rate: float, rectified: bool, estimates_between: bool, capacity: int = 16) -> None:
+    def __init__(
+        self, max_rate: float, rectified: bool, estimates_between: bool, delay_s: float = 0.0, capacity: int = 16
+    ) -> None:
         self.counts = ObservationCounts()
+        self.crowded_at = -math.inf  # by the steady clock: when there was no room last
+        self._delay_s = delay_s
         self._interval_ns = _RATE_SLACK * 1e9 / max_rate
         self._rectified, self._between = rectified, estimates_between
         self._partial: OrderedDict[int, dict[str, Any]] = OrderedDict()
@@ -143,6 +152,10 @@ class ObservationQueue:
             if not self._between:
                 return
         if len(self._waiting) == self._waiting.maxlen:
+            now = time.monotonic()
+            if now - self._waiting[0].arrived < self._delay_s:
+                self.counts.crowded, self.crowded_at = self.counts.crowded + 1, now
+                return
             self.counts.dropped += 1  # the deque drops its first entry
         image = parts["image"] if due else None
         self._waiting.append(Sample(stamp_ns, image, parts["info"], parts["objects"], self._rectified))

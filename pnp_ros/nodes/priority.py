@@ -11,7 +11,7 @@ _RECEIVING_NICE, _WORKING_NICE = 5, 15  # beside another that wants the same cor
 
 
 def receive_less_urgently() -> None:
-    """Let other processes' threads go before all that this one has so far; yet it is to answer on a busy machine, too."""
+    """Let others go before all threads that this process has so far; yet it is to answer on a busy machine, too."""
     with contextlib.suppress(OSError):  # not Linux
         for thread in Path("/proc/self/task").iterdir():
             _lower(int(thread.name), _RECEIVING_NICE)

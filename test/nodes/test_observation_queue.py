@@ -79,3 +79,30 @@ def test_what_waits_is_bounded_and_what_is_given_up_is_counted() -> None:
     assert queue.first() is not oldest
     queue.remove(oldest)  # it gave way meanwhile: nothing else is taken in its place
     assert len(_all(queue)) == 3
+
+
+def test_of_images_that_come_too_fast_some_wait_for_their_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("pnp_ros.nodes.observation_queue.time.monotonic", lambda: now)
+    queue, met = ObservationQueue(1000.0, False, False, delay_s=0.5, capacity=4), 0
+    for index in range(1000):  # 100 images a second, each reference 0.3 s after its image
+        now = 0.01 * index
+        _put(queue, index * SECOND // 100)
+        while (sample := queue.first()) is not None and now - sample.arrived >= 0.3:
+            queue.remove(sample)
+            met += 1
+    assert 4 * 30 <= met <= 4 * 34  # as many as there is room for in each 0.3 s
+    assert queue.counts.dropped == 0
+    assert queue.counts.crowded == 1000 - met - len(_all(queue))
+    assert now - queue.crowded_at < 0.5
+
+
+def test_what_waited_long_enough_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("pnp_ros.nodes.observation_queue.time.monotonic", lambda: now)
+    queue = ObservationQueue(10.0, False, False, delay_s=0.5, capacity=2)
+    for index in range(5):  # nobody looks at them
+        now = 0.4 * index
+        _put(queue, index * SECOND)
+    assert [sample.stamp_ns // SECOND for sample in _all(queue)] == [3, 4]
+    assert (queue.counts.dropped, queue.counts.crowded) == (3, 0)
