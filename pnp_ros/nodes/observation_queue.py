@@ -90,8 +90,8 @@ class ObservationQueue:
         max_rate: images a second that are handed out at most.
         rectified: as :class:`Sample`'s.
         estimates_between: hand out the estimates between those images too, without their image.
-        delay_s: for which the oldest may wait for its reference. Until then a full queue takes no newer ones, so that of
-            images that come faster than that, some meet their references; from then on the oldest gives way.
+        delay_s: for which the oldest may wait for its reference. Until then a full queue takes no newer ones: of
+            images that come faster than that, some meet their references. From then on the oldest gives way.
         capacity: images that may wait, about.
     """
 
