@@ -16,6 +16,8 @@ from pnp_ros.kernels.packed_estimate import PackedEstimate
 from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.types import Alternative, Correspondences, Pose, PoseEstimate
 
+_NO_BATCH = torch.Size()
+
 
 def solve(
     correspondences: Correspondences,
@@ -126,7 +128,7 @@ def _aligned(
     """The batch's shape, and all inputs with it, contiguous; intrinsics and distortion without, if they are shared."""
     points = correspondences.image_points
     tensors = [points, correspondences.object_points, correspondences.weights]
-    tails = [2, 2, 3 if correspondences.has_matrices else 2]
+    tails = [2, 2, 3 if tensors[2].ndim > 2 and correspondences.has_matrices else 2]
     if prior is not None:
         tensors.append(prior.packed())
         tails.append(2)
@@ -136,7 +138,8 @@ def _aligned(
     shared = camera.intrinsics.ndim == camera.distortion.ndim == 1
     tensors += [camera.intrinsics, camera.distortion]
     tails += [1, 1]
-    dtype, device, batch = points.dtype, points.device, points.shape[:-2]
+    dtype, device = points.dtype, points.device
+    batch = points.shape[:-2] if points.ndim > 2 else _NO_BATCH  # to cut a shape is slow
     if dtype is not torch.float32 and dtype is not torch.float64:
         raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
     each, dims = len(tensors) - 2 if shared else len(tensors), len(batch)

@@ -6,6 +6,7 @@ torch's own memory. Launches are kept apart for each thread, so solves may run i
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
 import functools
 import logging
@@ -18,7 +19,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from pnp_ros.cameras.camera import Camera, CameraModel
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels import kernel_cache, robust, solve_warp
 from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
@@ -44,6 +45,10 @@ MAX_NUMBERS = 2**31 - 1  # that an index in the kernel can tell apart
 
 KEPT_CHUNKS = 1 << 14  # of points, between calls; the memory for more is given back
 
+# Warp's launch copies all arguments anew, which takes a third as long as a small solve. In these versions a kernel of
+# the CPU is a function of its bounds and its arguments, which may be called as it is.
+CALLED_DIRECTLY = wp.__version__.startswith("1.19.")
+
 # The kernel's arrays, in the order in which a call gives them.
 POINTS = ("image_points", "object_points", "weights")
 PRIOR = ("priors",)
@@ -57,19 +62,6 @@ def block_for(device: torch.device, batch: int) -> Block:
     if device.type != "cuda":
         return CPU
     return CUDA_MANY if batch >= MANY else CUDA_FEW
-
-
-class Kind(NamedTuple):
-    """What kind of problem a call has, where calls mostly repeat that of the last one."""
-
-    points: int
-    parts: int
-    cameras: bool
-    prior: bool
-    given: bool
-    guided: bool
-    model: CameraModel
-    pixels: int
 
 
 @functools.cache
@@ -116,7 +108,8 @@ class RecordedLaunch:
         self._chunks = self._room(1)
         self._kept = self._count = 1
         self._settings: LMSettings | None = None
-        self._kind: Kind | None = None
+        self._camera: Camera | None = None
+        self._kind: tuple[int, int, bool, bool, bool] | None = None
         data, options = Buffers(), Settings()
         for name, kind in Buffers.cls.__annotations__.items():
             if isinstance(kind, wp.array):
@@ -131,10 +124,14 @@ class RecordedLaunch:
             block_dim=block.threads,
             record_cmd=True,
         )
-        self._data, self._options = data.__ctype__(), options.__ctype__()
-        self._launch.set_param_at_index_from_ctype(0, self._data)
-        self._launch.set_param_at_index_from_ctype(1, self._options)
-        self._packed = self._launch.params[3:5]
+        self._arguments = _in_a_row(data.__ctype__(), options.__ctype__(), *self._launch.params[3:5])
+        self._data, self._options, *self._packed = (getattr(self._arguments, f[0]) for f in self._arguments._fields_)
+        for i, argument in enumerate((self._data, self._options, *self._packed)):
+            self._launch.set_param_at_index_from_ctype(i, argument)
+        self._entry = None
+        if CALLED_DIRECTLY and device.type == "cpu" and block.threads == 1:
+            self._entry, self._at = self._launch.hooks.forward, ctypes.byref(self._arguments)
+            self._bounds = ctypes.byref(self._launch.bounds)
         self._inputs = {
             (prior, given): self._fields(*POINTS, *(PRIOR if prior else ()), *(START if given else ()), *CAMERA)
             for prior in (False, True)
@@ -175,15 +172,19 @@ class RecordedLaunch:
             result: where to write.
             settings: loss and limits.
         """
-        count, points, pixels = result.problems, result.points, camera.width * camera.height
+        count, points = result.problems, result.points
         parts = 4 if tensors[2].ndim > tensors[0].ndim else 2
         if count * points * parts > MAX_NUMBERS:
             raise ValueError(f"image_points: expected at most {MAX_NUMBERS // parts} points, got {count * points}")
         if settings is not self._settings:
             self._set(settings)
-        kind = Kind(points, parts, tensors[-1].ndim > 1, prior, given, likelihood is not None, camera.model, pixels)
+        if camera is not self._camera:
+            self._set_camera(camera)
+        kind = points, parts, prior, given, likelihood is not None
         if kind != self._kind:
-            self._become(kind)
+            data, options = self._data, self._options
+            data.points, data.parts, data.prior, options.given, options.guided = kind
+            self._kind = kind
         for field, tensor in zip(self._inputs[prior, given], tensors):
             field.data = tensor.data_ptr()
         for field, address in zip(self._results, result.addresses()):
@@ -192,6 +193,7 @@ class RecordedLaunch:
             self._data.likelihood.data = likelihood.data_ptr()
         if count != self._count:
             self._launch.set_dim(count * self._block.lanes)
+            self._bounds = ctypes.byref(self._launch.bounds)
             self._count = count
         needed = count * max(-(-points // self._block.width), 1)
         chunks = self._chunks
@@ -201,14 +203,15 @@ class RecordedLaunch:
             chunks = self._chunks = self._room(needed)
             self._kept = needed
         self._packed[0].data = self._packed[1].data = chunks.data_ptr()
-        self._launch.launch(wp.stream_from_torch(self._device) if self._cuda else None)
+        if self._entry is not None:
+            self._entry(self._bounds, self._at)
+        else:
+            self._launch.launch(wp.stream_from_torch(self._device) if self._cuda else None)
 
-    def _become(self, kind: Kind) -> None:
-        data, options = self._data, self._options
-        data.points, data.parts, data.cameras, data.prior = kind.points, kind.parts, kind.cameras, kind.prior
-        options.given, options.guided = kind.given, kind.guided
-        options.model, options.pixels = MODEL_NUMBERS[kind.model], kind.pixels
-        self._kind = kind
+    def _set_camera(self, camera: Camera) -> None:
+        self._data.cameras = camera.intrinsics.ndim > 1 or camera.distortion.ndim > 1
+        self._options.model, self._options.pixels = MODEL_NUMBERS[camera.model], camera.width * camera.height
+        self._camera = camera
 
     def _set(self, settings: LMSettings) -> None:
         struct = self._options
@@ -226,6 +229,12 @@ class RecordedLaunch:
         struct.samples = settings.samples
         struct.accept = int(settings.accept)
         self._settings = settings
+
+
+def _in_a_row(*arguments: ctypes.Structure) -> ctypes.Structure:
+    """Copies of a kernel's arguments as one structure, as the kernel reads them."""
+    fields = [(f"argument_{i}", type(argument)) for i, argument in enumerate(arguments)]
+    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})(*arguments)
 
 
 class _Launches(threading.local):

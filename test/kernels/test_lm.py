@@ -146,6 +146,25 @@ def test_one_recorded_launch_serves_all_sizes() -> None:
     assert made().currsize == before == 1
 
 
+def test_a_kernel_called_directly_does_what_its_launch_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    correspondences, camera, truth = random_problems(3, 20, sigma=1.0, outliers=0.3, seed=4)
+    found = []
+    for directly in (True, False):
+        monkeypatch.setattr(lm_launch, "CALLED_DIRECTLY", directly)
+        lm_launch.launches.get.cache_clear()
+        for count in (3, 1):  # the bounds are new ones
+            some = Pose(truth.rotation[:count], truth.translation[:count])
+            found.append(lm.solve(_first(correspondences, count), camera, some, LMSettings(samples=100)))
+    lm_launch.launches.get.cache_clear()
+    for one, other in zip(found[:2], found[2:]):
+        for name in ("covariance", "cost", "inlier_weights", "status"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def _first(correspondences: Correspondences, count: int) -> Correspondences:
+    return Correspondences(*(x[:count] for x in vars(correspondences).values()))
+
+
 def test_fields_that_are_made_when_they_are_read_are_those_of_the_problem() -> None:
     correspondences, camera, truth = random_problems(6, 12, sigma=1.0, outliers=0.2, seed=8)
     correspondences.image_points[2, 3, 0] = torch.nan
