@@ -90,6 +90,9 @@ class PoseEstimator:
         sources: Sequence[Source] | None = None,
         backend: str = "auto",
     ) -> None:
+        if not isinstance(package, ObjectPackage):
+            how = "load_object(folder) reads one"
+            raise TypeError(f"package: expected an ObjectPackage, got {type(package).__name__}; {how}")
         self.package = package
         self.config = config or EstimatorConfig()
         self._device, self._backend = torch.device(device), backend

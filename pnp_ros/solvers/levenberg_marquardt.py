@@ -75,6 +75,8 @@ def refine(
     """
     like = correspondences.image_points
     if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
+        if not like.is_floating_point():
+            raise ValueError(f"image_points: expected float32 or float64, got {like.dtype}")
         camera = camera.to(like.device, like.dtype)
     double = like.dtype == torch.float64
     settings = _settings(solver or _DEFAULT, loss, anneal, double, accept)

@@ -71,6 +71,9 @@ def test_messages_of_public_reports() -> None:
                 camera_from_info(*fields)
             continue
         camera = camera_from_info(*fields)
+        assert (camera.width, camera.height) == (message["width"], message["height"])
+        assert camera.intrinsics.tolist() == pytest.approx([message["k"][i] for i in (0, 4, 2, 5)])
+        assert not camera.distortion[4:].any()
         if message["right"] == "pinhole":
             assert camera.model is CameraModel.PINHOLE
         else:

@@ -250,30 +250,64 @@ def test_absent_and_odd_paths_are_named_with_the_cure(tmp_path: Path) -> None:
             read_camera_info(tmp_path / path)
 
 
-REPORTED = {  # file: fx, cx, distortion model, first coefficients; what the numbers in it say
-    "01_camera_model_key.yaml": (543.2134, 321.01119, CameraModel.BROWN_CONRADY, [-0.480672, 0.184891]),
-    "02_opencv_filestorage.yml": (545.1878, 339.4981, CameraModel.BROWN_CONRADY, [-0.5351076, 0.3690161]),
-    "04_kalibr_camchain.yaml": (458.94323, 367.02725, CameraModel.BROWN_CONRADY, [-0.287953, 0.0781311]),
-    "05_voxl_fisheye.yml": (274.67865, 282.26164, CameraModel.KANNALA_BRANDT, [0.00292367, 0.0015502]),
-    "08_no_model_no_rect.yaml": (167.24709, 141.74334, CameraModel.BROWN_CONRADY, [-0.270722, 0.052308]),
-    "12_five_equidistant.yaml": (285.2, 419.2, CameraModel.KANNALA_BRANDT, [-0.0065, 0.0438]),
-    "13_kannala_brandt4.yaml": (285.2, 419.2, CameraModel.KANNALA_BRANDT, [-0.0065, 0.0438]),
-    "14_capital_model.yaml": (543.2134, 321.01119, CameraModel.BROWN_CONRADY, [-0.480672, 0.184891]),
-    "15_brown_conrady.yaml": (285.2, 419.2, CameraModel.BROWN_CONRADY, [0.01]),
-    "18_latin1.yaml": (543.2134, 321.01119, CameraModel.BROWN_CONRADY, [-0.480672, 0.184891]),
-    "20_tisc_flat.yaml": (1069.1, 640.2, CameraModel.BROWN_CONRADY, [-0.01128276, 0.00593363]),
-    "24_ros_rolling_roi.yaml": (500.0, 159.75, CameraModel.PINHOLE, []),
+_IP = (640, 480), [543.2134, 543.06716, 321.01119, 190.99665], [-0.480672, 0.184891, -0.001901, 0.002792]
+_T265 = (848, 800), [285.2, 286.4, 419.2, 403.3]
+_BENT = [-0.0065, 0.0438, -0.0414, 0.0079]
+REPORTED = {  # file: distortion model, size, fx fy cx cy, coefficients but for zeros behind them; what is written in it
+    "01_camera_model_key.yaml": (CameraModel.BROWN_CONRADY, *_IP),
+    "02_opencv_filestorage.yml": (
+        CameraModel.BROWN_CONRADY,
+        (640, 360),
+        [545.18782, 540.93187, 339.49808, 181.3791],
+        [-0.53510759, 0.36901611, 0.014705017, -0.0033927528, -0.1279906],
+    ),
+    "04_kalibr_camchain.yaml": (
+        CameraModel.BROWN_CONRADY,
+        (752, 480),
+        [458.94323, 457.56375, 367.02725, 249.3128],
+        [-0.287953, 0.07813112, 0.000212659, -0.000122145],
+    ),
+    "05_voxl_fisheye.yml": (
+        CameraModel.KANNALA_BRANDT,
+        (640, 480),
+        [274.67865, 274.7745, 282.26164, 245.63184],
+        [0.0029236697, 0.0015502029],
+    ),
+    "08_no_model_no_rect.yaml": (
+        CameraModel.BROWN_CONRADY,
+        (320, 240),
+        [167.24709, 168.39658, 141.74334, 116.78567],
+        [-0.270722, 0.052308, -0.000257, 0.00298],
+    ),
+    "12_five_equidistant.yaml": (CameraModel.KANNALA_BRANDT, *_T265, _BENT),
+    "13_kannala_brandt4.yaml": (CameraModel.KANNALA_BRANDT, *_T265, _BENT),
+    "14_capital_model.yaml": (CameraModel.BROWN_CONRADY, *_IP),
+    "15_brown_conrady.yaml": (CameraModel.BROWN_CONRADY, *_T265, [0.01]),
+    "18_latin1.yaml": (CameraModel.BROWN_CONRADY, *_IP),
+    "20_tisc_flat.yaml": (
+        CameraModel.BROWN_CONRADY,
+        (1280, 960),
+        [1069.1, 1069.5, 640.2, 478.8],
+        [-0.01128276, 0.005933633, -0.000429872, -0.001141737],
+    ),
+    "24_ros_rolling_roi.yaml": (CameraModel.PINHOLE, (320, 240), [500.0, 500.0, 159.75, 119.75], []),
 }
+WITHOUT_MODEL = {"02_opencv_filestorage.yml", "08_no_model_no_rect.yaml"}
 
 
 @pytest.mark.skipif(not REPORTS.is_dir(), reason="no reported calibrations on this machine")
-def test_every_reported_calibration_is_read() -> None:
+def test_every_reported_calibration_is_read(caplog: pytest.LogCaptureFixture) -> None:
     assert {file.name for file in REPORTS.iterdir()} == set(REPORTED)
-    for name, (fx, cx, model, d) in REPORTED.items():
+    for name, (model, size, intrinsics, distortion) in REPORTED.items():
+        caplog.clear()
         camera = read_camera_info(REPORTS / name).camera()
         assert camera.model is model, name
-        assert camera.intrinsics[[0, 2]].tolist() == pytest.approx([fx, cx], rel=1e-6), name
-        assert camera.distortion[: len(d)].tolist() == pytest.approx(d, rel=1e-5), name
+        assert (camera.width, camera.height) == size, name
+        assert camera.intrinsics.tolist() == pytest.approx(intrinsics, rel=1e-6), name
+        coefficients = camera.distortion.tolist()
+        assert coefficients[: len(distortion)] == pytest.approx(distortion, rel=1e-5), name
+        assert not any(coefficients[len(distortion) :]), name
+        assert ("plumb_bob is assumed" in caplog.text) == (name in WITHOUT_MODEL), name
 
 
 @pytest.mark.skipif(not CHESSBOARD.is_dir(), reason="no chessboard images on this machine")

@@ -52,6 +52,11 @@ def test_the_same_images_give_the_same_bytes(package: ObjectPackage) -> None:
     assert runs[0] == runs[1]
 
 
+def test_a_path_is_no_package() -> None:
+    with pytest.raises(TypeError, match=r"package: expected an ObjectPackage, got str; load_object\(folder\)"):
+        PoseEstimator("out/object")  # type: ignore[arg-type]
+
+
 def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
     estimator = PoseEstimator(package, EVERYTHING)
     for image in (_image(1), np.zeros((240, 320, 3), np.uint8), np.full((240, 320, 3), 255, np.uint8)):

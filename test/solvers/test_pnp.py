@@ -12,7 +12,7 @@ from pnp_ros.solvers.classical import METHODS, Classical
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure
-from pnp_ros.types import Pose
+from pnp_ros.types import Correspondences, Pose
 from synthetic.cube import random_problems
 
 UNREFINED = LevenbergMarquardt(max_iterations=0)
@@ -78,6 +78,14 @@ def test_a_matrix_is_no_camera_and_tensors_are_no_correspondences() -> None:
         solve_pnp(correspondences, np.eye(3))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="correspondences: expected Correspondences, got Tensor"):
         solve_pnp(correspondences.image_points, camera)  # type: ignore[arg-type]
+
+
+def test_points_of_another_dtype_are_named_and_not_the_camera() -> None:
+    c, camera, _ = random_problems(1, 8)
+    for dtype in (torch.int32, torch.float16):
+        others = Correspondences(*(x.to(dtype) for x in (c.image_points, c.object_points, c.weights)))
+        with pytest.raises(ValueError, match=f"image_points: expected float32 or float64, got {dtype}"):
+            solve_pnp(others, camera)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor
 from pnp_ros.cameras.brown_conrady import turning_radius
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
+from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
@@ -42,7 +43,17 @@ def test_the_global_minimum_is_found_and_said_not_to_fit_a_pixel_of_noise(name: 
     estimate = solve_pnp(correspondences, camera)
     assert _rms(estimate, correspondences, camera) == pytest.approx(data["right_rms_px"], abs=2e-3)
     assert estimate.pose.translation.tolist() == pytest.approx(data["right_translation"], rel=1e-4)
+    _assert_turned(estimate.pose, data)
     assert estimate.status == int(SolveStatus.UNEXPLAINED)
+
+
+def _assert_turned(pose: Pose, data: dict[str, Any]) -> None:
+    """Within 1e-3 rad of the rotation that the file gives."""
+    if "right_rotation" in data:
+        right = torch.tensor(data["right_rotation"], dtype=torch.float64)
+    else:
+        right = so3.exp(torch.tensor(data["right_rotation_vector"], dtype=torch.float64))
+    assert so3.angle_between(pose.rotation.double(), right) < 1e-3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -60,9 +71,11 @@ def test_a_tag_through_a_plain_lens(dtype: torch.dtype) -> None:
 def test_four_flat_points(dtype: torch.dtype) -> None:
     data = json.loads((REPORTS / "09_iterative_four_points.json").read_text())
     correspondences, camera = _problem(data, dtype)
-    estimate = solve_pnp(correspondences, camera)
-    assert estimate.usable
-    assert estimate.pose.translation.tolist() == pytest.approx(data["right_translation"], abs=1e-4)
+    for init in (None, Classical("iterative")):
+        estimate = solve_pnp(correspondences, camera, init=init)
+        assert estimate.usable
+        assert estimate.pose.translation.tolist() == pytest.approx(data["right_translation"], abs=1e-4)
+        _assert_turned(estimate.pose, data)
 
 
 def test_points_far_from_their_origin_are_solved_in_double_precision_and_refused_in_single() -> None:
