@@ -20,11 +20,12 @@ from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cli.progress import images
 from pnp_ros.cli.reports import write_report
 from pnp_ros.evaluation.adaptation_plot import HISTORY_NAME, adaptation_plots, load_history, write_adaptation_image
-from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
+from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate_one
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.evaluation.report import figure_text
 from pnp_ros.evaluation.time_blocks import TimeBlocks
+from pnp_ros.evaluation.told import running
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -178,7 +179,7 @@ def _measured(
     adapted = newest.applied_to(package) if newest else package
     pose_of = running(PoseEstimator(adapted, EstimatorConfig(track=held_out.kind != "bop"), device))
     meter = OverlapMeter(package) if overlap else None
-    done = evaluate(images(held_out, description=out.name), package, pose_of, truth_of, meter)
+    done = evaluate_one(images(held_out, description=out.name), package, pose_of, truth_of, meter)
     return write_report(out, package, held_out, done, more_plots=more_plots)
 
 

@@ -30,13 +30,13 @@ from pnp_ros.cli.simulated_bag import (
     rendered_frames,
     write_bag,
 )
-from pnp_ros.evaluation.evaluator import Evaluation, evaluate, running
+from pnp_ros.evaluation.evaluator import Evaluation, evaluate, evaluate_one
 from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
 from pnp_ros.evaluation.overlay import MeshOverlay
+from pnp_ros.evaluation.pairing import ByPlace
 from pnp_ros.evaluation.report import table
-from pnp_ros.evaluation.scene_evaluation import IMAGE as STAGE
-from pnp_ros.evaluation.scene_evaluation import evaluate_scene, recorded_scene, running_scene
-from pnp_ros.evaluation.truth import load_recorded_scene, load_truth, load_truths
+from pnp_ros.evaluation.told import recorded_scene, running, running_scene
+from pnp_ros.evaluation.truth import load_recorded, load_truth, load_truths
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -108,11 +108,11 @@ def _of_many(arguments: argparse.Namespace, packages: Sequence[ObjectPackage], b
     """Evaluate and draw many objects; 0, or 1 if there was no valid pose."""
     out, source = arguments.out, open_source(bag, image_topic=IMAGE)
     if nodes:
-        poses_of = recorded_scene(load_recorded_scene(OBJECTS, bag, STAGE))
+        poses_of = recorded_scene(load_recorded(OBJECTS, bag))
     else:
         poses_of = running_scene(Scene(packages, EstimatorConfig(**EXACT), arguments.instances, arguments.device))
     frames = images(source, description="evaluating" if nodes else "estimating")
-    done = evaluate_scene(frames, packages, poses_of, load_truths(TRUTH, bag, ()))
+    done = evaluate(frames, packages, poses_of, ByPlace(packages, load_truths(TRUTH, bag, ())))
     summary = write_scene_report(out, packages, source, done)
     meshes = {package.name: MeshOverlay(package.mesh) for package in packages}
     write_images(
@@ -161,7 +161,7 @@ def _estimate(
     """The estimator over the images of the bag."""
     source = open_source(bag, image_topic=IMAGE)
     estimator = PoseEstimator(package, EstimatorConfig(**EXACT), arguments.device)
-    done = evaluate(images(source, description="estimating"), package, running(estimator), load_truth(TRUTH, bag))
+    done = evaluate_one(images(source, description="estimating"), package, running(estimator), load_truth(TRUTH, bag))
     return done, source, {"run": {"images": len(done.records)}}
 
 

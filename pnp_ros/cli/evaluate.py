@@ -15,9 +15,10 @@ from pnp_ros.cli.progress import add_part, images, part_of
 from pnp_ros.cli.reports import bop_name, overlap_meter, write_report
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
-from pnp_ros.evaluation.evaluator import Evaluation, evaluate, recorded, running
+from pnp_ros.evaluation.evaluator import Evaluation, evaluate_one
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.report import table
+from pnp_ros.evaluation.told import recorded, running
 from pnp_ros.evaluation.truth import load_recorded, load_truth
 from pnp_ros.networks.onnx_runtime import BACKENDS
 from pnp_ros.objects.object_package import ObjectPackage
@@ -30,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, nargs="?", help="bag, BOP scene folder, video, or folder of images")
     parser.add_argument("--object", type=Path, nargs="+", help="object package, or a mesh; or several of them")
     parser.add_argument("--instances", type=int, default=1, help="of each object that there may be (default 1)")
-    parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf (a BOP scene has its own)")
-    parser.add_argument("--poses", help="take these poses, a file or /topic, in place of running the estimator")
+    parser.add_argument("--truth", help="true poses: topic:/NAME, file:FILE, tf:FRAME, or tf (a BOP scene has its own)")
+    parser.add_argument("--poses", help="take these poses, topic:/NAME or file:FILE, in place of running the estimator")
     parser.add_argument("--out", type=Path, default=Path("out/evaluate"), help="default %(default)s")
     parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
@@ -86,7 +87,7 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     bag = source.path if source.kind == "bag" else None
     truth_of = load_truth(arguments.truth, bag) if arguments.truth else None
     if arguments.poses:
-        pose_of = recorded(load_recorded(arguments.poses, bag))
+        pose_of = recorded(load_recorded(arguments.poses, bag), package.name)
     else:
         config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking and source.kind != "bop")
         pose_of = running(PoseEstimator(package, config, arguments.device, backend=arguments.backend))
@@ -94,7 +95,7 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     wanted = arguments.overlap or (arguments.overlap is None and not has_truth)
     overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None
     frames = images(source, arguments.max_frames)
-    return evaluate(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+    return evaluate_one(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
 
 
 def load_adapted(folder: Path, versions: Path | None, out: Path) -> ObjectPackage:

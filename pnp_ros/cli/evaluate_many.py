@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pnp_ros.cli.progress import images
 from pnp_ros.cli.reports import overlap_meters
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
+from pnp_ros.evaluation.evaluator import evaluate
 from pnp_ros.evaluation.frames import Frame, FrameSource
-from pnp_ros.evaluation.scene_evaluation import IMAGE, evaluate_scene, recorded_scene, running_scene
-from pnp_ros.evaluation.truth import Truth, TruthsOf, load_recorded_scene, load_truths
+from pnp_ros.evaluation.pairing import ByPlace
+from pnp_ros.evaluation.told import recorded_scene, running_scene
+from pnp_ros.evaluation.truth import Truth, TruthsOf, load_recorded, load_truths
 from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -35,7 +37,7 @@ def evaluate_many(arguments: argparse.Namespace, packages: Sequence[ObjectPackag
             )
         truths_of = _of_the_scene(packages[0].name)
     if arguments.poses:
-        poses_of = recorded_scene(load_recorded_scene(arguments.poses, bag, IMAGE))
+        poses_of = recorded_scene(load_recorded(arguments.poses, bag))
     else:
         config = EstimatorConfig(solver=arguments.solver, track=not arguments.no_tracking and source.kind != "bop")
         poses_of = running_scene(Scene(packages, config, arguments.instances, arguments.device, arguments.backend))
@@ -43,8 +45,8 @@ def evaluate_many(arguments: argparse.Namespace, packages: Sequence[ObjectPackag
     if arguments.overlap or (arguments.overlap is None and truths_of is None):
         asked = arguments.overlap is not None
         meters = overlap_meters(packages, asked)
-    frames, named = images(source, arguments.max_frames), source.kind != "bop"
-    done = evaluate_scene(frames, packages, poses_of, truths_of, meters, named=named)
+    pairing = None if truths_of is None else ByPlace(packages, truths_of, named=source.kind != "bop")
+    done = evaluate(images(source, arguments.max_frames), packages, poses_of, pairing, meters)
     summary = write_scene_report(arguments.out, packages, source, done)
     print(scene_table(summary))
     print(f"{arguments.out}: report.html, report.json, poses.json, poses.csv, a folder for each")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnp_ros.evaluation.evaluator import Evaluation, evaluate, recorded
+from pnp_ros.evaluation.evaluator import Evaluation, evaluate_one
 from pnp_ros.evaluation.frames import FrameSource, open_bag
 from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.told import recorded
 from pnp_ros.evaluation.truth import TruthOf, load_recorded
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.result import ObjectState
@@ -42,7 +43,7 @@ def evaluate_run(
     with open_bag(bag) as reader:
         counts = reader.counts
     found = load_recorded(OBJECTS, bag, since=image) if OBJECTS in counts else {}
-    done = evaluate(source.frames(), package, recorded(found), truth_of)
+    done = evaluate_one(source.frames(), package, recorded(found, package.name), truth_of)
     published = load_recorded(POSE, bag) if POSE in counts else {}
     figures: dict[str, Any] = {
         "images_recorded": len(done.records),

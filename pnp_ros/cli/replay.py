@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
-    parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf, of the bag that is played")
+    parser.add_argument(
+        "--truth", help="true poses: topic:/NAME, file:FILE, tf:FRAME, or tf, of the bag that is played"
+    )
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
 
 

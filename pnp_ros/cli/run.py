@@ -17,11 +17,11 @@ from pnp_ros.cli.evaluate import load_adapted
 from pnp_ros.cli.progress import add_part, images, part_of
 from pnp_ros.cli.reports import overlap_meter, overlap_meters, write_report
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
-from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.evaluator import evaluate, evaluate_one
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, draw_points, write_caption
 from pnp_ros.evaluation.report import table
-from pnp_ros.evaluation.scene_evaluation import evaluate_scene, running_scene
+from pnp_ros.evaluation.told import running, running_scene
 from pnp_ros.io.images import IMAGE_SUFFIXES, VideoWriter, write_image
 from pnp_ros.networks.onnx_runtime import BACKENDS
 from pnp_ros.objects.instance_names import object_of
@@ -94,7 +94,7 @@ def _run_one(
     def watch(frame: Frame, record: FrameResult) -> None:
         overlay.write(frame, lambda: draw(mesh, frame, next(numbers), record))
 
-    done = evaluate(frames, package, running(estimator), overlap=overlap_meter(package), watch=watch)
+    done = evaluate_one(frames, package, running(estimator), overlap=overlap_meter(package), watch=watch)
     figures = write_report(arguments.out, package, source, done)
     print(table({key: value for key, value in figures.items() if value is not None}))
 
@@ -115,7 +115,7 @@ def _run_many(
     def watch(frame: Frame, records: Mapping[str, FrameResult]) -> None:
         overlay.write(frame, lambda: draw_many(meshes, frame, next(numbers), records))
 
-    done = evaluate_scene(frames, packages, running_scene(scene), overlaps=meters, watch=watch)
+    done = evaluate(frames, packages, running_scene(scene), overlaps=meters, watch=watch)
     print(scene_table(write_scene_report(arguments.out, packages, source, done)))
 
 

@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.cli.reports import write_report
+from pnp_ros.evaluation.evaluator import SceneEvaluation
 from pnp_ros.evaluation.frames import FrameSource
 from pnp_ros.evaluation.html_report import Card, headline, write_html
 from pnp_ros.evaluation.report import figure_text, measure
-from pnp_ros.evaluation.scene_evaluation import IMAGE, SceneEvaluation
 from pnp_ros.evaluation.svg import BLUE, GREEN, GREY, ORANGE, RED, svg_of
+from pnp_ros.evaluation.told import IMAGE
 from pnp_ros.objects.instance_names import object_of
 from pnp_ros.objects.object_package import ObjectPackage
 

@@ -12,9 +12,9 @@ import torch
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.cli.progress import images
 from pnp_ros.cli.requirements import load
-from pnp_ros.evaluation.evaluator import PoseOf, recorded, running
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_bag, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay
+from pnp_ros.evaluation.told import PoseOf, recorded, running
 from pnp_ros.evaluation.truth import TruthOf, load_recorded, load_truth
 from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("input", type=Path, help="bag, BOP scene folder, video, or folder of images")
     parser.add_argument("--object", type=Path, required=True, help="object package")
-    parser.add_argument("--poses", help="file or /topic; default: the bag's own, else the estimator is run")
-    parser.add_argument("--truth", help="true poses: file, /topic, tf:FRAME, or tf")
+    parser.add_argument("--poses", help="topic:/NAME or file:FILE; default: the bag's own, else the estimator is run")
+    parser.add_argument("--truth", help="true poses: topic:/NAME, file:FILE, tf:FRAME, or tf")
     parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects")
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     bag = source.path if source.kind == "bag" else None
     poses = arguments.poses or (_recorded_topic(bag) if bag is not None else None)
     if poses:
-        pose_of: PoseOf = recorded(load_recorded(poses, bag))
+        pose_of: PoseOf = recorded(load_recorded(poses, bag), package.name)
     else:
         pose_of = running(PoseEstimator(package, EstimatorConfig(track=source.kind != "bop"), arguments.device))
     truth_of = load_truth(arguments.truth, bag) if arguments.truth else None

@@ -1,33 +1,34 @@
-"""Goes through a source image by image: runs the estimator, or takes recorded poses, and sets the truth beside."""
+"""Goes through images one by one: takes what is told of the objects in each, and sets the truth beside."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.evaluation.frames import Frame, Time, by_stamp
+from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
-from pnp_ros.evaluation.truth import Truth, TruthOf
+from pnp_ros.evaluation.pairing import Alone, AsTold, Pairing
+from pnp_ros.evaluation.told import PoseOf, PosesOf
+from pnp_ros.evaluation.truth import TruthOf
 from pnp_ros.io.bop import BopResult
+from pnp_ros.objects.instance_names import object_of
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.result import FrameResult, ObjectState
+from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
 
 logger = logging.getLogger(__name__)
 _GAP = 10.0  # times the median interval: a jump of time
-PoseOf = Callable[[Frame], FrameResult]
-Watch = Callable[[Frame, FrameResult], None]
+Watch = Callable[[Frame, Mapping[str, FrameResult]], None]
 
 
 @dataclass
 class Evaluation:
-    """What came of all images, in their order.
+    """What came of one instance in all images, in their order.
 
     Args:
         records: one an image.
@@ -50,101 +51,133 @@ class Evaluation:
             row = BopResult(frame.scene_id, frame.image_id, object_id, record.score, record.pose, seconds)
             self.results.append(row)
 
-    def close(self) -> None:
-        """After the last image.
 
-        Raises:
-            ValueError: if there was none.
+@dataclass
+class SceneEvaluation:
+    """What came of all images with many objects.
+
+    Args:
+        instances: of each true instance by its name; without truths, of each estimate by its name.
+        strays: valid poses that are of no true instance, by object.
+        swaps: how often a true instance got another name, by object; None where that is not known.
+        poses: what was told in each image, by the estimate's name.
+        warnings: about the source, in words.
+    """
+
+    instances: dict[str, Evaluation] = field(default_factory=dict)
+    strays: dict[str, list[FrameResult]] = field(default_factory=dict)
+    swaps: dict[str, int] | None = None
+    poses: list[Mapping[str, FrameResult]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def records(self, package: ObjectPackage, names: Sequence[str]) -> list[FrameResult]:
+        """All that came of an object: its instances, and the poses that are of none.
+
+        Args:
+            package: of the object.
+            names: of all objects.
         """
-        if not self.records:
-            raise ValueError("the source holds no image")
-        self.warnings += time_warnings(self.stamps_ns)
-
-
-def running(estimator: PoseEstimator) -> PoseOf:
-    """Poses from the estimator; it begins anew where the time of the images jumps back."""
-    images = Time()
-
-    def pose_of(frame: Frame) -> FrameResult:
-        if images.jumps_back(frame.stamp_ns):
-            estimator.reset()
-        stamp = 1e-9 * frame.stamp_ns
-        return FrameResult.of(estimator.estimate(frame.rgb, frame.camera, stamp)[0], stamp, frame.camera)
-
-    return pose_of
-
-
-def recorded(poses: Mapping[int, FrameResult], tolerance_ns: int = 1_000_000) -> PoseOf:
-    """Poses by stamp; an image without one counts as dropped."""
-    told = by_stamp(poses, tolerance_ns)
-    dropped = FrameResult(ObjectState.DROPPED, score=0.0, reason="no pose was recorded for this image")
-
-    def pose_of(frame: Frame) -> FrameResult:
-        found = told(frame)
-        return dropped if found is None else found
-
-    return pose_of
+        own = [done.records for name, done in self.instances.items() if object_of(name, names) == package.name]
+        return [record for records in own for record in records] + self.strays.get(package.name, [])
 
 
 def evaluate(
+    frames: Iterable[Frame],
+    packages: Sequence[ObjectPackage],
+    poses_of: PosesOf,
+    pairing: Pairing | None = None,
+    overlaps: Mapping[str, OverlapMeter] | None = None,
+    object_id: int = 1,
+    watch: Watch | None = None,
+) -> SceneEvaluation:
+    """Go through the images: the one loop behind every command that measures poses, and the validation.
+
+    Args:
+        frames: in order of time.
+        packages: of the objects; what is told of others is left out.
+        poses_of: see :mod:`pnp_ros.evaluation.told`.
+        pairing: which pose is of which instance, and what is true of it; None: nothing is known to be true.
+        overlaps: render the objects, by name, at their poses and compare; what is absent is left out.
+        object_id: for BOP's CSV.
+        watch: is shown each image with what was told, to draw it, say.
+
+    Raises:
+        ValueError: if there is no image, or nothing of the objects in any.
+    """
+    pairing, by_name, done, unknown = pairing or AsTold(), {each.name: each for each in packages}, SceneEvaluation(), 0
+    for frame in frames:
+        told = {
+            name: _seen(frame, record, (overlaps or {}).get(kind))
+            for name, record in poses_of(frame).items()
+            if (kind := object_of(name, by_name)) is not None
+        }
+        done.poses.append(told)
+        if watch is not None:
+            watch(frame, told)
+        paired = pairing.pair(frame, told)
+        if paired is None:
+            unknown += 1
+            continue
+        for name, record in paired.records.items():
+            placed = replace(record, stamp=1e-9 * frame.stamp_ns, camera=frame.camera)
+            done.instances.setdefault(name, Evaluation()).add(frame, placed, object_id)
+        for kind, strays in paired.strays.items():
+            done.strays.setdefault(kind, []).extend(strays)
+    if not done.poses:
+        raise ValueError("the source holds no image")
+    if not done.instances:
+        what = "poses" if isinstance(pairing, AsTold) else "truth"
+        raise ValueError(f"{what}: expected an instance of {', '.join(by_name)} at the time of an image, found none")
+    for evaluation in done.instances.values():
+        evaluation.warnings += time_warnings(evaluation.stamps_ns)
+    done.warnings = list(next(iter(done.instances.values())).warnings)
+    if unknown:
+        done.warnings.append(f"{unknown} of {len(done.poses)} images have no truth and are left out")
+    done.swaps = pairing.swaps
+    for warning in done.warnings:
+        logger.warning(warning)
+    return done
+
+
+def evaluate_one(
     frames: Iterable[Frame],
     package: ObjectPackage,
     pose_of: PoseOf,
     truth_of: TruthOf | None = None,
     overlap: OverlapMeter | None = None,
     object_id: int = 1,
-    watch: Watch | None = None,
+    watch: Callable[[Frame, FrameResult], None] | None = None,
 ) -> Evaluation:
-    """Go through the images: the one loop behind ``run``, ``evaluate``, ``replay``, ``demo`` and the validation.
+    """:func:`evaluate` of one object of which there is one; see there.
 
     Args:
-        frames: in order of time.
+        frames, object_id: as there.
         package: of the object.
-        pose_of: :func:`running` or :func:`recorded`.
+        pose_of: see :mod:`pnp_ros.evaluation.told`.
         truth_of: truth from outside of the source; the frames' own truth is used without it.
-        overlap: renders the object at its poses and compares; None leaves that out.
-        object_id: for BOP's CSV.
-        watch: is shown each image with its record, to draw it, say.
+        overlap: renders the object; None leaves that out.
+        watch: is shown each image with its record.
 
     Raises:
         ValueError: if there is no image.
     """
-    done = Evaluation()
-    for frame in frames:
-        found = pose_of(frame)
-        truth = truth_of(frame) if truth_of is not None else _own_truth(frame, found.pose)
-        record = record_of(frame, found, truth, package, overlap)
-        done.add(frame, record, object_id)
-        if watch is not None:
-            watch(frame, record)
-    done.close()
-    for warning in done.warnings:
-        logger.warning(warning)
-    return done
+    name = package.name
+    done = evaluate(
+        frames,
+        [package],
+        lambda frame: {name: pose_of(frame)},
+        Alone(package, truth_of),
+        {} if overlap is None else {name: overlap},
+        object_id,
+        None if watch is None else lambda frame, told: watch(frame, told[name]),
+    )
+    return done.instances[name]
 
 
-def _own_truth(frame: Frame, estimate: Pose | None) -> Truth:
-    """Of several instances the one nearest to the estimate; the most visible one without an estimate."""
-    if frame.truths is None:
-        return Truth()
-    if not frame.truths:
-        return Truth(visible=False)
-    if estimate is None:
-        return Truth(frame.truths[0], True)
-    distances = [float((estimate.translation.double() - t.translation).norm()) for t in frame.truths]
-    return Truth(frame.truths[int(np.argmin(distances))], True)
-
-
-def record_of(
-    frame: Frame, found: FrameResult, truth: Truth, package: ObjectPackage, overlap: OverlapMeter | None
-) -> FrameResult:
-    """What was found in an image, with the truth and the overlap beside it."""
-    true_pose = truth.pose
-    if true_pose is not None and found.pose is not None:
-        true_pose = package.symmetry.canonicalise(true_pose, found.pose)  # the alike pose that NEES is measured from
-    ncc = overlap(frame, found.pose) if overlap is not None and found.pose is not None else None
-    stamp = 1e-9 * frame.stamp_ns
-    return replace(found, truth=true_pose, visible=truth.visible, ncc=ncc, stamp=stamp, camera=frame.camera)
+def _seen(frame: Frame, record: FrameResult, overlap: OverlapMeter | None) -> FrameResult:
+    """What was told of an image, with the overlap, and with the image's time and camera."""
+    ncc = overlap(frame, record.pose) if overlap is not None and record.pose is not None else None
+    return replace(record, ncc=ncc, stamp=1e-9 * frame.stamp_ns, camera=frame.camera)
 
 
 class OverlapMeter:

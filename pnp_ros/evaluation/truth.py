@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pnp_ros.evaluation.frames import VISIBLE, Frame, by_stamp, open_bag
-from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind, truth_frame
+from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, PoseSource, PoseSourceKind, truth_frame
 from pnp_ros.geometry import se3, so3
 from pnp_ros.io.bag_messages import header_ns
 from pnp_ros.io.bag_reader import BagReader
@@ -25,6 +25,7 @@ from pnp_ros.types import Pose
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _STATES = {0: ObjectState.LOST, 1: ObjectState.UNCERTAIN, 2: ObjectState.VALID}  # the constants of ObjectPose
 _RECORDED = PoseSourceKind.TF, PoseSourceKind.TOPIC, PoseSourceKind.FILE
+_ESTIMATED = PoseSourceKind.TOPIC, PoseSourceKind.FILE
 _FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
 
 
@@ -61,9 +62,10 @@ def load_truth(source: str | PoseSource, bag: Path | None) -> TruthOf:
         source = PoseSource.parse(source, _RECORDED)
     if source.kind is PoseSourceKind.FILE:
         series = PoseSeries(tolerance_ns=_FILE_TOLERANCE_NS)
-        for stamp_ns, recorded in read_pose_file(Path(source.name)).items():
-            if recorded.pose is not None and recorded.state is ObjectState.VALID:
-                series.add(stamp_ns, recorded.pose)
+        for stamp_ns, told in read_pose_file(Path(source.name)).items():
+            *_, last = told.values()
+            if last.pose is not None and last.is_valid:
+                series.add(stamp_ns, last.pose)
         return lambda frame: Truth.seen(series.at(frame.stamp_ns))
     if source.kind not in _RECORDED:
         raise ValueError(f"{source}: expected recorded poses: {', '.join(kind.value for kind in _RECORDED)}")
@@ -72,9 +74,7 @@ def load_truth(source: str | PoseSource, bag: Path | None) -> TruthOf:
     if source.kind is PoseSourceKind.TF:
         return _tf_truth(bag, source.name)
     with open_bag(bag) as reader:
-        topic = source.name
-        if topic not in reader.topics:
-            raise ValueError(f"{source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}")
+        topic = _topic(reader, source)
         return _object_truth(reader, topic) if reader.topics[topic] == _OBJECTS else _pose_truth(reader, topic)
 
 
@@ -105,15 +105,15 @@ def load_truths(source: str, bag: Path | None, instances: Sequence[str]) -> Trut
     """
     parsed = PoseSource.parse(source, _RECORDED)
     if parsed.kind is PoseSourceKind.FILE:
-        told = read_scene_file(Path(parsed.name))
+        told = read_pose_file(Path(parsed.name))
         truths = {stamp: {name: _truth_of(record) for name, record in found.items()} for stamp, found in told.items()}
         return by_stamp(truths, _FILE_TOLERANCE_NS)  # its stamps are decimal seconds
     if bag is None:
         raise ValueError(f"{source}: there is no bag that it could be in")
     if parsed.kind is PoseSourceKind.TF:
-        if source != "tf":
+        if parsed.name != DEFAULT_TRUTH_FRAME:
             raise ValueError(
-                f"{source}: expected tf alone with several instances, for the frames {truth_frame('NAME')}"
+                f"{parsed}: expected tf alone with several instances, for the frames {truth_frame('NAME')}"
             )
         each = {name: _tf_truth(bag, truth_frame(name)) for name in instances}
         return lambda frame: {name: truth_of(frame) for name, truth_of in each.items()}
@@ -193,12 +193,14 @@ def _tf_truth(bag: Path, child: str) -> TruthOf:
     return lambda frame: Truth.seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
 
 
-def load_recorded(source: str, bag: Path | None, since: str | None = None) -> dict[int, FrameResult]:
-    """The poses that were estimated when the bag was recorded, by stamp in nanoseconds.
+def load_recorded(
+    source: str | PoseSource, bag: Path | None, since: str | None = None
+) -> dict[int, dict[str, FrameResult]]:
+    """The poses that were estimated when the bag was recorded, by stamp in nanoseconds and by the instance's name.
 
     Args:
-        source: a file (JSON or CSV as ``pnp-ros run`` writes), or a topic of the bag: ObjectPoseArray, or
-            PoseWithCovarianceStamped, whose poses all count as valid.
+        source: ``file:FILE`` (JSON or CSV as ``pnp-ros run`` writes), or ``topic:/NAME`` of the bag: ObjectPoseArray,
+            or one pose without a name (PoseWithCovarianceStamped and others), which counts as valid.
         bag: that the topic is in.
         since: a topic of the same bag with the same stamps, such as the images: how much later than it the poses were
             received becomes a latency, ``image_to_pose_across_processes``.
@@ -206,59 +208,42 @@ def load_recorded(source: str, bag: Path | None, since: str | None = None) -> di
     Raises:
         ValueError: if the source is absent, empty, or of another kind.
     """
-    if Path(source).is_file():
-        return read_pose_file(Path(source))
+    spec = PoseSource.parse(source, _ESTIMATED) if isinstance(source, str) else source
+    if spec.kind is PoseSourceKind.FILE:
+        return read_pose_file(Path(spec.name))
     if bag is None:
-        raise ValueError(f"{source}: no such file, and without a bag there are no topics")
+        raise ValueError(f"{source}: there is no bag that it could be in")
     with open_bag(bag) as reader:
-        if source not in reader.topics:
-            raise ValueError(f"{source}: neither a file nor a topic; there are {', '.join(sorted(reader.topics))}")
+        topic = _topic(reader, spec)
         begin_ns = {} if since is None else {header_ns(m.header): ns for _, ns, m in reader.messages(since)}
         found = {}
-        for _, received_ns, message in reader.messages(source):
-            pose, stamp_ns = _recorded(message, source), header_ns(message.header)
+        for _, received_ns, message in reader.messages(topic):
+            told, stamp_ns = _recorded(message, topic), header_ns(message.header)
             if stamp_ns in begin_ns:
-                seconds = 1e-9 * (received_ns - begin_ns[stamp_ns])
-                pose = replace(pose, latency={**pose.latency, "image_to_pose_across_processes": seconds})
-            found[stamp_ns] = pose
+                late = {"image_to_pose_across_processes": 1e-9 * (received_ns - begin_ns[stamp_ns])}
+                told = {name: replace(each, latency={**each.latency, **late}) for name, each in told.items()}
+            found[stamp_ns] = told
         return found
 
 
-def load_recorded_scene(source: str, bag: Path | None, stage: str = "total") -> dict[int, dict[str, FrameResult]]:
-    """The poses of several instances, by stamp in nanoseconds and by the instance's name.
-
-    Args:
-        source: a file as ``pnp-ros run`` writes, or a topic of the bag, ObjectPoseArray.
-        bag: that the topic is in.
-        stage: how the time of the whole image is called.
-
-    Raises:
-        ValueError: if the source is absent, empty, or of another kind.
-    """
-    if Path(source).is_file():
-        return read_scene_file(Path(source))
-    if bag is None:
-        raise ValueError(f"{source}: no such file, and without a bag there are no topics")
-    found = {}
-    for stamp_ns, message in _object_arrays(source, bag):
-        seconds = [float(each.seconds) for each in message.latency if each.stage == "total"]
-        latency = dict(zip([stage], seconds))
-        found[stamp_ns] = {
-            i.object_id: replace(_recorded_object(i, latency), name=i.object_id) for i in message.objects
-        }
-    return found
+def _topic(reader: BagReader, spec: PoseSource) -> str:
+    """The topic that is named, which must be in the bag."""
+    if spec.name not in reader.topics:
+        raise ValueError(
+            f"{spec}: no such topic in the bag, and no such file; the topics are {', '.join(sorted(reader.topics))}"
+        )
+    return spec.name
 
 
-def _recorded(message: Any, topic: str) -> FrameResult:
+def _recorded(message: Any, topic: str) -> dict[str, FrameResult]:
     if hasattr(message, "objects"):
         latency = {stage.stage: float(stage.seconds) for stage in message.latency}
         if not len(message.objects):
-            return FrameResult(ObjectState.LOST, latency=latency)
-        return _recorded_object(message.objects[0], latency)
+            return {"": FrameResult(ObjectState.LOST, latency=latency)}
+        return {each.object_id: _recorded_object(each, latency) for each in message.objects}
     covariance = getattr(getattr(message, "pose", None), "covariance", None)
-    return FrameResult(
-        ObjectState.VALID, _pose_of(message, topic), None if covariance is None else _covariance(covariance)
-    )
+    told = None if covariance is None else _covariance(covariance)
+    return {"": FrameResult(ObjectState.VALID, _pose_of(message, topic), told)}
 
 
 def _recorded_object(item: Any, latency: Mapping[str, float]) -> FrameResult:
@@ -282,17 +267,12 @@ def _covariance(values: Any) -> Tensor:
     return torch.from_numpy(np.array(values, np.float64).reshape(6, 6))
 
 
-def read_pose_file(path: Path) -> dict[int, FrameResult]:
-    """Poses by stamp in nanoseconds from ``poses.json`` or ``poses.csv``; the CSV has no full covariance.
+def read_pose_file(path: Path) -> dict[int, dict[str, FrameResult]]:
+    """Poses by stamp in nanoseconds and by name from ``poses.json`` or ``poses.csv``; the CSV has no full covariance.
 
     Raises:
         ValueError: if the file is not such a list; the message names it.
     """
-    return {stamp_ns: record for stamp_ns, _, record in _rows(path)}
-
-
-def read_scene_file(path: Path) -> dict[int, dict[str, FrameResult]]:
-    """The same with several instances in an image, by their names."""
     found: dict[int, dict[str, FrameResult]] = {}
     for stamp_ns, name, record in _rows(path):
         found.setdefault(stamp_ns, {})[name] = replace(record, name=name)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from pnp_ros.evaluation import consistency
-from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.evaluator import evaluate_one
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet
 from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.told import running
 from pnp_ros.evaluation.truth import Truth
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration
@@ -79,7 +80,7 @@ def judged(
 
     within_time = itertools.takewhile(lambda each: each[0] < FEWEST or time.monotonic() < until, enumerate(images))
     frames = (Frame(index, index, image.rgb, image.camera) for index, image in within_time)
-    return evaluate(frames, package, running(estimator), truth_of).records
+    return evaluate_one(frames, package, running(estimator), truth_of).records
 
 
 def calibrate(

@@ -10,9 +10,10 @@ from pnp_ros.adaptation.offline import Budget, adapt
 from pnp_ros.adaptation.references.reference import KnownReference
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.evaluator import evaluate_one
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.told import running
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
@@ -30,7 +31,7 @@ def frames(package: ObjectPackage, camera: Camera, seed: int, count: int) -> lis
 
 def recall(package: ObjectPackage, seen: list[Frame], align: bool) -> float:
     """Share of the images of the object with a valid pose within 10 % of the diameter."""
-    done = evaluate(seen, package, running(PoseEstimator(package, EstimatorConfig(align=align))))
+    done = evaluate_one(seen, package, running(PoseEstimator(package, EstimatorConfig(align=align))))
     return float(measure(done.records, package)[0]["accuracy"]["recall_10_percent"])
 
 

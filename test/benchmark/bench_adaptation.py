@@ -34,9 +34,10 @@ from pnp_ros.adaptation.trials.anchors import Anchors
 from pnp_ros.adaptation.trials.gates import Examiner
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.evaluator import evaluate_one
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.told import running
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -70,7 +71,7 @@ def recall(
 ) -> dict[str, Any]:
     """What the estimator does with a package's weights on a path that was not learnt from."""
     frames = images(package, shift, seed, TEST_RATE, round(TEST_RATE * seconds))
-    figures, errors = measure(evaluate(frames, package, running(PoseEstimator(package, config))).records, package)
+    figures, errors = measure(evaluate_one(frames, package, running(PoseEstimator(package, config))).records, package)
     valid, visible = errors["valid"] == 1.0, errors["visible"] == 1.0
     return {
         "recall": figures["accuracy"]["recall_10_percent"],

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from pnp_ros.detection.crop import crop_from_box
 from pnp_ros.detection.detector import Detector, image_tensor, letter_box
-from pnp_ros.evaluation.evaluator import evaluate, running
+from pnp_ros.evaluation.evaluator import evaluate_one
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.report import measure
+from pnp_ros.evaluation.told import running
 from pnp_ros.evaluation.truth import Truth
 from pnp_ros.io.resources import resource
 from pnp_ros.networks.onnx_runtime import OnnxNetwork, exported
@@ -130,7 +131,7 @@ def searched(package: ObjectPackage, models: Models, images: Sequence[Validation
         return Truth(pose, image.visible >= SEEN)
 
     frames = (Frame(index, index, image.rgb, image.camera) for index, image in enumerate(images))
-    return measure(evaluate(frames, package, running(estimator), truth_of).records, package)[0]
+    return measure(evaluate_one(frames, package, running(estimator), truth_of).records, package)[0]
 
 
 def followed(package: ObjectPackage, models: Models, count: int) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def followed(package: ObjectPackage, models: Models, count: int) -> dict[str, An
             truths = () if made.pose is None else (made.pose,)
             yield Frame(index, round(1e9 * index / 15.0), made.rgb, camera, truths=truths)
 
-    return measure(evaluate(frames(), package, running(estimator)).records, package)[0]
+    return measure(evaluate_one(frames(), package, running(estimator)).records, package)[0]
 
 
 def milliseconds(call: Callable[[], object], repeats: int = 50) -> float:

@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 import torch
 
-from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate, running
+from pnp_ros.evaluation.evaluator import OverlapMeter, evaluate_one
 from pnp_ros.evaluation.frames import Frame, open_source
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, contact_sheet, write_caption
 from pnp_ros.evaluation.pose_error import add
+from pnp_ros.evaluation.told import running
 from pnp_ros.evaluation.truth import Truth
 from pnp_ros.io.images import write_image
 from pnp_ros.objects.mesh_files import load_mesh
@@ -85,7 +86,7 @@ def main() -> None:
     config = EstimatorConfig(align=not arguments.no_align, track=not arguments.no_tracking)
     source = open_source(DATA / "cube_video.mp4", camera=DATA / "camera_info.yaml")
     begin = time.process_time()
-    done = evaluate(
+    done = evaluate_one(
         islice(source.frames(), arguments.frames),
         package,
         running(PoseEstimator(package, config)),

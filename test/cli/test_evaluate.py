@@ -49,7 +49,7 @@ def halved_report(make_run: Any, package: ObjectPackage, tmp_path_factory: pytes
     """The same errors, with covariances that are half of the true ones."""
     folder = tmp_path_factory.mktemp("halved")
     run = make_run(folder / "bag", claimed=0.5)
-    evaluate(folder / "out", run.path, "--object", package.root, "--poses", OBJECTS, "--truth", TRUTH)
+    evaluate(folder / "out", run.path, "--object", package.root, "--poses", f"topic:{OBJECTS}", "--truth", TRUTH)
     return folder / "out"
 
 
@@ -267,10 +267,11 @@ def test_wrong_input_is_one_clear_line(
         ([str(tmp_path / "absent"), *known], "no such"),
         ([str(tmp_path / "foreign.mcap"), *known], "foreign.mcap"),
         ([str(tmp_path / "empty"), *known], "holds no message"),
-        ([bag, *known, "--truth", "/absent"], "neither a file nor a topic"),
+        ([bag, *known, "--truth", "/absent"], "no such topic"),
         ([bag, *known, "--truth", "/camera/image_raw"], "no pose"),
         ([bag, *known, "--truth", "tf:absent"], "no such frame"),
         ([bag, *known, "--poses", "/camera/camera_info"], "no pose"),
+        ([bag, *known, "--poses", "tf:object"], "expected topic:/NAME or file:FILE, got 'tf:object'"),
         ([bag, *known, "--poses", str(tmp_path / "poses.json")], "holds no pose"),
     ):
         assert main(["evaluate", *words, "--out", str(tmp_path / "out")]) == 1

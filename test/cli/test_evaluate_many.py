@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said(
         ([str(other.root), "--versions", "x"], "--versions: expected one --object, got 2"),
         ([str(other.root), "--truth", "tf:mug"], "expected tf alone"),
         ([str(other.root), *poses, "--truth", "/camera/image_raw"], "expected a topic of ObjectPoseArray"),
-        ([str(other.root), "--poses", "/nothing"], "expected a topic of ObjectPoseArray"),
+        ([str(other.root), "--poses", "/nothing"], "no such topic"),
     ):
         assert main([*start, *words]) == 1
         assert said in capsys.readouterr().err
