@@ -6,9 +6,13 @@ are at integer coordinates; the camera looks along z with x to the right and y d
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -346,6 +350,7 @@ def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint
 def _create_context() -> moderngl.Context:
     # llvmpipe's threads cost more than they give on images this small, and several renderers share the cores
     os.environ.setdefault("LP_NUM_THREADS", "0")
+    _load_triton()
     try:
         import moderngl
 
@@ -358,6 +363,15 @@ def _create_context() -> moderngl.Context:
             f"no headless OpenGL ({error}). On Debian or Ubuntu: apt install libegl1 libegl-mesa0 libgl1-mesa-dri"
         ) from error
     return context
+
+
+def _load_triton() -> None:
+    """Before Mesa: torch's optimisers import Triton, and its LLVM crashes the process if Mesa's is there first."""
+    triton = find_spec("triton")
+    for folder in (triton and triton.submodule_search_locations) or ():
+        for library in Path(folder).glob("_C/libtriton*.so"):
+            with contextlib.suppress(OSError):  # then it fails where it is used, in its own words
+                ctypes.CDLL(str(library))
 
 
 def _matrix(pose: Pose | Tensor | NDArray) -> NDArray[np.float32]:

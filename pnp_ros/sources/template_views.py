@@ -76,7 +76,7 @@ class TemplateViews:
                 weight = share[0][:, :, None, None] * share[1][:, None, :, None] * share[2][:, None, None]
                 found[row, column] = np.bincount(flat.ravel(), weight.ravel(), BINS * side * side)
         found = found.reshape(-1, BINS * side * side)
-        found = np.minimum(found, np.quantile(found, 0.97, axis=1, keepdims=True) + 1e-6)
+        found = np.minimum(found, np.float32(1e-6) + np.quantile(found, 0.97, axis=1, keepdims=True).astype(np.float32))
         return (found / np.linalg.norm(found, axis=1, keepdims=True)).reshape(-1, BINS, side, side)
 
 

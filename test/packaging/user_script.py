@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pnp_ros import Camera, Correspondences, Pose, PoseEstimator, load_object, read_camera_info, read_images, solve_pnp
 
@@ -23,7 +24,7 @@ def poses(video: Path, object_folder: Path, camera_file: Path) -> list[tuple[flo
     return found
 
 
-def depth(image_points: np.ndarray, object_points: np.ndarray) -> float:
+def depth(image_points: NDArray[np.float64], object_points: NDArray[np.float64]) -> float:
     """Of an object whose points were found by other means."""
     camera = Camera.pinhole(600.0, 600.0, 320.0, 240.0, 640, 480)
     estimate = solve_pnp(Correspondences.from_sigma(image_points, object_points, sigma=0.5), camera)

@@ -1,5 +1,8 @@
 """The renderer: OpenCV's camera convention, masks, depth, colours, lenses, and clear errors."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -222,3 +225,21 @@ def test_without_opengl_the_error_names_the_packages(monkeypatch):
     monkeypatch.setattr(moderngl, "create_context", no_egl)
     with pytest.raises(RendererError, match="apt install libegl1 libegl-mesa0 libgl1-mesa-dri"):
         renderer_module.Renderer()
+
+
+def test_a_process_that_has_rendered_can_train():
+    """Optimisers of torch import Triton, whose LLVM and Mesa's crash each other in one order."""
+    pytest.importorskip("triton")
+    code = """
+import numpy, torch, trimesh
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.rendering.renderer import Renderer
+box = trimesh.creation.box((0.1, 0.1, 0.1))
+pose = numpy.eye(4)
+pose[2, 3] = 0.5
+with Renderer() as renderer:
+    renderer.render([(renderer.add(TriangleMesh(box.vertices, box.faces)), pose)], Camera.pinhole(60, 60, 32, 32, 64, 64))
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
