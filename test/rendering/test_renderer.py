@@ -239,7 +239,8 @@ box = trimesh.creation.box((0.1, 0.1, 0.1))
 pose = numpy.eye(4)
 pose[2, 3] = 0.5
 with Renderer() as renderer:
-    renderer.render([(renderer.add(TriangleMesh(box.vertices, box.faces)), pose)], Camera.pinhole(60, 60, 32, 32, 64, 64))
+    mesh = renderer.add(TriangleMesh(box.vertices, box.faces))
+    renderer.render([(mesh, pose)], Camera.pinhole(60.0, 60.0, 32.0, 32.0, 64, 64))
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 """
     subprocess.run([sys.executable, "-c", code], check=True)
