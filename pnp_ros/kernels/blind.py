@@ -19,8 +19,8 @@ _MAX_CELLS = 512  # a side of the grid
 _CELLS_A_RADIUS = 4.0
 _THREADS_CPU, _GUESSES_CPU = 16, 4096
 _THREADS_CUDA, _GUESSES_CUDA = 1 << 17, 64
-_SEPARATION = 4.0  # radii between the bearings of a guess
-_FLATNESS = 0.01  # area over squared perimeter of a guess's triangle; 0.048 is the regular one
+SEPARATION = 4.0  # radii between the bearings of a guess
+FLATNESS = 0.01  # area over squared perimeter of a guess's triangle; 0.048 is the regular one
 _REJECT = -3.0  # log of the probability that a right pose is given up
 
 
@@ -68,7 +68,7 @@ class Guesser:
         scene.origin, scene.cells = wp.vec2(*origin.tolist()), cells
         scene.fisheye = camera.model is CameraModel.KANNALA_BRANDT
         scene.gain, scene.loss = math.log(share / coverage), math.log((1.0 - coverage) / (1.0 - share))
-        scene.reject, scene.separation, scene.flatness = _REJECT, _SEPARATION * radius, _FLATNESS
+        scene.reject, scene.separation, scene.flatness = _REJECT, SEPARATION * radius, FLATNESS
         self._scene = scene
         cuda = self._device.type == "cuda"
         self._threads, self._guesses = (_THREADS_CUDA, _GUESSES_CUDA) if cuda else (_THREADS_CPU, _GUESSES_CPU)
