@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from pnp_ros.objects.mesh import MeshError
@@ -40,6 +42,8 @@ class MeshSource:
         suffix = self.path.suffix.lower()
         if suffix == ".stl":
             return _whole_stl(data)
+        if suffix in _WHOLE:
+            _WHOLE[suffix](data)
         if suffix == ".ply":
             return _ply_without_idle_coordinates(data)
         if suffix == ".obj":
@@ -180,3 +184,43 @@ def _whole_stl(data: bytes) -> bytes:
     if there < announced:
         raise MeshError(f"is cut short: {announced} triangles announced, {there} there")
     return data[: _STL_HEADER + announced * _STL_TRIANGLE]  # some programs append their own data
+
+
+def _check_glb(data: bytes) -> None:
+    announced = int.from_bytes(data[8:12], "little")
+    if data[:4] == b"glTF" and len(data) < announced:
+        raise MeshError(f"is cut short: {announced} bytes announced, {len(data)} there")
+
+
+def _check_gltf(data: bytes) -> None:
+    """Trimesh would read a file named model.gltf beside it instead."""
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise MeshError(f"is cut short, or no glTF: {error}") from error
+
+
+def _check_off(data: bytes) -> None:
+    """Trimesh takes the faces that are there."""
+    lines = [words for line in _text(data).splitlines() if (words := line.split("#")[0].split())]
+    if lines and lines[0][0].upper().endswith("OFF"):
+        lines[:1] = [lines[0][1:]] if len(lines[0]) > 1 else []
+    if not lines or len(lines[0]) < 2 or not all(word.isdigit() for word in lines[0][:2]):
+        raise MeshError("expected the numbers of vertices and faces, as an OFF file begins")
+    vertices, faces = int(lines[0][0]), int(lines[0][1])
+    whole = [words for words in lines[1 + vertices :] if words[0].isdigit() and len(words) > int(words[0])]
+    if len(whole) < faces:
+        raise MeshError(f"is cut short: {faces} faces announced, {len(whole)} there")
+
+
+def _check_ply(data: bytes) -> None:
+    if data[:3] == b"ply" and b"end_header" not in data:
+        raise MeshError("is cut short: its header does not end")
+
+
+_WHOLE: dict[str, Callable[[bytes], None]] = {
+    ".glb": _check_glb,
+    ".gltf": _check_gltf,
+    ".off": _check_off,
+    ".ply": _check_ply,
+}

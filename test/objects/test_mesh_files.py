@@ -427,6 +427,38 @@ def test_a_xacro_is_expanded(tmp_path: Path) -> None:
     assert load_mesh(f"{path}#gripper_link").bounds[0, 0] == pytest.approx(-0.1)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "share", "message"),
+    [
+        ("off", 0.97, "is cut short: 12 faces announced, 10 there"),
+        ("off", 0.3, "is cut short: 12 faces announced, 0 there"),
+        ("glb", 0.97, r"is cut short: \d+ bytes announced, \d+ there"),
+        ("gltf", 0.97, "is cut short, or no glTF"),
+        ("ply", 0.3, "is cut short: its header does not end"),
+        ("ply", 0.97, "cannot be read as a mesh: PLY is unexpected length"),
+        ("dae", 0.97, "cannot be read as a mesh: .*XML"),
+        ("3mf", 0.97, "cannot be read as a mesh: File is not a zip file"),
+    ],
+)
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, suffix: str, share: float, message: str) -> None:
+    """Also beside a whole model.gltf, which trimesh would read instead of a spoilt one."""
+    pytest.importorskip({"dae": "collada", "3mf": "networkx"}.get(suffix, "trimesh"))
+    shape = trimesh.creation.box((0.03, 0.05, 0.1))
+    if suffix == "gltf":
+        for name, content in trimesh.Scene(shape).export(file_type="gltf").items():
+            (tmp_path / name).write_bytes(content)
+        whole = (tmp_path / "model.gltf").read_bytes()
+    else:
+        exported = shape.export(file_type=suffix)
+        whole = exported if isinstance(exported, bytes) else exported.encode()
+    path = tmp_path / f"box.{suffix}"
+    path.write_bytes(whole)
+    assert load_mesh(path, units="m").diameter == pytest.approx(0.1157, abs=1e-3)
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(MeshError, match=rf"box\.{suffix}: {message}"):
+        load_mesh(path, units="m")
+
+
 def test_other_files_are_refused_with_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "part.sldprt").write_bytes(b"x")
     with pytest.raises(MeshError, match=r"part\.sldprt: expected one of \.obj, .*\.step.*robot\.urdf#LINK"):
