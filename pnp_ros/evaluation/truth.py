@@ -16,8 +16,8 @@ from torch import Tensor
 from pnp_ros.evaluation.frames import VISIBLE, Frame, by_stamp, open_bag
 from pnp_ros.evaluation.pose_source import DEFAULT_TRUTH_FRAME, PoseSource, PoseSourceKind, truth_frame
 from pnp_ros.geometry import se3, so3
-from pnp_ros.io.bag_messages import header_ns
 from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
 from pnp_ros.pipeline.result import FrameResult, Hypothesis, ObjectState
 from pnp_ros.types import Pose
@@ -82,7 +82,7 @@ def _object_truth(reader: BagReader, topic: str) -> TruthOf:
     """Of messages that also say when the object is absent, matched by stamp."""
     truths: dict[int, Truth] = {}
     for _, _, message in reader.messages(topic):
-        stamp_ns = header_ns(message.header)
+        stamp_ns = nanoseconds(message.header.stamp)
         if not len(message.objects):
             truths[stamp_ns] = Truth(visible=False)
             continue
@@ -136,7 +136,7 @@ def _object_arrays(topic: str, bag: Path) -> Iterator[tuple[int, Any]]:
             kinds = ", ".join(sorted(name for name, kind in reader.topics.items() if kind == _OBJECTS))
             raise ValueError(f"{topic}: expected a topic of ObjectPoseArray in the bag, which are {kinds or 'none'}")
         for _, _, message in reader.messages(topic):
-            yield header_ns(message.header), message
+            yield nanoseconds(message.header.stamp), message
 
 
 def _truth_of_message(item: Any) -> Truth:
@@ -149,7 +149,7 @@ def _pose_truth(reader: BagReader, topic: str) -> TruthOf:
     """Of stamped poses in any frame that TF connects to the camera, interpolated."""
     series, frames = PoseSeries(), set()
     for _, _, message in reader.messages(topic):
-        series.add(header_ns(message.header), _pose_of(message, topic))
+        series.add(nanoseconds(message.header.stamp), _pose_of(message, topic))
         frames.add(message.header.frame_id.lstrip("/"))
     if len(frames) != 1:
         raise ValueError(f"{topic}: expected one frame_id, found {sorted(frames)}")
@@ -215,10 +215,10 @@ def load_recorded(
         raise ValueError(f"{source}: there is no bag that it could be in")
     with open_bag(bag) as reader:
         topic = _topic(reader, spec)
-        begin_ns = {} if since is None else {header_ns(m.header): ns for _, ns, m in reader.messages(since)}
+        begin_ns = {} if since is None else {nanoseconds(m.header.stamp): ns for _, ns, m in reader.messages(since)}
         found = {}
         for _, received_ns, message in reader.messages(topic):
-            told, stamp_ns = _recorded(message, topic), header_ns(message.header)
+            told, stamp_ns = _recorded(message, topic), nanoseconds(message.header.stamp)
             if stamp_ns in begin_ns:
                 late = {"image_to_pose_across_processes": 1e-9 * (received_ns - begin_ns[stamp_ns])}
                 told = {name: replace(each, latency={**each.latency, **late}) for name, each in told.items()}

@@ -45,11 +45,6 @@ def message_types(folder: Path | str | None = None, package: str = "pnp_ros") ->
     return types
 
 
-def header_ns(header: Any) -> int:
-    """Nanoseconds of a ``std_msgs/Header``."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-
-
 def offered_qos(latched: bool) -> Qos:
     """What publishers offer by default; ``latched``: transient-local, as /tf_static."""
     return Qos(

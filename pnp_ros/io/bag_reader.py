@@ -18,9 +18,10 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from pnp_ros.io.bag_files import bag_files
-from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE, BagError, explained, header_ns, message_types, offered_qos
+from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE, BagError, explained, message_types, offered_qos
 from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.io.images import ImageError, RgbImage, decode_compressed, decode_raw
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.io.window import ALL, Window
 
 logger = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class BagReader:
         first_ns: int | None = None
         takes = window.taking()
         for _, _, message in self.messages(image_topic):
-            stamp_ns = header_ns(message.header)
+            stamp_ns = nanoseconds(message.header.stamp)
             first_ns = stamp_ns if first_ns is None else first_ns
             if not takes(1e-9 * (stamp_ns - first_ns)):
                 continue
@@ -227,7 +228,10 @@ class BagReader:
         return found[0]
 
     def _camera_infos(self, topic: str) -> dict[int, CameraInfo]:
-        return {header_ns(message.header): CameraInfo.from_message(message) for _, _, message in self.messages(topic)}
+        return {
+            nanoseconds(message.header.stamp): CameraInfo.from_message(message)
+            for _, _, message in self.messages(topic)
+        }
 
     def _decode(self, topic: str, message: Any, info: CameraInfo | None) -> RgbImage:
         try:
@@ -236,7 +240,7 @@ class BagReader:
             big = bool(message.is_bigendian)
             return decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
         except ImageError as error:
-            raise BagError(f"{self.path}: {topic} at {header_ns(message.header)} ns: {error}") from error
+            raise BagError(f"{self.path}: {topic} at {nanoseconds(message.header.stamp)} ns: {error}") from error
 
     def close(self) -> None:
         """Close the bag."""

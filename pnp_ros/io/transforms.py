@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pnp_ros.geometry import se3, so3
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.types import Pose
 
 
@@ -79,8 +80,7 @@ class TransformTree:
             if static:
                 self._static[edge] = pose
             else:
-                stamp = transform.header.stamp
-                self._edges[edge].add(int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec), pose)
+                self._edges[edge].add(nanoseconds(transform.header.stamp), pose)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Pose | None:
         """``T_target_source`` at a time: maps points of ``source`` into ``target``; None where it is not known."""

@@ -20,6 +20,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 
 from pnp_ros.geometry import so3
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
@@ -156,7 +157,7 @@ class CollisionObjectsNode(Node):
         """Of the camera in the frame of the poses; None, and a warning, where TF does not tell."""
         if self._transforms is None:
             return Pose.identity().to(dtype=torch.float64)
-        found = self._transforms.lookup(self._fixed, header.frame_id, conversions.nanoseconds(header.stamp))
+        found = self._transforms.lookup(self._fixed, header.frame_id, nanoseconds(header.stamp))
         if isinstance(found, Pose):
             return found
         self.get_logger().warning(f"fixed_frame {self._fixed}: {found}", throttle_duration_sec=10.0)

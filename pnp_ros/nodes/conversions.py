@@ -67,11 +67,6 @@ def stamp_of(seconds: float) -> Time:
     return Time(sec=whole, nanosec=rest)
 
 
-def nanoseconds(stamp: Time) -> int:
-    """A stamp in nanoseconds, exact."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
 # --- images and cameras ---------------------------------------------------------------------------------------------
 
 

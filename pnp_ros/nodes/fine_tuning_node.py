@@ -30,6 +30,7 @@ from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Outcome
 from pnp_ros.adaptation.versions import VersionStore
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import ObjectPoseArray
 from pnp_ros.nodes import conversions
@@ -267,7 +268,7 @@ class FineTuningNode(Node):
 
 
 def _by_stamp(put: Callable[[int, Any], None]) -> Callable[[Any], None]:
-    return lambda message: put(conversions.nanoseconds(message.header.stamp), message)
+    return lambda message: put(nanoseconds(message.header.stamp), message)
 
 
 def main(args: list[str] | None = None) -> None:

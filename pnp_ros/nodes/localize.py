@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from pnp_ros.action import Localize
 from pnp_ros.filtering.localization import View, Views, localize
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.lifecycle import ManagedNode
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK
@@ -126,7 +127,7 @@ class LocalizeAction:
     def _offer(self, task: _Task, header: Header, found: ObjectEstimate) -> None:
         assert self._transforms is not None
         assert found.estimate is not None
-        camera = self._transforms.lookup(task.fixed_frame, header.frame_id, conversions.nanoseconds(header.stamp))
+        camera = self._transforms.lookup(task.fixed_frame, header.frame_id, nanoseconds(header.stamp))
         if isinstance(camera, Pose):
             view = View(camera, found.estimate, conversions.seconds(header.stamp), found.systematic)
             task.remark = task.views.offer(view)

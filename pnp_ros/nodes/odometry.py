@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from pnp_ros.filtering.pose_filter import FilterConfig, PoseFilter
 from pnp_ros.geometry import covariance
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.pose_outputs import keep_publishers
@@ -97,7 +98,7 @@ class OdometryOutput:
         if not self._fixed:
             return estimate
         assert self._transforms is not None
-        camera = self._transforms.lookup(self._fixed, header.frame_id, conversions.nanoseconds(header.stamp))
+        camera = self._transforms.lookup(self._fixed, header.frame_id, nanoseconds(header.stamp))
         if not isinstance(camera, Pose):
             self._node.get_logger().warning(f"fixed_frame {self._fixed}: {camera}", throttle_duration_sec=10.0)
             return None

@@ -26,6 +26,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import AdaptationStatus
 from pnp_ros.networks.onnx_runtime import BACKENDS, backend_of
 from pnp_ros.nodes import camera_input, conversions
@@ -260,12 +261,12 @@ class PoseEstimatorNode(ManagedNode):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         if self._wanted:
-            stamp = conversions.nanoseconds(message.header.stamp)
+            stamp = nanoseconds(message.header.stamp)
             self._frames.put_image(stamp, message, self.get_parameter("max_rate").value)
 
     def _on_info(self, message: CameraInfo) -> None:
         if self._wanted or self.get_parameter("keep_camera_info").value:
-            stamp = conversions.nanoseconds(message.header.stamp)
+            stamp = nanoseconds(message.header.stamp)
             self._frames.put_info(stamp, message, self.get_parameter("max_rate").value)
 
     def _on_lost(self, count: int) -> None:
@@ -310,7 +311,7 @@ class PoseEstimatorNode(ManagedNode):
         for frame, item in estimates.items():
             self._odometry.publish(image.header, frame, item)
             self._localize.take(image.header, frame, item)
-        age = 1e-9 * (self.get_clock().now().nanoseconds - conversions.nanoseconds(image.header.stamp))
+        age = 1e-9 * (self.get_clock().now().nanoseconds - nanoseconds(image.header.stamp))
         self._health.processed(latency, age)
 
     # --- services and diagnostics -------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 from pnp_ros.filtering.pose_filter import FilterConfig
 from pnp_ros.filtering.rig import Rig, RigPose
 from pnp_ros.geometry import covariance
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK, run, transform_broadcaster, wall_time
@@ -63,7 +64,7 @@ class PoseFusionNode(Node):
         self.create_timer(_REPORT_S, self._report, clock=STEADY_CLOCK)
 
     def _on_pose(self, topic: str, message: PoseWithCovarianceStamped) -> None:
-        stamp_ns = conversions.nanoseconds(message.header.stamp)
+        stamp_ns = nanoseconds(message.header.stamp)
         camera = self._transforms.lookup(self._fixed, message.header.frame_id, stamp_ns)
         if not isinstance(camera, Pose):
             self._problem = f"{topic}: {camera}"

@@ -13,8 +13,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.io.transforms import TransformTree
-from pnp_ros.nodes.conversions import nanoseconds
 from pnp_ros.types import Pose
 
 _KEPT_NS = 10_000_000_000  # transforms older than this say nothing about an image that still waits

@@ -33,6 +33,7 @@ from std_msgs.msg import Header
 
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.resources import resource
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import AdaptationStatus, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.ros_compat import LATCHED, use_image_profile
@@ -90,7 +91,7 @@ class Bench:
             image, pose = self._frames[min(place, 2 * IMAGES - 2 - place)]
             header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="camera_optical_frame")
             image.header = self._info_message.header = header
-            self.sent[conversions.nanoseconds(header.stamp)] = time.monotonic()
+            self.sent[nanoseconds(header.stamp)] = time.monotonic()
             if pose is not None:
                 pose.header = header
                 self._truth.publish(pose)
@@ -100,7 +101,7 @@ class Bench:
             self._stopped.wait(max(0.0, due - time.monotonic()))
 
     def _on_objects(self, message: ObjectPoseArray) -> None:
-        stamp = conversions.nanoseconds(message.header.stamp)
+        stamp = nanoseconds(message.header.stamp)
         self.across[stamp] = time.monotonic() - self.sent[stamp]
         self.inside[stamp] = next(entry.seconds for entry in message.latency if entry.stage == "total")
 

@@ -15,6 +15,7 @@ from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Gate
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.io.images import ImageError
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import ObjectPose
 from pnp_ros.nodes import conversions
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
@@ -37,7 +38,7 @@ def _estimate() -> PoseEstimate:
 
 
 def test_stamps_are_exact() -> None:
-    assert conversions.nanoseconds(HEADER.stamp) == 12_345_678_901
+    assert nanoseconds(HEADER.stamp) == 12_345_678_901
     assert conversions.seconds(HEADER.stamp) == pytest.approx(12.345678901)
 
 

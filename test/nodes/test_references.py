@@ -21,6 +21,7 @@ from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.references.reference import Reference
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
+from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.references import TransformReference, make_reference
 from pnp_ros.nodes.transform_history import TransformHistory
@@ -55,7 +56,7 @@ def _transform(milliseconds: int, parent: str, child: str, pose: Pose) -> Transf
 
 def _told(reference: Reference, milliseconds: int, own: str = "mug") -> Pose | None:
     """What it says of an image of that time; ``own`` is what the estimator publishes."""
-    stamp_ns, camera = conversions.nanoseconds(_header(milliseconds, CAMERA).stamp), Camera.pinhole(9, 9, 4, 4, 8, 8)
+    stamp_ns, camera = nanoseconds(_header(milliseconds, CAMERA).stamp), Camera.pinhole(9, 9, 4, 4, 8, 8)
     image = 0, stamp_ns, np.zeros((8, 8, 3), np.uint8), camera, CAMERA
     told = list(reference.confirmed(Observation(*image, state=ObjectState.LOST, estimate=None, object_id=own)))
     assert bool(told) is not bool(reference.problem)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.wheel
 USER_SCRIPT = Path(__file__).with_name("user_script.py")
+README = Path(__file__).parents[2] / "README.md"
 DEMO = (
     "import pnp_ros.io.resources as r; print(r.resource('config/objects/demo')); print(r.resource('config/recording'))"
 )
@@ -101,15 +102,20 @@ def test_what_needs_an_extra_says_which(words, extra, clean, place: Path, shippe
     ("checker", "words"),
     [
         ("mypy", ["--strict", "--python-executable"]),
-        ("pyright", ["--pythonpath"]),
-        ("basedpyright", ["--level", "error", "--pythonpath"]),
+        ("basedpyright", ["--level", "error", "--pythonpath"]),  # pyright, with a node of its own
     ],
 )
-def test_a_users_script_is_typed_against_the_wheel(checker: str, words: list[str], clean, tmp_path: Path) -> None:
-    if find_spec(checker) is None:
-        pytest.skip(f"{checker} is not installed")
-    script = tmp_path / "script.py"
-    script.write_text(USER_SCRIPT.read_text())
-    command = [sys.executable, "-m", checker, *words, str(clean.bin / "python"), script]
+def test_a_users_script_and_the_readmes_are_typed_against_the_wheel(
+    checker: str, words: list[str], clean, tmp_path: Path
+) -> None:
+    texts = [
+        USER_SCRIPT.read_text(),
+        *re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE),
+    ]
+    assert len(texts) > 2
+    scripts = [tmp_path / f"script_{index}.py" for index in range(len(texts))]
+    for script, text in zip(scripts, texts):
+        script.write_text(text)
+    command = [sys.executable, "-m", checker, *words, str(clean.bin / "python"), *scripts]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
