@@ -96,7 +96,7 @@ class FineTuningNode(Node):
         declare("device", "cpu", "Where it learns: cpu, cuda, cuda:1, ...", check=device_of)
         declare("threads", 1, "CPU threads that it computes with", low=1, high=256)
         declare("cpu_share", 0.8, "Share of one CPU core that it takes at most, on average", low=0.01, high=256.0)
-        declare("nice", True, "Work at a low priority: beside others, 3 % of a core that they want, too")
+        declare("nice", True, "Work at a low priority: beside others, 10 % of a core that they want, too")
         declare("gpu_memory_share", 0.25, "Share of the GPU's memory that it takes at most", low=0.01, high=1.0)
         declare("max_rate", 4.0, "Images a second that are looked at, at most", low=0.01, high=200.0)
         self.settings.declare_config("adaptation", AdaptationConfig)

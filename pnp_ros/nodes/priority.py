@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-_RECEIVING_NICE, _WORKING_NICE = 5, 15  # beside another that wants the same core: 25 % and 3 % of it
+_RECEIVING_NICE, _WORKING_NICE = 5, 10  # beside another that wants the same core: 25 % and 10 % of it
 
 
 def receive_less_urgently() -> None:

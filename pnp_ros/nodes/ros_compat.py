@@ -140,8 +140,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
         node = None
         gc.freeze()  # what is imported stays: to look through it takes 0.2 s, with the interpreter's lock held
         try:
+            executor = (
+                rclpy.get_global_executor()
+            )  # made while the context is there: rclpy's stumbles if a signal ended it
             node = make_node()
-            rclpy.spin(node)
+            rclpy.spin(node, executor)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         except rclpy_implementation.RCLError:

@@ -33,7 +33,9 @@ class Busy(LifecycleNode):
         super().__init__("busy")
         self.itself = self
         print("up", flush=True)
-        if sys.argv[1] == "callback":
+        if sys.argv[1] == "beginning":
+            time.sleep(0.6)
+        elif sys.argv[1] == "callback":
             self.create_timer(0.0, lambda: time.sleep(60.0))
         elif sys.argv[1] == "compiling":
             self.create_timer(0.0, lambda: ctypes.CDLL(None).sleep(60))
@@ -48,7 +50,7 @@ for page in range(0, len(memory), 4096):
 def work():  # and hold the interpreter's lock
     work_less_urgently()
     while True:
-        sum(range(100_000))
+        sum(range(10_000))
 
 run(Busy)
 """
@@ -106,9 +108,10 @@ def one_core() -> Iterator[None]:
     [
         ("nothing", signal.SIGINT, 0),
         ("nothing", signal.SIGTERM, 0),
+        ("beginning", signal.SIGINT, 0),
         ("callback", signal.SIGINT, 0),
         ("compiling", signal.SIGTERM, 0),
-        ("worker", signal.SIGINT, 3),
+        ("worker", signal.SIGINT, 2),
     ],
 )
 def test_it_ends_within_two_seconds_and_in_silence(doing: str, number: signal.Signals, loops: int) -> None:

@@ -57,7 +57,7 @@ def test_cpu_share_and_priority(start_estimator: Any, start_fine_tuning: Any, pr
         threads = [int(task.name) for task in Path(f"/proc/{node.pid}/task").iterdir()]
         busiest = max(threads, key=lambda thread: _cpu_seconds(f"{node.pid}/task/{thread}"))
         nices = [os.getpriority(os.PRIO_PROCESS, thread) for thread in (busiest, node.pid)]
-        assert nices == [15, 5]  # what answers on a busy machine goes first
+        assert nices == [10, 5]  # what answers on a busy machine goes first
 
 
 def _cpu_seconds(process: int | str) -> float:
