@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.filtering.fusion import Fused
 from pnp_ros.filtering.localization import Localized
 from pnp_ros.filtering.pose_filter import FilteredPose
 from pnp_ros.multiview.bundle_adjustment import Structure
 from pnp_ros.multiview.calibration import Calibration
 from pnp_ros.multiview.reconstruction import Reconstruction
+from pnp_ros.pipeline.result import FrameResult, ObjectEstimate, ObjectState
 from pnp_ros.solvers.blind_pnp import BlindPnPEstimate
 from pnp_ros.solvers.epropnp import PosePosterior
 from pnp_ros.solvers.pnp import solve_pnp
@@ -110,6 +112,12 @@ def _results() -> dict[str, tuple[Values, dict[str, tuple[int, ...]]]]:
         "contradiction": (Fused(None, ("left", "right")), {"trusted": (2,), "refused": (0,)}),
         "hypotheses": (PoseHypotheses(poses, covariance, torch.tensor([0.7, 0.3])), several),
         "blind": (BlindPnPEstimate(found, torch.zeros(7, 2).long(), 1e-9, 300), of_estimate | blind),
+        "object": (ObjectEstimate("mug", ObjectState.VALID, found, None, Box(1, 2, 3, 4), 0.9, ""), of_estimate),
+        "record": (
+            FrameResult(ObjectState.VALID, poses[0], covariance[0], poses[1], True, {}, 0.7, 12.5, _camera()),
+            {"pose": (4, 4), "covariance": (6, 6), "truth": (4, 4)}
+            | dict.fromkeys(("visible", "ncc", "stamp", "score"), ()),
+        ),
         "posterior": (PosePosterior(torch.zeros(8), torch.tensor(0.0), poses, samples), posterior),
     }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from pnp_ros.types.tensors import Values
 
 
 class ObjectState(str, enum.Enum):
@@ -28,8 +29,8 @@ class ObjectState(str, enum.Enum):
         return self.value
 
 
-@dataclass(frozen=True, eq=False)
-class Hypothesis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Hypothesis(Values):
     """One of several poses of which one is right.
 
     Args:
@@ -43,8 +44,8 @@ class Hypothesis:
     probability: float
 
 
-@dataclass(frozen=True)
-class ObjectEstimate:
+@dataclass(frozen=True, repr=False)
+class ObjectEstimate(Values):
     """What is known of one object in one image.
 
     Args:
@@ -73,7 +74,7 @@ class ObjectEstimate:
     box: Box | None
     score: float
     reason: str
-    latency: Mapping[str, float] = field(default_factory=dict)
+    latency: Mapping[str, float] = field(default_factory=dict, repr=False)
     source: str = ""
     sigma: float | None = None
     explained: float | None = None
@@ -90,16 +91,12 @@ class ObjectEstimate:
 
         With several ``hypotheses`` also ``poses`` (K, 4, 4), ``covariances`` (K, 6, 6) and ``probabilities`` (K).
         """
-        arrays = {} if self.estimate is None else self.estimate.numpy()
-        if self.hypotheses:
-            arrays["poses"] = np.stack([x.pose.numpy() for x in self.hypotheses])
-            arrays["covariances"] = np.stack([x.covariance.detach().cpu().numpy() for x in self.hypotheses])
-            arrays["probabilities"] = np.array([x.probability for x in self.hypotheses])
-        return arrays
+        told = {} if self.estimate is None else self.estimate.numpy()
+        return told | _arrays_of(self.hypotheses)
 
 
-@dataclass(frozen=True)
-class FrameResult:
+@dataclass(frozen=True, repr=False)
+class FrameResult(Values):
     """One object in one image, estimated now or recorded earlier; and the truth beside it where it is known.
 
     Args:
@@ -124,7 +121,7 @@ class FrameResult:
     covariance: Tensor | None = None
     truth: Pose | None = None
     visible: bool | None = None
-    latency: Mapping[str, float] = field(default_factory=dict)
+    latency: Mapping[str, float] = field(default_factory=dict, repr=False)
     ncc: float | None = None
     stamp: float | None = None
     camera: Camera | None = None
@@ -149,6 +146,12 @@ class FrameResult:
             **{name: getattr(found, name) for name in shared},
         )
 
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """As of every result; hypotheses as of :class:`ObjectEstimate`."""
+        told = super().numpy()
+        told.pop("hypotheses", None)
+        return told | _arrays_of(self.hypotheses)
+
     @property
     def is_valid(self) -> bool:
         """Whether the pose was given out for use."""
@@ -163,3 +166,14 @@ class FrameResult:
     def is_false(self) -> bool:
         """Whether a pose was given out for an object that is known not to be there."""
         return self.is_valid and self.visible is False
+
+
+def _arrays_of(hypotheses: tuple[Hypothesis, ...]) -> dict[str, NDArray[np.generic]]:
+    """Nothing unless there are several."""
+    if not hypotheses:
+        return {}
+    return {
+        "poses": np.stack([each.pose.numpy() for each in hypotheses]),
+        "covariances": np.stack([each.covariance.detach().cpu().numpy() for each in hypotheses]),
+        "probabilities": np.array([each.probability for each in hypotheses]),
+    }

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+_NOTHING: tuple[object, ...] = (None, "", ())  # not told
 _FEW = 6  # numbers that a short representation shows; of more it tells the shape
 
 
@@ -37,8 +38,9 @@ class Values:
         return found
 
     def __repr__(self) -> str:
-        shown = [field.name for field in dataclasses.fields(self) if field.repr]  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(_told(name, getattr(self, name)) for name in shown)})"
+        fields = [(each.name, getattr(self, each.name)) for each in dataclasses.fields(self) if each.repr]  # type: ignore[arg-type]
+        told = [_told(name, value) for name, value in fields if isinstance(value, Tensor) or value not in _NOTHING]
+        return f"{type(self).__name__}({', '.join(told)})"
 
 
 def _is_plain(values: tuple[object, ...]) -> bool:
