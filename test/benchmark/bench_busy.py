@@ -1,7 +1,7 @@
 """The estimator's node on a computer that does other things: start to ready, image to pose quiet and beside busy loops.
 
-Run as ``python test/benchmark/bench_busy.py [--seconds 30] [--rounds 3] [--loops 2] [--rate 10]``, on a machine that is
-quiet otherwise: it prints how many cores others took. Images of the simulated camera are rendered beforehand and
+Run as ``PYTHONPATH=test python test/benchmark/bench_busy.py [--seconds 30] [--rounds 3] [--loops 2] [--rate 10]``, on a
+machine that is quiet otherwise: it prints how many cores others took. Images of the simulated camera are rendered beforehand and
 played to the node, which has its default settings; the busy loops are processes of equal priority. Rounds alternate.
 Writes ``out/bench/busy.json``.
 """
@@ -31,7 +31,7 @@ _QUIET = (10.0, 20.0)  # ms: aims for p50 and p99
 
 def start(backend: str) -> dict[str, float]:
     """Seconds by the clock and of CPU time from starting the node to its word that it is ready, imports included."""
-    command = [sys.executable, "-m", "pnp_ros.nodes.pose_estimator_node", "--ros-args"]
+    command = [sys.executable, "-m", "pnp_ros.cli.entry", "pnp_ros.nodes.pose_estimator_node", "--ros-args"]
     command += ["-p", f"object:={resource('config/objects/demo')}", "-p", f"backend:={backend}"]
     used = system.getrusage(system.RUSAGE_CHILDREN)
     begin = time.monotonic()

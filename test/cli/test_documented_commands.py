@@ -101,6 +101,14 @@ def test_benchmarks_take_what_the_pages_give_them(script: str, words: str, with_
     assert with_tests or not re.search(r"^from synthetic", source, re.MULTILINE), "it needs PYTHONPATH=test"
 
 
+def test_benchmarks_say_how_they_are_run() -> None:
+    for script in sorted((ROOT / "test/benchmark").glob("bench_*.py")):
+        source = script.read_text()
+        if re.search(r"^from synthetic", source, re.MULTILINE):
+            said = re.findall(rf"(\S+ )?python test/benchmark/{script.name}", source)
+            assert set(said) <= {"PYTHONPATH=test ", "``PYTHONPATH=test "}, script.name
+
+
 def test_launch_arguments_are_declared() -> None:
     lines = [(page, line) for page, text in blocks("sh") for line in text.replace("\\\n", " ").splitlines()] + inline()
     for page, line in lines:

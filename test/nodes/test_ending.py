@@ -164,6 +164,19 @@ def test_each_node_ends_while_others_calculate(
     assert ended.took <= ended.allowed + writes, (tmp_path / "said").read_text()
 
 
+def test_no_garbage_is_looked_for_while_an_executable_imports(tmp_path: Path) -> None:
+    (tmp_path / "many.py").write_text(
+        "import gc\n"
+        "before = gc.get_stats()[0]['collections']\n"
+        "kept = [[] for _ in range(10_000)]\n"
+        "assert gc.get_stats()[0]['collections'] == before\n"
+        "def main(): assert gc.isenabled()\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "pnp_ros.cli.entry", "many"]
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}).returncode == 0
+
+
 def test_an_interrupted_command_is_not_taken_apart(tmp_path: Path) -> None:
     (tmp_path / "interrupted.py").write_text(
         "import atexit\n"
