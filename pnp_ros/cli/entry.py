@@ -25,7 +25,7 @@ def run_main(module: str) -> None:
     that was interrupted later ends without taking its modules apart, which with torch costs a second of CPU time.
     """
     previous = {number: signal.signal(number, lambda number, _: os._exit(128 + number)) for number in _SIGNALS}
-    gc.disable()  # what is imported stays: to look for garbage among it is a fifth of the time that a node takes to start
+    gc.disable()  # what is imported stays: looking for garbage among it takes a fifth of a node's start
     try:
         main = load(module).main
     except MissingRequirement as error:

@@ -1,9 +1,9 @@
 """The estimator's node on a computer that does other things: start to ready, image to pose quiet and beside busy loops.
 
 Run as ``PYTHONPATH=test python test/benchmark/bench_busy.py [--seconds 30] [--rounds 3] [--loops 2] [--rate 10]``, on a
-machine that is quiet otherwise: it prints how many cores others took. Images of the simulated camera are rendered beforehand and
-played to the node, which has its default settings; the busy loops are processes of equal priority. Rounds alternate.
-Writes ``out/bench/busy.json``.
+machine that is quiet otherwise: it prints how many cores others took. Images of the simulated camera are rendered
+beforehand and played to the node, which has its default settings; the busy loops are processes of equal priority.
+Rounds alternate. Writes ``out/bench/busy.json``.
 """
 
 from __future__ import annotations
