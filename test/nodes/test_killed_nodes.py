@@ -29,7 +29,7 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 
 pytestmark = pytest.mark.slow
 UPDATES = int(os.environ.get("UPDATES", "200"))
-START_S = 120.0
+START_S = 300.0  # as the other tests have: the machine may be busy
 _WRITER = """
 import itertools, sys, time
 import rclpy
@@ -136,7 +136,7 @@ def test_a_real_fine_tuning_node_goes_on_from_the_newest_version(probe: Any, tmp
     demo, folder, chance = resource("config/objects/demo"), tmp_path / "versions", random.Random(1)
     store, said = VersionStore(folder, load_object_package(demo)), []
     probe.node.create_subscription(AdaptationStatus, "/fine_tuning/status", said.append, LATCHED)
-    lenient = {"min_images": 8, "min_held_back": 4, "check_steps": 15, "anchors": 20, "min_gain": 0.0}
+    lenient = {"min_images": 8, "min_held_back": 4, "check_steps": 8, "anchors": 20, "min_gain": 0.0}
     lenient |= {"anchor_margin": 1.0, "max_nees": 1e6}
     parameters = {f"adaptation.{name}": value for name, value in lenient.items()}
     parameters |= {"object": demo, "versions": folder, "reference": "tf:object_truth", "cpu_share": 2.0, "nice": False}
