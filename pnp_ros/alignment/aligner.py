@@ -102,7 +102,8 @@ class Aligner:
         self._mesh = RayMesh(mesh)
         self._chroma = Chroma(mesh) if painted and self.config.texture and self.config.valid_colours > 0.0 else None
         self._recognised = False  # by its colours
-        self._shading = None if painted or not config.contours else Shading(mesh)
+        self._painted = painted
+        self._shading = Shading(mesh) if painted or config.contours else None
         self._extent = torch.from_numpy(mesh.extreme_points)
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
@@ -179,7 +180,17 @@ class Aligner:
 
     def _look(self, image: NDArray[np.uint8], camera: Camera, pose: Pose, step: Round, learn: bool) -> Look:
         return look(
-            self._mesh, self._extent, image, camera, pose, step, self.config, self._colours, learn, self._shading
+            self._mesh,
+            self._extent,
+            image,
+            camera,
+            pose,
+            step,
+            self.config,
+            self._colours,
+            learn,
+            self._shading,
+            self._painted,
         )
 
     def _attempts(

@@ -131,6 +131,7 @@ def look(
     colours: ColourModel,
     learn: bool,
     shading: Shading | None = None,
+    painted: bool = True,
 ) -> Look:
     """Draw the object at a pose and search the image around it.
 
@@ -144,7 +145,8 @@ def look(
         config: what is compared.
         colours: of object and background.
         learn: teach the colours from this pose before they are used.
-        shading: of an object whose mesh has no colours.
+        shading: of the mesh; None leaves the light out of what is compared.
+        painted: whether the mesh has colours; else its shading is all there is to be compared.
 
     Raises:
         CropError: if the pose does not put the object into the image.
@@ -153,11 +155,13 @@ def look(
     view = mesh.view(pose, window.camera, with_grey=config.texture)
     inside = window.inside(image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
-    if shading is not None:
+    shaded = shading is not None and not painted
+    if shading is not None and shaded:
         view = replace(view, grey=shading.grey(view, window.grey.astype(np.float32), inside))
     if view.grey is not None:
-        matches = texture.match(view, window.grey, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
-    found = Look(pose, window, view, inside, matches, lines, steps, lines.clean, shading is not None)
+        drawn = view if shading is None or shaded else replace(view, grey=shading.lit(view, window.grey, inside))
+        matches = texture.match(drawn, window.grey, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
+    found = Look(pose, window, view, inside, matches, lines, steps, lines.clean, shaded)
     if not config.contours:
         return found
     if learn:

@@ -1,8 +1,9 @@
-"""What an object of one colour looks like in the light of an image: its grey by the direction of its surface.
+"""What an object looks like in the light of an image: its grey by the direction of its surface.
 
 Diffuse light from anywhere shades a surface by a quadratic function of its normal (Ramamoorthi and Hanrahan, "An
 efficient representation for irradiance environment maps", SIGGRAPH 2001): nine numbers, fitted to the image where the
-object is drawn. Creases, where two shades meet, then show as a texture does.
+object is drawn. Creases of an object of one colour, where two shades meet, then show as a texture does; and what is
+printed on an object is drawn as dark as it is seen, so that matches across a crease do not move towards one side.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from pnp_ros.rendering.shading_normals import corner_normals
 _STRIDE = 3  # pixels between those that the light is fitted to
 _ROUNDS, _SCALE = 3, 2.0  # of reweighting, and residuals in robust deviations that count by half
 _HELD = 1e-3  # share of the pixels' weight that holds the nine numbers at zero where the image tells nothing
+_HELD_PRINT = 0.02  # the same where they are the light's change over a print
+_DARKEST, _BRIGHTEST = 0.3, 3.0  # times the print's mean brightness
 
 
 class Shading:
     """The directions of a mesh's surface.
 
     Args:
-        mesh: in metres; its colours are not looked at.
+        mesh: in metres.
     """
 
     def __init__(self, mesh: TriangleMesh) -> None:
@@ -33,10 +36,10 @@ class Shading:
         self._terms = np.stack(terms, 1).astype(np.float32)
 
     def grey(self, view: View, shown: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """(H, W) grey of the object in the light that fits an image best; 0 where it is not.
+        """(H, W) grey of an object of one colour in the light that fits an image best; 0 where it is not.
 
         Args:
-            view: of the mesh.
+            view: of the mesh, whose colours are not looked at.
             shown: (H, W) grey values of the image.
             inside: (H, W) bool, pixels that the image has.
         """
@@ -45,14 +48,34 @@ class Shading:
         grey = np.zeros(view.face.shape, np.float32)
         if there.sum() < self._terms.shape[1]:
             return grey
-        terms, values = self._terms[view.face[every][there]], shown[every][there]
-        weights, light = np.ones(len(values), np.float32), np.zeros(terms.shape[1], np.float32)
-        for _ in range(_ROUNDS):
-            weighted = terms * weights[:, None]
-            normal = weighted.T @ terms + _HELD * weights.sum() * np.eye(terms.shape[1], dtype=np.float32)
-            light = np.linalg.solve(normal, weighted.T @ values)
-            miss = np.abs(values - terms @ light)
-            weights = 1.0 / (1.0 + (miss / (_SCALE * (1.48 * np.median(miss) + 1.0))) ** 2)
+        light = _fitted(self._terms[view.face[every][there]], shown[every][there], _HELD)
         seen = view.face >= 0
         grey[seen] = np.clip(self._terms @ light, 0.0, 255.0)[view.face[seen]]
         return grey
+
+    def lit(self, view: View, shown: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(H, W) grey of a printed object in the light that fits an image best; arguments as :meth:`grey`."""
+        assert view.grey is not None
+        every = np.s_[::_STRIDE, ::_STRIDE]
+        there = (view.face[every] >= 0) & inside[every]
+        faces, own = view.face[every][there], view.grey[every][there]
+        values = shown[every][there].astype(np.float32)
+        power = float(own @ own)
+        if len(own) < self._terms.shape[1] or power < 1.0 or (mean := float(own @ values) / power) <= 0.0:
+            return view.grey
+        change = _fitted(self._terms[faces] * own[:, None], values - mean * own, _HELD_PRINT)
+        gain = np.clip(1.0 + self._terms @ (change / mean), _DARKEST, _BRIGHTEST).astype(np.float32)
+        return np.asarray(view.grey * gain[view.face], np.float32)  # it is 0 where there is no face
+
+
+def _fitted(design: NDArray[np.float32], values: NDArray[np.float32], held: float) -> NDArray[np.float32]:
+    """(9,) robust least squares of (N, 9) to (N,)."""
+    weights, light = np.ones(len(values), np.float32), np.zeros(design.shape[1], np.float32)
+    for _ in range(_ROUNDS):
+        weighted = design * weights[:, None]
+        hold = held * float(weighted[:, 0] @ design[:, 0])  # the first of the terms is the mean light
+        normal = weighted.T @ design + hold * np.eye(design.shape[1], dtype=np.float32)
+        light = np.linalg.solve(normal, weighted.T @ values)
+        miss = np.abs(values - design @ light)
+        weights = 1.0 / (1.0 + (miss / (_SCALE * (1.48 * np.median(miss) + 1.0))) ** 2)
+    return light

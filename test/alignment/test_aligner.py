@@ -14,6 +14,7 @@ from pnp_ros.alignment import aligner as aligner_module
 from pnp_ros.alignment.aligner import LINE, MATCH, Aligner, Alignment, start_at
 from pnp_ros.alignment.config import FOLLOWED, AlignmentConfig
 from pnp_ros.alignment.evidence import Evidence
+from pnp_ros.alignment.shading import Shading
 from pnp_ros.geometry import covariance, se3
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import TriangleMesh
@@ -60,6 +61,20 @@ def align(aligner: Aligner, scene: Scene, seed: int, off: tuple[float, float] = 
 def exact() -> list[Scene]:
     """Of the textured object, just as it is believed to be."""
     return list(scenes(demo_mesh(), 6, 1, EXACT))
+
+
+def test_light_does_not_move_the_pose(monkeypatch: pytest.MonkeyPatch, exact: list[Scene]) -> None:
+    """A crease of which one side is darker in the image, but not in the mesh's own colours, would draw matches."""
+
+    mesh = demo_mesh()
+
+    def misses() -> list[float]:
+        aligner = Aligner(mesh)
+        return [add(mesh, align(aligner, scene, k).estimate.pose, scene.pose) for k, scene in enumerate(exact[:3])]
+
+    lit = misses()
+    monkeypatch.setattr(Shading, "lit", lambda self, view, shown, inside: view.grey)
+    assert np.mean(lit) < 0.75 * np.mean(misses())
 
 
 @pytest.mark.parametrize("painted", [True, False])

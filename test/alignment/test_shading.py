@@ -1,5 +1,7 @@
 """The light of an image is found on the object itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -46,3 +48,17 @@ def test_what_is_not_in_the_image_does_not_count() -> None:
     shown = np.where(half, image, np.nan).astype(np.float32)
     assert np.isfinite(Shading(MESH).grey(VIEW, shown, half)).all()
     assert not Shading(MESH).grey(VIEW, shown, np.zeros_like(INSIDE)).any()
+
+
+def test_a_print_is_drawn_as_dark_as_it_is_seen() -> None:
+    rng, seen = np.random.default_rng(0), VIEW.face >= 0
+    own = np.where(seen, rng.uniform(60.0, 250.0, seen.shape), 0.0).astype(np.float32)
+    painted = replace(VIEW, grey=own)
+    shown = np.where(seen, own * lit() / 255.0, 20.0).astype(np.uint8)
+    drawn = Shading(MESH).lit(painted, shown, INSIDE)
+    flat = own * (shown[seen].mean() / own[seen].mean())
+    misses = [np.abs(each / max(each[seen].mean(), 1.0) - shown / shown[seen].mean())[seen] for each in (flat, drawn)]
+    assert np.median(misses[1]) < 0.5 * np.median(misses[0])
+    assert not drawn[~seen].any()
+    np.testing.assert_array_equal(Shading(MESH).lit(painted, np.zeros_like(shown), INSIDE), own)  # in the dark
+    np.testing.assert_array_equal(Shading(MESH).lit(painted, shown, ~INSIDE), own)
