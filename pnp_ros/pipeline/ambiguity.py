@@ -41,7 +41,7 @@ _APART = 16.0  # NEES of the reversal at the only mode, below which that mode st
 _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _LOSS = Cauchy(3.0)
-_SAME_TURN = 0.05  # rad
+_SAME_TURN, _ALIKE = 0.05, 0.25  # rad: of two turns; and of a reversal, aligned, and a turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ class Ambiguity:
     ) -> _Modes:
         """The followed pose and its reversal as the image sees it, else the other modes of the correspondences."""
         settled = self._mode_odds < _DECIDED
-        if not settled and (told := ask()) is not None:
+        if not settled and (told := ask()) is not None and not self._is_turn(pose, told):
             return self._reversed(pose, told)
         used = correspondences.object_points[correspondences.has_weight]
         mirrored = reversal(used, pose)
@@ -199,7 +199,8 @@ class Ambiguity:
         ):
             rival = _WITHOUT
         odds = self._faded + rival
-        if settled and odds > _DECIDED and (told := ask()) is not None:  # no longer
+        unsettled = settled and odds > _DECIDED
+        if unsettled and (told := ask()) is not None and not self._is_turn(pose, told):
             return self._reversed(pose, told)
         self._mode_odds = odds
         poses = Pose(
@@ -209,6 +210,13 @@ class Ambiguity:
         return _Modes(
             poses, found.covariance[~mine].double(), torch.cat([logs.new_zeros(1), logs + self._mode_odds - rival])
         )
+
+    def _is_turn(self, pose: Pose, rival: Rival) -> bool:
+        """Whether it is one of the turns, which are told apart by themselves."""
+        if rival.estimate is None:
+            return False
+        turn = pose.rotation.mT @ rival.estimate.pose.rotation.to("cpu", torch.float32)
+        return bool((so3.angle_between(self._turns[:, :3, :3], turn) < _ALIKE).any())
 
     def _reversed(self, pose: Pose, rival: Rival) -> _Modes:
         """The followed pose and its reversal, if the image does not contradict it."""

@@ -48,7 +48,7 @@ _RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
-_SAME = 16.0  # NEES of a pose and its reversal, aligned, below which they are one
+_ONE, _SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which they are one, and two of one region
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 _ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
@@ -439,15 +439,16 @@ class PoseEstimator:
         other = aligner.compare(image, camera, self._beside(reversal(points, one.estimate.pose)))
         if not other.evidence.supported:
             return Rival(None, 0.0)
+        # of a symmetric object, the equivalent nearest to what it is compared with
+        pose = self.package.symmetry.canonicalise(other.estimate.pose, one.estimate.pose)
         odds = log_odds(other, one, camera)
         spread = (one.estimate.covariance + other.estimate.covariance).double()
-        near = float(nees(se3.local(one.estimate.pose, other.estimate.pose).double(), spread)) < _SAME
-        if near:  # its region holds both: no two poses, but one that the image shows better here or there
-            if odds < AHEAD:
-                return None
+        apart = float(nees(se3.local(one.estimate.pose, pose).double(), spread))
+        if apart < _ONE or (apart < _SAME and odds < AHEAD):
+            return None
+        if apart < _SAME:  # its region holds both: no two poses, but one that the image shows better here
             odds = math.inf
-        estimate = dataclasses.replace(other.estimate, pose=self._track.choose(other.estimate.pose))
-        return Rival(estimate, odds)
+        return Rival(dataclasses.replace(other.estimate, pose=self._track.choose(pose)), odds)
 
     def _beside(self, pose: Pose) -> PoseEstimate:
         """A start that may be somewhat off."""
