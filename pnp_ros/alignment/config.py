@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from pnp_ros.settings import bounded, check
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,18 @@ class AlignmentConfig:
     texture: bool = True
     contours: bool = True
     plain: bool = False
-    focal_sigma: float = 0.005
-    centre_sigma: float = 3.0
-    size_sigma: float = 0.005
-    shape_sigma: float = 0.003
-    distortion_sigma: float = 0.01
-    valid_explained: float = 0.25
-    valid_texture: float = 0.25
-    valid_likeness: float = 0.5
-    valid_colours: float = 0.45
-    valid_contour: float = 0.5
+    focal_sigma: float = bounded(0.005, 0.0, 0.5)
+    centre_sigma: float = bounded(3.0, 0.0, 1000.0)
+    size_sigma: float = bounded(0.005, 0.0, 0.5)
+    shape_sigma: float = bounded(0.003, 0.0, 0.5)
+    distortion_sigma: float = bounded(0.01, 0.0, 10.0)
+    valid_explained: float = bounded(0.25, 0.0, 1.0)
+    valid_texture: float = bounded(0.25, 0.0, 1.0)
+    valid_likeness: float = bounded(0.5, 0.0, 1.0)
+    valid_colours: float = bounded(0.45, 0.0, 1.0)
+    valid_contour: float = bounded(0.5, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if not (self.texture or self.contours):
             raise ValueError("texture, contours: expected at least one of them")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_sigma") and not (math.isfinite(value) and value >= 0.0):
-                raise ValueError(f"{field.name}: expected a finite number of at least 0, got {value}")
-            if field.name.startswith("valid_") and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{field.name}: expected a share from 0 to 1, got {value}")
+        check(self)

@@ -31,7 +31,6 @@ _PLOTS = {
     "sigma": "Sigma: mm and degrees",
     "latency": "Latency: ms",
 }
-_STATES = {ObjectState.DROPPED: -1, ObjectState.LOST: 0, ObjectState.UNCERTAIN: 1, ObjectState.VALID: 2}
 _CONFIDENCE_95 = 2.796  # radius in standard deviations of the ellipsoid that holds 95 % of a 3D Gaussian
 
 
@@ -130,7 +129,7 @@ def _log_image(rerun: Any, frame: Frame, found: FrameResult, overlay: MeshOverla
 
 
 def _log_pose(rerun: Any, found: FrameResult) -> None:
-    rerun.log("state/state", rerun.Scalars(_STATES[found.state]))
+    rerun.log("state/state", rerun.Scalars(found.state.rank))
     rerun.log("state/score", rerun.Scalars(found.score))
     rerun.log("reason", rerun.TextLog(f"{found.state}: {found.reason}" if found.reason else str(found.state)))
     for stage, seconds in found.latency.items():

@@ -23,7 +23,6 @@ from pnp_ros.pipeline.result import FrameResult, Hypothesis, ObjectState
 from pnp_ros.types import Pose
 
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
-_STATES = {0: ObjectState.LOST, 1: ObjectState.UNCERTAIN, 2: ObjectState.VALID}  # the constants of ObjectPose
 _RECORDED = PoseSourceKind.TF, PoseSourceKind.TOPIC, PoseSourceKind.FILE
 _ESTIMATED = PoseSourceKind.TOPIC, PoseSourceKind.FILE
 _FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
@@ -140,7 +139,7 @@ def _object_arrays(topic: str, bag: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _truth_of_message(item: Any) -> Truth:
-    if _STATES[item.state] is not ObjectState.VALID:
+    if ObjectState.of_rank(item.state) is not ObjectState.VALID:
         return Truth(visible=False)
     return Truth(pose_from_fields(item.pose.pose.position, item.pose.pose.orientation), item.score >= VISIBLE)
 
@@ -248,7 +247,7 @@ def _recorded(message: Any, topic: str) -> dict[str, FrameResult]:
 
 def _recorded_object(item: Any, latency: Mapping[str, float]) -> FrameResult:
     """What an ObjectPose says."""
-    found = FrameResult(_STATES[item.state], latency=latency, score=float(item.score), reason=item.reason)
+    found = FrameResult(ObjectState.of_rank(item.state), latency=latency, score=float(item.score), reason=item.reason)
     if found.state is ObjectState.LOST:
         return found
     pose = pose_from_fields(item.pose.pose.position, item.pose.pose.orientation)

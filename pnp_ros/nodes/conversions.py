@@ -35,11 +35,6 @@ from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 _FAINTEST = 0.25  # opacity of an unlikely pose's box
-_STATES = {
-    ObjectState.VALID: ObjectPose.VALID,
-    ObjectState.UNCERTAIN: ObjectPose.UNCERTAIN,
-    ObjectState.LOST: ObjectPose.LOST,
-}
 _COLOURS = {
     ObjectState.VALID: ColorRGBA(r=0.2, g=0.9, b=0.3, a=1.0),
     ObjectState.UNCERTAIN: ColorRGBA(r=1.0, g=0.7, b=0.1, a=1.0),
@@ -199,7 +194,7 @@ def transform(header: Header, child_frame: str, pose: Pose) -> TransformStamped:
 def object_pose(estimate: ObjectEstimate, object_id: str) -> ObjectPose:
     """What is known about one object."""
     message = ObjectPose(object_name=estimate.name, object_id=object_id, reason=estimate.reason)
-    message.state, message.score = _STATES[estimate.state], float(estimate.score)
+    message.state, message.score = estimate.state.rank, float(estimate.score)
     if estimate.estimate is not None:
         message.pose = pose_with_covariance(estimate.estimate)
     if estimate.box is not None:
@@ -216,15 +211,13 @@ def estimate_from_message(message: ObjectPose) -> tuple[ObjectState, Pose | None
     Raises:
         ValueError: naming the field: an unknown state, or a pose that is not finite.
     """
-    states = {value: state for state, value in _STATES.items()}
-    if message.state not in states:
-        raise ValueError(f"objects.state: expected one of {sorted(states)}, got {message.state}")
-    if states[message.state] is ObjectState.LOST:
-        return ObjectState.LOST, None
+    state = ObjectState.of_rank(message.state)
+    if state is ObjectState.LOST:
+        return state, None
     pose = pose_from_message(message.pose.pose)
     if not bool(torch.isfinite(pose.matrix()).all()):
         raise ValueError("objects.pose: expected finite numbers and a quaternion of length 1")
-    return states[message.state], pose
+    return state, pose
 
 
 def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping[str, float]) -> ObjectPoseArray:

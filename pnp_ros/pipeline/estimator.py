@@ -44,7 +44,6 @@ from pnp_ros.sources.source import Sighting, Source
 from pnp_ros.sources.templates import TEMPLATES
 from pnp_ros.types import Pose, PoseEstimate
 
-_RANK = {ObjectState.VALID: 2, ObjectState.UNCERTAIN: 1, ObjectState.LOST: 0}
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
@@ -242,7 +241,7 @@ class PoseEstimator:
                 return found
         if not tried:
             return self._lost("not searched in this image", None)
-        return max(tried, key=lambda item: (_RANK[item.state], item.score))  # the first of equals
+        return max(tried, key=lambda item: (item.state.rank, item.score))  # the first of equals
 
     def _attempts(
         self, image: np.ndarray, camera: Camera, roi: Box | None, follow: bool, search: bool

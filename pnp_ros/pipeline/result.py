@@ -28,6 +28,23 @@ class ObjectState(str, enum.Enum):
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def rank(self) -> int:
+        """The higher, the better; of states that a message can tell the constant of ObjectPose."""
+        return {"dropped": -1, "lost": 0, "uncertain": 1, "valid": 2}[self.value]
+
+    @classmethod
+    def of_rank(cls, rank: int) -> ObjectState:
+        """The inverse.
+
+        Raises:
+            ValueError: if no state has this rank.
+        """
+        for state in cls:
+            if state.rank == rank:
+                return state
+        raise ValueError(f"state: expected {', '.join(f'{each.rank} ({each})' for each in cls)}, got {rank}")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Hypothesis(Values):

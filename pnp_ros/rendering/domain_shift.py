@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, SimulationConfig
+from pnp_ros.settings import bounded, check
 
 _COARSE = 48  # cells along a worn texture: patches of dirt
 _FADED = 0.45  # share of its colour that the most worn place keeps
@@ -38,26 +39,17 @@ class DomainShift:
         ValueError: naming the field.
     """
 
-    exposure: float = 1.0
-    gamma: float = 1.0
-    blur: float = 0.0
+    exposure: float = bounded(1.0, 0.01, 100.0)
+    gamma: float = bounded(1.0, 0.01, 100.0)
+    blur: float = bounded(0.0, 0.0, 100.0)
     colour_cast: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    noise: float = 3.0
-    focal_error: float = 0.0
+    noise: float = bounded(3.0, 0.0, 255.0)
+    focal_error: float = bounded(0.0, -0.4, 0.4)
     centre_error: tuple[float, float] = (0.0, 0.0)
-    wear: float = 0.0
+    wear: float = bounded(0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("exposure", "gamma"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("blur", "noise"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
-        if not 0.0 <= self.wear <= 1.0:
-            raise ValueError(f"wear: expected 0 to 1, got {self.wear}")
-        if not abs(self.focal_error) < 0.5:
-            raise ValueError(f"focal_error: expected less than 0.5, got {self.focal_error}")
+        check(self)
 
     def true_camera(self, believed: Camera) -> Camera:
         """The camera that takes the images when the robot believes in ``believed``."""

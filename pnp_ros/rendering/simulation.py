@@ -18,6 +18,7 @@ from pnp_ros.detection.box import Box
 from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.studio import Studio, box_of
+from pnp_ros.settings import bounded, check
 from pnp_ros.types import Pose
 
 CYCLE_S = 20.0
@@ -46,16 +47,15 @@ class SimulationConfig:
     elevation: tuple[float, float] = (math.radians(15.0), math.radians(65.0))
     distance: tuple[float, float] = (3.5, 6.0)
     turn_rate: float = 0.4
-    noise: float = 3.0
-    occlusion: float = 0.3
+    noise: float = bounded(3.0, 0.0, 255.0)
+    occlusion: float = bounded(0.3, 0.0, 0.99)
 
     def __post_init__(self) -> None:
         for name, low in (("elevation", -math.pi / 2), ("distance", 1.0)):
             values = getattr(self, name)
             if not low <= values[0] <= values[1]:
                 raise ValueError(f"{name}: expected {low:.3g} <= lowest <= highest, got {values}")
-        if not 0.0 <= self.occlusion < 1.0:
-            raise ValueError(f"occlusion: expected 0 to 1, got {self.occlusion}")
+        check(self)
 
 
 @dataclass(frozen=True, eq=False)

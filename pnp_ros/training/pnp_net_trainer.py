@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pnp_ros.settings import bounded, check
 from pnp_ros.solvers.pnp_net import LikelihoodNetwork, canonicalise
 from pnp_ros.training.pnp_net_problems import SyntheticProblems, synthetic_problems
 from pnp_ros.types import Correspondences, Pose
@@ -40,17 +41,15 @@ class PnPNetTrainingConfig:
         ValueError: if a number is not positive.
     """
 
-    minutes: float = 20.0
+    minutes: float = bounded(20.0, 0.001, 100_000.0)
     max_steps: int | None = None
-    points_per_step: int = 4096
-    learning_rate: float = 3e-3
+    points_per_step: int = bounded(4096, 1, 1_000_000)
+    learning_rate: float = bounded(3e-3, 1e-8, 1.0)
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("minutes", "points_per_step", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        check(self)
 
 
 @dataclass(frozen=True)

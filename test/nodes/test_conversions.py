@@ -215,3 +215,15 @@ def test_detections_have_the_box_in_the_camera_frame() -> None:
     position = detection.bbox.center.position
     expected = estimate.pose.transform(torch.tensor([[0.1, 0.0, 0.0]]))[0]
     np.testing.assert_allclose([position.x, position.y, position.z], expected, atol=1e-6)
+
+
+def test_states_rank_as_the_message_numbers_them() -> None:
+    told = {
+        ObjectState.LOST: ObjectPose.LOST,
+        ObjectState.UNCERTAIN: ObjectPose.UNCERTAIN,
+        ObjectState.VALID: ObjectPose.VALID,
+    }
+    assert {state: state.rank for state in told} == told
+    assert all(ObjectState.of_rank(state.rank) is state for state in ObjectState)
+    with pytest.raises(ValueError, match=r"state: expected .*2 .valid.*got 3"):
+        ObjectState.of_rank(3)
