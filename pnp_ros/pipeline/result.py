@@ -43,7 +43,7 @@ class ObjectState(str, enum.Enum):
         for state in cls:
             if state.rank == rank:
                 return state
-        raise ValueError(f"state: expected {', '.join(f'{each.rank} ({each})' for each in cls)}, got {rank}")
+        raise ValueError(f"objects.state: expected {', '.join(f'{each.rank} ({each})' for each in cls)}, got {rank}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
