@@ -33,6 +33,7 @@ _REUSE = 6  # a rendered image serves at most about this many augmented samples
 _START_SECONDS, _BATCH_SECONDS, _END_SECONDS = 600.0, 120.0, 5.0
 _STALL_SECONDS = 60.0  # after which a worker says where it is stuck
 _MOST_STARTS = 10
+_NICENESS = 10  # where both share a core: fresher images than are needed are not worth a slower training
 _SEED_STEP, _START_STEP = 7919, 15485863
 
 
@@ -167,6 +168,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint
     parent = os.getppid()
     torch.set_num_threads(1)
+    os.nice(_NICENESS)
     sampler = factory(seed)
     fresh = config.size  # the pool starts filled
     while not stop.is_set() and os.getppid() == parent:
