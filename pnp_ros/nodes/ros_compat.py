@@ -140,9 +140,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
         node = None
         gc.freeze()  # what is imported stays: to look through it takes 0.2 s, with the interpreter's lock held
         try:
-            executor = (
-                rclpy.get_global_executor()
-            )  # made while the context is there: rclpy's stumbles if a signal ended it
+            executor = rclpy.get_global_executor()  # now: rclpy stumbles over a context that a signal has ended
             node = make_node()
             rclpy.spin(node, executor)
         except (KeyboardInterrupt, ExternalShutdownException):
