@@ -115,9 +115,12 @@ class Camera:
         Raises:
             ValueError: if it is not (height, width, 3) uint8.
         """
-        expected = (self.height, self.width, 3)
-        if image.shape != expected or image.dtype != np.uint8:
-            raise ValueError(f"image: expected {expected} uint8 as the camera has, got {image.shape} {image.dtype}")
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image: expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        height, width = image.shape[:2]
+        if (width, height) != (self.width, self.height):
+            expected = f"{self.width}x{self.height} pixels as the camera has"
+            raise ValueError(f"image: expected {expected}, got {width}x{height}")
 
     @classmethod
     def pinhole(cls, fx: float, fy: float, cx: float, cy: float, width: int, height: int) -> Camera:
