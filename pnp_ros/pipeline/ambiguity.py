@@ -26,6 +26,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.result import Hypothesis
+from pnp_ros.pipeline.rival import AHEAD, Rival
 from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
@@ -33,7 +34,6 @@ from pnp_ros.types import Correspondences, Pose, PoseEstimate
 DOUBT = 0.01  # probability of all rivals together from which a pose is one of several
 _FADING = 0.75  # of earlier images' odds in each image: a still view counts as four images at most
 _DECIDED = -12.0  # log odds below which a turn is not looked at again while the object is followed
-AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
 _WITHOUT = -15.0  # log odds of a reversal that is no minimum of the correspondences at all
 _FEW = 4  # turns looked at in an image of an object that is followed
 _RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
@@ -42,17 +42,6 @@ _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _LOSS = Cauchy(3.0)
 _SAME_TURN, _ALIKE = 0.05, 0.25  # rad: of two turns; and of a reversal, aligned, and a turn
-
-
-@dataclass(frozen=True, eq=False)
-class Rival:
-    """The reversal of the followed pose, where the image shows it best: its estimate, and its log odds in this image.
-
-    None for an estimate that the image contradicts; infinite odds where it is the same pose, but better.
-    """
-
-    estimate: PoseEstimate | None
-    odds: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,28 +16,25 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from pnp_ros.alignment.aligner import MATCH, Aligner, Alignment, start_at
-from pnp_ros.alignment.rival import log_odds
+from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
-from pnp_ros.geometry import se3
-from pnp_ros.geometry.covariance import nees
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
-from pnp_ros.pipeline.ambiguity import AHEAD, Ambiguity, Rival, doubt
+from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import absent, judge, judge_covariance
 from pnp_ros.pipeline.models import Models, calibration_of, network_kind
 from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
+from pnp_ros.pipeline.rival import reversed_rival
 from pnp_ros.pipeline.solving import solve
 from pnp_ros.pipeline.tracking import INTERVAL, Track
-from pnp_ros.solvers.pose_hypotheses import reversal
 from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Sighting, Source
@@ -47,7 +44,6 @@ from pnp_ros.types import Pose, PoseEstimate
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
-_ONE, _SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which they are one, and two of one region
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 _ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
@@ -423,31 +419,12 @@ class PoseEstimator:
         with self._timed("solve"):
             if self._aligner is not None:
                 alone = functools.partial(independent, points, camera, estimate.pose)
-                rival = functools.partial(self._reversal, self._aligner, image, camera)
+                one, symmetry = self._seen, self.package.symmetry
+                rival = functools.partial(reversed_rival, self._aligner, image, camera, one, symmetry, self._beside)
                 return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
             factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.sigma or 0.0)
             points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
             return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
-
-    def _reversal(self, aligner: Aligner, image: np.ndarray, camera: Camera) -> Rival | None:
-        """What the image says of the other pose that shows the same face: it fits, too, and nothing else tells."""
-        one = self._seen
-        points = None if one is None else one.correspondences.object_points[one.kinds == MATCH]
-        if one is None or points is None or len(points) < _FEWEST:
-            return None
-        other = aligner.compare(image, camera, self._beside(reversal(points, one.estimate.pose)))
-        if not other.evidence.supported:
-            return Rival(None, 0.0)
-        # of a symmetric object, the equivalent nearest to what it is compared with
-        pose = self.package.symmetry.canonicalise(other.estimate.pose, one.estimate.pose)
-        odds = log_odds(other, one, camera)
-        spread = (one.estimate.covariance + other.estimate.covariance).double()
-        apart = float(nees(se3.local(one.estimate.pose, pose).double(), spread))
-        if apart < _ONE or (apart < _SAME and odds < AHEAD):
-            return None
-        if apart < _SAME:  # its region holds both: no two poses, but one that the image shows better here
-            odds = math.inf
-        return Rival(dataclasses.replace(other.estimate, pose=self._track.choose(pose)), odds)
 
     def _beside(self, pose: Pose) -> PoseEstimate:
         """A start that may be somewhat off."""

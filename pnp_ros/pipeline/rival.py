@@ -1,0 +1,69 @@
+"""What the image says of the other pose that shows the same face of an object."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pnp_ros.alignment.aligner import MATCH, Aligner, Alignment
+from pnp_ros.alignment.rival import log_odds
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import se3
+from pnp_ros.geometry.covariance import nees
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.solvers.pose_hypotheses import reversal
+from pnp_ros.types import Pose, PoseEstimate
+
+AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
+_FEWEST = 4  # matches that tell which face is seen
+_ONE, _SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which they are one, and two of one region
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """The reversal of the followed pose, where the image shows it best: its estimate, and its log odds in this image.
+
+    None for an estimate that the image contradicts; infinite odds where it is the same pose, but better.
+    """
+
+    estimate: PoseEstimate | None
+    odds: float
+
+
+def reversed_rival(
+    aligner: Aligner,
+    image: np.ndarray,
+    camera: Camera,
+    one: Alignment | None,
+    symmetry: Symmetry,
+    beside: Callable[[Pose], PoseEstimate],
+) -> Rival | None:
+    """The reversal of an aligned pose, aligned; None where it is no other pose, or too few matches tell.
+
+    Args:
+        aligner: that made ``one``; nothing is learnt.
+        image: (H, W, 3) uint8 RGB.
+        camera: of the image.
+        one: the pose that the image bears out.
+        symmetry: the equivalent nearest to ``one`` is compared and told.
+        beside: a start around a pose that may be somewhat off.
+    """
+    points = None if one is None else one.correspondences.object_points[one.kinds == MATCH]
+    if one is None or points is None or len(points) < _FEWEST:
+        return None
+    other = aligner.compare(image, camera, beside(reversal(points, one.estimate.pose)))
+    if not other.evidence.supported:
+        return Rival(None, 0.0)
+    pose = symmetry.canonicalise(other.estimate.pose, one.estimate.pose)
+    odds = log_odds(other, one, camera)
+    spread = (one.estimate.covariance + other.estimate.covariance).double()
+    apart = float(nees(se3.local(one.estimate.pose, pose).double(), spread))
+    if apart < _ONE or (apart < _SAME and odds < AHEAD):
+        return None
+    if apart < _SAME:  # its region holds both: no two poses, but one that the image shows better here
+        odds = math.inf
+    return Rival(dataclasses.replace(other.estimate, pose=pose), odds)
