@@ -22,6 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def _leave() -> NoReturn:
     remove_own_segments()
     if others_are_slower():  # the last thread to end frees the memory, which at a low priority takes many seconds
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a second one would end what takes its place
         with contextlib.suppress(OSError):
             os.execv("/bin/true", ["true"])  # frees it here, once the others are dead
     os._exit(0)
