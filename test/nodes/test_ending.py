@@ -164,6 +164,12 @@ def test_each_node_ends_while_others_calculate(
     assert ended.took <= ended.allowed + writes, (tmp_path / "said").read_text()
 
 
+def _executable(module: str, folder: Path) -> dict[str, Any]:
+    """What starts a module of a folder as launch starts a node."""
+    paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"args": [sys.executable, "-m", "pnp_ros.cli.entry", module], "env": os.environ | {"PYTHONPATH": paths}}
+
+
 def test_no_garbage_is_looked_for_while_an_executable_imports(tmp_path: Path) -> None:
     (tmp_path / "many.py").write_text(
         "import gc\n"
@@ -172,9 +178,7 @@ def test_no_garbage_is_looked_for_while_an_executable_imports(tmp_path: Path) ->
         "assert gc.get_stats()[0]['collections'] == before\n"
         "def main(): assert gc.isenabled()\n"
     )
-    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "pnp_ros.cli.entry", "many"]
-    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}).returncode == 0
+    assert subprocess.run(**_executable("many", tmp_path)).returncode == 0
 
 
 def test_an_interrupted_command_is_not_taken_apart(tmp_path: Path) -> None:
@@ -185,20 +189,14 @@ def test_an_interrupted_command_is_not_taken_apart(tmp_path: Path) -> None:
         "slow = Slow()\n"
         "def main(): return 130\n"
     )
-    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "pnp_ros.cli.entry", "interrupted"]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    done = subprocess.run(**_executable("interrupted", tmp_path), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "tidied up\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_executable_that_still_imports_ends_in_silence(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "imports_long.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(60.0)\n")
-    command = [sys.executable, "-m", "pnp_ros.cli.entry", "imports_long"]
-    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": paths}, stdout=-1, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(**_executable("imports_long", tmp_path), stdout=-1, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     process.send_signal(number)
