@@ -187,7 +187,7 @@ class _Robot:
             self._estimator.reset()
         self._stamp_ns = frame.stamp_ns
         self.images += 1
-        found = self._estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)[0]
+        found = self._estimator.estimate(frame.rgb, frame.camera, 1e-9 * frame.stamp_ns)
         estimate = found.estimate.pose if found.estimate else None
         for shown in self._reference.confirmed(Observation(**vars(frame), state=found.state, estimate=estimate)):
             self._adapter.observe(shown)

@@ -22,7 +22,7 @@ from pnp_ros.multiview.reconstruction import Reconstruction, reconstruct
 _COLUMNS = ("view", "track", "x", "y")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tracks:
     """Image points (V, M, 2) px, NaN where not seen, and the names of views and tracks in the file's order."""
 

@@ -26,7 +26,7 @@ class CropError(ValueError):
     """The window cannot be cut: not finite, without area, or outside the image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crop:
     """A square part of an image.
 

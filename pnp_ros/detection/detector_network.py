@@ -52,7 +52,7 @@ class DetectorConfig:
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DetectorPrediction:
     """What the layers put out, float32.
 

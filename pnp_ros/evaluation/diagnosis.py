@@ -183,12 +183,12 @@ def diagnose(
 def _look(
     frame: Frame, strict: PoseEstimator, believing: PoseEstimator | None, aligner: Aligner, package: ObjectPackage
 ) -> Seen:
-    (estimate,) = strict.estimate(frame.rgb, frame.camera)
+    estimate = strict.estimate(frame.rgb, frame.camera)
     result = FrameResult.of(estimate, 1e-9 * frame.stamp_ns, frame.camera)
     box = estimate.box if result.is_valid else None
     if result.is_valid or believing is None:
         return Seen(frame, result, box, result.pose, result.score, result.explained or 0.0)
-    (guess,) = believing.estimate(frame.rgb, frame.camera)
+    guess = believing.estimate(frame.rgb, frame.camera)
     if guess.estimate is None:
         return Seen(frame, result, box, result.pose, guess.score, result.explained or 0.0)
     start = start_at(guess.estimate.pose, _TOLD[0] * package.diameter, _TOLD[1])

@@ -26,7 +26,7 @@ _GAP = 10.0  # times the median interval: a jump of time
 Watch = Callable[[Frame, Mapping[str, FrameResult]], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Evaluation:
     """What came of one instance in all images, in their order.
 
@@ -52,7 +52,7 @@ class Evaluation:
             self.results.append(row)
 
 
-@dataclass
+@dataclass(eq=False)
 class SceneEvaluation:
     """What came of all images with many objects.
 

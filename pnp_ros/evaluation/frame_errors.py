@@ -86,7 +86,7 @@ def as_double(pose: Pose) -> Pose:
     return Pose(pose.rotation.detach().cpu().double(), pose.translation.detach().cpu().double())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recall:
     """Recall in equal steps along an axis.
 

@@ -15,7 +15,7 @@ from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.types import Pose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Paired:
     """One image.
 

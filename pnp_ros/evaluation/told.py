@@ -26,7 +26,7 @@ def running(estimator: PoseEstimator) -> PoseOf:
         if images.jumps_back(frame.stamp_ns):
             estimator.reset()
         stamp = 1e-9 * frame.stamp_ns
-        return FrameResult.of(estimator.estimate(frame.rgb, frame.camera, stamp)[0], stamp, frame.camera)
+        return FrameResult.of(estimator.estimate(frame.rgb, frame.camera, stamp), stamp, frame.camera)
 
     return pose_of
 

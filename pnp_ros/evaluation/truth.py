@@ -28,7 +28,7 @@ _ESTIMATED = PoseSourceKind.TOPIC, PoseSourceKind.FILE
 _FILE_TOLERANCE_NS = 1_000_000  # stamps in files are decimal seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Truth:
     """The true pose in one image: None and not visible where the object is absent; None and None if not known."""
 

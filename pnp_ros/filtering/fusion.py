@@ -20,7 +20,7 @@ from pnp_ros.types.tensors import Values
 _ITERATIONS = 4  # the first step leads within the second order of the poses' differences
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fused(Values):
     """What several say together.
 

@@ -27,7 +27,7 @@ _ROUNDING = 1e-4  # of a variance: float32 may not tell what is left beside the 
 _ITERATIONS = 4  # the first step leads within the second order of the poses' differences
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """What one image told.
 
@@ -45,7 +45,7 @@ class View:
     systematic: Tensor | None = None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Localized(Values):
     """What all views say together.
 

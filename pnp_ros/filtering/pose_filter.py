@@ -82,7 +82,7 @@ class Outcome(enum.Enum):
     UNFIT = "unfit"  # not finite, or without a proper covariance
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FilteredPose(Values):
     """An object at one time, in the frame of the measured poses.
 

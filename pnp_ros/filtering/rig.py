@@ -10,7 +10,7 @@ from pnp_ros.filtering.pose_filter import FilterConfig, PoseFilter
 from pnp_ros.types import PoseEstimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RigPose:
     """What all cameras say of the object at one time.
 

@@ -27,7 +27,7 @@ from pnp_ros.io.window import ALL, Window
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BagImage:
     """One image of a bag.
 

@@ -28,7 +28,7 @@ class BopError(ValueError):
     """A BOP file cannot be read; the message names file and field."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BopResult:
     """One row of a BOP results file.
 
@@ -85,7 +85,7 @@ def _result(path: Path, line: int, row: dict[str, str]) -> BopResult:
         raise BopError(f"{path}: line {line}: expected {','.join(_COLUMNS)} ({error})") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BopInstance:
     """One object in one image: its model, true pose, and visible share (1 where the scene does not say)."""
 
@@ -94,7 +94,7 @@ class BopInstance:
     visible: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BopImage:
     """One image of a scene: ids, RGB, camera, and the objects in it."""
 

@@ -46,7 +46,7 @@ class LMSettings:
     accept: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LMProblem:
     """A flat batch of problems.
 
@@ -79,7 +79,7 @@ class LMProblem:
         return self.weights.norm(dim=-2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LMResult:
     """rotation (B, 3, 3), translation (B, 3), covariance (B, 6, 6), inlier_weights (B, N), cost (B), status (B)."""
 

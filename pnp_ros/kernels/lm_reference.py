@@ -40,7 +40,7 @@ from pnp_ros.types import SolveStatus
 from pnp_ros.types.correspondences import rank_2x2
 
 
-@dataclass
+@dataclass(eq=False)
 class Linearised:
     """Normal equations at a pose.
 

@@ -24,7 +24,7 @@ _LEAST_SHARE = {torch.float32: 1e-6, torch.float64: 1e-12}
 _UNKNOWN = 10.0  # an eigenvalue that no correlation matrix of six variables has
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PosePrior:
     """A prior on B poses.
 

@@ -41,7 +41,7 @@ RUNNER_UP_POINTS = 1.5  # points, likewise, of few points or a loss without boun
 OTHER_SCALE = 4.0  # the loss's scale at the start of another hypothesis, relative to the final one
 
 
-@dataclass
+@dataclass(eq=False)
 class _Minimum:
     """Poses of the centroids (B, ...), whether they converged, and what speaks for them; ``standing`` -1e30: none.
 

@@ -22,7 +22,7 @@ from pnp_ros.types import Pose
 from pnp_ros.types.tensors import Values
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Structure(Values):
     """Points (M, 3) m in the object frame, and the pose ``T_camera_object`` of each of V views."""
 

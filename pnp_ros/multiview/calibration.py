@@ -42,7 +42,7 @@ class CalibrationError(ValueError):
     """The images do not determine the camera; the message says why."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Calibration(Values):
     """A calibrated camera and how well it is known.
 
@@ -193,7 +193,7 @@ class _Lens:
         return Camera(self.model, parameters[..., :4], distortion, self.width, self.height)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _State:
     parameters: Tensor  # (P)
     poses: Pose  # (V)

@@ -50,7 +50,7 @@ class ReconstructionError(ValueError):
     """The tracks do not determine a structure; the message says why."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reconstruction(Values):
     """Points, poses and how well they are known.
 

@@ -22,7 +22,7 @@ _TOLERANCE = 1e-9  # decrease that a step still promises, over the cost
 _NO_COST = 1e-16  # of a fit that is exact up to rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormalEquations:
     """Gauss-Newton's normal equations at a state, in double precision.
 

@@ -61,7 +61,7 @@ class DenseNetworkConfig:
         return plain_values(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawDense:
     """What the layers put out, float32.
 
@@ -76,7 +76,7 @@ class RawDense:
     presence: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DensePrediction:
     """The best cells of a batch of crops, as correspondences in crop pixels, and (B,) probability of the object."""
 

@@ -62,7 +62,7 @@ class KeypointNetworkConfig:
         return plain_values(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawPrediction:
     """What the layers put out, float32: ``heat`` (B, K, H, W) logits, ``log_factor`` (B, K, 2, H, W), ``presence`` (B,)
     logit."""
@@ -72,7 +72,7 @@ class RawPrediction:
     presence: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeypointPrediction:
     """Decoded keypoints of a batch of crops.
 

@@ -34,7 +34,7 @@ from pnp_ros.types import Pose
 _LOOK_S = 0.2
 
 
-@dataclass
+@dataclass(eq=False)
 class _Placed:
     """An object that the planning scene knows of, where it is there and when it was last seen."""
 

@@ -34,7 +34,7 @@ _DEFAULT_VIEWS, _DEFAULT_APART_DEG, _DEFAULT_TIMEOUT_S = 5, 5.0, 30.0
 _FEWEST = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class _Task:
     """A goal that is being worked on."""
 

@@ -28,7 +28,7 @@ LARGEST_TEXTURE = 128_000_000  # pixels; more is refused by the image's header, 
 _UP_AXES = {"X_UP": [[0, 0, -1], [0, 1, 0], [1, 0, 0]], "Y_UP": [[1, 0, 0], [0, 0, -1], [0, 1, 0]]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImportedMesh:
     """One surface in the file's units.
 

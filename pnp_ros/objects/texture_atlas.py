@@ -13,7 +13,7 @@ LARGEST_TILING = 16  # tiles of a repeating texture that are laid out when it ha
 TILE_BORDER = 4  # texels around each packed image, so that mip maps do not bleed
 
 
-@dataclass
+@dataclass(eq=False)
 class Part:
     """One surface with the texture or the colours it brings.
 

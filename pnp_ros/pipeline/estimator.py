@@ -73,7 +73,7 @@ class PoseEstimator:
     >>> from pnp_ros.io.resources import resource
     >>> estimator = PoseEstimator(load_object(resource("config/objects/demo")))
     >>> camera = Camera.pinhole(600, 600, 320, 240, width=640, height=480)
-    >>> estimator.estimate(np.zeros((480, 640, 3), np.uint8), camera)[0].state.value  # a black image
+    >>> estimator.estimate(np.zeros((480, 640, 3), np.uint8), camera).state.value  # a black image
     'lost'
     """
 
@@ -186,7 +186,7 @@ class PoseEstimator:
         searched: np.ndarray | None = None,
         follow: bool = True,
         search: bool = True,
-    ) -> list[ObjectEstimate]:
+    ) -> ObjectEstimate:
         """Estimate the object's pose in one image.
 
         Args:
@@ -201,7 +201,7 @@ class PoseEstimator:
             search: ask the sources, near where it is expected and then everywhere; off, it is only followed.
 
         Returns:
-            One estimate, in the state lost if the object was not found.
+            In the state lost if the object was not found.
 
         Raises:
             ValueError: if the image is not (H, W, 3) uint8 or has another size than the camera.
@@ -226,7 +226,7 @@ class PoseEstimator:
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
             self._lose()
         self._latency["total"] = time.perf_counter() - begin
-        return [dataclasses.replace(best, latency=dict(self._latency))]
+        return dataclasses.replace(best, latency=dict(self._latency))
 
     def _find(self, image: np.ndarray, camera: Camera, roi: Box | None, follow: bool, search: bool) -> ObjectEstimate:
         """The first valid pose: around the last one, else wherever a source says; else the best that is not valid."""
@@ -338,13 +338,13 @@ class PoseEstimator:
             verdict = judge(solved, sighting, camera, self.package.diameter, self.config)
         kept: PoseEstimate | None = None if verdict.state is ObjectState.LOST else solved
         return ObjectEstimate(
-            self.package.name,
             verdict.state,
             kept,
-            correspondences,
             sighting.box,
-            sighting.score,
-            verdict.reason,
+            name=self.package.name,
+            score=sighting.score,
+            reason=verdict.reason,
+            correspondences=correspondences,
             source=source,
             sigma=sigma,
         )
@@ -446,7 +446,7 @@ class PoseEstimator:
             self._aligner.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
-        return ObjectEstimate(self.package.name, ObjectState.LOST, None, None, box, score, reason)
+        return ObjectEstimate(ObjectState.LOST, None, box, name=self.package.name, score=score, reason=reason)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

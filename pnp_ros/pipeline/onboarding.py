@@ -34,7 +34,7 @@ _RIGHT = 0.05  # of the distance and rad: a pose that is right
 _WELL, _SOME = 0.5, 0.2  # shares of the trials, in which the object is small, ill lit and in clutter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Onboarded:
     """An object package without networks.
 
@@ -122,7 +122,7 @@ def _found(package: ObjectPackage, images: list[ValidationFrame]) -> float:
     estimator = PoseEstimator(package, EstimatorConfig(sources=("features",), align=False, track=False))
     right = 0
     for image in images:
-        found = estimator.estimate(image.rgb, image.camera)[0]
+        found = estimator.estimate(image.rgb, image.camera)
         if found.state is not ObjectState.VALID or found.estimate is None or image.T_camera_object is None:
             continue
         truth = Pose.from_matrix(torch.from_numpy(image.T_camera_object).float())

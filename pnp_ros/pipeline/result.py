@@ -61,41 +61,66 @@ class Hypothesis(Values):
     probability: float
 
 
-@dataclass(frozen=True, repr=False)
-class ObjectEstimate(Values):
-    """What is known of one object in one image.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Finding(Values):
+    """What is said of one object in one image, whoever says it.
 
     Args:
-        name: of the object.
-        state: valid, uncertain or lost.
-        estimate: pose and calibrated covariance; None when lost.
-        correspondences: that the pose was solved from, in image pixels; None when nothing was looked at.
-        box: of the projected object, or of the place looked at; None when no place was found.
+        state: valid, uncertain or lost; of a recording also dropped.
+        name: of the object; empty where it was not recorded.
         score: probability that the object is there, 0 to 1.
         reason: why the state is not valid; of a valid pose what is hidden of the object, if much is; else empty.
+        correspondences: that the pose was solved from, in image pixels; None when nothing was looked at or they were
+            not recorded.
         latency: seconds by stage; ``total`` is all of them.
         source: what the correspondences came from, such as ``keypoints``; empty when nothing was looked at.
         sigma: median standard deviation of the correspondences as a share of the object's size in the image; None
             without a pose.
         explained: share of the object that the image shows where the pose says; None where nobody looked.
-        hypotheses: the poses that the images so far leave open: that of ``estimate``, then the others, the likeliest
+        hypotheses: the poses that the images so far leave open: that of the estimate, then the others, the likeliest
             first; their probabilities sum to one. Empty unless there are several.
-        systematic: (6, M) part of the estimate's error that all images of this camera have in common; see
-            :class:`~pnp_ros.alignment.aligner.Alignment`. None where the pose was not aligned.
     """
 
-    name: str
-    state: ObjectState
-    estimate: PoseEstimate | None
-    correspondences: Correspondences | None
-    box: Box | None
-    score: float
-    reason: str
+    state: ObjectState = field(kw_only=False)
+    name: str = ""
+    score: float = 1.0
+    reason: str = ""
+    correspondences: Correspondences | None = None
     latency: Mapping[str, float] = field(default_factory=dict, repr=False)
     source: str = ""
     sigma: float | None = None
     explained: float | None = None
     hypotheses: tuple[Hypothesis, ...] = ()
+
+    def numpy(self) -> dict[str, NDArray[np.generic]]:
+        """As of every result; of several hypotheses ``poses``, ``covariances`` and ``probabilities``.
+
+        Their shapes are (K, 4, 4), (K, 6, 6) and (K).
+        """
+        told = super().numpy()
+        told.pop("hypotheses", None)
+        if not self.hypotheses:
+            return told
+        return told | {
+            "poses": np.stack([each.pose.numpy() for each in self.hypotheses]),
+            "covariances": np.stack([each.covariance.detach().cpu().numpy() for each in self.hypotheses]),
+            "probabilities": np.array([each.probability for each in self.hypotheses]),
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ObjectEstimate(Finding):
+    """What the estimator knows of one object after an image.
+
+    Args:
+        estimate: pose and calibrated covariance; None when lost.
+        box: of the projected object, or of the place looked at; None when no place was found.
+        systematic: (6, M) part of the estimate's error that all images of this camera have in common; see
+            :class:`~pnp_ros.alignment.aligner.Alignment`. None where the pose was not aligned.
+    """
+
+    estimate: PoseEstimate | None = None
+    box: Box | None = None
     systematic: Tensor | None = None
 
     @property
@@ -103,71 +128,39 @@ class ObjectEstimate(Values):
         """Whether the next image is compared with this pose: it is valid, or one of several that may be right."""
         return self.estimate is not None and (self.state is ObjectState.VALID or bool(self.hypotheses))
 
-    def numpy(self) -> dict[str, NDArray[np.generic]]:
-        """What is known of the pose as arrays, by name, as :meth:`PoseEstimate.numpy`; nothing when lost.
 
-        With several ``hypotheses`` also ``poses`` (K, 4, 4), ``covariances`` (K, 6, 6) and ``probabilities`` (K).
-        """
-        told = {} if self.estimate is None else self.estimate.numpy()
-        return told | _arrays_of(self.hypotheses)
-
-
-@dataclass(frozen=True, repr=False)
-class FrameResult(Values):
-    """One object in one image, estimated now or recorded earlier; and the truth beside it where it is known.
+@dataclass(frozen=True, eq=False, repr=False)
+class FrameResult(Finding):
+    """The record of one object in one image, estimated now or earlier; and the truth beside it where it is known.
 
     Args:
-        state: of the pose.
         pose: the estimated one, without batch dimensions; None if lost or dropped.
         covariance: (6, 6) of the pose; None where it was not recorded.
         truth: the true pose; None if not known.
         visible: whether the object is to be seen; None if not known. A true pose alone means: yes.
-        latency: seconds by stage.
         ncc: correlation of the re-rendered object with the image; None if not computed.
         stamp: of the image, seconds; None if not known.
         camera: that took the image; None if not known.
-        reason: why the state is not valid, or what is hidden of the object, in words.
-        score: probability that the object is there, 0 to 1.
-        correspondences: that the pose was solved from; None where they were not recorded.
-        name, source, sigma, explained, hypotheses: as of :class:`ObjectEstimate`; empty or None where it was not
-            recorded.
     """
 
-    state: ObjectState
     pose: Pose | None = None
     covariance: Tensor | None = None
     truth: Pose | None = None
     visible: bool | None = None
-    latency: Mapping[str, float] = field(default_factory=dict, repr=False)
     ncc: float | None = None
     stamp: float | None = None
     camera: Camera | None = None
-    reason: str = ""
-    score: float = 1.0
-    correspondences: Correspondences | None = None
-    name: str = ""
-    source: str = ""
-    sigma: float | None = None
-    explained: float | None = None
-    hypotheses: tuple[Hypothesis, ...] = ()
 
     @classmethod
     def of(cls, found: ObjectEstimate, stamp: float | None = None, camera: Camera | None = None) -> FrameResult:
         """The record of what the estimator said of an image."""
-        shared = {field.name for field in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(found)}
         return cls(
+            **{each.name: getattr(found, each.name) for each in dataclasses.fields(Finding)},
             pose=found.estimate.pose if found.estimate else None,
             covariance=found.estimate.covariance if found.estimate else None,
             stamp=stamp,
             camera=camera,
-            **{name: getattr(found, name) for name in shared},
         )
-
-    def numpy(self) -> dict[str, NDArray[np.generic]]:
-        """As of every result; hypotheses as of :class:`ObjectEstimate`."""
-        told = super().numpy()
-        told.pop("hypotheses", None)
-        return told | _arrays_of(self.hypotheses)
 
     @property
     def is_valid(self) -> bool:
@@ -183,14 +176,3 @@ class FrameResult(Values):
     def is_false(self) -> bool:
         """Whether a pose was given out for an object that is known not to be there."""
         return self.is_valid and self.visible is False
-
-
-def _arrays_of(hypotheses: tuple[Hypothesis, ...]) -> dict[str, NDArray[np.generic]]:
-    """Nothing unless there are several."""
-    if not hypotheses:
-        return {}
-    return {
-        "poses": np.stack([each.pose.numpy() for each in hypotheses]),
-        "covariances": np.stack([each.covariance.detach().cpu().numpy() for each in hypotheses]),
-        "probabilities": np.array([each.probability for each in hypotheses]),
-    }

@@ -168,7 +168,7 @@ class Scene:
         """
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         if len(self._estimators) == 1:  # as its estimator does by itself
-            found = {n: estimator.estimate(image, camera, self._clock)[0] for n, estimator in self._estimators.items()}
+            found = {n: estimator.estimate(image, camera, self._clock) for n, estimator in self._estimators.items()}
         else:
             found = self._several(image, camera)
         for name, pose in _valid(found).items():
@@ -182,7 +182,7 @@ class Scene:
         expected = {name: estimator.expected(self._clock) for name, estimator in self._estimators.items()}
         found = {
             name: ObjectEstimate(
-                estimator.package.name, ObjectState.LOST, None, None, None, 0.0, "not looked for in this image"
+                ObjectState.LOST, name=estimator.package.name, score=0.0, reason="not looked for in this image"
             )
             for name, estimator in self._estimators.items()
         }
@@ -206,7 +206,7 @@ class Scene:
         if not self._config.align:  # else no source is asked
             known = {other: pose for other, pose in expected.items() if pose is not None} | _valid(found)
             searched = self._without(image, camera, {other: pose for other, pose in known.items() if other != name})
-        (found[name],) = self._estimators[name].estimate(image, camera, self._clock, searched=searched, search=False)
+        found[name] = self._estimators[name].estimate(image, camera, self._clock, searched=searched, search=False)
 
     def _look_for_one(
         self,
@@ -270,7 +270,7 @@ class Scene:
         """Search the whole image for an object, for all its instances that are missing."""
         places, package = _valid(found), self._estimators[seeker].package
         searched = self._without(image, camera, places) if places else None
-        (item,) = self._estimators[seeker].estimate(image, camera, self._clock, searched=searched, follow=False)
+        item = self._estimators[seeker].estimate(image, camera, self._clock, searched=searched, follow=False)
         before, latency = found[seeker], Counter(found[seeker].latency)
         latency.update(item.latency)
         told = before if item.state is ObjectState.LOST and before.latency else item

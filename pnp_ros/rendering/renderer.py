@@ -104,7 +104,7 @@ class Rendering:
     coverage: NDArray[np.uint8]
 
 
-@dataclass
+@dataclass(eq=False)
 class _MeshBuffers:
     """A mesh in the context's memory."""
 
@@ -320,7 +320,7 @@ class Renderer:
         return self._lenses[key]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _View:
     """The meshes to draw, checked, and the projection to draw them with."""
 

@@ -23,7 +23,7 @@ from pnp_ros.rendering.domain_randomisation import RandomisationConfig
 from pnp_ros.rendering.sample_pool import SamplePool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CropBatch:
     """Crops around the object, as a detector would cut them.
 
@@ -46,7 +46,7 @@ class CropBatch:
     pose: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameBatch:
     """Whole images for a detector.
 

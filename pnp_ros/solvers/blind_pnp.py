@@ -37,7 +37,7 @@ _PRIOR_DRAWS = 256
 _PRIOR_GATE = 4.0  # standard deviations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PosePrior:
     """A pose that is roughly known.
 
@@ -50,7 +50,7 @@ class PosePrior:
     covariance: Tensor
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlindPnPEstimate(Values):
     """Pose and matches.
 

@@ -191,7 +191,7 @@ class _ImplicitPose(torch.autograd.Function):
         return (*fitted[:5], None, None, None, None, *fitted[5:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Expansion:
     """The cost to second order at a pose; names as in the module's docstring."""
 

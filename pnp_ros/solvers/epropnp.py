@@ -38,7 +38,7 @@ _LOG_ACG = -math.log(2 * math.pi**2) - math.log(4.0)  # area of the 3-sphere; 4 
 _GAUSSIAN = Gaussian()
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PosePosterior(Values):
     """Weighted samples of the posterior over poses.
 
@@ -111,7 +111,7 @@ class PosePosterior(Values):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Proposals:
     """A proposal for each of B problems and K modes: angular central Gaussian, and t distribution given orientation.
 

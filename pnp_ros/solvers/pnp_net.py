@@ -40,7 +40,7 @@ RIDGE = 1e-4  # of a squared extent; flat objects have none along their normal
 MIN_FORWARD = 0.1  # cosine of the largest angle between a bearing and the mean bearing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CanonicalProblem:
     """A PnP problem as the network sees it.
 

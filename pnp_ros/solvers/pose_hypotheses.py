@@ -27,7 +27,7 @@ _SAME = 16.0  # squared Mahalanobis distance under which two minima are one mode
 _FEWEST = 20.0  # effective samples from which they tell the covariance
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PoseHypotheses(Values):
     """K poses of which one is right, the likeliest first.
 

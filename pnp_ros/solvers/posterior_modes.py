@@ -23,7 +23,7 @@ _NEGLIGIBLE = 25.0  # a mode whose cost exceeds the lowest by this has no weight
 _STARTS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Modes:
     """K modes of each of B problems, in float64.
 

@@ -15,7 +15,7 @@ from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.types import Pose, PoseEstimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PriorTerm:
     """A prior in double precision.
 

@@ -18,7 +18,7 @@ from pnp_ros.detection.detector import Detection
 from pnp_ros.types import Correspondences, Pose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sighting:
     """What a source saw at one place.
 

@@ -16,7 +16,7 @@ _MIN_INLIERS = 5
 _SIZE = (640, 480)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SyntheticProblems:
     """A batch of problems: correspondences, camera, true pose and ``inlier`` (B, N) bool."""
 

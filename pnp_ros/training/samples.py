@@ -43,7 +43,7 @@ def randomisation(config: TrainingConfig, crop_size: int, crop_margin: float) ->
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectSamplerFactory:
     """Builds the sampler of one object inside a worker.
 

@@ -16,7 +16,7 @@ from pnp_ros.training.pose_losses import PoseLoss
 from pnp_ros.types import Correspondences, Pose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KeypointStep:
     """The keypoint network's own loss, and from a share of the budget on the pose's beside it.
 

@@ -59,7 +59,7 @@ class Reporter(Protocol):
     def end(self) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainedObject:
     """The package and how it did on held-out images."""
 
@@ -129,7 +129,7 @@ def new_network(config: TrainingConfig, mesh: TriangleMesh) -> CropNetwork:
     return KeypointNetwork(KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Run:
     """The circumstances that both phases share."""
 

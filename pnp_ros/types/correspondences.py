@@ -16,7 +16,7 @@ from pnp_ros.types.tensors import as_tensor, batch_and_kind, check_shape
 MIN_WEIGHT_RATIO = 1e-6
 
 
-@dataclass(frozen=True, init=False, repr=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Correspondences:
     """Matched image and object points.
 

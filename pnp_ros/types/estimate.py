@@ -34,7 +34,7 @@ class SolveStatus(enum.IntEnum):
         return self in (SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alternative:
     """A second hypothesis: another minimum that may be the right one, such as the mirrored pose of a flat object.
 
@@ -65,7 +65,7 @@ class Alternative:
         return {"pose": self.pose.numpy(), **{name: x.detach().cpu().numpy() for name, x in values.items()}}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PoseEstimate:
     """The result of a PnP solve.
 

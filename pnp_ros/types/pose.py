@@ -14,7 +14,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.types.tensors import as_tensor, batch_and_kind, check_shape, numbers
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pose:
     """A rigid transform that maps object points into the camera frame: ``p_camera = rotation @ p + translation``.
 

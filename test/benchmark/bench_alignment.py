@@ -361,7 +361,7 @@ def reversals(problems: int) -> None:
             for scene in scenes(mesh, problems, 60 + seed, Errors(), head_on(70 + seed)):
                 estimator.reset()
                 begin = time.process_time()
-                (found,) = estimator.estimate(scene.image, scene.camera)
+                found = estimator.estimate(scene.image, scene.camera)
                 spent += time.process_time() - begin
                 if found.state is not ObjectState.VALID or found.estimate is None:
                     told = "ambiguous" if found.hypotheses else str(found.state)
@@ -387,7 +387,7 @@ def video(problems: int) -> None:
         onboard(Path(folder) / "cube", "cube", mesh)
         estimator, drawn = PoseEstimator(load_object(Path(folder) / "cube")), renderer.add(mesh)
         for stamp, rgb in itertools.islice(read_images(CUBE / "cube_video.mp4"), problems * 25):
-            (found,) = estimator.estimate(rgb, camera, stamp)
+            found = estimator.estimate(rgb, camera, stamp)
             if found.state != "valid" or found.estimate is None:
                 values.append((np.nan,) * 4)
                 continue

@@ -90,7 +90,7 @@ def recall(package: ObjectPackage, mesh: TriangleMesh, count: int, seed: int) ->
         truth = Pose.from_matrix(torch.from_numpy(frame.T_camera_object).float())
         for estimator, at in ((alone, 0), (aligned, 1)):
             estimator.reset()
-            (found,) = estimator.estimate(frame.rgb, frame.camera)
+            found = estimator.estimate(frame.rgb, frame.camera)
             if found.estimate is None:
                 continue
             error = float(metric(found.estimate.pose, truth, points)) / package.diameter
@@ -110,7 +110,7 @@ def castle(package: ObjectPackage) -> None:
         states = []
         for column, (image, truth) in enumerate(zip(data.images, data.truths)):
             estimator.reset()
-            (found,) = estimator.estimate(image, data.camera)
+            found = estimator.estimate(image, data.camera)
             states.append(found.state.value)
             if found.estimate is not None:
                 errors[row, column] = float(add(found.estimate.pose, truth, points)) / data.mesh.diameter
@@ -131,7 +131,7 @@ def absent(package: ObjectPackage, count: int) -> None:
     for kind, image in itertools.chain(clutter(count), real(count, without=CASTLE.name)):
         estimator.reset()
         begin = time.process_time()
-        (found,) = estimator.estimate(image, CAMERA)
+        found = estimator.estimate(image, CAMERA)
         seconds = time.process_time() - begin
         tally.setdefault(kind, []).append(-seconds if found.state is ObjectState.VALID else seconds)
     for kind, times in tally.items():

@@ -51,7 +51,7 @@ def row(package: ObjectPackage, images: list[Scene], solver: str, align: bool) -
     for scene in images:
         estimator.reset()
         begin = time.process_time()
-        (found,) = estimator.estimate(scene.image, scene.camera)
+        found = estimator.estimate(scene.image, scene.camera)
         spent.append(time.process_time() - begin)
         solve.append(found.latency["solve"])
         if found.estimate is not None and found.state.value == "valid":
@@ -77,7 +77,7 @@ def covariances(package: ObjectPackage, images: list[Scene]) -> None:
     generator = torch.Generator().manual_seed(0)
     for scene in images:
         estimator.reset()
-        (found,) = estimator.estimate(scene.image, scene.camera)
+        found = estimator.estimate(scene.image, scene.camera)
         if found.estimate is None or found.state.value != "valid" or found.correspondences is None:
             continue
         if add(package, found.estimate.pose, scene.pose) > 0.2:

@@ -65,7 +65,7 @@ def video() -> None:
         for k, (stamp, rgb) in enumerate(read_images(CUBE / "cube_video.mp4")):
             if k >= STILL[-1][1]:
                 break
-            (found,) = estimator.estimate(rgb, camera, stamp)
+            found = estimator.estimate(rgb, camera, stamp)
             if found.state is ObjectState.VALID and found.estimate is not None:
                 single[k] = found.estimate.pose
                 motion.update(found.estimate, stamp)
@@ -198,7 +198,7 @@ def views(runs: int) -> None:
                 background = random_background(640, 480, generator)
                 shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
                 estimator.reset()
-                (item,) = estimator.estimate(shot, believed)
+                item = estimator.estimate(shot, believed)
                 if item.state is ObjectState.VALID and item.estimate is not None:
                     found.append(View(place, item.estimate, float(k), item.systematic))
             for count in told:

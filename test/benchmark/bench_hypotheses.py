@@ -109,7 +109,7 @@ def main() -> None:
             for scene in images():
                 estimator.reset()
                 begin = time.process_time()
-                (found,) = estimator.estimate(scene.image, scene.camera)
+                found = estimator.estimate(scene.image, scene.camera)
                 spent += time.process_time() - begin
                 records.append(replace(FrameResult.of(found), truth=scene.pose))
         report(name, records, mesh, spent)

@@ -291,7 +291,7 @@ def judged(
         truth = Pose.from_matrix(torch.from_numpy(matrix))
         estimator.reset()
         begin = time.process_time()
-        found = estimator.estimate(image, camera, roi=tuple(map(float, box)))[0]
+        found = estimator.estimate(image, camera, roi=tuple(map(float, box)))
         seconds = time.process_time() - begin
         row = [math.inf, math.inf, math.inf, math.nan, math.nan, 0.0, seconds]
         if found.estimate is not None:

@@ -133,7 +133,7 @@ def stream(package: ObjectPackage, shift: DomainShift, seed: int, step: int) -> 
     seen = []
     for index in range(IMAGES):
         made, time = scene.frame(index, RATE), index / RATE
-        found = estimator.estimate(made.rgb, CAMERA, time)[0]
+        found = estimator.estimate(made.rgb, CAMERA, time)
         if made.pose is None or index % step:
             continue
         estimate = found.estimate.pose if found.estimate else None

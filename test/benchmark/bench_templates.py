@@ -43,7 +43,7 @@ class Tally:
         """One image; ADD(-S) as a share of the diameter is kept of a valid pose, infinite where nothing is."""
         self.estimator.reset()
         begin = time.process_time()
-        (found,) = self.estimator.estimate(image, camera)
+        found = self.estimator.estimate(image, camera)
         self.seconds.append(time.process_time() - begin)
         if found.state is not ObjectState.VALID or found.estimate is None:
             self.errors.append(np.nan)

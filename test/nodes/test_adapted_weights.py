@@ -103,7 +103,7 @@ def _first_mismatch(probe: Any, packages: list[ObjectPackage], config: Estimator
     for index, message in enumerate(probe.received["objects"]):
         if index == swap:
             library.use(load_models(packages[1], library.device))
-        found = library.estimate(probe.pixels(index), camera, conversions.seconds(probe.header(index).stamp))[0]
+        found = library.estimate(probe.pixels(index), camera, conversions.seconds(probe.header(index).stamp))
         if message.objects != [conversions.object_pose(found, packages[0].name)]:
             return index
     return len(probe.received["objects"])

@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from pnp_ros.adaptation.status import AdaptationState, AdaptationStatus, Gate
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.geometry import so3
 from pnp_ros.io.images import ImageError
 from pnp_ros.io.stamps import nanoseconds
@@ -102,7 +103,7 @@ def test_camera_of_raw_and_of_rectified_images() -> None:
 
 
 def _object(state: ObjectState, estimate: PoseEstimate | None) -> ObjectEstimate:
-    return ObjectEstimate("mug", state, estimate, None, (1.0, 2.0, 30.0, 40.0), 0.75, "why")
+    return ObjectEstimate(state, estimate, Box(1.0, 2.0, 30.0, 40.0), name="mug", score=0.75, reason="why")
 
 
 def test_object_pose_carries_state_box_and_reason() -> None:

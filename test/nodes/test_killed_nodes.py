@@ -127,7 +127,7 @@ def _check(probe: Any, index: int, store: VersionStore, package: ObjectPackage, 
     newest = store.newest()
     adapted = newest.applied_to(package) if newest else package
     camera = conversions.camera_from_message(probe.camera_info(index))
-    expected = PoseEstimator(adapted, config).estimate(probe.pixels(index), camera, 0.0)[0]
+    expected = PoseEstimator(adapted, config).estimate(probe.pixels(index), camera, 0.0)
     assert answers()[0].objects == [conversions.object_pose(expected, package.name)]
 
 

@@ -38,7 +38,7 @@ def _header(stamp: float) -> Header:
 def _found(pose: Pose | None) -> ObjectEstimate:
     state = ObjectState.LOST if pose is None else ObjectState.VALID
     estimate = None if pose is None else PoseEstimate.of(pose, torch.diag(SIGMA**2))
-    return ObjectEstimate("mug", state, estimate, None, None, 1.0, "")
+    return ObjectEstimate(state, estimate, name="mug")
 
 
 class Heard:

@@ -44,7 +44,7 @@ def test_poses_are_those_of_the_library(talking: Any, package: ObjectPackage, op
     library = PoseEstimator(package, open_gates)
     camera = conversions.camera_from_message(talking.camera_info(0))
     for index, published in enumerate(talking.received["poses"]):
-        (expected,) = library.estimate(talking.pixels(index), camera, conversions.seconds(talking.header(index).stamp))
+        expected = library.estimate(talking.pixels(index), camera, conversions.seconds(talking.header(index).stamp))
         assert expected.estimate is not None
         assert published == conversions.stamped_pose(talking.header(index), expected.estimate)  # to the last bit
         shown = talking.received["objects"][index]

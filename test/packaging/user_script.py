@@ -18,9 +18,9 @@ def poses(video: Path, object_folder: Path, camera_file: Path) -> list[tuple[flo
     camera = read_camera_info(camera_file).camera()
     found = []
     for stamp, image in read_images(video):
-        for seen in estimator.estimate(image, camera, stamp):
-            if seen.state == "valid" and seen.estimate is not None:
-                found.append((stamp, seen.estimate.pose))
+        seen = estimator.estimate(image, camera, stamp)
+        if seen.state == "valid" and seen.estimate is not None:
+            found.append((stamp, seen.estimate.pose))
     return found
 
 

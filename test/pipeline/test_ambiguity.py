@@ -61,7 +61,7 @@ def packaged(folder: Path, mesh: TriangleMesh, symmetry: Symmetry | None = None)
 
 def seen_by(estimator: PoseEstimator, eyes: Eyes, scene: Scene) -> ObjectEstimate:
     eyes.truth = scene.pose
-    return estimator.estimate(scene.image, scene.camera)[0]
+    return estimator.estimate(scene.image, scene.camera)
 
 
 def is_true(pose: Pose, scene: Scene) -> bool:
@@ -127,7 +127,7 @@ def test_a_pose_that_the_user_tells_is_not_doubted(tmp_path: Path) -> None:
     estimator = PoseEstimator(packaged(tmp_path / "box", mesh), sources=[])
     (scene,) = scenes(mesh, 1, 5, ERRORS)
     estimator.follow(scene.pose)
-    (found,) = estimator.estimate(scene.image, scene.camera)
+    found = estimator.estimate(scene.image, scene.camera)
     assert (found.state, found.hypotheses) == (ObjectState.VALID, ())
 
 

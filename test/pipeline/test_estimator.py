@@ -48,7 +48,7 @@ def test_the_same_images_give_the_same_bytes(package: ObjectPackage) -> None:
     runs = []
     for _ in range(2):
         estimator = PoseEstimator(package, EVERYTHING)
-        runs.append([_bytes(estimator.estimate(_image(seed), CAMERA, 0.1 * seed)[0]) for seed in range(5)])
+        runs.append([_bytes(estimator.estimate(_image(seed), CAMERA, 0.1 * seed)) for seed in range(5)])
     assert runs[0] == runs[1]
 
 
@@ -60,7 +60,7 @@ def test_a_path_is_no_package() -> None:
 def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
     estimator = PoseEstimator(package, EVERYTHING)
     for image in (_image(1), np.zeros((240, 320, 3), np.uint8), np.full((240, 320, 3), 255, np.uint8)):
-        found = estimator.estimate(image, CAMERA, 0.0)[0]
+        found = estimator.estimate(image, CAMERA, 0.0)
         assert (found.estimate is None) == (found.state is ObjectState.LOST)
         assert (found.reason == "") == (found.state is ObjectState.VALID)
         assert set(found.latency) == {"detect", "look", "solve", "total"}
@@ -71,7 +71,7 @@ def test_nothing_that_leaves_is_nan(package: ObjectPackage) -> None:
 
 
 def test_a_image_without_the_object_is_lost(package: ObjectPackage) -> None:
-    found = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)).estimate(_image(0), CAMERA, 0.0)[0]
+    found = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)).estimate(_image(0), CAMERA, 0.0)
     assert found.state is ObjectState.LOST
     assert found.estimate is None
     assert "detector score" in found.reason
@@ -86,7 +86,7 @@ def test_what_is_hidden_is_searched_widely_in_one_image_alone(
     monkeypatch.setattr(Aligner, "align", lambda self, *given: widely.append(given[3]) or align(self, *given))
     estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.0)
     for index in range(3):
-        assert estimator.estimate(_image(index), CAMERA, 0.1 * index)[0].state is ObjectState.LOST
+        assert estimator.estimate(_image(index), CAMERA, 0.1 * index).state is ObjectState.LOST
     assert widely == [True, False, False]
     estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.3)
     estimator.estimate(_image(3), CAMERA, 0.3)
@@ -133,17 +133,17 @@ def test_perfect_keypoints_give_the_true_pose_and_are_followed(
     oracle: tuple[PoseEstimator, _Oracle, Pose],
 ) -> None:
     estimator, network, truth = oracle
-    first = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    first = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
     assert first.state is ObjectState.VALID
     assert first.estimate is not None
     torch.testing.assert_close(first.estimate.pose.matrix(), truth.matrix(), atol=1e-3, rtol=0.0)
     assert network.crops == 2  # the box, then the pose
-    second = estimator.estimate(_image(1), CAMERA, 0.1)[0]
+    second = estimator.estimate(_image(1), CAMERA, 0.1)
     assert second.latency["detect"] == 0.0
     assert network.crops == 3
     assert second.box is not None
     estimator.reset()
-    assert estimator.estimate(_image(2), CAMERA, 0.2)[0].latency["detect"] > 0.0
+    assert estimator.estimate(_image(2), CAMERA, 0.2).latency["detect"] > 0.0
 
 
 def test_a_place_where_the_network_sees_nothing_is_not_solved(
@@ -154,7 +154,7 @@ def test_a_place_where_the_network_sees_nothing_is_not_solved(
     monkeypatch.setattr(network, "predict", lambda crops: dataclasses.replace(predict(crops), presence=nothing))
     monkeypatch.setattr("pnp_ros.pipeline.estimator.solve", lambda *_: pytest.fail("solved"))
     estimator.config = dataclasses.replace(EVERYTHING, lost_presence=0.2, valid_presence=0.5)
-    (found,) = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
+    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
     assert found.state is ObjectState.LOST
     assert "presence 0.01 is below 0.20" in found.reason
     assert network.crops == 1
@@ -172,7 +172,7 @@ def test_a_pose_that_does_not_settle_is_uncertain(
         return dataclasses.replace(found, image_points=centre + 0.7**network.crops * (found.image_points - centre))
 
     monkeypatch.setattr(network, "predict", shrinking)
-    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
     assert found.state is ObjectState.UNCERTAIN
     assert "settle" in found.reason
     assert network.crops == EVERYTHING.max_passes
@@ -180,7 +180,7 @@ def test_a_pose_that_does_not_settle_is_uncertain(
 
 def test_keypoints_are_reported_in_image_pixels(oracle: tuple[PoseEstimator, _Oracle, Pose]) -> None:
     estimator, network, truth = oracle
-    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0]
+    found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
     assert found.correspondences is not None
     pixels = CAMERA.project(truth.transform(found.correspondences.object_points))
     torch.testing.assert_close(found.correspondences.image_points, pixels, atol=1e-2, rtol=0.0)
@@ -200,14 +200,14 @@ def test_the_calibration_of_the_package_is_applied(
     for calibration in (CovarianceCalibration(), wide.models.calibration):
         estimator.reset()
         estimator._calibrations["keypoints"] = calibration
-        found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))[0].estimate
+        found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0)).estimate
         assert found is not None
         covariances.append(found.covariance)
     torch.testing.assert_close(4.0 * covariances[0], covariances[1])
 
 
 def test_a_roi_outside_the_image_is_lost(package: ObjectPackage) -> None:
-    found = PoseEstimator(package).estimate(_image(0), CAMERA, 0.0, roi=(900.0, 0.0, 10.0, 10.0))[0]
+    found = PoseEstimator(package).estimate(_image(0), CAMERA, 0.0, roi=(900.0, 0.0, 10.0, 10.0))
     assert found.state is ObjectState.LOST
     assert "box" in found.reason
 
@@ -256,18 +256,18 @@ def test_the_same_weights_again_change_no_byte(package: ObjectPackage) -> None:
     for seed in range(6):
         if seed == 3:
             other.use(load_models(package, other.device))
-        expected, found = (e.estimate(_image(seed), CAMERA, 0.0)[0] for e in (one, other))
+        expected, found = (e.estimate(_image(seed), CAMERA, 0.0) for e in (one, other))
         assert _bytes(expected) == _bytes(found)
 
 
 def test_other_weights_are_used_from_the_next_image_on(package: ObjectPackage, tmp_path: Path) -> None:
     adapted = _other_weights(package, tmp_path)
     swapped, fresh = PoseEstimator(package, EVERYTHING), PoseEstimator(adapted, EVERYTHING)
-    before = swapped.estimate(_image(0), CAMERA, 0.0)[0]
+    before = swapped.estimate(_image(0), CAMERA, 0.0)
     swapped.use(load_models(adapted, swapped.device))
     for estimator in (swapped, fresh):
         estimator.reset()
-    after, expected = (e.estimate(_image(0), CAMERA, 0.0)[0] for e in (swapped, fresh))
+    after, expected = (e.estimate(_image(0), CAMERA, 0.0) for e in (swapped, fresh))
     assert _bytes(after) == _bytes(expected)
     assert _bytes(after) != _bytes(before)
 
@@ -277,10 +277,10 @@ def test_a_swap_keeps_the_track(
 ) -> None:
     estimator, network, _truth = oracle
     roi = (100.0, 60.0, 120.0, 120.0)
-    assert estimator.estimate(_image(0), CAMERA, 0.0, roi=roi)[0].state is ObjectState.VALID
+    assert estimator.estimate(_image(0), CAMERA, 0.0, roi=roi).state is ObjectState.VALID
     models = load_models(package, estimator.device)
     estimator.use(dataclasses.replace(models, network=network))  # type: ignore[arg-type]
-    followed = estimator.estimate(_image(1), CAMERA, 0.1)[0]
+    followed = estimator.estimate(_image(1), CAMERA, 0.1)
     assert followed.state is ObjectState.VALID
     assert followed.latency["detect"] == 0.0  # not searched
 

@@ -35,20 +35,20 @@ def test_an_onboarded_package_gives_poses_without_training(onboarded: ObjectPack
     assert estimator.models is None
     for step, x in enumerate((-0.02, 0.0, 0.02)):
         image, truth = _image(onboarded.mesh, x)
-        found = estimator.estimate(image, CAMERA)[0]
+        found = estimator.estimate(image, CAMERA)
         assert (found.state, found.source) == (ObjectState.VALID, "features")
         assert found.estimate is not None
         assert float((found.estimate.pose.translation - truth.translation).norm()) < 0.005
         assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.02
         assert (found.latency["detect"] == 0.0) == (step > 0)  # followed, not searched
     empty = np.random.default_rng(5).integers(0, 255, (480, 640, 3), np.uint8)
-    lost = estimator.estimate(empty, CAMERA)[0]
+    lost = estimator.estimate(empty, CAMERA)
     assert (lost.state, lost.estimate) == (ObjectState.LOST, None)
 
 
 def test_another_print_on_the_same_shape_is_no_pose(onboarded: ObjectPackage) -> None:
     image, _ = _image(printed_box(seed=1), 0.0)
-    assert PoseEstimator(onboarded, ALONE).estimate(image, CAMERA)[0].state is ObjectState.LOST
+    assert PoseEstimator(onboarded, ALONE).estimate(image, CAMERA).state is ObjectState.LOST
 
 
 def test_a_plain_mesh_is_told_to_need_training(tmp_path: Path) -> None:
@@ -60,11 +60,11 @@ def test_a_plain_mesh_is_told_to_need_training(tmp_path: Path) -> None:
         PoseEstimator(made.package, ALONE)
     image, truth = _image(made.package.mesh, 0.0)
     estimator = PoseEstimator(made.package, EstimatorConfig(sources=("keypoints", "features")))
-    unknown = estimator.estimate(image, CAMERA)[0]
+    unknown = estimator.estimate(image, CAMERA)
     assert (unknown.state, unknown.estimate) == (ObjectState.LOST, None)
     assert "train" in unknown.reason
     estimator.follow(truth)
-    assert estimator.estimate(image, CAMERA)[0].source == "tracking"
+    assert estimator.estimate(image, CAMERA).source == "tracking"
 
 
 def test_networks_of_the_package_stay(untrained_package: Callable[..., ObjectPackage], tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_followed_by_its_motion_without_a_source_being_asked(onboarded: ObjectPa
     estimator = PoseEstimator(onboarded)
     for step in range(6):
         image, truth = _image(onboarded.mesh, -0.03 + 0.008 * step, others=step)
-        found = estimator.estimate(image, CAMERA, step / 30)[0]
+        found = estimator.estimate(image, CAMERA, step / 30)
         assert found.state is ObjectState.VALID, found.reason
         assert found.source == ("features" if step == 0 else "tracking")
         assert (found.latency["look"] == 0.0) == (step > 0)
@@ -104,11 +104,11 @@ def test_a_pose_that_the_image_contradicts_is_not_valid(onboarded: ObjectPackage
     for contradicting in (noise, other):
         estimator.reset()
         estimator.follow(truth, 0.0)
-        assert estimator.estimate(image, CAMERA, 1 / 30)[0].state is ObjectState.VALID
-        gone = estimator.estimate(contradicting, CAMERA, 2 / 30)[0]
+        assert estimator.estimate(image, CAMERA, 1 / 30).state is ObjectState.VALID
+        gone = estimator.estimate(contradicting, CAMERA, 2 / 30)
         assert gone.state is not ObjectState.VALID
         assert gone.reason
-        back = estimator.estimate(image, CAMERA, 3 / 30)[0]
+        back = estimator.estimate(image, CAMERA, 3 / 30)
         assert (back.state, back.source) == (ObjectState.VALID, "tracking")
 
 
@@ -116,7 +116,7 @@ def test_a_told_pose_is_aligned_from_a_little_beside(onboarded: ObjectPackage) -
     image, truth = _image(onboarded.mesh, 0.0)
     estimator = PoseEstimator(onboarded)
     estimator.follow(se3.retract(truth, torch.tensor([0.003, -0.002, 0.006, 0.04, -0.03, 0.04])))
-    found = estimator.estimate(image, CAMERA)[0]
+    found = estimator.estimate(image, CAMERA)
     assert (found.state, found.source) == (ObjectState.VALID, "tracking")
     assert found.estimate is not None
     assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.015
@@ -125,6 +125,6 @@ def test_a_told_pose_is_aligned_from_a_little_beside(onboarded: ObjectPackage) -
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_an_image_of_nothing_at_all_is_lost(onboarded: ObjectPackage, grey: int) -> None:
     for config in (ALONE, EstimatorConfig()):
-        found = PoseEstimator(onboarded, config).estimate(np.full((480, 640, 3), grey, np.uint8), CAMERA)[0]
+        found = PoseEstimator(onboarded, config).estimate(np.full((480, 640, 3), grey, np.uint8), CAMERA)
         assert (found.state, found.estimate) == (ObjectState.LOST, None)
         assert "0 points found" in found.reason

@@ -12,8 +12,9 @@ CAMERA = Camera.pinhole(500.0, 500.0, 160.0, 120.0, 320, 240)
 def test_the_record_keeps_all_that_the_estimator_said() -> None:
     solved = PoseEstimate(POSE, 2.0 * torch.eye(6), torch.ones(4), torch.tensor(0.0), torch.tensor(0, dtype=torch.int8))
     said = ObjectEstimate(
-        "mug", ObjectState.UNCERTAIN, solved, None, None, 0.7, "why", {"total": 0.1}, "keypoints", 0.02, 0.8
-    )
+        ObjectState.UNCERTAIN, solved, name="mug", score=0.7, reason="why", latency={"total": 0.1},
+        source="keypoints", sigma=0.02, explained=0.8,
+    )  # fmt: skip
     record = FrameResult.of(said, 3.5, CAMERA)
     expected = FrameResult(
         ObjectState.UNCERTAIN, solved.pose, solved.covariance, latency={"total": 0.1}, stamp=3.5, camera=CAMERA,
@@ -21,20 +22,23 @@ def test_the_record_keeps_all_that_the_estimator_said() -> None:
     )  # fmt: skip
     assert vars(record) == vars(expected)  # the same tensors
     assert not record.is_valid
-    lost = FrameResult.of(ObjectEstimate("mug", ObjectState.LOST, None, None, None, 0.0, "gone"))
+    lost = FrameResult.of(ObjectEstimate(ObjectState.LOST, name="mug", reason="gone"))
     assert (lost.pose, lost.covariance, lost.state) == (None, None, ObjectState.LOST)
 
 
 def test_arrays_of_an_estimate() -> None:
     solved = PoseEstimate(POSE, 2.0 * torch.eye(6), torch.ones(4), torch.tensor(0.0), torch.tensor(0, dtype=torch.int8))
     both = (Hypothesis(POSE, torch.eye(6), 0.75), Hypothesis(POSE, 3.0 * torch.eye(6), 0.25))
-    said = ObjectEstimate("mug", ObjectState.UNCERTAIN, solved, None, None, 0.7, "two", hypotheses=both).numpy()
+    said = ObjectEstimate(ObjectState.UNCERTAIN, solved, hypotheses=both).numpy()
     np.testing.assert_array_equal(said["pose"][:3, 3], [0.0, 0.0, 1.0])
     np.testing.assert_array_equal(said["covariance"], 2.0 * np.eye(6))
     assert said["poses"].shape == (2, 4, 4)
     np.testing.assert_array_equal(said["covariances"][1], 3.0 * np.eye(6))
     np.testing.assert_array_equal(said["probabilities"], [0.75, 0.25])
-    assert ObjectEstimate("mug", ObjectState.LOST, None, None, None, 0.0, "gone").numpy() == {}
+    np.testing.assert_array_equal(
+        FrameResult(ObjectState.UNCERTAIN, POSE, hypotheses=both).numpy()["poses"], said["poses"]
+    )
+    assert ObjectEstimate(ObjectState.LOST, score=0.1).numpy() == {"score": 0.1}
 
 
 def test_valid_visible_and_false() -> None:

@@ -85,7 +85,7 @@ def test_an_image_has_one_search_and_what_is_not_found_is_searched_less_often(
     searched: list[str] = []
     real = PoseEstimator.estimate
 
-    def estimate(self: PoseEstimator, *args: object, **options: object) -> list[ObjectEstimate]:
+    def estimate(self: PoseEstimator, *args: object, **options: object) -> ObjectEstimate:
         if options.get("search", True):
             searched.append(self.package.name)
         return real(self, *args, **options)  # type: ignore[arg-type]

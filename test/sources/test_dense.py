@@ -94,7 +94,7 @@ def test_cells_become_a_pose_in_the_whole_image(
     monkeypatch.setattr(crop_network, "crop_around", recorded)
     estimator._sources[0].network = oracle  # type: ignore[attr-defined]
     box = box_from_pose(CAMERA, truth, torch.from_numpy(package.mesh.extreme_points))
-    found = estimator.estimate(np.zeros((240, 320, 3), np.uint8), CAMERA, roi=box)[0]
+    found = estimator.estimate(np.zeros((240, 320, 3), np.uint8), CAMERA, roi=box)
     assert found.state == "valid", found.reason
     assert found.source == "dense"
     assert found.estimate is not None
@@ -105,7 +105,7 @@ def test_cells_become_a_pose_in_the_whole_image(
 
 
 def test_an_untrained_one_finds_nothing_and_says_so(package: ObjectPackage) -> None:
-    found = PoseEstimator(package, NETWORKS).estimate(np.zeros((240, 320, 3), np.uint8), CAMERA)[0]
+    found = PoseEstimator(package, NETWORKS).estimate(np.zeros((240, 320, 3), np.uint8), CAMERA)
     assert found.state != "valid"
     assert found.reason
 

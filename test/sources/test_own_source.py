@@ -60,11 +60,11 @@ def test_a_source_of_ones_own(untrained_package: Callable[..., ObjectPackage], t
     image = np.zeros((240, 320, 3), np.uint8)
     for asked in (["places", "box", "pose"], ["pose"]):  # searched and looked at again, then followed
         source.asked.clear()
-        found = estimator.estimate(image, CAMERA)[0]
+        found = estimator.estimate(image, CAMERA)
         assert (found.state, found.source) == (ObjectState.VALID, "my_network")
         assert found.estimate is not None
         torch.testing.assert_close(found.estimate.pose.matrix(), TRUTH.matrix(), atol=1e-3, rtol=0.0)
         assert source.asked == asked
-    aligned = PoseEstimator(package, sources=[source]).estimate(image, CAMERA)[0]  # a black image shows nothing
+    aligned = PoseEstimator(package, sources=[source]).estimate(image, CAMERA)  # a black image shows nothing
     assert aligned.state is not ObjectState.VALID
     assert aligned.reason

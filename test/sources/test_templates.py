@@ -58,7 +58,7 @@ def image(package: ObjectPackage, background: np.ndarray) -> np.ndarray:
 
 def test_a_part_of_another_colour_is_found_by_its_edges(source, package, image):
     estimator = PoseEstimator(package, EstimatorConfig(track=False), sources=[source])
-    (found,) = estimator.estimate(image, CAMERA)
+    found = estimator.estimate(image, CAMERA)
     assert (found.state, found.source) == (ObjectState.VALID, "templates")
     assert float((found.estimate.pose.translation - TRUTH.translation).norm()) < 0.005
     assert float(so3.angle_between(found.estimate.pose.rotation, TRUTH.rotation)) < 0.03
@@ -66,7 +66,7 @@ def test_a_part_of_another_colour_is_found_by_its_edges(source, package, image):
 
 def test_where_it_is_not_nothing_is_valid(source, package, background):
     estimator = PoseEstimator(package, EstimatorConfig(track=False), sources=[source])
-    (found,) = estimator.estimate(background, CAMERA)
+    found = estimator.estimate(background, CAMERA)
     assert found.state is not ObjectState.VALID
 
 
@@ -76,7 +76,7 @@ def test_colours_of_a_place_that_is_not_believed_are_forgotten(source, package, 
     object.__setattr__(config, "valid_guess", 1.1)  # more than there can be
     estimator = PoseEstimator(package, config, sources=[source])
     start = start_at(TRUTH, 0.005, 0.05)
-    place = ObjectEstimate("bracket", ObjectState.LOST, start, None, None, 0.0, "", source="templates")
+    place = ObjectEstimate(ObjectState.LOST, start, name="bracket", score=0.0, source="templates")
     estimator._latency = {"align": 0.0}
     found = estimator._aligned(estimator._aligner, image, CAMERA, place)
     assert "of the object where templates guess it" in found.reason
@@ -91,7 +91,7 @@ def test_where_networks_are_not_sure_the_image_must_show_more(source, package, i
     object.__setattr__(config, "valid_guess", 1.1)  # more than there can be
     estimator = PoseEstimator(package, config, sources=[source])
     start = start_at(TRUTH, 0.005, 0.05)
-    place = ObjectEstimate("bracket", by_network, start, None, None, 0.0, "", source="keypoints")
+    place = ObjectEstimate(by_network, start, name="bracket", score=0.0, source="keypoints")
     estimator._latency = {"align": 0.0}
     assert estimator._aligned(estimator._aligner, image, CAMERA, place).state is state
 

@@ -61,7 +61,7 @@ class Refusal:
         return "".join("#" if letter.isdigit() else letter for letter in self.reason)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Case:
     """An image under examination, and what the checks find out about it."""
 

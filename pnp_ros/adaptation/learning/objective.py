@@ -35,7 +35,7 @@ _BPNP_WEIGHT, _EPROPNP_WEIGHT = 0.3, 0.05
 _SAMPLES = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RealCrops:
     """Crops cut from windows of real images.
 

@@ -52,7 +52,7 @@ class OnAnchors:
     false_poses: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """How one set of weights does on the held-back images.
 
@@ -137,16 +137,16 @@ class Examiner:
         detections = models.detector.detect(example.frame, 1)
         threshold = self._estimator.config.detector_threshold
         if not detections or detections[0].score < threshold:
-            return ObjectEstimate(self._package.name, ObjectState.LOST, None, None, None, 0.0, "not detected")
+            return ObjectEstimate(ObjectState.LOST, name=self._package.name, score=0.0, reason="not detected")
         box = detections[0].box.moved(*example.to_window)
-        return self._estimator.estimate(example.window, example.camera, 0.0, box)[0]
+        return self._estimator.estimate(example.window, example.camera, 0.0, box)
 
     def on_anchors(self, models: Models) -> OnAnchors:
         """Look at all anchors with these weights."""
         self._estimator.use(models)
         errors, false = [], 0
         for frame in self._anchors:
-            found = self._estimator.estimate(frame.rgb, frame.camera, 0.0)[0]
+            found = self._estimator.estimate(frame.rgb, frame.camera, 0.0)
             is_valid = found.state is ObjectState.VALID
             if frame.T_camera_object is None:
                 false += is_valid
