@@ -156,10 +156,11 @@ def look(
     inside = window.inside(image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
     shaded = shading is not None and not painted
+    eye = -(pose.translation.numpy() @ pose.rotation.numpy())  # in the object's frame
     if shading is not None and shaded:
-        view = replace(view, grey=shading.grey(view, window.grey.astype(np.float32), inside))
+        view = replace(view, grey=shading.grey(view, window.grey.astype(np.float32), inside, eye))
     if view.grey is not None:
-        drawn = view if shading is None or shaded else replace(view, grey=shading.lit(view, window.grey, inside))
+        drawn = view if shading is None or shaded else replace(view, grey=shading.lit(view, window.grey, inside, eye))
         matches = texture.match(drawn, window.grey, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
     found = Look(pose, window, view, inside, matches, lines, steps, lines.clean, shaded)
     if not config.contours:
