@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,10 +13,14 @@ from tqdm import tqdm
 
 from pnp_ros.cli.evaluate import load_adapted
 from pnp_ros.cli.progress import add_part, part_of
+from pnp_ros.evaluation.depth_source import depths_of
 from pnp_ros.evaluation.diagnosis import Diagnosis, Seen, diagnose
 from pnp_ros.evaluation.frames import Frame, FrameSource, open_source
+from pnp_ros.evaluation.mesh_size import Measured
 from pnp_ros.evaluation.overlay import GREEN, ORANGE, MeshOverlay, RgbImage, contact_sheet
+from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.io.images import write_image
+from pnp_ros.io.window import ALL, Window
 from pnp_ros.objects.object_package import ObjectPackage
 
 _IMAGES, _COLUMNS, _WIDTH = 12, 3, 480
@@ -30,6 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", type=Path, help="camera_info YAML of the images; a bag has its own")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--distance", type=float, metavar="METRES", help="camera to object, roughly: judges the size")
+    parser.add_argument(
+        "--depth",
+        metavar="TOPIC|FOLDER|FILE",
+        help="depth registered to the images: a topic of the bag, or a file an image, in their order: judges the size",
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        default=0.001,
+        metavar="METRES",
+        help="of one step of depth in integers (default %(default)s)",
+    )
+    parser.add_argument(
+        "--still-in", metavar="FRAME", help="of the bag's TF, in which the object stands and the camera moves: size"
+    )
     parser.add_argument("--images", type=int, default=_IMAGES, metavar="N", help="to look at (default %(default)s)")
     parser.add_argument("--versions", type=Path, help="use the newest of these adapted weights")
     parser.add_argument("--out", type=Path, default=Path("out/doctor"), help="default %(default)s")
@@ -48,12 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--images: expected 1 or more, got {arguments.images}")
     if arguments.distance is not None and not 0.0 < arguments.distance < float("inf"):
         raise ValueError(f"--distance: expected metres, more than 0, got {arguments.distance}")
+    if not 0.0 < arguments.depth_scale < float("inf"):
+        raise ValueError(f"--depth-scale: expected metres, more than 0, got {arguments.depth_scale}")
     window = part_of(arguments)
     source = open_source(arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=window)
     frames = list(some(source, arguments.images, arguments.max_frames))
+    measured = measurements(frames, source, window, arguments)
     package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
     with tqdm(total=len(frames), unit=" images") as bar:
-        found = diagnose(frames, package, arguments.device, arguments.distance, bar.update)
+        found = diagnose(frames, package, arguments.device, measured, bar.update)
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {"images": len(found.seen), "valid": found.valid, "findings": [asdict(each) for each in found.findings]}
     (arguments.out / "doctor.json").write_text(json.dumps(content, indent=1))
@@ -62,6 +84,26 @@ def run(arguments: argparse.Namespace) -> int:
         leave_images(found, package, arguments.out / _SHEET)
         print(f"{arguments.out / _SHEET}: green valid, orange where it would be if the sources were believed")
     return 1 if found.findings else 0
+
+
+def measurements(
+    frames: Sequence[Frame], source: FrameSource, window: Window, arguments: argparse.Namespace
+) -> Measured:
+    """What tells the mesh's size: distance, depth, the camera's way.
+
+    Raises:
+        ValueError: if one of them is not there, or does not belong to the images.
+    """
+    depths, cameras = None, None
+    if arguments.depth is not None and frames:
+        if source.kind != "bag" and window != ALL:
+            raise ValueError("--depth: files belong to all images; expected no --start, --end or --every beside it")
+        depths = depths_of(frames, source, arguments.depth, arguments.depth_scale)
+    if arguments.still_in is not None:
+        fixed_of = load_truth(f"tf:{arguments.still_in}", source.path if source.kind == "bag" else None)
+        fixed = [fixed_of(frame).pose for frame in frames]
+        cameras = [None if pose is None else pose.inverse() for pose in fixed]
+    return Measured(arguments.distance, depths, cameras)
 
 
 def leave_images(found: Diagnosis, package: ObjectPackage, path: Path) -> None:

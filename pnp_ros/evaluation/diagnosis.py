@@ -20,12 +20,14 @@ from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.evaluation import image_faults
 from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.mesh_size import Measured, SizeTold, by_depth, by_distance, by_motion
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
 from pnp_ros.rendering.materials import MESH
+from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.rendering.renderer import Renderer, RendererError
 from pnp_ros.types import Pose
 
@@ -49,10 +51,6 @@ _LEAST_MISS = 0.05  # pixels: less is chance
 _NO_FIT = 3.0  # pixels: counted where the image does not bear the object out
 _FOCAL_GAIN = 0.8  # of the calibration's error in the median image: another focal length must do with less
 _TOLD = (0.1, 0.15)  # diameters and rad: how far a pose may move when it is tried in another camera
-_SIZE = 1.25  # a factor of distance that is no error of a rough measurement
-_UNITS = {1000.0: "the mesh is in millimetres: units mm", 100.0: "the mesh is in centimetres: units cm",
-          39.37: "the mesh is in inches: units in", 0.001: "the mesh is in metres, and was read as millimetres",
-          0.01: "the mesh is in metres, and was read as centimetres"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def diagnose(
     frames: Sequence[Frame],
     package: ObjectPackage,
     device: str = "cpu",
-    distance: float | None = None,
+    measured: Measured | None = None,
     watch: Callable[[], None] = lambda: None,
 ) -> Diagnosis:
     """Look at the images and say what is wrong.
@@ -149,7 +147,7 @@ def diagnose(
         frames: some images, which need not follow each other closely.
         package: of the object.
         device: of the networks.
-        distance: roughly, in metres, from the camera to the object, if it is known: then the mesh's size is judged.
+        measured: what is known beside the images: then the mesh's size is judged.
         watch: called after each image.
 
     Raises:
@@ -169,8 +167,7 @@ def diagnose(
         seen.append(_look(frame, strict, believing, aligner, package))
         watch()
     found = Diagnosis(seen, findings)
-    if distance is not None:
-        findings += _size(found, distance)
+    findings += _size(found, measured or Measured(), package)
     findings += _images(found)
     if found.valid < _WELL * len(seen):
         findings += [*_colours(found, package), *_distances(found, package), *_mesh(package)]
@@ -198,19 +195,21 @@ def _look(
     return Seen(frame, result, box, pose, guess.score, aligned.evidence.explained)
 
 
-def _size(found: Diagnosis, distance: float) -> list[Finding]:
-    poses = [each.pose for each in found.seen if each.pose is not None and each.result.is_valid]
-    poses = poses or [each.placed for each in found.seen if each.placed is not None]
-    if not poses:
-        return []
-    factor = float(np.median([float(pose.translation.norm()) for pose in poses])) / distance
-    if 1.0 / _SIZE < factor < _SIZE:
-        return []
-    near = [cure for unit, cure in _UNITS.items() if abs(math.log(factor / unit)) < math.log(1.5)]
-    size = f"{factor:.2g} times too large" if factor > 1.0 else f"{1.0 / factor:.2g} times too small"
-    text = f"the object seems {factor * distance:.2g} m away, and is {distance:.2g} m away: the mesh seems {size}"
-    cure = near[0] if near else "measure an edge of the object and scale the mesh; or the focal length is off as much"
-    return [Finding("size", text, cure)]
+def _size(found: Diagnosis, measured: Measured, package: ObjectPackage) -> list[Finding]:
+    """What each second measurement says of the mesh's size."""
+    poses = [each.pose if each.result.is_valid else None for each in found.seen]
+    if not any(poses):
+        poses = [each.placed for each in found.seen]
+    placed = [(index, pose) for index, pose in enumerate(poses) if pose is not None]
+    told: list[SizeTold | None] = []
+    if measured.distance is not None:
+        told.append(by_distance([pose for _, pose in placed], measured.distance))
+    if measured.depths is not None:
+        views = [(pose, found.seen[i].frame.camera, d) for i, pose in placed if (d := measured.depths[i]) is not None]
+        told.append(by_depth(RayMesh(package.mesh), views))
+    if measured.cameras is not None:
+        told.append(by_motion([(c, pose) for i, pose in placed if (c := measured.cameras[i]) is not None]))
+    return [Finding("size", each.words, each.cure) for each in told if each is not None and not each.is_right]
 
 
 def _share(found: Diagnosis, test: Callable[[Seen], bool]) -> float:

@@ -192,7 +192,7 @@ def read_images(path: Path | str, rate: float | None = None, window: Window = AL
     if rate is not None and not 0 < rate < float("inf"):
         raise ImageError(f"rate: expected more than 0 images a second, got {rate}")
     if path.is_dir():
-        files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+        files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
         if not files:
             raise ImageError(f"{path}: no image in this folder")
         takes = window.taking()
@@ -221,7 +221,8 @@ def count_images(path: Path | str, window: Window = ALL) -> int | None:
     return window.count(count, (count - 1) / rate) if count else None
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """The key by which files are sorted as people count: 9 before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 

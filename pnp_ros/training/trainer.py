@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.evaluation.overlay import contact_sheet
 from pnp_ros.io.checkpoints import serialised, write_bytes_atomically
 from pnp_ros.io.images import write_image
 from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig
@@ -34,7 +35,7 @@ from pnp_ros.pipeline.models import CropNetwork, load_networks, weights_of
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, view_settings
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.sources.feature_table import make_feature_table, table_config
-from pnp_ros.training.batches import BatchConfig, BatchSource, Kind
+from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress, StepLoss
@@ -45,6 +46,7 @@ from pnp_ros.training.validation import FEWEST, Verdict, calibrate, judged, summ
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
+_SHOWN, _ACROSS, _SIDE = 48, 8, 128  # crops of a training that are shown, in a row, pixels
 # neither the networks nor what they learn from depend on these: they may change when a training goes on
 _FREE = ("minutes", "workers", "device", "detector_share", "validation_share", "validation_frames")
 
@@ -163,10 +165,19 @@ class _Run:
             self.reporter.begin(name, seconds)
         try:
             with BatchSource(self.factory, source) as batches:
-                return phase.run(batches, self._report)
+                return phase.run(batches if detector else self._shown(batches), self._report)
         finally:
             if self.group.is_first:
                 self.reporter.end()
+
+    def _shown(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; the crops of the first one are left to be looked at, as the network sees them."""
+        first = next(batches)
+        if self.group.is_first:
+            crops = first["images"].permute(0, 2, 3, 1).numpy()
+            write_image(self.folder.parent / "appearances.jpg", contact_sheet(list(crops[:_SHOWN]), _ACROSS, _SIDE))
+        yield first
+        yield from batches
 
     def _step(self) -> StepLoss:
         config, points = self.config, self.factory.keypoints.to(self.device)

@@ -16,12 +16,14 @@ from pnp_ros.cli.main import main
 from pnp_ros.evaluation import image_faults
 from pnp_ros.evaluation.diagnosis import Diagnosis, Finding, Seen, _distances, _size, diagnose, unfit
 from pnp_ros.evaluation.frames import Frame
+from pnp_ros.evaluation.mesh_size import Measured
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_image
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.result import FrameResult, ObjectState
-from pnp_ros.rendering.simulation import SimulatedScene, SimulationConfig
+from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.rendering.simulation import SimulatedFrame, SimulatedScene, SimulationConfig
 from pnp_ros.types import Pose
 
 pytest.importorskip("moderngl")
@@ -36,9 +38,27 @@ def demo() -> ObjectPackage:
 
 
 @pytest.fixture(scope="module")
-def images(demo: ObjectPackage) -> list[np.ndarray]:
+def simulated(demo: ObjectPackage) -> list[SimulatedFrame]:
     scene = SimulatedScene(demo.mesh, CAMERA, SimulationConfig(seed=3, occlusion=0.0))
-    return [scene.frame(i, 10.0).rgb for i in (12, 24)]
+    return [scene.frame(i, 10.0) for i in (12, 24)]
+
+
+@pytest.fixture(scope="module")
+def images(simulated: list[SimulatedFrame]) -> list[np.ndarray]:
+    return [frame.rgb for frame in simulated]
+
+
+@pytest.fixture(scope="module")
+def truths(simulated: list[SimulatedFrame]) -> list[Pose]:
+    return [frame.pose for frame in simulated if frame.pose is not None]
+
+
+@pytest.fixture(scope="module")
+def depths(demo: ObjectPackage, truths: list[Pose]) -> list[np.ndarray]:
+    """Rendered: the object before a wall three metres away, a tenth of the pixels not measured."""
+    rng, mesh = np.random.default_rng(0), RayMesh(demo.mesh)
+    seen = [mesh.view(pose, CAMERA).depth for pose in truths]
+    return [np.where(depth > 0, depth, 3.0) * (rng.random(depth.shape) > 0.1) for depth in seen]
 
 
 def frames(images: list[np.ndarray], change: Change = lambda rgb: rgb, camera: Camera = CAMERA) -> list[Frame]:
@@ -93,20 +113,34 @@ def test_too_far_and_too_near(diameters: float, expected: list[str], demo: Objec
     assert _distances(Diagnosis([unlikely], []), demo) == [], "a pose that nothing speaks for tells no distance"
 
 
-def test_a_healthy_camera_is_told_so_and_a_known_distance_tells_the_size(
-    demo: ObjectPackage, images: list[np.ndarray]
+def test_a_healthy_camera_is_told_so_and_a_second_measurement_tells_the_size(
+    demo: ObjectPackage, images: list[np.ndarray], truths: list[Pose], depths: list[np.ndarray]
 ) -> None:
-    healthy = diagnose(frames(images), demo)
+    cameras = [pose.inverse() for pose in truths]  # the object stands still in its own frame
+    away = float(np.median([float(pose.translation.norm()) for pose in truths]))
+    right = Measured(1.1 * away, [depth.astype(np.float32) for depth in depths], cameras)
+    healthy = diagnose(frames(images), demo, measured=right)
     assert healthy.findings == []
     assert healthy.valid == 2
-    away = float(np.median([float(each.pose.translation.norm()) for each in healthy.seen if each.pose is not None]))
-    (finding,) = _size(healthy, away / 14)
-    assert "14 times too large" in finding.text
-    (finding,) = _size(healthy, away / 1000)
-    assert "units mm" in finding.cure
-    (finding,) = _size(healthy, 1000 * away)
-    assert "too small" in finding.text
-    assert _size(healthy, 1.1 * away) == []
+
+    told = [
+        (14.0, "14 times too large", "measure an edge"),
+        (1.4, "1.4 times too large", "the focal length"),
+        (1000.0, "too large", "units mm"),
+        (0.001, "too small", "was read as millimetres"),
+    ]
+    for factor, words, cure in told:
+        nearer = [Pose(pose.rotation, pose.translation / factor) for pose in cameras]
+        wrong = Measured(away / factor, [np.float32(depth / factor) for depth in depths], nearer)
+        findings = _size(healthy, wrong, demo)
+        assert len(findings) == 3, "distance, depth and motion, each by itself"
+        for finding in findings:
+            assert words in finding.text
+            assert cure in finding.cure
+    still = [cameras[0], cameras[0]]
+    nothing = [np.zeros_like(depth, np.float32) for depth in depths]
+    assert _size(healthy, Measured(depths=nothing, cameras=still), demo) == []
+    assert _size(healthy, Measured(depths=[None, None], cameras=[None, None]), demo) == []
 
 
 def test_what_is_wrong_before_anything_is_looked_at(demo: ObjectPackage, images: list[np.ndarray]) -> None:
@@ -122,16 +156,24 @@ def test_what_is_wrong_before_anything_is_looked_at(demo: ObjectPackage, images:
 
 
 def test_a_wrong_focal_length_is_told_in_words_and_images(
-    demo: ObjectPackage, images: list[np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo: ObjectPackage,
+    images: list[np.ndarray],
+    depths: list[np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The poses are valid all the same: their distance is wrong, and the images know it."""
-    for i, rgb in enumerate(images):
+    """The poses are valid all the same: their distance is wrong, and the images know it, and depth does."""
+    (tmp_path / "depth").mkdir()
+    for i, (rgb, depth) in enumerate(zip(images, depths)):
         write_image(tmp_path / f"{i}.png", rgb)
+        cv2.imwrite(str(tmp_path / f"depth/{i}.png"), (1000.0 * depth).round().astype(np.uint16))
     k = (900.0, 0.0, 320.0, 0.0, 900.0, 240.0, 0.0, 0.0, 1.0)
     write_camera_info(tmp_path / "camera.yaml", CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, k))
     words = ["doctor", str(demo.root), str(tmp_path), "--camera", str(tmp_path / "camera.yaml")]
-    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    assert main([*words, "--out", str(tmp_path / "out"), "--depth", str(tmp_path / "depth")]) == 1
     said = capsys.readouterr().out
+    assert "the mesh seems 1.5 times too large" in said
+    assert "or the focal length is off as much" in said
     assert "2 of 2 images have a valid pose" in said
     assert "- calibration: " in said
     told = float(said.split("focal length of about ")[1].split()[0])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pnp_ros.cli.train import NOT_USABLE
+from pnp_ros.io.images import read_image
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import save_mesh
 from pnp_ros.objects.object_package import load_object_package
@@ -41,6 +42,7 @@ def _check_package(out: Path) -> None:
     figures = json.loads((out / "validation.json").read_text())
     assert figures["frames"]["total"] >= 20
     assert (out / "validation.jpg").stat().st_size > 10_000
+    assert read_image(out / "appearances.jpg").std() > 10.0
 
 
 def _check_verdict(finished: subprocess.CompletedProcess[str]) -> None:
