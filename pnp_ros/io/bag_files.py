@@ -8,6 +8,8 @@ only if it is compressed, which only ``metadata.yaml`` tells.
 from __future__ import annotations
 
 import logging
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,12 @@ logger = logging.getLogger(__name__)
 _DATA, _ROS1 = (".mcap", ".db3"), ".bag"
 
 
-def bag_files(path: Path, scratch: Path) -> list[Path]:
+def bag_files(path: Path, scratch: ExitStack) -> list[Path]:
     """The files to open.
 
     Args:
         path: a bag's folder, or a single file.
-        scratch: an empty folder, for what is recovered of files that were cut short.
+        scratch: holds the folders with what is recovered of files that were cut short, until it is closed.
 
     Returns:
         data files; the path itself where it has none, or is compressed. What is missing is said in warnings.
@@ -58,9 +60,10 @@ def _information(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _whole(file: Path, scratch: Path) -> Path:
+def _whole(file: Path, scratch: ExitStack) -> Path:
     if file.suffix != ".mcap" or not is_cut(file):
         return file
-    missing = recover(file, scratch / file.name)
+    whole = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="bag-"))) / file.name
+    missing = recover(file, whole)
     logger.warning("%s: cut short; the last %d bytes cannot be read", file, missing)
-    return scratch / file.name
+    return whole

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,14 +59,14 @@ class BagReader:
         self.path = Path(path)
         if not self.path.exists():
             raise BagError(f"{self.path}: no such bag")
-        self._scratch = tempfile.TemporaryDirectory(prefix="bag-")
+        self._scratch = ExitStack()
         try:
             with explained(self.path):
-                files = bag_files(self.path, Path(self._scratch.name))
+                files = bag_files(self.path, self._scratch)
                 self._reader = AnyReader(files, default_typestore=types or message_types())
                 self._reader.open()
         except BagError:
-            self._scratch.cleanup()
+            self._scratch.close()
             raise
         formats = {getattr(c.ext, "serialization_format", "cdr") for c in self._reader.connections} - {"cdr"}
         if self._reader.message_count == 0 or formats:
@@ -246,7 +246,7 @@ class BagReader:
         """Close the bag."""
         if self._reader.stack is not None:
             self._reader.close()
-        self._scratch.cleanup()
+        self._scratch.close()
 
     def __enter__(self) -> BagReader:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, recorded_run: Any) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, recorded_run: Any) -> Iterator[Path]:
     """Where the user is: a checkout in which ``pnp-ros demo`` was run, with files of the names that the pages use."""
     folder = tmp_path_factory.mktemp("place")
     recording = ROOT / "config/recording"
@@ -59,7 +60,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, recorded_run: Any) -> Path:
         assert main(["demo", "--no-ros", "--frames", "4"]) == 0
         for name in ("before", "after"):
             shutil.copytree("out/demo", f"out/{name}", ignore=shutil.ignore_patterns("bag"))
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # bags of whole videos
 
 
 def rename_topics(source: Path, target: Path, names: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Bags: what goes in comes out, in both storages; damaged and foreign files are refused by name."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,10 +161,16 @@ def test_truncated_sqlite_bags_are_refused(tmp_path: Path) -> None:
             list(reader.messages())
 
 
-def test_of_a_truncated_mcap_bag_the_whole_chunks_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_a_truncated_mcap_bag_the_whole_chunks_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = write(tmp_path / "good", count=400)  # 3.7 MB in chunks of 1 MB
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with BagReader(good) as reader:
         everything = list(reader.serialized())
+        assert not list(scratch.iterdir()), "what is whole needs no copy, which a process that is killed would leave"
     data = (good / "good_0.mcap").read_bytes()
     found = {}
     for cut in (0, 5, 60, len(data) // 2, len(data) * 9 // 10, len(data) - 1):
@@ -180,6 +187,7 @@ def test_of_a_truncated_mcap_bag_the_whole_chunks_are_read(tmp_path: Path, caplo
         assert f"{bad}: cut short" in caplog.text
     assert found.keys() == {len(data) // 2, len(data) * 9 // 10, len(data) - 1}
     assert 200 <= found[len(data) // 2] <= 400
+    assert not list(scratch.iterdir())
     assert found[len(data) // 2] < found[len(data) * 9 // 10] < found[len(data) - 1] == len(everything)
 
 

@@ -211,7 +211,10 @@ def test_threads_of_a_block_that_share_a_problem(lanes: int, monkeypatch: pytest
         pytest.param(lm_launch.CUDA_MANY, 90, marks=pytest.mark.slow),
     ],
 )
-def test_kernel_compiles_for_cuda_without_a_driver(block: Block, arch: int, tmp_path: Path) -> None:
+def test_kernel_compiles_for_cuda_without_a_driver(
+    block: Block, arch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wp.config, "use_precompiled_headers", False)  # 80 MB that nvrtc leaves in the temporary folder
     lm_launch.initialise()
     module = solve_warp.build(block.width, block.lanes).module
     module.options["block_dim"] = block.threads

@@ -97,7 +97,8 @@ def test_single_precision_resolves_poses_within_its_own_resolution():
     torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0.0)
 
 
-def test_kernels_compile_for_cuda_without_a_driver(tmp_path: Path) -> None:
+def test_kernels_compile_for_cuda_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wp.config, "use_precompiled_headers", False)  # 80 MB that nvrtc leaves in the temporary folder
     lm_launch.initialise()
     for kernel in posterior_warp.build(1):
         (cubin,) = wp.compile_aot_module(kernel.module, arch=90, module_dir=tmp_path, use_ptx=False)
