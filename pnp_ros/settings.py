@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def bounded(default: float, low: float, high: float) -> Any:
     """A dataclass field for a number in [low, high]; a whole one if the default is."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high})
+
+
+def spanned(lowest: float, highest: float, low: float, high: float) -> Any:
+    """A dataclass field for a range (lowest, highest) within [low, high]."""
+    return dataclasses.field(default=(lowest, highest), metadata={"low": low, "high": high})
 
 
 def chosen(default: str | tuple[str, ...], choices: Sequence[str]) -> Any:
@@ -24,6 +29,11 @@ def problem(default: object, value: object, constraints: Any) -> str:
         default: whose type is asked for; a whole number will do for a float.
         constraints: mapping with ``low`` and ``high``, or ``choices``, or neither.
     """
+    if isinstance(default, tuple) and "low" in constraints:
+        low, high = constraints["low"], constraints["high"]
+        if not _is_range(value) or not low <= value[0] <= value[1] <= high:
+            return f"expected {low:.4g} <= lowest <= highest <= {high:.4g}, got {value!r}"
+        return ""
     if isinstance(default, (tuple, list)):
         choices = constraints.get("choices")
         if not isinstance(value, (tuple, list)) or not all(isinstance(item, str) for item in value):
@@ -42,10 +52,14 @@ def problem(default: object, value: object, constraints: Any) -> str:
     return ""
 
 
+def _is_range(value: object) -> TypeGuard[Sequence[float]]:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+
+
 def check(config: Any) -> None:
     """Check every field of a dataclass instance against its default's type and its bounds.
 
-    Left to the class itself are fields that may be None, that have no default and no bounds, and tuples of numbers.
+    Left to the class itself are fields that may be None, and those without bounds that have no default or a tuple's.
 
     Raises:
         ValueError: naming the field and what it expects.

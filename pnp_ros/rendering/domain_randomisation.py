@@ -15,6 +15,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.rendering.backgrounds import Rng
 from pnp_ros.rendering.lighting import Light, Lighting, Triple
 from pnp_ros.rendering.materials import MESH, check_colours
+from pnp_ros.settings import bounded, check, spanned
 
 Range = tuple[float, float]
 
@@ -48,50 +49,31 @@ class RandomisationConfig:
         ValueError: naming the field and what it expects.
     """
 
-    elevation: Range = (-math.pi / 2, math.pi / 2)
-    roll: Range = (-math.pi, math.pi)
-    distance: Range = (2.0, 9.0)
+    elevation: Range = spanned(-math.pi / 2, math.pi / 2, -math.pi / 2, math.pi / 2)
+    roll: Range = spanned(-math.pi, math.pi, -math.pi, math.pi)
+    distance: Range = spanned(2.0, 9.0, 0.6, 100.0)
     image_size: tuple[int, int] = (640, 480)
-    focal_range: Range = (0.7, 1.6)
-    crop_size: int = 128
-    crop_margin: float = 1.25
-    crop_scale: Range = (0.8, 1.25)
-    crop_shift: float = 0.12
+    focal_range: Range = spanned(0.7, 1.6, 0.2, 10.0)
+    crop_size: int = bounded(128, 16, 4096)
+    crop_margin: float = bounded(1.25, 1.0, 4.0)
+    crop_scale: Range = spanned(0.8, 1.25, 0.2, 5.0)
+    crop_shift: float = bounded(0.12, 0.0, 1.0)
     frame_size: tuple[int, int] = (320, 240)
-    frame_object_size: Range = (20.0, 200.0)
-    negatives: float = 0.1
-    occlusion: float = 0.5
-    min_visible: float = 0.35
-    effects: float = 1.0
-    cache_size: int = 144
-    pool: int = 1024
+    frame_object_size: Range = spanned(20.0, 200.0, 4.0, 4000.0)
+    negatives: float = bounded(0.1, 0.0, 1.0)
+    occlusion: float = bounded(0.5, 0.0, 1.0)
+    min_visible: float = bounded(0.35, 0.0, 1.0)
+    effects: float = bounded(1.0, 0.0, 10.0)
+    cache_size: int = bounded(144, 16, 4096)
+    pool: int = bounded(1024, 1, 10**7)
     backgrounds: Path | None = None
     colour: tuple[str, ...] = (MESH,)
 
     def __post_init__(self) -> None:
         check_colours(self.colour)
-        limits = {
-            "elevation": (-math.pi / 2, math.pi / 2),
-            "roll": (-math.pi, math.pi),
-            "distance": (0.6, 100.0),
-            "focal_range": (0.2, 10.0),
-            "crop_scale": (0.2, 5.0),
-            "frame_object_size": (4.0, 4000.0),
-        }
-        for name, (low, high) in limits.items():
-            first, last = getattr(self, name)
-            if not low <= first <= last <= high:
-                raise ValueError(f"{name}: expected {low:.4g} <= lowest <= highest <= {high:.4g}, got {(first, last)}")
-        for name in ("negatives", "occlusion", "min_visible", "crop_shift"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
-        for name, least in (("crop_size", 16), ("cache_size", 16), ("pool", 1), ("effects", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        check(self)
         if self.cache_size % 16:
             raise ValueError(f"cache_size: expected a multiple of 16, got {self.cache_size}")
-        if not 1.0 <= self.crop_margin <= 4.0:
-            raise ValueError(f"crop_margin: expected 1 to 4, got {self.crop_margin}")
 
     @property
     def roll_jitter(self) -> float:

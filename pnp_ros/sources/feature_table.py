@@ -23,6 +23,7 @@ from pnp_ros.io.checkpoints import CheckpointError, read_metadata, read_tensors,
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.lighting import Lighting
 from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.settings import bounded, check
 
 FORMAT_VERSION = 1
 TEXTURED = 30  # features a view: below it the object is hardly found by them
@@ -45,17 +46,13 @@ class FeatureTableConfig:
         ValueError: naming the field and what it expects.
     """
 
-    views: int = 80
-    size: int = 320
-    per_view: int = 400
-    lowest_elevation: float = -90.0
+    views: int = bounded(80, 4, 2000)
+    size: int = bounded(320, 64, 2048)
+    per_view: int = bounded(400, 10, 10000)
+    lowest_elevation: float = bounded(-90.0, -90.0, 89.0)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("views", 4, 2000), ("size", 64, 2048), ("per_view", 10, 10000)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
-        if not -90.0 <= self.lowest_elevation < 90.0:
-            raise ValueError(f"lowest_elevation: expected -90 to 90 degrees, got {self.lowest_elevation}")
+        check(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,9 @@ def test_distorted_camera_keeps_the_truth() -> None:
     np.testing.assert_allclose(frame.box[:2], pixels.min(axis=0), atol=1.5)
 
 
-@pytest.mark.parametrize("field", [{"elevation": (1.0, 0.5)}, {"distance": (0.5, 2.0)}, {"occlusion": 1.0}])
+@pytest.mark.parametrize(
+    "field", [{"elevation": (1.0, 0.5)}, {"distance": (0.5, 2.0)}, {"distance": 3.0}, {"occlusion": 1.0}]
+)
 def test_wrong_settings_are_named(field: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
         SimulationConfig(**field)
