@@ -69,6 +69,12 @@ def square_window(box: Box, margin: float) -> tuple[int, int, int]:
     return round(box.centre[0] - side / 2), round(box.centre[1] - side / 2), side
 
 
+def window_error(window: Box, box: Box, margin: float) -> float:
+    """How far a square ``window`` is from the one around ``box``: shift or growth, as a share of its side."""
+    shift = max(abs(a - b) for a, b in zip(box.centre, window.centre)) / window.width
+    return max(shift, abs(box.longer_side * margin / window.width - 1.0))
+
+
 def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin: float) -> Crop:
     """Cut the square around a box and resize it to ``size`` x ``size``.
 

@@ -20,16 +20,15 @@ from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
-from pnp_ros.detection.crop import CropError, box_from_pose
+from pnp_ros.detection.crop import CropError, box_from_pose, window_error
 from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry.single_pose import difference
-from pnp_ros.networks.keypoint_network import KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import absent, judge, judge_covariance
-from pnp_ros.pipeline.models import Models, calibration_of, network_kind
+from pnp_ros.pipeline.models import Models, calibration_of, check_models
 from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.rival import reversed_rival
@@ -160,12 +159,7 @@ class PoseEstimator:
         Raises:
             ValueError: if they are of another kind than the package's, or find another number of keypoints.
         """
-        config, kind = models.network.config, network_kind(self.package)
-        if config.kind != kind:
-            raise ValueError(f"models: expected a network of the kind {kind}, got {config.kind}")
-        count = len(self.package.keypoints)
-        if isinstance(config, KeypointNetworkConfig) and config.num_keypoints != count:
-            raise ValueError(f"models: expected {count} keypoints, got {config.num_keypoints}")
+        check_models(models, self.package)
         self._next.append(models)
 
     def _adopt(self, models: Models) -> None:
@@ -313,10 +307,7 @@ class PoseEstimator:
             box = box_from_pose(camera, pose, self._extent)
         except CropError:
             return False
-        side = window.width  # and height
-        shift = max(abs(a - b) for a, b in zip(box.centre, window.centre)) / side
-        growth = abs(box.longer_side * margin / side - 1.0)
-        return max(shift, growth) <= self.config.settled
+        return window_error(window, box, margin) <= self.config.settled
 
     def _solve(self, source: str, sighting: Sighting, camera: Camera, start: Pose | None) -> ObjectEstimate:
         """What was seen to a judged pose."""

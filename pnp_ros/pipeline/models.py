@@ -59,6 +59,20 @@ def network_kind(package: ObjectPackage) -> str:
     return str(kind)
 
 
+def check_models(models: Models, package: ObjectPackage) -> None:
+    """Whether other weights are of the package's object.
+
+    Raises:
+        ValueError: if they are of another kind than its network, or find another number of keypoints.
+    """
+    config, kind = models.network.config, network_kind(package)
+    if config.kind != kind:
+        raise ValueError(f"models: expected a network of the kind {kind}, got {config.kind}")
+    count = len(package.keypoints)
+    if isinstance(config, KeypointNetworkConfig) and config.num_keypoints != count:
+        raise ValueError(f"models: expected {count} keypoints, got {config.num_keypoints}")
+
+
 def load_networks(package: ObjectPackage) -> tuple[CropNetwork, DetectorNetwork]:
     """The package's networks as they were trained, on the CPU.
 
