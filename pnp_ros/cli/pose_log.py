@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pnp_ros.geometry.so3 import quat_wxyz_from_matrix
-from pnp_ros.pipeline.result import FrameResult
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 
 _POSE_COLUMNS = ("x", "y", "z", "qw", "qx", "qy", "qz")
 _SIGMA_COLUMNS = ("sigma_x", "sigma_y", "sigma_z", "sigma_rot_x", "sigma_rot_y", "sigma_rot_z")
@@ -60,7 +60,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _tum(entry: dict[str, Any]) -> str:
     """A line of the file, or none without a valid pose and its stamp."""
-    if entry["state"] != "valid" or "translation" not in entry or entry["stamp"] is None:
+    if entry["state"] != ObjectState.VALID or "translation" not in entry or entry["stamp"] is None:
         return ""
     w, x, y, z = entry["quat_wxyz"]
     return " ".join(f"{value:.9f}" for value in (entry["stamp"], *entry["translation"], x, y, z, w)) + "\n"

@@ -27,7 +27,7 @@ from pnp_ros.types import Pose
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
 _COLOURS = {ObjectState.VALID: GREEN, ObjectState.UNCERTAIN: ORANGE}
 _PLOTS = {
-    "state": "State: 0 lost, 1 uncertain, 2 valid; score",
+    "state": f"State: {', '.join(f'{rank} {ObjectState.of_rank(rank)}' for rank in range(3))}; score",
     "sigma": "Sigma: mm and degrees",
     "latency": "Latency: ms",
 }

@@ -16,9 +16,14 @@ from pnp_ros.evaluation.overlap import MATCH
 from pnp_ros.evaluation.pose_plot import pose_plots
 from pnp_ros.evaluation.smoothness import second_differences
 from pnp_ros.evaluation.svg import BLUE, GREEN, GREY, ORANGE, RED, legend, svg_of
-from pnp_ros.pipeline.result import FrameResult
+from pnp_ros.pipeline.result import FrameResult, ObjectState
 
-_STATE_COLOURS = {"valid": GREEN, "uncertain": ORANGE, "lost": GREY, "dropped": RED}
+_STATE_COLOURS = {
+    ObjectState.VALID: GREEN,
+    ObjectState.UNCERTAIN: ORANGE,
+    ObjectState.LOST: GREY,
+    ObjectState.DROPPED: RED,
+}
 _IN_SPACE = {"add": "ADD", "adds": "ADD-S", "mssd": "MSSD"}
 _IN_IMAGE = {"reprojection": "mean of the points", "mspd": "MSPD, the farthest point"}
 _SPACE, _PX = ("threshold, % of the diameter", 20.0), ("threshold, px", 10.0)  # label and end of the axis
@@ -67,13 +72,11 @@ def _points(axes: Axes, x: Column, y: Column, colour: str, label: str) -> None:
 
 
 def _states(axes: Axes, errors: Mapping[str, Column], records: Sequence[FrameResult]) -> bool:
-    names = [state for state in _STATE_COLOURS if any(r.state == state for r in records)]
-    if errors["false"].any():
-        names.append("false")
-    for row, name in enumerate(names):
-        chosen = errors["false"] > 0 if name == "false" else np.array([r.state == name for r in records])
-        colour = _STATE_COLOURS.get(name, RED)
-        axes.plot(errors["time"][chosen], np.full(chosen.sum(), row), "|", ms=14, color=colour, rasterized=True)
+    rows = [(str(s), np.array([r.state is s for r in records]), colour) for s, colour in _STATE_COLOURS.items()]
+    rows = [row for row in [*rows, ("false", errors["false"] > 0, RED)] if row[1].any()]
+    names = [name for name, _, _ in rows]
+    for height, (_, chosen, colour) in enumerate(rows):
+        axes.plot(errors["time"][chosen], np.full(chosen.sum(), height), "|", ms=14, color=colour, rasterized=True)
     if (errors["visible"] > 0).any() and not (errors["visible"] > 0).all():
         absent = errors["visible"] == 0
         axes.plot(errors["time"][absent], np.full(absent.sum(), -0.7), "|", ms=6, color="black", rasterized=True)
