@@ -273,11 +273,12 @@ class PoseEstimatorNode(ManagedNode):
         self._frames.counts.lost += count
 
     def _work(self, frames: FrameQueue) -> None:
+        due = told = time.monotonic()
+        used = time.process_time()  # of all threads, and of what arrives between images, too
         while (frame := frames.get()) is not None:
             if not self._wanted:
                 frames.counts.skipped += 1
                 continue
-            begin, used = time.monotonic(), time.process_time()
             try:
                 with self._between_images:
                     self._process(*frame)
@@ -288,7 +289,9 @@ class PoseEstimatorNode(ManagedNode):
                 if self.context.ok():  # else the node is being ended, and nothing can be published
                     self.failed(f"{type(error).__name__}: {error}")
             if budget := self.get_parameter("cpu_budget").value:
-                frames.rest((time.process_time() - used) / budget - (time.monotonic() - begin))
+                spent, used = time.process_time() - used, time.process_time()
+                due, told = max(due, told) + spent / budget, time.monotonic()
+                frames.rest(due - told)
 
     def _process(self, image: Image | CompressedImage, info: CameraInfo) -> None:
         assert self._scene is not None

@@ -17,20 +17,33 @@ from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
 IMAGES, BUSY_S = 6, 0.02
 
 
+def _calculate() -> None:
+    end = time.thread_time() + BUSY_S
+    while time.thread_time() < end:
+        pass
+
+
 @pytest.fixture
 def node(ros: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """One that calculates for a while in place of estimating."""
     monkeypatch.setattr(PoseEstimatorNode, "autostart", lambda self: None)
 
-    def calculate(self: PoseEstimatorNode, image: object, info: object) -> None:
-        end = time.thread_time() + BUSY_S
-        while time.thread_time() < end:
-            pass
-
-    monkeypatch.setattr(PoseEstimatorNode, "_process", calculate)
+    monkeypatch.setattr(PoseEstimatorNode, "_process", lambda *_: _calculate())
     made = PoseEstimatorNode()
     yield made
     made.destroy_node()
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What arrives between two images costs as much as an image."""
+    rest = FrameQueue.rest
+
+    def calculate(self: FrameQueue, seconds: float) -> None:
+        _calculate()
+        rest(self, seconds - BUSY_S)
+
+    monkeypatch.setattr(FrameQueue, "rest", calculate)
 
 
 def _worked_off(node: Any) -> tuple[float, float, FrameQueue]:
@@ -56,6 +69,13 @@ def test_the_budget_is_kept_on_average(node: Any) -> None:
     assert used >= IMAGES * BUSY_S
     assert elapsed >= 0.9 * used / 0.25
     assert frames.counts.taken == IMAGES
+
+
+def test_what_arrives_between_images_is_in_the_budget(node: Any, busy: None) -> None:
+    node.set_parameters([Parameter("cpu_budget", value=0.5)])
+    elapsed, used, _ = _worked_off(node)
+    assert used >= 2 * IMAGES * BUSY_S
+    assert elapsed >= 0.8 * used / 0.5  # the last rest's own is not paid for any more
 
 
 def test_without_a_budget_nothing_rests(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
