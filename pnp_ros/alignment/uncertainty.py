@@ -12,7 +12,6 @@ and lines err together, so ``N`` of them tell as much as ``N / dependence`` inde
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
@@ -24,8 +23,7 @@ from pnp_ros.cameras.single_view import projected, slopes
 from pnp_ros.geometry.single_pose import placed
 from pnp_ros.types import Correspondences, Pose
 
-_DEPENDENCE = 4.0, 8.0  # of matches and of lines; test/benchmark/bench_alignment.py measures it on held-out renders
-_DRAWN = 0.04  # pixels, standard deviation of what drawing and matching err by steadily, however exact the mesh
+_DEPENDENCE = 6.0, 8.0  # of matches and of lines; test/benchmark/bench_alignment.py measures it on held-out renders
 _RIM = 0.1  # pixels, standard deviation of the steady part of the lines' errors; measured in the same way
 _OUTLYING = 9.0  # squared standard deviations a residual, beyond which it does not tell the noise
 _LEAST_NOISE = 0.25  # of the variance that the weights claim: residuals may be small by luck
@@ -145,9 +143,7 @@ def _systematic(
         bent = camera.distortion.clone()
         bent[0] += config.distortion_sigma
         parts.append((slopes(dataclasses.replace(camera, distortion=bent), seen)[0] - pixels)[..., None])
-    pixel = float(pose.translation[2]) / float(camera.intrinsics[:2].mean())  # metres of the object
-    bend = math.hypot(config.shape_sigma * diameter, _DRAWN * pixel)
-    bends = slope @ (bend * pose.rotation.numpy().astype(np.float64))  # of each axis of the object
+    bends = slope @ (config.shape_sigma * diameter * pose.rotation.numpy().astype(np.float64))  # of each axis of the object
     waves = _waves(points, diameter)
     parts.append((bends[..., None] * waves[:, None, None, :]).reshape(len(pixels), 2, -1))
     return np.concatenate(parts, -1)
