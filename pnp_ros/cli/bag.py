@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from pnp_ros.cli.progress import add_part, part_of
 from pnp_ros.cli.requirements import need_ros
 from pnp_ros.evaluation.frames import is_bag, open_bag
 from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE, message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import read_camera_info
-from pnp_ros.io.images import RgbImage, decode_compressed, decode_raw, read_images
+from pnp_ros.io.images import RgbImage, count_images, decode_compressed, decode_raw, read_images
+from pnp_ros.io.window import ALL
 
 _FRAME = "camera_optical_frame"
 _IMAGE, _CAMERA_INFO = "/camera/image_raw", "/camera/camera_info"
@@ -56,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--topics", nargs="+", help="keep these alone")
     convert.add_argument("--camera", type=Path, help="camera_info YAML of a video or images")
     convert.add_argument("--rate", type=float, help="images a second of a folder; default: the video's own, or 30")
-    convert.add_argument("--max-frames", type=int, help="of a video or images")
     convert.add_argument("--compress", choices=("jpeg", "png"), help="images to sensor_msgs/CompressedImage")
     convert.add_argument("--raw", action="store_true", help="compressed images to sensor_msgs/Image")
     _add_storage(convert)
+    add_part(convert, "part of a video or of images")
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +140,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         raise ValueError("--compress, --raw: expected at most one")
     if arguments.bag.exists():
         raise ValueError(f"{arguments.bag}: exists already")
+    if is_bag(arguments.input) and (part_of(arguments) != ALL or arguments.max_frames is not None):
+        raise ValueError("--start, --end, --every, --max-frames: choose images; of a bag all is kept")
     try:
         count = _rewrite(arguments) if is_bag(arguments.input) else _record_images(arguments)
     except BaseException:  # an interrupt, too, leaves no half of a bag
@@ -192,9 +196,11 @@ def _record_images(arguments: argparse.Namespace) -> int:
     """A video or images as if a camera had recorded them: images and their CameraInfo."""
     if arguments.camera is None:
         raise ValueError(f"{arguments.input}: a video or images need --camera with their camera_info YAML")
-    info, count = read_camera_info(arguments.camera), 0
+    info, window, limit, count = read_camera_info(arguments.camera), part_of(arguments), arguments.max_frames, 0
+    known = [most for most in (count_images(arguments.input, window), limit) if most is not None]
+    images = islice(read_images(arguments.input, arguments.rate, window), limit)
     with BagWriter(arguments.bag, arguments.storage, message_types()) as writer:
-        for stamp, rgb in tqdm(_limited(arguments), unit=" images"):
+        for stamp, rgb in tqdm(images, total=min(known, default=None), unit=" images"):
             if rgb.shape[:2] != (info.height, info.width):
                 raise ValueError(
                     f"{arguments.camera}: is for {info.width}x{info.height} pixels, got {rgb.shape[1::-1]}"
@@ -211,8 +217,6 @@ def _record_images(arguments: argparse.Namespace) -> int:
             else:
                 writer.write_image(_IMAGE, rgb, stamp_ns, _FRAME)
             count += 2
+    if not count:
+        raise ValueError(f"--start: the recording has no image from {window.start:g} s after its first one")
     return count
-
-
-def _limited(arguments: argparse.Namespace) -> Iterator[tuple[float, RgbImage]]:
-    return islice(read_images(arguments.input, arguments.rate), arguments.max_frames)

@@ -74,7 +74,6 @@ def command_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     Raises:
         ValueError: if a package that the command needs is missing, or its ``--config`` is wrong.
-        OSError: if that file cannot be read.
     """
     parser = argparse.ArgumentParser(prog="pnp-ros", description="6-DoF object poses with covariance from one camera.")
     parser.add_argument("--version", action="version", version=__version__)

@@ -13,9 +13,9 @@ from pnp_ros.evaluation.frames import Frame, FrameSource
 from pnp_ros.io.window import Window
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
+def add_part(parser: argparse.ArgumentParser, title: str = "part of the source") -> None:
     """The options that choose a part of the source: --start, --end, --every, --max-frames."""
-    part = parser.add_argument_group("part of the source")
+    part = parser.add_argument_group(title)
     part.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="after the first image (default 0)")
     part.add_argument("--end", type=float, default=math.inf, metavar="SECONDS", help="after the first image")
     part.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th image (default 1)")

@@ -30,11 +30,13 @@ def preset(parser: argparse.ArgumentParser, path: Path) -> None:
     """Let the options of a file stand in for the parser's defaults; what the command line says still wins.
 
     Raises:
-        ValueError: if the file is not a mapping, or an option is unknown or has a value that it does not take.
-        OSError: if the file cannot be read.
+        ValueError: if the file cannot be read or is not a mapping, or an option is unknown or has a value that it does
+            not take.
     """
     try:
         values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"--config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"--config {path}: not YAML: {error}") from error
     if not isinstance(values, dict):

@@ -38,6 +38,8 @@ def bag_files(path: Path, scratch: ExitStack) -> list[Path]:
         return [_whole(path, scratch)]
     information = _information(path)
     found = sorted(file for file in path.iterdir() if file.suffix in _DATA)
+    if not found and not (path / "metadata.yaml").is_file():
+        raise BagError(f"{path}: is no bag: expected metadata.yaml or {' or '.join(_DATA)} files in this folder")
     if str(information.get("compression_mode") or "none").lower() != "none" or not found:
         return [path]
     names = {file.name for file in found}

@@ -28,7 +28,10 @@ def live_images(source: str) -> Iterator[tuple[float, RgbImage]]:
     Raises:
         ImageError: if it cannot be opened, gives no image, or no more for five seconds.
     """
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # that a backend cannot open it is said below
     capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
+    logging.setLogLevel(level)
     if not capture.isOpened():
         capture.release()
         raise ImageError(f"{source}: no such camera, or no stream at this address")

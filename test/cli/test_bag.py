@@ -70,16 +70,23 @@ def test_images_become_a_bag_and_change_their_form(tmp_path: Path) -> None:
             assert image.camera_info.k == K
             expected = np.array([10 * i, 100, 200])
             assert np.abs(image.rgb.astype(int) - expected).max() <= (3 if name == "jpeg" else 0)
+    assert bag("convert", folder, tmp_path / "part", *camera, "--start", 0.1, "--every", 2) == 0
+    with BagReader(tmp_path / "part") as reader:
+        assert [image.stamp_ns for image in reader.images()] == [1_100_000_000]
+    assert bag("convert", folder, tmp_path / "none", *camera, "--start", 5) == 1
+    assert not (tmp_path / "none").exists()
 
 
-def test_wrong_input_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input_is_one_clear_line(recorded_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_image(tmp_path / "a.png", np.zeros((48, 64, 3), np.uint8))
     write_camera_info(tmp_path / "other.yaml", CameraInfo(480, 640, "plumb_bob", (0.0,) * 5, K))
     for words, message in (
         (("info", tmp_path / "absent"), "no such bag"),
+        (("info", tmp_path), "is no bag: expected metadata.yaml or .mcap or .db3 files in this folder"),
         (("convert", tmp_path / "absent", tmp_path / "out"), "no such bag"),
         (("convert", tmp_path / "a.png", tmp_path / "out"), "--camera"),
         (("convert", tmp_path / "a.png", tmp_path / "out", "--camera", tmp_path / "other.yaml"), "640x480"),
+        (("convert", recorded_run.path, tmp_path / "out", "--every", 2), "choose images; of a bag all is kept"),
     ):
         assert bag(*words) == 1
         assert message in capsys.readouterr().err

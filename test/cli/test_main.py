@@ -89,6 +89,8 @@ def test_a_wrong_file_of_options_is_named(
     error = capsys.readouterr().err
     assert str(file) in error
     assert expected in error
+    file.unlink()
+    assert f"--config {file}: No such file" in said(capsys, *RUN, "--config", str(file))
 
 
 def test_a_bag_action_takes_the_common_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,9 +65,11 @@ def test_an_address_is_read_to_its_end(tmp_path: Path) -> None:
     assert found[-1][1].shape == (32, 32, 3)
 
 
-def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no such camera, or no stream"):
-        list(live_images(f"file://{tmp_path}/nothing.mp4"))
+def test_what_is_not_there_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for source in (f"file://{tmp_path}/nothing.mp4", "99"):
+        with pytest.raises(ImageError, match="no such camera, or no stream"):
+            list(live_images(source))
+    assert capfd.readouterr().err == "", "OpenCV's own words are more than one line"
 
 
 @pytest.mark.parametrize("source", ["0", "12", "/dev/video0", "rtsp://host/path", "http://host:8080/stream.mjpg"])
