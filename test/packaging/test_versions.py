@@ -35,6 +35,18 @@ def test_the_package_file_names_what_pip_names() -> None:
     assert f'description = "{description}"' in project
 
 
+def test_addresses_are_one_everywhere() -> None:
+    """There are none before the project has a public address; then all of them are told."""
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    section = re.search(r"^\[project\.urls\]\n(.*?)(?:\n\[|\Z)", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    urls = set(re.findall(r'= "(.+)"$', section[1], re.MULTILINE)) if section else set()
+    assert {url.text for url in package.iter("url")} <= urls
+    maintainers = [each.get("email") or "" for each in package.iter("maintainer")]
+    is_unnamed = "clone URL" in (ROOT / "docs/install.md").read_text()
+    assert bool(urls) == bool(list(package.iter("url"))) == (not is_unnamed)
+    assert bool(urls) != any(address.endswith(".invalid") for address in maintainers)
+
+
 def test_hooks_for_commits_are_readable() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     names = {hook["id"] for repository in hooks["repos"] for hook in repository["hooks"]}
