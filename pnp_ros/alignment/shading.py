@@ -16,8 +16,8 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.raster_view import View
 from pnp_ros.rendering.shading_normals import corner_normals
 
-_STRIDE = 3  # pixels between those that the light is fitted to
-_ROUNDS, _SCALE = 3, 2.0  # of reweighting, and residuals in robust deviations that count by half
+_STRIDE = 5  # pixels between those that the light is fitted to
+_ROUNDS, _SCALE = 2, 2.0  # of reweighting, and residuals in robust deviations that count by half
 _HELD = 1e-3  # share of the pixels' weight that holds the nine numbers at zero where the image tells nothing
 _HELD_PRINT = 0.02  # the same where they are the light's change over a print
 _DARKEST, _BRIGHTEST = 0.3, 3.0  # times the print's mean brightness
@@ -77,7 +77,7 @@ class Shading:
         terms = self._seen(faces, eye)
         change = _fitted(terms[faces] * own[:, None], values - mean * own, _HELD_PRINT)
         gain = np.clip(1.0 + terms @ (change / mean), _DARKEST, _BRIGHTEST).astype(np.float32)
-        return np.asarray(view.grey * gain[view.face], np.float32)  # it is 0 where there is no face
+        return np.asarray(view.grey * gain.take(view.face, mode="clip"), np.float32)  # it is 0 where there is no face
 
     def _seen(self, faces: NDArray[np.int32], eye: NDArray[np.float32]) -> NDArray[np.float32]:
         """(F, 9) terms of the sides towards the camera of those faces that are in view."""

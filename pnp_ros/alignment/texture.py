@@ -20,6 +20,7 @@ _WINDOW = 17  # pixels, side of a patch
 _BLUR, _NEIGHBOURHOOD = 0.8, 19  # pixels: against noise, and of the box over which grey values are normalised twice
 _GAIN, _FLAT = 40.0, 4.0  # of the normalised grey values, and the contrast below which a place counts as flat
 _MOST = 200  # corners
+_CORNER = 5  # pixels, side of the square that makes one
 _QUALITY = 0.005  # of the best corner
 _WEAKEST = 1e-3  # smallest eigenvalue of a corner's structure tensor, as OpenCV scales it
 _BOTH = cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS
@@ -28,6 +29,11 @@ _RETURN = 0.5  # pixels by which a match followed back may miss its corner
 _CORRELATION = 0.5  # of a patch and its match, below which they are not the same place
 _DEPENDENCE = 4.0  # pixels of blurred images are not independent: so many tell as much as one
 _SHARPEST = 0.1  # pixels: no match is known better
+_EVERY = 2  # pixels of a patch between those that are looked at
+_STEPS = np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1, _EVERY, dtype=np.float32)
+_PATCH = np.stack(np.meshgrid(_STEPS, _STEPS), -1).reshape(-1, 2)  # (P, 2) from its centre
+_AREA = _WINDOW**2 / len(_PATCH)  # pixels that each stands for
+_ORDERS = (1, 0), (0, 1)  # of the derivatives in x and y
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +83,10 @@ def match(view: View, shown: NDArray[np.uint8], inside: NDArray[np.bool_], level
         return NONE
     drawn = normalised(np.where(mask > 0, view.grey, np.float32(cv2.mean(view.grey, mask)[0])))
     seen = normalised(shown.astype(np.float32))
-    corners = cv2.goodFeaturesToTrack(drawn, _MOST, _QUALITY, gap, mask=inner)
+    corners, sharpness = cv2.goodFeaturesToTrackWithQuality(drawn, _MOST, _QUALITY, gap, inner, blockSize=_CORNER)[:2]
     if corners is None:
         return NONE
-    start = np.asarray(corners, np.float32).reshape(-1, 2)
-    start = start[sample(cv2.cornerMinEigenVal(drawn, 5), start) > _WEAKEST]
+    start = np.asarray(corners, np.float32).reshape(-1, 2)[np.ravel(sharpness) > _WEAKEST]
     if len(start) == 0:
         return NONE
     there, arrived = _follow(drawn, seen, start, levels, _THERE)
@@ -105,10 +110,12 @@ def _follow(
 
 def normalised(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Grey values (H, W) less their local mean, over their local deviation: light and exposure cancel."""
-    smooth = cv2.GaussianBlur(grey, (0, 0), _BLUR)
-    difference = smooth - _average(smooth)
-    deviation = np.sqrt(np.maximum(_average(difference**2), 0.0))
-    return np.clip(128.0 + _GAIN * difference / (deviation + _FLAT), 0.0, 255.0).astype(np.uint8)
+    difference = cv2.GaussianBlur(grey, (0, 0), _BLUR)
+    difference -= _average(difference)
+    deviation = cv2.sqrt(cv2.max(_average(difference * difference), 0.0))  # type: ignore[call-overload]
+    deviation += _FLAT
+    difference /= deviation
+    return np.asarray(cv2.addWeighted(difference, _GAIN, difference, 0.0, 128.0, dtype=cv2.CV_8U), np.uint8)
 
 
 def _average(image: NDArray) -> NDArray:
@@ -126,14 +133,12 @@ def _compare(
     drawn: NDArray[np.uint8], seen: NDArray[np.uint8], start: NDArray[np.float32], there: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(N,) correlation of each patch with its match, and what is left of it after gain and offset, rms."""
-    steps = np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1, 2, dtype=np.float32)
-    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
     pairs = ((drawn, start), (seen, there))
-    a, b = (sample(image.astype(np.float32), around(points, grid)) for image, points in pairs)
+    a, b = (sample(image.astype(np.float32), around(points, _PATCH)) for image, points in pairs)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     power_a, power_b, both = (np.einsum("ij,ij->i", u, v) for u, v in ((a, a), (b, b), (a, b)))
     alike = both / np.sqrt(np.maximum(power_a * power_b, 1.0))
-    residual = np.sqrt(power_a * np.clip(1.0 - alike**2, 0.0, 1.0) / len(grid))
+    residual = np.sqrt(power_a * np.clip(1.0 - alike**2, 0.0, 1.0) / len(_PATCH))
     return alike, residual
 
 
@@ -141,9 +146,8 @@ def _roots(
     drawn: NDArray[np.uint8], corners: NDArray[np.float32], residual: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(N, 2, 2) square-root information of the matches: upper Cholesky factors of the inverse covariances."""
-    gx, gy = (cv2.Sobel(drawn, cv2.CV_32F, *order, scale=0.125) for order in ((1, 0), (0, 1)))
-    products = [cv2.boxFilter(p, -1, (_WINDOW, _WINDOW), normalize=False) for p in (gx * gx, gx * gy, gy * gy)]
-    xx, xy, yy = (sample(p, corners).astype(np.float64) for p in products)
+    gx, gy = (sample(cv2.Sobel(drawn, cv2.CV_32F, *order, scale=0.125), around(corners, _PATCH)) for order in _ORDERS)
+    xx, xy, yy = (_AREA * np.einsum("ij,ij->i", u, v).astype(np.float64) for u, v in ((gx, gx), (gx, gy), (gy, gy)))
     noise = _DEPENDENCE * np.maximum(residual.astype(np.float64), 1.0) ** 2
     determinant = np.maximum(xx * yy - xy * xy, 1e-6 * (xx + yy) ** 2 + 1e-9)
     a, b, c = (noise * v / determinant for v in (yy, -xy, xx))  # covariance [[a, b], [b, c]]

@@ -12,6 +12,7 @@ import warp as wp
 wp.set_module_options({"enable_backward": False})
 
 NEAREST = wp.constant(1.0e-6)  # m
+BESIDE = wp.constant(1.0e-2)  # px beside a triangle's edge up to which pixels are asked: more than rounding errors
 GAP = wp.constant(2.0e-3)  # px^2, twice an area by which a pixel may miss a triangle: neighbours leave no gap
 
 
@@ -22,20 +23,12 @@ def texel(grey: wp.array(dtype=wp.uint8), start: int, width: int, height: int, u
     y = (1.0 - (v - wp.floor(v))) * float(height) - 0.5
     left, top = int(wp.floor(x)), int(wp.floor(y))
     a, b = x - float(left), y - float(top)
-    x0 = left
-    x1 = left + 1
-    y0 = top
-    y1 = top + 1
-    if left < 0:
-        x0 = width - 1
-    if x1 >= width:
-        x1 = 0
-    if top < 0:
-        y0 = height - 1
-    if y1 >= height:
-        y1 = 0
-    upper = float(grey[start + y0 * width + x0]) * (1.0 - a) + float(grey[start + y0 * width + x1]) * a
-    lower = float(grey[start + y1 * width + x0]) * (1.0 - a) + float(grey[start + y1 * width + x1]) * a
+    x0 = wp.where(left < 0, width - 1, left)
+    x1 = wp.where(left + 1 >= width, 0, left + 1)
+    y0 = start + wp.where(top < 0, height - 1, top) * width
+    y1 = start + wp.where(top + 1 >= height, 0, top + 1) * width
+    upper = float(grey[y0 + x0]) * (1.0 - a) + float(grey[y0 + x1]) * a
+    lower = float(grey[y1 + x0]) * (1.0 - a) + float(grey[y1 + x1]) * a
     return upper * (1.0 - b) + lower * b
 
 
@@ -73,7 +66,7 @@ class Window:
 
 @wp.struct
 class Pixels:
-    """What is drawn, by pixel; ``place``, ``nearness`` and ``corners`` are on the way there."""
+    """What is drawn, by pixel, 0 where nothing is; ``place``, ``nearness`` and ``corners`` are on the way there."""
 
     corners: wp.array(dtype=wp.vec3)  # (V) vertices: x, y in the window's plane, inverse depth
     place: wp.array(dtype=wp.vec2)  # barycentric coordinates in the window
@@ -91,11 +84,14 @@ def sample(surface: Surface, face: int, a: float, b: float, per_metre: float):
     if surface.levels.shape[0] == 0:
         return a * surface.shade[face, 0] + b * surface.shade[face, 1] + c * surface.shade[face, 2]
     uv = a * surface.uv[face, 0] + b * surface.uv[face, 1] + c * surface.uv[face, 2]
-    level = wp.log2(wp.max(surface.density[face] / per_metre, 1.0))
-    level = wp.min(level, float(surface.levels.shape[0] - 1))
-    fine = int(level)
+    # texels a pixel, halved level by level; what is left, 1 to 2, is the share of the next one: nearly its logarithm
+    wide = surface.density[face] / per_metre
+    fine = int(0)
+    while wide >= 2.0 and fine < surface.levels.shape[0] - 1:
+        wide = 0.5 * wide
+        fine = fine + 1
     coarse = wp.min(fine + 1, surface.levels.shape[0] - 1)
-    share = level - float(fine)
+    share = wp.clamp(wide - 1.0, 0.0, 1.0)
     i, j = surface.levels[fine], surface.levels[coarse]
     near = texel(surface.texels, i[0], i[1], i[2], uv[0], uv[1])
     far = texel(surface.texels, j[0], j[1], j[2], uv[0], uv[1])
@@ -109,21 +105,40 @@ def across(a: wp.vec3, b: wp.vec3, q: wp.vec2):
 
 
 @wp.func
+def narrowed(reach: wp.vec2, a: wp.vec3, b: wp.vec3, y: float, side: float, bend: float):
+    """The part of a row, from x to x, where ``across(a, b, .)`` may have this side's sign, and a little more."""
+    step = side * (b[1] - a[1])
+    # it grows by -step from pixel to pixel; both it and the place of a pixel are known to a little
+    room = side * ((b[0] - a[0]) * (y - a[1]) + (b[1] - a[1]) * a[0])
+    room += (wp.abs(b[0] - a[0]) + wp.abs(b[1] - a[1])) * (bend + BESIDE) + GAP
+    left, right = reach[0], reach[1]
+    if step > 0.0:
+        right = wp.min(right, room / step)
+    elif step < 0.0:
+        left = wp.max(left, room / step)
+    return wp.vec2(left, right)
+
+
+@wp.func
 def cover(face: int, side: float, a: wp.vec3, b: wp.vec3, c: wp.vec3, window: Window, pixels: Pixels):
     """Draw one triangle where it is nearer than what is drawn already, if it is seen from this side (1 or -1)."""
     area = across(a, b, wp.vec2(c[0], c[1]))
     if area * side > 0.0:
         inverse, least = 1.0 / area, -GAP / wp.abs(area)
-        left = wp.max(int(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - window.bend)), 0)
-        right = wp.min(int(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) + window.bend)), window.width - 1)
+        left = wp.max(wp.ceil(wp.min(wp.min(a[0], b[0]), c[0]) - window.bend), 0.0)
+        right = wp.min(wp.floor(wp.max(wp.max(a[0], b[0]), c[0]) + window.bend), float(window.width - 1))
         top = wp.max(int(wp.ceil(wp.min(wp.min(a[1], b[1]), c[1]) - window.bend)), 0)
         bottom = wp.min(int(wp.floor(wp.max(wp.max(a[1], b[1]), c[1]) + window.bend)), window.height - 1)
         nearest = wp.max(wp.max(a[2], b[2]), c[2])
         for y in range(top, bottom + 1):
-            for i in range(y * window.width + left, y * window.width + right + 1):
+            reach = narrowed(wp.vec2(left, right), a, b, float(y), side, window.bend)
+            reach = narrowed(reach, b, c, float(y), side, window.bend)
+            reach = narrowed(reach, c, a, float(y), side, window.bend)
+            row = y * window.width
+            for i in range(row + int(wp.ceil(reach[0])), row + int(wp.floor(reach[1])) + 1):
                 drawn = pixels.nearness[i]
                 if nearest > drawn:
-                    q = wp.vec2(float(i - y * window.width), float(y))
+                    q = wp.vec2(float(i - row), float(y))
                     if window.plane.shape[0] > 0:
                         q = window.plane[i]
                     u, v = across(b, c, q) * inverse, across(c, a, q) * inverse
@@ -148,31 +163,23 @@ def cover_all(side: float, surface: Surface, window: Window, pixels: Pixels):
 
 @wp.func
 def shade(i: int, surface: Surface, window: Window, pixels: Pixels):
-    """Object point, depth and grey of a pixel, 0 where nothing is drawn."""
-    point, depth, grey = wp.vec3(0.0, 0.0, 0.0), float(0.0), float(0.0)
+    """Object point, depth and grey of a pixel where something is drawn."""
     face = pixels.face[i]
     if face >= 0:
         f = surface.faces[face]
         place, near = pixels.place[i], pixels.nearness[i]
         u = place[0] * pixels.corners[f[0]][2] / near
         v = place[1] * pixels.corners[f[1]][2] / near
-        depth = 1.0 / near
-        point = u * surface.vertices[f[0]] + v * surface.vertices[f[1]] + (1.0 - u - v) * surface.vertices[f[2]]
+        pixels.depth[i] = 1.0 / near
+        a, b, c = surface.vertices[f[0]], surface.vertices[f[1]], surface.vertices[f[2]]
+        pixels.points[i] = u * a + v * b + (1.0 - u - v) * c
         if pixels.grey.shape[0] > 0:
-            grey = sample(surface, face, u, v, 0.5 * (window.scale[0] + window.scale[1]) * near)
-    pixels.points[i] = point
-    pixels.depth[i] = depth
-    if pixels.grey.shape[0] > 0:
-        pixels.grey[i] = grey
+            pixels.grey[i] = sample(surface, face, u, v, 0.5 * (window.scale[0] + window.scale[1]) * near)
 
 
 @wp.kernel
 def draw(surface: Surface, window: Window, pixels: Pixels):
-    """All triangles that lie in front of the camera, in one thread."""
-    count = window.width * window.height
-    for i in range(count):
-        pixels.face[i] = -1
-        pixels.nearness[i] = 0.0
+    """All triangles that lie in front of the camera, in one thread, on pixels that show nothing."""
     for i in range(surface.vertices.shape[0]):
         seen = window.rotation * surface.vertices[i] + window.translation
         near = float(0.0)
@@ -182,5 +189,5 @@ def draw(surface: Surface, window: Window, pixels: Pixels):
         pixels.corners[i] = wp.vec3(plane[0], plane[1], near)
     cover_all(-1.0, surface, window, pixels)  # what faces the camera; little of a body's far side is then looked at
     cover_all(1.0, surface, window, pixels)
-    for i in range(count):
+    for i in range(window.width * window.height):
         shade(i, surface, window, pixels)

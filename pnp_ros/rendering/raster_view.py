@@ -78,9 +78,9 @@ class Drawing:
         window.scale, window.offset = wp.vec2(*scale), wp.vec2(*offset)
         window.rotation, window.translation = placed(pose)
         window.plane.data, window.plane.shape[0] = (0, 0) if plane is None else (plane.ctypes.data, width * height)
-        arrays = {"place": np.empty((height, width, 2), np.float32), "points": np.empty((height, width, 3), np.float32)}
-        arrays |= {name: np.empty((height, width), np.float32) for name in ("nearness", "depth", "grey")}
-        face = np.empty((height, width), np.int32)
+        arrays = {"place": np.empty((height, width, 2), np.float32), "points": np.zeros((height, width, 3), np.float32)}
+        arrays |= {name: np.zeros((height, width), np.float32) for name in ("nearness", "depth", "grey")}
+        face = np.full((height, width), -1, np.int32)
         for name, array in {**arrays, "face": face}.items():
             getattr(pixels, name).data = array.ctypes.data
         pixels.grey.shape[0] = width * height if with_grey else 0
