@@ -131,8 +131,8 @@ class Aligner:
             ValueError: if the image is not (H, W, 3) uint8 of the camera's size.
         """
         camera.check_image(image)
-        camera, learn = _plain(camera), not self._colours.known
-        best = self._best(image, camera, start, widely)
+        camera, learn, known = _plain(camera), not self._colours.known, _information(start.covariance)
+        best = self._best(image, camera, start, known, widely)
         if isinstance(best, str):
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
@@ -140,19 +140,25 @@ class Aligner:
             best.seen.learn(self._colours, _LEARNING)
         elif learn:
             self.forget()
-        return self._alignment(best, camera, start)
+        return self._alignment(best, camera, known)
 
     def compare(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
         """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned."""
         camera.check_image(image)
-        camera = _plain(camera)
-        best = self._best(image, camera, start, widely=False)
-        return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, start)
+        camera, known = _plain(camera), _information(start.covariance)
+        best = self._best(image, camera, start, known, widely=False)
+        return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)
 
-    def _best(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, widely: bool) -> _Found | str:
-        """The best that the attempts lead to, or why they lead nowhere."""
+    def _best(
+        self,
+        image: NDArray[np.uint8],
+        camera: Camera,
+        start: PoseEstimate,
+        information: NDArray[np.float64] | None,
+        widely: bool,
+    ) -> _Found | str:
+        """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
         pose, learn = _single(start.pose), not self._colours.known
-        information = _information(start.covariance)
         prior = None if information is None else (pose, information)
         best: _Found | str = "it may be anywhere near where it is expected"
         looks = 0
@@ -273,9 +279,8 @@ class Aligner:
     def _damping(self) -> NDArray[np.float64]:
         return np.diag([(_DAMPING[0] * self._diameter) ** -2.0] * 3 + [_DAMPING[1] ** -2.0] * 3)
 
-    def _alignment(self, found: _Found, camera: Camera, start: PoseEstimate) -> Alignment:
+    def _alignment(self, found: _Found, camera: Camera, prior: NDArray[np.float64] | None) -> Alignment:
         data, pose, lines = found.data, found.pose, found.seen.count[1]
-        prior = _information(start.covariance)
         spread, systematic, cost = covariance(
             data, camera, pose, found.weights, lines, prior, self._diameter, self.config
         )

@@ -8,6 +8,8 @@ detail cannot be blurred away.
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,15 +110,17 @@ def compare(view: View, image: NDArray[np.uint8], inside: NDArray[np.bool_]) -> 
 
 def _blur(drawn: NDArray, where: NDArray, flat: Callable[[NDArray], NDArray], wanted: float) -> float:
     """Blur (pixels) that gives a drawing the share of gradients in its contrast that is wanted."""
-    last = math.inf
-    for index, blur in enumerate(_BLURS):
-        smooth = cv2.GaussianBlur(drawn, (0, 0), math.hypot(_SMOOTH, blur))
-        here = _gradients(smooth, flat(smooth), where)
-        if here <= wanted:
-            part = (last - wanted) / (last - here) if index else 0.0
-            return blur - (blur - _BLURS[index - 1]) * (1.0 - part) if index else 0.0
-        last = here
-    return _BLURS[-1]
+
+    @functools.cache
+    def share(index: int) -> float:
+        smooth = cv2.GaussianBlur(drawn, (0, 0), math.hypot(_SMOOTH, _BLURS[index]))
+        return _gradients(smooth, flat(smooth), where)
+
+    index = bisect.bisect_left(range(len(_BLURS)), -wanted, key=lambda at: -share(at))  # the more blur, the less
+    if index in (0, len(_BLURS)):
+        return _BLURS[min(index, len(_BLURS) - 1)]
+    part = (share(index - 1) - wanted) / (share(index - 1) - share(index))
+    return _BLURS[index - 1] + (_BLURS[index] - _BLURS[index - 1]) * part
 
 
 def _gradients(smooth: NDArray, flat: NDArray, where: NDArray) -> float:

@@ -42,38 +42,43 @@ def cast(
         points[i] = origin + hit.t * direction
 
 
-@wp.kernel
-def outline(
-    mesh: wp.uint64,
-    rotation: wp.mat33,
-    translation: wp.vec3,
-    inner: wp.array(dtype=wp.vec3),
-    outer: wp.array(dtype=wp.vec3),
-    points: wp.array(dtype=wp.vec3),
-    found: wp.array(dtype=wp.int32),
-):
-    """The last surface point met on the way from each inner ray, which meets the mesh, to the outer one, which misses.
+@wp.struct
+class Crossings:
+    """N ways across the outline of a mesh at a pose, and where they cross it."""
 
-    ``found`` is 0 where the two are not so.
-    """
+    mesh: wp.uint64
+    rotation: wp.mat33  # T_camera_object
+    translation: wp.vec3
+    inner: wp.array(dtype=wp.vec3)  # rays that meet the mesh
+    outer: wp.array(dtype=wp.vec3)  # rays that miss it
+    points: wp.array(dtype=wp.vec3)  # the last object point met from each inner ray to the outer one
+    found: wp.array(dtype=wp.int32)  # 0 where the rays are not so
+
+
+@wp.kernel
+def outline(ways: Crossings):
+    """See :class:`Crossings`."""
     i = wp.tid()
+    inner, outer = ways.inner[i], ways.outer[i]
     low, high = float(0.0), float(1.0)
-    origin, direction, length = turned(rotation, translation, inner[i])
-    hit = wp.mesh_query_ray(mesh, origin, direction, FARTHEST)
+    origin, direction, length = turned(ways.rotation, ways.translation, inner)
+    hit = wp.mesh_query_ray(ways.mesh, origin, direction, FARTHEST)
     best = origin + hit.t * direction
-    origin, direction, length = turned(rotation, translation, outer[i])
-    beyond = wp.mesh_query_ray(mesh, origin, direction, FARTHEST)
-    found[i] = 0
-    points[i] = wp.vec3(0.0, 0.0, 0.0)
+    origin, direction, length = turned(ways.rotation, ways.translation, outer)
+    beyond = wp.mesh_query_ray(ways.mesh, origin, direction, FARTHEST)
+    ways.found[i] = 0
+    ways.points[i] = wp.vec3(0.0, 0.0, 0.0)
     if hit.result and not beyond.result:
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
-            origin, direction, length = turned(rotation, translation, (1.0 - middle) * inner[i] + middle * outer[i])
-            between = wp.mesh_query_ray(mesh, origin, direction, FARTHEST)
+            origin, direction, length = turned(
+                ways.rotation, ways.translation, (1.0 - middle) * inner + middle * outer
+            )
+            between = wp.mesh_query_ray(ways.mesh, origin, direction, FARTHEST)
             if between.result:
                 low = middle
                 best = origin + between.t * direction
             else:
                 high = middle
-        points[i] = best
-        found[i] = 1
+        ways.points[i] = best
+        ways.found[i] = 1

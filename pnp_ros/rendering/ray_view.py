@@ -5,6 +5,8 @@ For one small object this costs less than a rasteriser in software, and it runs 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
@@ -29,6 +31,13 @@ class RayMesh:
             wp.array(mesh.vertices, dtype=wp.vec3, device="cpu"),
             wp.array(mesh.faces.reshape(-1), dtype=wp.int32, device="cpu"),
         )
+        ways: Any = rays_warp.Crossings()  # as a drawing, recorded once
+        ways.mesh, one = self._mesh.id, np.zeros((1, 3), np.float32)
+        ways.inner = ways.outer = ways.points = on(one, wp.vec3)
+        ways.found = on(np.zeros(1, np.int32), wp.int32)
+        self._ways = ways.__ctype__()
+        self._crossed = wp.launch(rays_warp.outline, 1, [ways], device="cpu", record_cmd=True)
+        self._crossed.set_param_at_index_from_ctype(0, self._ways)
 
     def view(self, pose: Pose, camera: Camera, with_grey: bool = False) -> View:
         """The image of the mesh at ``T_camera_object`` in a camera of any model (one, no batch).
@@ -55,6 +64,10 @@ class RayMesh:
         """
         inner, outer = (np.ascontiguousarray(rays, np.float32) for rays in (inner, outer))
         points, found = np.empty((len(inner), 3), np.float32), np.empty(len(inner), np.int32)
-        arrays = *(on(array, wp.vec3) for array in (inner, outer, points)), on(found, wp.int32)
-        wp.launch(rays_warp.outline, len(inner), [self._mesh.id, *placed(pose), *arrays], device="cpu")
+        ways = self._ways
+        ways.rotation, ways.translation = placed(pose)
+        for field, array in ((ways.inner, inner), (ways.outer, outer), (ways.points, points), (ways.found, found)):
+            field.data, field.shape[0] = array.ctypes.data, len(inner)
+        self._crossed.set_dim(len(inner))
+        self._crossed.launch()
         return points, found > 0
