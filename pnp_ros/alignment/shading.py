@@ -16,8 +16,9 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.raster_view import View
 from pnp_ros.rendering.shading_normals import corner_normals
 
-_STRIDE = 5  # pixels between those that the light is fitted to
-_ROUNDS, _SCALE = 2, 2.0  # of reweighting, and residuals in robust deviations that count by half
+_STRIDE, _STRIDE_PRINT = 3, 5  # pixels between those that the light, or its change over a print, is fitted to
+_ROUNDS, _ROUNDS_PRINT = 3, 2  # of reweighting
+_SCALE = 2.0  # residuals in robust deviations that count by half
 _HELD = 1e-3  # share of the pixels' weight that holds the nine numbers at zero where the image tells nothing
 _HELD_PRINT = 0.02  # the same where they are the light's change over a print
 _DARKEST, _BRIGHTEST = 0.3, 3.0  # times the print's mean brightness
@@ -57,7 +58,7 @@ class Shading:
         if there.sum() < self._terms.shape[1]:
             return grey
         terms = self._seen(view.face[every][there], eye)
-        light = _fitted(terms[view.face[every][there]], shown[every][there], _HELD)
+        light = _fitted(terms[view.face[every][there]], shown[every][there], _HELD, _ROUNDS)
         seen = view.face >= 0
         grey[seen] = np.clip(terms @ light, 0.0, 255.0)[view.face[seen]]
         return grey
@@ -67,7 +68,7 @@ class Shading:
     ) -> NDArray[np.float32]:
         """(H, W) grey of a printed object in the light that fits an image best; arguments as :meth:`grey`."""
         assert view.grey is not None
-        every = np.s_[::_STRIDE, ::_STRIDE]
+        every = np.s_[::_STRIDE_PRINT, ::_STRIDE_PRINT]
         there = (view.face[every] >= 0) & inside[every]
         faces, own = view.face[every][there], view.grey[every][there]
         values = shown[every][there].astype(np.float32)
@@ -75,7 +76,7 @@ class Shading:
         if len(own) < self._terms.shape[1] or power < 1.0 or (mean := float(own @ values) / power) <= 0.0:
             return view.grey
         terms = self._seen(faces, eye)
-        change = _fitted(terms[faces] * own[:, None], values - mean * own, _HELD_PRINT)
+        change = _fitted(terms[faces] * own[:, None], values - mean * own, _HELD_PRINT, _ROUNDS_PRINT)
         gain = np.clip(1.0 + terms @ (change / mean), _DARKEST, _BRIGHTEST).astype(np.float32)
         return np.asarray(view.grey * gain.take(view.face, mode="clip"), np.float32)  # it is 0 where there is no face
 
@@ -89,10 +90,10 @@ class Shading:
         return terms
 
 
-def _fitted(design: NDArray[np.float32], values: NDArray[np.float32], held: float) -> NDArray[np.float32]:
+def _fitted(design: NDArray[np.float32], values: NDArray[np.float32], held: float, rounds: int) -> NDArray[np.float32]:
     """(9,) robust least squares of (N, 9) to (N,)."""
     weights, light = np.ones(len(values), np.float32), np.zeros(design.shape[1], np.float32)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         weighted = design * weights[:, None]
         hold = held * float(weighted[:, 0] @ design[:, 0])  # the first of the terms is the mean light
         normal = weighted.T @ design + hold * np.eye(design.shape[1], dtype=np.float32)

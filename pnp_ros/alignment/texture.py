@@ -112,10 +112,9 @@ def normalised(grey: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Grey values (H, W) less their local mean, over their local deviation: light and exposure cancel."""
     difference = cv2.GaussianBlur(grey, (0, 0), _BLUR)
     difference -= _average(difference)
-    deviation = cv2.sqrt(cv2.max(_average(difference * difference), 0.0))  # type: ignore[call-overload]
-    deviation += _FLAT
-    difference /= deviation
-    return np.asarray(cv2.addWeighted(difference, _GAIN, difference, 0.0, 128.0, dtype=cv2.CV_8U), np.uint8)
+    variance = np.maximum(_average(difference * difference), 0.0)
+    ratio = difference / (cv2.sqrt(variance) + _FLAT)
+    return np.asarray(cv2.addWeighted(ratio, _GAIN, ratio, 0.0, 128.0, dtype=cv2.CV_8U), np.uint8)
 
 
 def _average(image: NDArray) -> NDArray:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="assignment, no-redef"
-# ruff: noqa: UP018 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+# ruff: noqa: UP018, RUF046 - Warp's dialect: float(x) makes a variable, and all results of a call are named
 """Triangles into the window of a camera with any lens, on one core: depth buffer, surface points, grey values.
 
 The edges of a triangle are straight in the plane z = 1, and each pixel knows the place there that its ray goes through.

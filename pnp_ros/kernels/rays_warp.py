@@ -71,9 +71,7 @@ def outline(ways: Crossings):
     if hit.result and not beyond.result:
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
-            origin, direction, length = turned(
-                ways.rotation, ways.translation, (1.0 - middle) * inner + middle * outer
-            )
+            origin, direction, length = turned(ways.rotation, ways.translation, (1.0 - middle) * inner + middle * outer)
             between = wp.mesh_query_ray(ways.mesh, origin, direction, FARTHEST)
             if between.result:
                 low = middle

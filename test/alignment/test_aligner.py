@@ -70,11 +70,11 @@ def test_light_does_not_move_the_pose(monkeypatch: pytest.MonkeyPatch, exact: li
 
     def misses() -> list[float]:
         aligner = Aligner(mesh)
-        return [add(mesh, align(aligner, scene, k).estimate.pose, scene.pose) for k, scene in enumerate(exact[:3])]
+        return [add(mesh, align(aligner, scene, k).estimate.pose, scene.pose) for k, scene in enumerate(exact[:5])]
 
     lit = misses()
     monkeypatch.setattr(Shading, "lit", lambda self, view, shown, inside, eye: view.grey)
-    assert np.mean(lit) < 0.75 * np.mean(misses())
+    assert np.median(lit) < 0.7 * np.median(misses())  # one image of little depth would rule a mean
 
 
 @pytest.mark.parametrize("painted", [True, False])
