@@ -101,7 +101,7 @@ def test_what_needs_an_extra_says_which(words, extra, clean, place: Path, shippe
 @pytest.mark.parametrize(
     ("checker", "words"),
     [
-        ("mypy", ["--strict", "--python-executable"]),
+        ("mypy", ["--strict", "--cache-dir=/dev/null", "--python-executable"]),
         ("basedpyright", ["--level", "error", "--pythonpath"]),  # pyright, with a node of its own
     ],
 )
