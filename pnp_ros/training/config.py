@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from pnp_ros import settings
 from pnp_ros.rendering.materials import MESH, check_colours
-from pnp_ros.settings import bounded, chosen
+from pnp_ros.settings import bounded, chosen, spanned
 from pnp_ros.training.pose_losses import LOSSES, Loss
 
 Views = Literal["all", "upper"]
@@ -54,7 +54,7 @@ class TrainingConfig:
     max_roll: float = bounded(180.0, 0.0, 180.0)
     backgrounds: Path | None = None
     colour: tuple[str, ...] = (MESH,)
-    focal_range: tuple[float, float] = (0.7, 1.6)
+    focal_range: tuple[float, float] = spanned(0.7, 1.6, 0.2, 10.0)
     device: str = "cpu"
     workers: int = bounded(0, 0, 1024)
     seed: int = bounded(0, 0, 2**31 - 1)
@@ -76,8 +76,6 @@ class TrainingConfig:
         check_colours(self.colour)
         if self.backgrounds is not None and not self.backgrounds.is_dir():
             raise ValueError(f"backgrounds: no such folder: {self.backgrounds}")
-        if not 0.2 <= self.focal_range[0] <= self.focal_range[1] <= 10.0:
-            raise ValueError(f"focal_range: expected 0.2 <= smallest <= largest <= 10, got {self.focal_range}")
         if self.from_poses and (self.network != "dense" or self.loss not in ("epropnp", "both")):
             raise ValueError(
                 f"from_poses: expected network dense and loss epropnp or both, got {self.network} and {self.loss}"
