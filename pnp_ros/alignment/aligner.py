@@ -109,6 +109,11 @@ class Aligner:
         self._diameter = mesh.diameter
         self._colours = ColourModel()
 
+    @property
+    def _learns(self) -> bool:
+        """Whether colours are to be learnt before they are used."""
+        return self.config.contours and not self._colours.known
+
     def forget(self) -> None:
         """Forget the colours: the object was lost, the light is another one."""
         self._colours.forget()
@@ -158,7 +163,7 @@ class Aligner:
         widely: bool,
     ) -> _Found | str:
         """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
-        pose, learn = _single(start.pose), not self._colours.known
+        pose, learn = _single(start.pose), self._learns
         prior = None if information is None else (pose, information)
         best: _Found | str = "it may be anywhere near where it is expected"
         looks = 0
@@ -179,7 +184,7 @@ class Aligner:
         camera.check_image(image)
         camera, pose = _plain(camera), _single(pose)
         try:
-            seen = self._look(image, camera, pose, LAST[0], not self._colours.known)
+            seen = self._look(image, camera, pose, LAST[0], self._learns)
         except CropError as error:
             return nothing(str(error))
         return weigh(seen, pose, camera, self.config, self._chroma)
@@ -253,6 +258,8 @@ class Aligner:
                 looks += 1
                 matches, lines = seen.count
                 if 2 * matches + lines < _FEWEST:
+                    if not self.config.contours and step is not rounds[-1]:
+                        continue  # few pixels have few corners; more of them may have enough
                     return "the image shows hardly anything of the object near the pose", looks
                 data = seen.correspondences(step.reach)
                 solved = joint.minimise(data, camera, pose, self._damping, prior)

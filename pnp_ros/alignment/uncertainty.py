@@ -143,7 +143,8 @@ def _systematic(
         bent = camera.distortion.clone()
         bent[0] += config.distortion_sigma
         parts.append((slopes(dataclasses.replace(camera, distortion=bent), seen)[0] - pixels)[..., None])
-    bends = slope @ (config.shape_sigma * diameter * pose.rotation.numpy().astype(np.float64))  # of each axis of the object
+    bend = config.shape_sigma * diameter * pose.rotation.numpy().astype(np.float64)  # along each axis of the object
+    bends = slope @ bend
     waves = _waves(points, diameter)
     parts.append((bends[..., None] * waves[:, None, None, :]).reshape(len(pixels), 2, -1))
     return np.concatenate(parts, -1)

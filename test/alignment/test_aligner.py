@@ -77,6 +77,16 @@ def test_light_does_not_move_the_pose(monkeypatch: pytest.MonkeyPatch, exact: li
     assert np.median(lit) < 0.7 * np.median(misses())  # one image of little depth would rule a mean
 
 
+def test_a_texture_alone_moves_a_pose(exact: list[Scene]) -> None:
+    """Far off it is searched in small windows, which have few corners: that is no reason to give up."""
+    mesh = demo_mesh()
+    aligner = Aligner(mesh, AlignmentConfig(contours=False))
+    for k, scene in enumerate(exact[:2]):
+        found = align(aligner, scene, k, (3.0, 0.01))
+        assert found.evidence.supported, found.evidence.reason
+        assert add(mesh, found.estimate.pose, scene.pose) < 0.02
+
+
 @pytest.mark.parametrize("painted", [True, False])
 def test_a_start_beside_the_object_is_brought_onto_it(painted: bool, exact: list[Scene]) -> None:
     mesh = demo_mesh() if painted else plain(demo_mesh())

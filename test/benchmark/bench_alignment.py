@@ -66,7 +66,7 @@ def binomial(count: int, total: int) -> str:
     share, z = count / max(total, 1), 1.96
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total**2)) / (1 + z * z / total)
-    return f"{100 * share:.1f} % [{100 * (middle - half):.1f}, {100 * (middle + half):.1f}]"
+    return f"{100 * share:.1f} % [{100 * max(middle - half, 0.0):.1f}, {100 * min(middle + half, 1.0):.1f}]"
 
 
 def start_of(truth: Pose, degrees: float, share: float, seed: int):
@@ -168,24 +168,56 @@ def _errors(mesh: TriangleMesh, found: Sequence[tuple[Alignment, Pose]]) -> list
     return [add(mesh, alignment.estimate.pose, truth) for alignment, truth in found]
 
 
+ANGLES, MOVES = (0, 5, 10, 15, 20, 30, 40), (0.0, 0.03, 0.05, 0.1, 0.2)
+BASIN = Path(__file__).parents[2] / "out" / "basin.png"
+
+
 def basin(problems: int) -> None:
     """Success: supported by the image and within 2 % of the diameter. Renders with exact camera and mesh."""
-    angles, moves = (0, 5, 10, 15, 20, 30, 40), (0.0, 0.03, 0.05, 0.1, 0.2)
+    tables: dict[str, NDArray[np.float64]] = {}
     for name, mesh in objects().items():
         drawn = list(scenes(mesh, problems, 21, EXACT))
         kinds = {"contours": AlignmentConfig(texture=False)}
         if name == "textured":
-            kinds = {"texture": AlignmentConfig(contours=False), **kinds, "both": AlignmentConfig()}
+            kinds = {"texture": AlignmentConfig(contours=False), **kinds}
+        kinds["both" if name == "textured" else "contours and shades"] = AlignmentConfig()
+        if name == "untextured":
+            del kinds["contours"]  # the outline is that of the textured object
         for kind, config in kinds.items():
             aligner = Aligner(mesh, config)
-            print(f"basin, {name} object, {kind}: % by degrees (rows) and share of the distance {moves}")
-            for angle in angles:
+            print(f"basin, {name} object, {kind}: % by degrees (rows) and share of the distance {MOVES}")
+            rows = []
+            for angle in ANGLES:
                 row = []
-                for move in moves:
+                for move in MOVES:
                     found = run(aligner, drawn, angle, move)
                     right = [a.evidence.supported and e < 0.02 for (a, _), e in zip(found, _errors(mesh, found))]
-                    row.append(f"{100 * np.mean(right):4.0f}")
-                print(f"  {angle:3} deg {' '.join(row)}", flush=True)
+                    row.append(100.0 * np.mean(right))
+                rows.append(row)
+                print(f"  {angle:3} deg {' '.join(f'{v:4.0f}' for v in row)}", flush=True)
+            tables[f"{name}: {kind}"] = np.array(rows)
+    plot_basin(tables, problems)
+
+
+def plot_basin(tables: dict[str, NDArray[np.float64]], problems: int) -> None:
+    """Success by how far the start is off, a panel for each kind of alignment, as :data:`BASIN`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.0 * len(tables), 3.4), layout="constrained")
+    for panel, (kind, values) in zip(np.ravel(figure.subplots(1, len(tables), sharey=True)), tables.items()):
+        panel.imshow(values, vmin=0.0, vmax=100.0, cmap="viridis", aspect="auto", origin="lower")
+        for (row, column), value in np.ndenumerate(values):
+            panel.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if value > 55 else "white")
+        panel.set_xticks(range(len(MOVES)), [f"{move:.0%}" for move in MOVES])
+        panel.set_yticks(range(len(ANGLES)), [f"{angle}°" for angle in ANGLES])
+        panel.set_title(kind, fontsize=10)
+        panel.set_xlabel("moved, share of the distance")
+    figure.axes[0].set_ylabel("turned")
+    figure.suptitle(f"% of {problems} starts that end within 2 % of the diameter and are supported", fontsize=10)
+    BASIN.parent.mkdir(exist_ok=True)
+    FigureCanvasAgg(figure).print_figure(BASIN, dpi=80)
+    print(f"basin: {BASIN}")
 
 
 def mirrored(mesh: TriangleMesh) -> TriangleMesh:
@@ -246,24 +278,27 @@ def shifted(mesh: TriangleMesh, count: int, seed: int) -> list[Scene]:
     return drawn
 
 
-def absent(problems: int) -> None:
-    """How many poses are valid where the object is not: clutter, and real images of other things."""
+def absent(problems: int, first: int = 0) -> None:
+    """How many poses are valid where the object is not: clutter, and real images of other things.
+
+    From ``first`` on, so that many images of clutter can be asked in parts; the real ones come with the first part.
+    """
     for name, mesh in objects().items():
-        images = itertools.chain(clutter(problems), real(problems))
+        images = itertools.chain(clutter(first, problems), () if first else real(problems))
         tally: dict[str, list[bool]] = {}
-        aligner, rng = Aligner(mesh), np.random.default_rng(34)
-        for seed, (kind, image) in enumerate(images):
+        aligner = Aligner(mesh)
+        for index, (kind, image) in enumerate(images, first):
             aligner.forget()
-            start = start_of(random_pose(mesh.diameter, rng), 15.0, 0.1, seed)
-            tally.setdefault(kind, []).append(aligner.align(image, CAMERA, start).evidence.supported)
+            pose = random_pose(mesh.diameter, np.random.default_rng([34, index]))
+            found = aligner.align(image, CAMERA, start_of(pose, 15.0, 0.1, index))
+            tally.setdefault(kind, []).append(found.evidence.supported)
         for kind, valid in tally.items():
-            print(f"absent, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
+            print(f"absent, {name}, {kind}: {sum(valid)} of {len(valid)} valid, {binomial(sum(valid), len(valid))}")
 
 
-def clutter(count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    rng = np.random.default_rng(33)
-    for _ in range(count):
-        yield "clutter", random_background(CAMERA.width, CAMERA.height, rng)
+def clutter(first: int, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for index in range(first, first + count):
+        yield "clutter", random_background(CAMERA.width, CAMERA.height, np.random.default_rng([33, index]))
 
 
 def real(count: int, without: str = "") -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -422,7 +457,7 @@ def _correlations(
 
 
 def main() -> None:
-    parts = {
+    parts: dict[str, Callable[..., None]] = {
         "castle": castle,
         "video": video,
         "basin": basin,
@@ -435,6 +470,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default all")
     parser.add_argument("--problems", type=int, default=40, help="images for each figure")
+    parser.add_argument("--first", type=int, default=0, help="of absent's images of clutter, to ask them in parts")
     arguments = parser.parse_args()
     for name in arguments.parts or parts:
         if name not in parts:
@@ -442,7 +478,7 @@ def main() -> None:
         if name in ("castle", "video") and not CASTLE.is_dir():
             print(f"{name}: skipped, no {CASTLE.parent}")
             continue
-        parts[name](arguments.problems)
+        parts[name](arguments.problems, *([arguments.first] if name == "absent" else []))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def absent(package: ObjectPackage, count: int) -> None:
     """What is valid where the castle is not: ``count`` images of each kind."""
     tally: dict[str, list[float]] = {}
     estimator = PoseEstimator(package, EstimatorConfig(track=False))
-    for kind, image in itertools.chain(clutter(count), real(count, without=CASTLE.name)):
+    for kind, image in itertools.chain(clutter(0, count), real(count, without=CASTLE.name)):
         estimator.reset()
         begin = time.process_time()
         found = estimator.estimate(image, CAMERA)
