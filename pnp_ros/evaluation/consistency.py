@@ -6,10 +6,11 @@ consistent estimator the NEES is chi-square distributed with as many degrees of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import binomtest, chi2
 from torch import Tensor
 
 from pnp_ros.geometry import covariance, se3
@@ -66,3 +67,30 @@ def coverage(
     if found.size == 0:
         raise ValueError("values: expected at least one NEES")
     return {level: float(np.mean(found <= chi2.ppf(level, dof))) for level in levels}
+
+
+def coverage_interval(values: Tensor, level: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Shares between which the true coverage of the region of ``level`` lies, by Wilson's interval for a binomial.
+
+    It takes the NEES values (N) for independent; those of one video are not, and tell less.
+
+    Raises:
+        ValueError: if there is no value.
+    """
+    found = values.detach().cpu().double().numpy().reshape(-1)
+    if found.size == 0:
+        raise ValueError("values: expected at least one NEES")
+    inside = int(np.count_nonzero(found <= chi2.ppf(level, DEGREES_OF_FREEDOM)))
+    bounds = binomtest(inside, found.size).proportion_ci(confidence, method="wilson")
+    return float(bounds.low), float(bounds.high)
+
+
+def conformal_factor(values: Tensor, level: float = 0.9) -> float:
+    """Factor on the covariance with which the region of ``level`` holds the next pose with that probability or more.
+
+    Split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005): the smallest
+    of the NEES values (N) that ``level * (N + 1)`` of them do not exceed. Infinite where N is too small for that.
+    """
+    found = np.sort(values.detach().cpu().double().numpy().reshape(-1))
+    rank = math.ceil(level * (found.size + 1))
+    return float(found[rank - 1] / chi2.ppf(level, DEGREES_OF_FREEDOM)) if rank <= found.size else math.inf

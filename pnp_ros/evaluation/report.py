@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -135,6 +136,7 @@ def _consistency(values: Column) -> dict[str, Any] | None:
     nees = torch.from_numpy(values)
     finite = nees[nees.isfinite()]
     low, high = consistency.anees_bounds(len(nees))
+    factor = consistency.conformal_factor(nees)
     mean = float(finite.mean()) if len(finite) else None
     return {
         "verdict": "no valid covariance" if mean is None else consistency.verdict(mean, len(finite)),
@@ -145,6 +147,8 @@ def _consistency(values: Column) -> dict[str, Any] | None:
         "anees": None if mean is None else mean / consistency.DEGREES_OF_FREEDOM,
         "mean_nees_bounds_95": [low, high],
         "coverage": {f"{level:g}": share for level, share in consistency.coverage(nees, _LEVELS).items()},
+        "coverage_0.9_bounds_95": list(consistency.coverage_interval(nees, 0.9)),
+        "factor_that_covers_0.9": factor if math.isfinite(factor) else None,
     }
 
 

@@ -26,6 +26,7 @@ from pnp_ros import PoseEstimator, load_object, read_images
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.consistency import conformal_factor
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.geometry import covariance, se3, so3
 from pnp_ros.io.camera_info import read_camera_info
@@ -324,11 +325,11 @@ def report_consistency(name: str, found: Sequence[tuple[Alignment, Pose]]) -> No
     inside = binomial(int((nees < IN_90).sum()), len(nees))
     x, z, turn = 1e3 * np.median(sigma[:, 0]), 1e3 * np.median(sigma[:, 2]), np.degrees(np.median(sigma[:, 3:]))
     size = f"{x:.1f} {z:.1f} mm {turn:.2f} deg"
-    quantile = np.quantile(nees, min(0.9 * (1 + 1 / len(nees)), 1.0)) / IN_90
+    factor = conformal_factor(torch.from_numpy(nees))
     print(
         f"{name}: valid {len(used)} of {len(found)}, in the 90 % region {inside}, NEES mean {nees.mean():.1f}", end=""
     )
-    print(f" median {np.median(nees):.1f}; sigma of x, z, rotation {size}; conformal factor {quantile:.2f}", flush=True)
+    print(f" median {np.median(nees):.1f}; sigma of x, z, rotation {size}; conformal factor {factor:.2f}", flush=True)
 
 
 def coverage(problems: int) -> None:

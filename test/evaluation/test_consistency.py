@@ -40,6 +40,18 @@ def test_wrong_covariances_are_found_out(factor: float) -> None:
     assert (consistency.coverage(values)[0.9] > 0.9) == (factor > 1)
 
 
+def test_the_share_inside_has_an_interval_and_the_region_a_factor() -> None:
+    chosen, others = sampled(0.5).split(COUNT // 2)  # too sure by half
+    low, high = consistency.coverage_interval(chosen, 0.9)
+    assert low < consistency.coverage(chosen)[0.9] < high < 0.9
+    factor = consistency.conformal_factor(chosen)
+    assert factor == pytest.approx(2.0, rel=0.1)
+    low, high = consistency.coverage_interval(others / factor, 0.9, 0.999)
+    assert low < 0.9 < high
+    assert consistency.coverage_interval(torch.tensor([1.0] * 10), 0.9) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert consistency.conformal_factor(torch.arange(8.0)) == float("inf")  # nine are needed
+
+
 def test_bounds_are_those_of_chi_square() -> None:
     assert consistency.anees_bounds(1) == pytest.approx((1.2373, 14.4494), abs=1e-3)  # chi-square tables, 6 degrees
     low, high = consistency.anees_bounds(100)

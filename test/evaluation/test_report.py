@@ -64,6 +64,9 @@ def test_consistency_overlap_and_latency() -> None:
     assert consistency["mean_nees"] == pytest.approx(mean, rel=1e-3)
     assert consistency["anees"] == pytest.approx(mean / 6, rel=1e-3)
     assert consistency["coverage"] == {level: pytest.approx(6 / 9) for level in ("0.5", "0.9", "0.95")}
+    low, high = consistency["coverage_0.9_bounds_95"]
+    assert low < 6 / 9 < high
+    assert consistency["factor_that_covers_0.9"] > 10  # the largest of nine
     low, high = consistency["mean_nees_bounds_95"]
     assert low < 6 < high
     assert summary["overlap"]["share_of_all_frames"] == pytest.approx(9 / 13)
