@@ -186,8 +186,8 @@ def test_self_supervision_learns_from_confirmed_poses(
         found = estimate(self, image, *rest)
         if image.tobytes() not in truths:
             return found
-        solved = dataclasses.replace(_solved(found[0], self), pose=truths[image.tobytes()])
-        return [dataclasses.replace(found[0], state=ObjectState.VALID, estimate=solved)]
+        solved = dataclasses.replace(_solved(found, self), pose=truths[image.tobytes()])
+        return dataclasses.replace(found, state=ObjectState.VALID, estimate=solved)
 
     monkeypatch.setattr(PoseEstimator, "estimate", knowing)
     result, _ = adapted(reference=SelfReference(), budget=Budget(steps=4))
