@@ -85,12 +85,17 @@ class Weighed(NamedTuple):
         standing: (B) what it is compared with other poses by: how well all points are explained, outliers included.
         inlier: (B, N) bool.
         near: (B) whether outliers lie about their places rather than anywhere.
+        outliers: (B) how many there are if they may lie anywhere.
+        log_spread: (B) log of how far from their places these lie, with one that stands for none: half-way between a
+            deviation and the image.
     """
 
     evidence: Tensor
     standing: Tensor
     inlier: Tensor
     near: Tensor
+    outliers: Tensor
+    log_spread: Tensor
 
 
 def weigh(
@@ -123,10 +128,13 @@ def weigh(
     told = log_density - 0.5 * squared
     inlier = used & (told > price)
     spread = near_spread(squared, used & ~inlier, rank)
+    outliers = (used & ~inlier).sum(-1).to(squared)
+    usual = (log_density * used).sum(-1) / (rank * used).sum(-1).clamp_min(1)
+    log_spread = (outliers * spread.log() + usual) / (outliers + 1.0)
     nearness = _nearness(squared, log_density, spread, rank) * used
     local = used & (told - nearness > price)
     at_outliers = torch.where(local, 0.0, nearness).sum(-1) - (used & ~local).sum(-1) * _blob(image_points, used, area)
-    informed = ((used & ~inlier).sum(-1) >= LEAST_NEAR) & (spread < NEAR_SHARE * size2) & (at_outliers > 0.0)
+    informed = (outliers >= LEAST_NEAR) & (spread < NEAR_SHARE * size2) & (at_outliers > 0.0)
     inlier = torch.where(informed[:, None], local, inlier)
     at_inliers = torch.where(inlier, nearness, 0.0).sum(-1) * informed
     k = inlier.sum(-1).to(squared)
@@ -139,7 +147,8 @@ def weigh(
     crowd = torch.where(evidence - less > MIN_EVIDENCE, crowd, 0.0)
     standing = evidence + torch.where(informed, at_outliers, 0.0) - (crowd - at_inliers).clamp_min(0.0)
     evidence = evidence - torch.maximum(less, crowd)
-    return Weighed(*(x.nan_to_num(-1e30, -1e30, -1e30) for x in (evidence, standing)), inlier, near)
+    evidence, standing = (x.nan_to_num(-1e30, -1e30, -1e30) for x in (evidence, standing))
+    return Weighed(evidence, standing, inlier, near, outliers, log_spread)
 
 
 def near_spread(squared: Tensor, outlier: Tensor, rank: Tensor) -> Tensor:
@@ -164,10 +173,15 @@ def _blob(image_points: Tensor, used: Tensor, area: float) -> Tensor:
 
 def _nearness(squared: Tensor, log_density: Tensor, spread: Tensor, rank: Tensor) -> Tensor:
     """(B, N) log of how much denser than over the image outliers near their places lie; half of them lie anywhere."""
+    return (0.5 + 0.5 * log_density.clamp_max(60.0).exp() * near_density(squared, spread, rank)).log()
+
+
+def near_density(squared: Tensor, spread: Tensor, rank: Tensor) -> Tensor:
+    """(B, N) of outliers near their places, for that of inliers with no residual."""
     spread = spread[:, None]
     closer = spread / (spread + squared)
     plane, line = closer.square() * 2.0 / spread, math.sqrt(0.5 * math.pi) * closer * (closer / spread).sqrt()
-    return (0.5 + 0.5 * log_density.clamp_max(60.0).exp() * torch.where(rank > 1.5, plane, line)).log()
+    return torch.where(rank > 1.5, plane, line)
 
 
 def log_volume(information: Tensor, distance2: Tensor, places: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="assignment, no-redef, call-overload"
 # ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
-"""Whether a pose is believed, and what other pose may be the right one, for kernels.
+"""Whether a pose is believed, for kernels.
 
 The formulas are those of :mod:`pnp_ros.kernels.accept_reference`.
 """
@@ -11,8 +11,7 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import accept_reference
-from pnp_ros.kernels.chunks_warp import DENSITY, RANK, USED, Problem, Settings, residuals, turn
-from pnp_ros.kernels.consensus_warp import cofactors
+from pnp_ros.kernels.chunks_warp import DENSITY, RANK, USED, Problem, Settings, residuals
 from pnp_ros.kernels.lens_warp import inverse
 from pnp_ros.kernels.pose_warp import WEIGHT_SUM, Pose, add_up, factorise, vec6, vec_sums
 from pnp_ros.kernels.prior_warp import Prior, log_share, prior_square, prior_volume
@@ -28,15 +27,11 @@ VAGUE = wp.constant(accept_reference.VAGUE)
 CHI_SQUARE_DEVIATION = wp.constant(accept_reference.CHI_SQUARE_DEVIATION)
 TRUSTED_VARIANCE = wp.constant(accept_reference.TRUSTED_VARIANCE)
 BIG = wp.constant(1e30)
-THIN = wp.constant(accept_reference.THIN)
-DISTINCT = wp.constant(accept_reference.DISTINCT)
 CENTRES = wp.constant(accept_reference.CENTRES)
 CROWD = wp.constant(accept_reference.CROWD)
 
 LINE = wp.constant(math.sqrt(0.5 * math.pi))
 LINE_LOG = wp.constant(2.0 * math.log(2.0))
-CLOSE_TURN = wp.constant(accept_reference.CLOSE_TURN)
-CLOSE_MOVE = wp.constant(accept_reference.CLOSE_MOVE)
 NEAR_SHARE = wp.constant(accept_reference.NEAR_SHARE)
 LEAST_NEAR = wp.constant(accept_reference.LEAST_NEAR)
 MAX_DENSITY = wp.constant(60.0)
@@ -60,6 +55,8 @@ class Weighed:
     squares: float  # sum of squared residuals
     spread: float
     near: bool  # whether outliers lie about their places rather than anywhere
+    outliers: float
+    log_spread: float  # of these, and of one that stands for none; see :class:`accept_reference.Weighed`
 
 
 @wp.func
@@ -90,14 +87,24 @@ def log_determinant(sums: vec_sums, information: float, distance2: float):
 
 
 @wp.func
+def log_density(problem: Problem, settings: Settings):
+    """Log of how much denser an inlier lies at its place than a point anywhere in the image, on average."""
+    return wp.log(settings.pixels / (TWO_PI * problem.variance))
+
+
+@wp.func
+def near_density(s: float, spread: float, rank: float):
+    """Of outliers near their places at a squared residual ``s``, for that of inliers at zero."""
+    closer = spread / (spread + s)
+    return wp.where(rank > 1.5, closer * closer * 2.0 / spread, LINE * closer * wp.sqrt(closer / spread))
+
+
+@wp.func
 def nearness(chunks: wp.array2d(dtype=Any), k: int, s: Any, spread: float):
     """Log of how much denser than over the image outliers near their places lie at squared residuals ``s``."""
     near = 0.0 * s
     for i in range(len(near)):
-        closer = spread / (spread + s[i])
-        closer = wp.where(
-            chunks[k, RANK][i] > 1.5, closer * closer * 2.0 / spread, LINE * closer * wp.sqrt(closer / spread)
-        )
+        closer = near_density(s[i], spread, chunks[k, RANK][i])
         near[i] = wp.log(0.5 + 0.5 * wp.exp(wp.min(chunks[k, DENSITY][i], MAX_DENSITY)) * closer)
     return wp.cw_mul(chunks[k, USED], near)
 
@@ -110,11 +117,8 @@ def tell_of(
 
     The nearness is that of outliers with a ``spread`` about their places; 0: they may be anywhere in the image.
     """
-    qx, qy, qz = turn(r, chunks, k)
+    qx, qy, qz, ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(problem.lens, chunks, k, r, t)
     one = type(qx)(1.0)
-    ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
-        problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
-    )
     s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
     near = 0.0 * one
     if spread > 0.0:
@@ -286,6 +290,9 @@ def weigh(
     likely = likely_inliers(problem, sums, mean_weight)
     told = tell(chunks, problem, group, pose, likely, 0.0)
     spread = float(0.0)
+    weighed.outliers = problem.used - told[1]
+    usual = log_density(problem, settings) * problem.used / wp.max(problem.residuals, 1.0)
+    weighed.log_spread = (told[5] + usual) / (weighed.outliers + 1.0)
     if problem.used - told[1] >= LEAST_NEAR:
         width = wp.exp(told[5] / (problem.used - told[1]))
         size2 = problem.extent2 * problem.lens.focal[0] * problem.lens.focal[1] / wp.length_sq(pose.translation)
@@ -330,88 +337,3 @@ def fits(kind: int, squares: float, freedom: float):
     width = 2.0 / (9.0 * freedom)
     root = 1.0 - width + CHI_SQUARE_DEVIATION * wp.sqrt(width)
     return squares <= TRUSTED_VARIANCE * freedom * root * root * root
-
-
-@wp.func
-def spread(chunks: wp.array2d(dtype=Any), problem: Problem, group: Any):
-    """Scatter matrix of the points about their centroid, a mean square in each direction, m^2."""
-    one = type(chunks[problem.first, 0])(1.0)
-    xx, yy, zz = 0.0 * one, 0.0 * one, 0.0 * one
-    xy, xz, yz = 0.0 * one, 0.0 * one, 0.0 * one
-    for chunk in range(group.lane, problem.count, group.lanes):
-        k = problem.first + chunk
-        x = wp.cw_mul(chunks[k, USED], chunks[k, 2])
-        y = wp.cw_mul(chunks[k, USED], chunks[k, 3])
-        z = wp.cw_mul(chunks[k, USED], chunks[k, 4])
-        xx = xx + wp.cw_mul(x, x)
-        yy = yy + wp.cw_mul(y, y)
-        zz = zz + wp.cw_mul(z, z)
-        xy = xy + wp.cw_mul(x, y)
-        xz = xz + wp.cw_mul(x, z)
-        yz = yz + wp.cw_mul(y, z)
-    found = vec6(wp.dot(xx, one), wp.dot(yy, one), wp.dot(zz, one), wp.dot(xy, one), wp.dot(xz, one), wp.dot(yz, one))
-    found = add_up(group, found) / wp.max(problem.used, 1.0)
-    return wp.mat33(found[0], found[3], found[4], found[3], found[1], found[5], found[4], found[5], found[2])
-
-
-@wp.func
-def mirrored(scatter: wp.mat33, problem: Problem, pose: Pose):
-    """The pose that shows a flat object alike from afar, and whether the object is flat as far as the image can tell.
-
-    Seen from afar an object and its mirror image in a plane across the view are alike; a flat one is its own mirror
-    image in its plane: ``R' = (1 - 2 v v^T) R (1 - 2 n n^T)`` with the view v and the normal n.
-    """
-    # The adjugate's eigenvectors are the scatter's, its largest value the normal's; powers single that out.
-    adjugate = cofactors(scatter / wp.max(wp.trace(scatter), 1e-30))
-    for _ in range(3):
-        adjugate = adjugate * adjugate / wp.max(wp.trace(adjugate) * wp.trace(adjugate), 1e-30)
-    n = wp.vec3(adjugate[0, 0], adjugate[1, 0], adjugate[2, 0])
-    for column in range(1, 3):
-        other_column = wp.vec3(adjugate[0, column], adjugate[1, column], adjugate[2, column])
-        if wp.length_sq(other_column) > wp.length_sq(n):
-            n = other_column
-    n = wp.normalize(n)
-    least = wp.dot(n, scatter * n)
-    v = wp.normalize(pose.translation)
-    r = wp.quat_to_matrix(pose.rotation)
-    rn = r * n
-    # (1 - 2 v v^T) (R - 2 (R n) n^T)
-    turned = r - 2.0 * wp.outer(rn, n)
-    turned = turned - 2.0 * wp.outer(v, wp.transpose(turned) * v)
-    other = Pose()
-    other.rotation = wp.normalize(wp.quat_from_matrix(turned))
-    other.translation = pose.translation
-    pixels = wp.max(least, 0.0) * problem.lens.focal[0] * problem.lens.focal[1] / wp.length_sq(pose.translation)
-    return other, pixels <= THIN * THIN * problem.variance
-
-
-@wp.func
-def step_between(a: Pose, b: Pose):
-    """``[dt, dtheta]`` from ``a`` to ``b``: ``t_b = t_a + dt``, ``R_b = exp(dtheta) R_a``."""
-    q = b.rotation * wp.quat_inverse(a.rotation)
-    if q[3] < 0.0:
-        q = -q
-    v = wp.vec3(q[0], q[1], q[2])
-    sine = wp.length(v)
-    v = v * (2.0 * wp.atan2(sine, q[3]) / wp.max(sine, 1e-12))
-    d = b.translation - a.translation
-    return vec6(d[0], d[1], d[2], v[0], v[1], v[2])
-
-
-@wp.func
-def close(a: Pose, b: Pose):
-    """Whether two poses are so near that a covariance that covers both says all."""
-    step = step_between(a, b)
-    moved, turned = wp.vec3(step[0], step[1], step[2]), wp.vec3(step[3], step[4], step[5])
-    return wp.length(turned) < CLOSE_TURN and wp.length(moved) < CLOSE_MOVE * wp.length(a.translation)
-
-
-@wp.func
-def distinct(sums: vec_sums, step: vec6):
-    """Whether a step leaves the neighbourhood of a minimum with these normal equations."""
-    length2 = float(0.0)
-    for i in range(6):
-        for j in range(i, 6):
-            twice = wp.where(i == j, 1.0, 2.0)
-            length2 += twice * sums[(i * (11 - i)) // 2 + j] * step[i] * step[j]
-    return length2 > DISTINCT

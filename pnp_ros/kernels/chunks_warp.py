@@ -310,9 +310,12 @@ def turn(r: wp.mat33, chunks: wp.array2d(dtype=Any), k: int):
 
 
 @wp.func
-def residuals(lens: Lens, chunks: wp.array2d(dtype=Any), k: int, px: Any, py: Any, pz: Any):
-    """Whitened residuals, whether seen, and whitened derivatives by the camera-frame points of chunk ``k``."""
-    one = type(px)(1.0)
+def residuals(lens: Lens, chunks: wp.array2d(dtype=Any), k: int, r: wp.mat33, t: wp.vec3):
+    """The points of chunk ``k``, turned; whitened residuals at a pose, whether seen, and whitened derivatives by the
+    camera-frame points."""
+    qx, qy, qz = turn(r, chunks, k)
+    one = type(qx)(1.0)
+    px, py, pz = qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
     seen = lens_warp.visible(lens.model, px, py, pz)
     hidden = one - seen
     # A stand-in in front of the camera keeps the unseen points' values finite.
@@ -329,4 +332,16 @@ def residuals(lens: Lens, chunks: wp.array2d(dtype=Any), k: int, px: Any, py: An
     u_y = wp.cw_mul(wu, u_y) + wp.cw_mul(cross, v_y)
     u_z = wp.cw_mul(wu, u_z) + wp.cw_mul(cross, v_z)
     v_x, v_y, v_z = wp.cw_mul(wv, v_x), wp.cw_mul(wv, v_y), wp.cw_mul(wv, v_z)
-    return ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z
+    return qx, qy, qz, ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z
+
+
+@wp.func
+def by_pose(row: Any, qx: Any, qy: Any, qz: Any, d_x: Any, d_y: Any, d_z: Any):
+    """Derivatives by the pose: ``row`` with those by the camera-frame points q + t, and q x these by a turn."""
+    row[0] = d_x
+    row[1] = d_y
+    row[2] = d_z
+    row[3] = wp.cw_mul(qy, d_z) - wp.cw_mul(qz, d_y)
+    row[4] = wp.cw_mul(qz, d_x) - wp.cw_mul(qx, d_z)
+    row[5] = wp.cw_mul(qx, d_y) - wp.cw_mul(qy, d_x)
+    return row

@@ -21,7 +21,8 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import so3
 from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
-from pnp_ros.kernels import robust
+from pnp_ros.kernels import doubt_reference, robust
+from pnp_ros.kernels.doubt_reference import Outliers
 from pnp_ros.kernels.lm_problem import (
     ANNEAL_STEPS,
     BEHIND_PENALTY,
@@ -47,6 +48,7 @@ class Linearised:
     Args:
         hessian, gradient: (B, 6, 6), (B, 6) of the points and the prior, for steps in the prior's axes.
         tangent: (B, 6, 6) what turns such a step into one of the pose.
+        residual, jacobian: (B, N, 2), (B, N, 2, 6) of the points, whitened, by the pose.
         squared, seen: (B, N) squared residuals, and whether the camera sees the point.
         prior_cost: (B).
     """
@@ -54,6 +56,8 @@ class Linearised:
     hessian: Tensor
     gradient: Tensor
     tangent: Tensor
+    residual: Tensor
+    jacobian: Tensor
     squared: Tensor
     seen: Tensor
     prior_cost: Tensor
@@ -64,6 +68,8 @@ class Linearised:
             torch.where(m2, self.hessian, other.hessian),
             torch.where(m1, self.gradient, other.gradient),
             torch.where(m2, self.tangent, other.tangent),
+            torch.where(m2, self.residual, other.residual),
+            torch.where(m2[..., None], self.jacobian, other.jacobian),
             torch.where(m1, self.squared, other.squared),
             torch.where(m1, self.seen, other.seen),
             torch.where(mask, self.prior_cost, other.prior_cost),
@@ -95,7 +101,7 @@ def linearise(problem: LMProblem, settings: LMSettings, rotation: Tensor, transl
         prior_cost = 0.5 * (pull * eta).sum(-1)
         hessian = tangent.mT @ hessian @ tangent + torch.diag_embed(problem.prior.information)
         gradient = (tangent.mT @ gradient[..., None]).squeeze(-1) + pull
-    return Linearised(hessian, gradient, tangent, squared, seen, prior_cost)
+    return Linearised(hessian, gradient, tangent, residual, jacobian, squared, seen, prior_cost)
 
 
 def visible(camera: Camera, points: Tensor) -> Tensor:
@@ -211,9 +217,18 @@ def iterate(problem: LMProblem, settings: LMSettings) -> tuple[Tensor, Tensor, T
 
 
 def finish(
-    problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, converged: Tensor, centroid: Tensor
+    problem: LMProblem,
+    settings: LMSettings,
+    rotation: Tensor,
+    translation: Tensor,
+    converged: Tensor,
+    centroid: Tensor,
+    outliers: Outliers | None = None,
 ) -> LMResult:
-    """Covariance, weights, cost and status at the final pose, about the object's origin again."""
+    """Covariance, weights, cost and status at the final pose, about the object's origin again.
+
+    With ``outliers`` the covariance knows that one more of the points may be one.
+    """
     c = translation.new_full(translation.shape[:1], settings.scale)
     final = linearise(problem, settings, rotation, translation, c)
     zero = torch.zeros_like(c)
@@ -238,6 +253,11 @@ def finish(
         hessian = hessian + torch.diag_embed((scale - 1.0)[:, None] * problem.prior.information)
     covariance = _invert(hessian, determined, scale)
     covariance = torch.where(determined[:, None, None], final.tangent @ covariance @ final.tangent.mT, covariance)
+    if outliers is not None:
+        doubtful = doubt_reference.with_doubt(
+            covariance, final.jacobian, final.residual, inlier_weights, scale, outliers
+        )
+        covariance = torch.where(determined[:, None, None], doubtful, covariance)
     lever = (rotation @ centroid[..., None]).squeeze(-1)
     shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
     shift[:, :3, 3:] = so3.hat(lever)  # about the centroid: t_c = t + R c, so dt = dt_c - dtheta x (R c)

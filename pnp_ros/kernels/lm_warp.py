@@ -10,7 +10,7 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import lm_problem
-from pnp_ros.kernels.chunks_warp import EPS, USED, Problem, Settings, residuals, turn
+from pnp_ros.kernels.chunks_warp import EPS, USED, Problem, Settings, by_pose, residuals
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
     COST,
@@ -51,11 +51,8 @@ def normal_equations_of(
     b = a
     for chunk in range(lane, problem.count, lanes):
         k = problem.first + chunk
-        qx, qy, qz = turn(r, chunks, k)
+        qx, qy, qz, ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(problem.lens, chunks, k, r, t)
         one = type(qx)(1.0)
-        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
-            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
-        )
         s = wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv)
         rho, w = robust(kind, c, s)
         if c_next != c:
@@ -68,18 +65,8 @@ def normal_equations_of(
         sums[WEIGHT_SUM] = sums[WEIGHT_SUM] + wp.cw_mul(chunks[k, USED], w)
         sums[UNSEEN] = sums[UNSEEN] + wp.cw_mul(chunks[k, USED], one - seen)
         # rows of the Jacobian: derivative by dt, and by dtheta: q x derivative
-        a[0] = u_x
-        a[1] = u_y
-        a[2] = u_z
-        a[3] = wp.cw_mul(qy, u_z) - wp.cw_mul(qz, u_y)
-        a[4] = wp.cw_mul(qz, u_x) - wp.cw_mul(qx, u_z)
-        a[5] = wp.cw_mul(qx, u_y) - wp.cw_mul(qy, u_x)
-        b[0] = v_x
-        b[1] = v_y
-        b[2] = v_z
-        b[3] = wp.cw_mul(qy, v_z) - wp.cw_mul(qz, v_y)
-        b[4] = wp.cw_mul(qz, v_x) - wp.cw_mul(qx, v_z)
-        b[5] = wp.cw_mul(qx, v_y) - wp.cw_mul(qy, v_x)
+        a = by_pose(a, qx, qy, qz, u_x, u_y, u_z)
+        b = by_pose(b, qx, qy, qz, v_x, v_y, v_z)
         for i in range(6):
             wa, wb = wp.cw_mul(w, a[i]), wp.cw_mul(w, b[i])
             for j in range(i, 6):

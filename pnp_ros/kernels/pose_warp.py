@@ -179,6 +179,18 @@ def invert(sums: vec_sums, covariance_scale: float):
 
 
 @wp.func
+def symmetric(sums: vec_sums):
+    """The matrix whose upper triangle the first 21 sums are."""
+    matrix = mat66(0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            value = sums[(i * (11 - i)) // 2 + j]
+            matrix[i, j] = value
+            matrix[j, i] = value
+    return matrix
+
+
+@wp.func
 def about_origin(covariance: mat66, lever: wp.vec3):
     """A covariance of the centroid's pose moved to the origin ``lever`` away; see the reference."""
     shift = wp.identity(n=6, dtype=float)  # t_c = t + R c, so dt = dt_c - dtheta x (R c)

@@ -5,7 +5,7 @@
 import warp as wp
 
 from pnp_ros.kernels.chunks_warp import EPS
-from pnp_ros.kernels.pose_warp import COST, NEXT_COST, Pose, factorise, mat66, retract, vec6, vec_sums
+from pnp_ros.kernels.pose_warp import COST, NEXT_COST, Pose, factorise, mat66, retract, symmetric, vec6, vec_sums
 
 
 @wp.struct
@@ -157,15 +157,10 @@ def add_prior_cost(prior: Prior, pose: Pose, sums: vec_sums):
 @wp.func
 def in_axes(prior: Prior, pose: Pose, tangent: mat66, sums: vec_sums, scale: float):
     """The normal equations for ``eta``, the points' Hessian times ``scale``, with the prior's part."""
-    hessian = mat66(0.0)
     gradient = vec6(0.0)
     for i in range(6):
-        for j in range(i, 6):
-            value = sums[(i * (11 - i)) // 2 + j]
-            hessian[i, j] = value
-            hessian[j, i] = value
         gradient[i] = sums[21 + i]
-    hessian = scale * (wp.transpose(tangent) * hessian * tangent)
+    hessian = scale * (wp.transpose(tangent) * symmetric(sums) * tangent)
     eta = prior_residual(prior, pose)
     gradient = wp.transpose(tangent) * gradient + wp.cw_mul(prior.information, eta)
     joint = vec_sums(0.0)

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="assignment, no-redef"
-# ruff: noqa: UP018, RUF046, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+# ruff: noqa: UP018, RUF046 - Warp's dialect: float(x) makes a variable, and all results of a call are named
 """An initial pose from samples of three points, for kernels: P3P, and local optimisation of the promising ones.
 
 A sample's pose misses the other points by more than the noise. One that explains as many points as the best so far, or
@@ -16,14 +16,9 @@ from typing import Any
 import warp as wp
 
 from pnp_ros.kernels import accept_reference, search_reference
-from pnp_ros.kernels.accept_warp import (
-    Weighed,
-    distinct,
-    log_choices,
-    step_between,
-    weigh,
-)
-from pnp_ros.kernels.chunks_warp import BEARING, TRUST, USED, Problem, Settings, residuals, turn
+from pnp_ros.kernels.accept_warp import Weighed, weigh
+from pnp_ros.kernels.alternatives_warp import distinct, step_between
+from pnp_ros.kernels.chunks_warp import BEARING, Problem, Settings
 from pnp_ros.kernels.consensus_warp import (
     Conics,
     draw,
@@ -45,11 +40,20 @@ from pnp_ros.kernels.pose_warp import (
     add_up,
     pick_lowest,
     retract,
-    robust,
     vec9,
     vec_sums,
 )
 from pnp_ros.kernels.prior_warp import Prior
+from pnp_ros.kernels.sampling_warp import (
+    LOG_MISS,
+    chance_of_more,
+    explained_by_chance,
+    fewest_inliers,
+    highest_trust,
+    inliers_alone,
+    samples_needed,
+    trust_in,
+)
 
 SAMPLE_SCALE = wp.constant(2.0)  # the loss's scale at a sample's pose, relative to the final one
 POLISH_STEPS = wp.constant(4)
@@ -67,7 +71,6 @@ SOLUTIONS = wp.constant(4.0)  # of a sample, at most
 POLISH_FEW = wp.constant(8)  # steps, where refined poses must be told apart closely
 POLISHED2 = wp.constant(1e-2)  # squared deviations of a step, after which there
 TRUSTING_SAMPLES = wp.constant(16)  # for a loss without bound, which trusts every point
-LOG_MISS = wp.constant(-4.6)  # log of the probability 0.01 to stop before a sample without outliers was seen
 LOG_MISS_TRUSTED = wp.constant(-3.0)  # of 0.05, where a pose is beyond doubt and only a still better one is sought
 GOOD_SAMPLE = wp.constant(search_reference.GOOD_SAMPLE)
 CHANCE_MISSED = wp.constant(search_reference.CHANCE_MISSED)
@@ -77,7 +80,6 @@ BETTER = wp.constant(search_reference.BETTER)
 LEAST_SAMPLES = wp.constant(search_reference.LEAST_SAMPLES)
 MIN_EVIDENCE = wp.constant(accept_reference.MIN_EVIDENCE)
 TRUSTED_EVIDENCE = wp.constant(accept_reference.TRUSTED_EVIDENCE)
-LOG_2_PI = wp.constant(accept_reference.LOG_2_PI)
 BACK_TURN = wp.constant(search_reference.APART)  # rad, to what leads back to the best pose
 NOTHING = wp.constant(-1e30)  # standing of no pose
 APART = wp.constant(math.cos(0.5 * search_reference.APART))  # of unit quaternions of two hypotheses, their product
@@ -116,77 +118,6 @@ def leads_back(found: Pose, sums: vec_sums, sample: Pose):
     moved, turned = wp.vec3(step[0], step[1], step[2]), wp.vec3(step[3], step[4], step[5])
     near = wp.length(moved) < 0.5 * wp.length(sample.translation) and wp.length(turned) < BACK_TURN
     return near and not distinct(sums, step)
-
-
-@wp.func
-def inliers_alone(inliers: float, points: float):
-    """The share of samples that consist of inliers."""
-    n, k = wp.max(points, 3.0), wp.clamp(inliers, 3.0, points)
-    return k * (k - 1.0) * (k - 2.0) / wp.max(n * (n - 1.0) * (n - 2.0), 1.0)
-
-
-@wp.func
-def samples_needed(share: float):
-    """How many samples find one of inliers alone that leads to their pose, if these are such a share of all."""
-    return LOG_MISS / wp.log(1.0 - GOOD_SAMPLE * wp.clamp(share, 1e-12, 1.0))
-
-
-@wp.func
-def trust_in(chunks: wp.array2d(dtype=Any), problem: Problem, pose: Pose, kind: int, c: float):
-    """The share of a pose's inliers in the likelihoods: how often a guided draw finds one of them."""
-    r, t = wp.quat_to_matrix(pose.rotation), pose.translation
-    one = type(chunks[problem.first, 0])(1.0)
-    inside, total = 0.0 * one, 0.0 * one
-    for chunk in range(problem.count):
-        k = problem.first + chunk
-        qx, qy, qz = turn(r, chunks, k)
-        ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(
-            problem.lens, chunks, k, qx + t[0] * one, qy + t[1] * one, qz + t[2] * one
-        )
-        rho, weight = robust(kind, c, wp.cw_mul(ru, ru) + wp.cw_mul(rv, rv))
-        trust = wp.cw_mul(chunks[k, USED], chunks[k, TRUST])
-        inside = inside + wp.cw_mul(trust, weight)
-        total = total + trust
-    return wp.dot(inside, one) / wp.max(wp.dot(total, one), 1e-12)
-
-
-@wp.func
-def highest_trust(packed: wp.array3d(dtype=float), problem: Problem, width: int):
-    """The highest likelihood of all points."""
-    highest = float(0.0)
-    for i in range(problem.points):
-        highest = wp.max(highest, packed[problem.first + i // width, TRUST, i % width])
-    return highest
-
-
-@wp.func
-def fewest_inliers(problem: Problem, settings: Settings):
-    """The fewest inliers that could be more than chance explains: three make the pose, the others speak for it."""
-    each = wp.log(wp.max(settings.pixels / wp.max(problem.variance, 1e-30), 1.0)) - LOG_2_PI
-    k = float(4.0)
-    while k < problem.used and (k - 3.0) * each - log_choices(problem.used, k) < MIN_EVIDENCE:
-        k += 1.0
-    return k
-
-
-@wp.func
-def chance_of_more(problem: Problem, fewest: float, drawn: float):
-    """The chance that so many samples missed a pose that would be believed, any number of inliers being as probable."""
-    total = float(0.0)
-    missed = float(1.0)
-    k = float(fewest)
-    while k <= problem.used and missed > 1e-4:
-        missed = wp.exp(-GOOD_SAMPLE * inliers_alone(k, problem.used) * drawn)
-        total += missed
-        k += 1.0
-    return total / (problem.used + 1.0)
-
-
-@wp.func
-def explained_by_chance(problem: Problem, settings: Settings, c: float):
-    """What share of the points any pose explains, by Geman and McClure's loss: its mean over the image."""
-    near = wp.pi * c * c * problem.variance / settings.pixels
-    return wp.min(near * wp.log(1.0 + 1.0 / wp.max(near, 1e-20)), 0.5)
 
 
 @wp.func

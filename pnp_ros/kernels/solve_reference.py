@@ -31,6 +31,7 @@ from pnp_ros.kernels.accept_reference import (
     VAGUE,
     Weighed,
 )
+from pnp_ros.kernels.doubt_reference import MANY_INLIERS, Outliers
 from pnp_ros.kernels.lm_problem import LMProblem, LMResult, LMSettings
 from pnp_ros.kernels.robust import NUM_PARAMETERS, RobustKind
 from pnp_ros.types import Pose, SolveStatus
@@ -56,6 +57,8 @@ class _Minimum:
     standing: Tensor
     inlier: Tensor
     squares: Tensor
+    outliers: Tensor
+    log_spread: Tensor
 
     def where(self, mask: Tensor, other: _Minimum) -> _Minimum:
         """``self`` where the mask (B) holds, else ``other``."""
@@ -211,6 +214,8 @@ def _minimum(problem: LMProblem, settings: LMSettings, judge: _Judge, restart: b
         weighed.standing,
         weighed.inlier,
         at.squared.sum(-1),
+        weighed.outliers,
+        weighed.log_spread,
     )
 
 
@@ -278,7 +283,11 @@ def _answer(
     vague: Tensor,
 ) -> tuple[LMResult, Tensor]:
     """Statuses by what speaks for the poses, and covariances that know of the second hypothesis."""
-    result = lm_reference.finish(problem, settings, best.rotation, best.translation, best.converged, centroid)
+    outliers = None
+    if settings.accept and settings.kind.redescending:
+        few = best.inlier.sum(-1) < MANY_INLIERS
+        outliers = Outliers(best.outliers, best.log_spread, judge.each, judge.used, judge.rank, few)
+    result = lm_reference.finish(problem, settings, best.rotation, best.translation, best.converged, centroid, outliers)
     status = result.status.clone()
     if settings.accept:
         believed = best.evidence > (MIN_EVIDENCE if problem.prior is None else MIN_EVIDENCE_WITH_PRIOR)

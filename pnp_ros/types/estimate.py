@@ -73,7 +73,8 @@ class PoseEstimate:
         pose: ``T_camera_object``.
         covariance: (..., 6, 6) of the perturbation [dt, dtheta] (m, rad) in camera axes about the object's origin:
             ``t = t_hat + dt``, ``R = exp(dtheta) R_hat``. NaN-free; meaningful where ``status`` is usable. Where an
-            alternative has a probability of more than a thousandth, it is that of both together about ``pose``.
+            alternative has a probability of more than a thousandth, it is that of both together about ``pose``. A
+            robust solve of fewer than 40 inliers allows for a wrong one among them.
         inlier_weights: (..., N) robust weight of each correspondence, 0 (outlier) to 1 (inlier).
         cost: (...) robust cost at the pose (half the sum of squared whitened residuals for a Gaussian loss).
         status: (...) int8 tensor of :class:`SolveStatus`.
