@@ -93,3 +93,32 @@ def test_the_reference_comes_to_the_same_verdict() -> None:
             prior=prior_of(problems, WIDE, torch.float64),
         )
         assert (single.usable == double.usable).double().mean() >= 0.9
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(n=12, lens="ip", extent=0.3, sigma=0.5, outliers=0.25),
+        Case(n=4, lens="oak_d", shape="flat"),
+        Case(n=6, lens="tilted_14"),
+        Case(n=3, lens="fisheye"),
+    ],
+    ids=str,
+)
+def test_kernel_and_reference_agree_through_strong_lenses(case: Case) -> None:
+    """Off centre, with few or flat points: poses within a twentieth of a deviation, deviations within 2 %."""
+    problems = draw(case, 40, 6)
+    kernel = solve_pnp(problems.correspondences(), problems.lens.camera(), prior=prior_of(problems, TIGHT))
+    double = torch.float64
+    reference = solve_pnp(
+        problems.correspondences(double), problems.lens.camera(double), prior=prior_of(problems, TIGHT, double)
+    )
+    both = kernel.usable & reference.usable
+    assert both.double().mean() >= 0.9
+    assert (kernel.usable == reference.usable).double().mean() >= 0.95
+    single = Pose(kernel.pose.rotation.double(), kernel.pose.translation.double())
+    deviation = reference.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    apart = (se3.local(reference.pose, single).abs() / deviation)[both]
+    assert apart.amax(-1).quantile(0.95) < 0.05
+    ratio = kernel.covariance.double().diagonal(dim1=-2, dim2=-1).sqrt() / deviation
+    assert (ratio[both] - 1.0).abs().amax(-1).quantile(0.95) < 0.02
