@@ -22,7 +22,7 @@ from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
-from pnp_ros.alignment.look import Look, look
+from pnp_ros.alignment.look import Look, Window, look
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
@@ -189,7 +189,15 @@ class Aligner:
             return nothing(str(error))
         return weigh(seen, pose, camera, self.config, self._chroma)
 
-    def _look(self, image: NDArray[np.uint8], camera: Camera, pose: Pose, step: Round, learn: bool) -> Look:
+    def _look(
+        self,
+        image: NDArray[np.uint8],
+        camera: Camera,
+        pose: Pose,
+        step: Round,
+        learn: bool,
+        last: Window | None = None,
+    ) -> Look:
         return look(
             self._mesh,
             self._extent,
@@ -202,6 +210,7 @@ class Aligner:
             learn,
             self._shading,
             self._painted,
+            last,
         )
 
     def _attempts(
@@ -250,11 +259,13 @@ class Aligner:
         """What the rounds lead to, or why they lead nowhere; and how often they looked."""
         shift, looks = math.inf, 0
         found: _Found | str = ""
+        window: Window | None = None
         try:
             for step in rounds:
                 if step.share > _ENOUGH * shift and step is not rounds[-1]:
                     continue  # the last round already moved it much less than this one could
-                seen = self._look(image, camera, pose, step, learn)
+                seen = self._look(image, camera, pose, step, learn, window)
+                window = seen.window
                 looks += 1
                 matches, lines = seen.count
                 if 2 * matches + lines < _FEWEST:

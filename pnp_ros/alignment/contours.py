@@ -97,11 +97,22 @@ def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray
     return Lines(points, pixels, normals.astype(np.float32), clean)
 
 
-def steps(posterior: NDArray[np.float32], found: Lines, reach: int) -> Steps:
-    """The place of the step on each line, within ``reach`` pixels, in a map of the object's probability (H, W)."""
-    half = 2 * reach + 2
+def steps(posterior: NDArray[np.float32], found: Lines, reach: int, drawn: NDArray[np.float32] | None = None) -> Steps:
+    """The place of the step on each line, within ``reach`` pixels.
+
+    Args:
+        posterior: (H, W) the object's probability.
+        found: the lines.
+        reach: how far to search.
+        drawn: (H, W) the same of a view; offsets are then from where the step is in it, measured alike, so that what
+            the measure errs by cancels.
+    """
+    half, count = 2 * reach + 2, len(found.pixels)
     places = np.arange(-half, half + 1, dtype=np.float32)
-    inside = sample(posterior, along(found.pixels, found.normals, places))
+    where = along(found.pixels, found.normals, places)
+    inside = sample(posterior, where)
+    if drawn is not None:
+        inside = np.concatenate([inside, sample(drawn, where)])
     a, b = np.log(inside + _CONFUSION), np.log(1.0 - inside + _CONFUSION)
     before = np.cumsum(a, 1)
     after = b.sum(1, keepdims=True) - np.cumsum(b, 1)
@@ -109,13 +120,14 @@ def steps(posterior: NDArray[np.float32], found: Lines, reach: int) -> Steps:
     between = (places[:-1] + places[1:]) / 2
     weight = np.exp(fit - fit.max(1, keepdims=True))
     weight /= weight.sum(1, keepdims=True)
-    mean = weight @ between
-    variance = weight @ between**2 - mean**2
+    mean, inside = weight @ between, inside[:count]
+    own, mean = mean[count:], mean[:count]
+    variance = weight[:count] @ between**2 - mean**2
     # how different the two sides are, within reach of the step
     split = np.abs(places[None] - mean[:, None]) <= reach
     inner, outer = split & (places[None] < mean[:, None]), split & (places[None] > mean[:, None])
     contrast = _mean(inside, inner) - _mean(inside, outer)
-    return Steps(mean, variance, contrast)
+    return Steps(mean if drawn is None else mean - own, variance, contrast)
 
 
 def along(

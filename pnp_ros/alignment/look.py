@@ -28,6 +28,7 @@ _TRUSTED = 6  # pixels of reach up to which the pose is trusted to say what is i
 _COARSE, _FINE = 100, 120  # pixels of a round: below, matches get a higher pyramid, and fewer corners are looked for
 _SMALLEST = 200  # pixels: smaller windows are enlarged, so that patches are small enough
 _BESIDE = 14  # pixels of a window around the object's box that are looked at: as far as a followed outline is searched
+_STILL_BESIDE, _SAME_SCALE = 8, 0.05  # how much of that, and of its scale, a window must have to be used again
 _RIM = 3  # pixels of the image's border in which nothing is expected
 _CORE = 5  # pixels, side of the square by which colours are learnt off the outline
 _BLUNT, _SHARPEST = 0.55, 0.3  # pixels of the window that a step's place is uncertain at least
@@ -56,9 +57,20 @@ class Window:
         return np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), np.uint8)
 
     @functools.cached_property
+    def contrast(self) -> NDArray[np.uint8]:
+        """(H, W) of the image, as corners are followed in it."""
+        return texture.normalised(self.grey.astype(np.float32))
+
+    @functools.cached_property
     def bins(self) -> NDArray[np.int32]:
         """(H, W) of the image's colours, as :class:`ColourModel` counts them."""
         return bins(self.image)
+
+    def holds(self, left: float, top: float, right: float, bottom: float) -> bool:
+        """Whether it contains a rectangle of the image, in image pixels from corner to corner."""
+        height, width = self.image.shape[:2]
+        x, y = self.corner + 0.5 - 0.5 * self.scale
+        return bool(left >= x and top >= y and right <= x + width * self.scale and bottom <= y + height * self.scale)
 
     def inside(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Pixels that lie in an image of this height and width, and not at its rim."""
@@ -132,6 +144,7 @@ def look(
     learn: bool,
     shading: Shading | None = None,
     painted: bool = True,
+    last: Window | None = None,
 ) -> Look:
     """Draw the object at a pose and search the image around it.
 
@@ -147,11 +160,12 @@ def look(
         learn: teach the colours from this pose before they are used.
         shading: of the mesh; None leaves the light out of what is compared.
         painted: whether the mesh has colours; else its shading is all there is to be compared.
+        last: the window of an earlier look at the image, used again where it still fits.
 
     Raises:
         CropError: if the pose does not put the object into the image.
     """
-    window = _window(image, camera, pose, extent, step.side)
+    window = _window(image, camera, pose, extent, step.side, last)
     view = mesh.view(pose, window.camera, with_grey=config.texture)
     inside = window.inside(image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
@@ -161,7 +175,7 @@ def look(
         view = replace(view, grey=shading.grey(view, window.grey.astype(np.float32), inside, eye))
     if view.grey is not None:
         drawn = view if shading is None or shaded else replace(view, grey=shading.lit(view, window.grey, inside, eye))
-        matches = texture.match(drawn, window.grey, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
+        matches = texture.match(drawn, window.contrast, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
     found = Look(pose, window, view, inside, matches, lines, steps, lines.clean, shaded)
     if not config.contours:
         return found
@@ -170,27 +184,36 @@ def look(
     # far off, an object in view may be drawn half outside of the image, whose border then stands for what is beyond
     known = inside if step.reach <= _TRUSTED else np.ones_like(inside)
     lines = contours.lines(mesh, pose, window.camera, view, known, step.reach)
-    steps = contours.steps(colours.posterior(window.bins), lines, step.reach)
-    if step.reach <= _SHARP:
+    blunt = step.reach > _SHARP
+    steps = contours.steps(
+        colours.posterior(window.bins), lines, step.reach, view.mask.astype(np.float32) if blunt else None
+    )
+    if not blunt:
         steps = contours.sharpen(window.image, lines, steps, max(1.0 / window.scale, 1.0))
-        own, least = np.zeros_like(steps.offset), _SHARPEST
-    else:
-        # the view's own steps, measured alike: what the measure errs by cancels
-        own, least = contours.steps(view.mask.astype(np.float32), lines, step.reach).offset, _BLUNT
-    steps = Steps(steps.offset - own, steps.variance + np.float32(least**2), steps.contrast)
+    least = _BLUNT if blunt else _SHARPEST
+    steps = Steps(steps.offset, steps.variance + np.float32(least**2), steps.contrast)
     chosen = lines.clean & (np.abs(steps.offset) < 1.5 * step.reach) & (steps.variance < step.reach**2 + 1.0)
     return replace(found, lines=lines, steps=steps, chosen=chosen)
 
 
-def _window(image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, side: int) -> Window:
+def _window(
+    image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, side: int, last: Window | None
+) -> Window:
     """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
     box = box_from_pose(camera, pose, extent)
     x, y, width, height = box
     column, row, whole = window_in(image, box, MARGIN)
     scale = whole / min(side, max(whole, _SMALLEST))
-    beside = _BESIDE * scale
-    left, right = max(math.floor(x - beside), column), min(math.ceil(x + width + beside), column + whole)
-    top, bottom = max(math.floor(y - beside), row), min(math.ceil(y + height + beside), row + whole)
+
+    def around(beside: float) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom, so many pixels beside the box, within the square."""
+        left, right = math.floor(x - beside * scale), math.ceil(x + width + beside * scale)
+        top, bottom = math.floor(y - beside * scale), math.ceil(y + height + beside * scale)
+        return max(left, column), max(top, row), min(right, column + whole), min(bottom, row + whole)
+
+    if last is not None and abs(last.scale / scale - 1.0) < _SAME_SCALE and last.holds(*around(_STILL_BESIDE)):
+        return last
+    left, top, right, bottom = around(_BESIDE)
     part, how = cut(image, left, top, right, bottom), cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(part, None, fx=1.0 / scale, fy=1.0 / scale, interpolation=how), np.uint8)
     fx, fy, cx, cy = camera.intrinsics.tolist()

@@ -64,12 +64,12 @@ NONE = Matches(
 )
 
 
-def match(view: View, shown: NDArray[np.uint8], inside: NDArray[np.bool_], levels: int, coarse: bool) -> Matches:
+def match(view: View, seen: NDArray[np.uint8], inside: NDArray[np.bool_], levels: int, coarse: bool) -> Matches:
     """Follow the corners of a view into the image of the same window.
 
     Args:
         view: with its grey values.
-        shown: (H, W) uint8, grey values of the image.
+        seen: (H, W) uint8, :func:`normalised` grey values of the image.
         inside: (H, W) bool, pixels that the image has.
         levels: of the pyramid above the window itself: each doubles how far a corner may be away.
         coarse: few pixels show the object: corners are farther apart and nearer to its rim.
@@ -82,7 +82,6 @@ def match(view: View, shown: NDArray[np.uint8], inside: NDArray[np.bool_], level
     if not inner.any():
         return NONE
     drawn = normalised(np.where(mask > 0, view.grey, np.float32(cv2.mean(view.grey, mask)[0])))
-    seen = normalised(shown.astype(np.float32))
     corners, sharpness = cv2.goodFeaturesToTrackWithQuality(drawn, _MOST, _QUALITY, gap, inner, blockSize=_CORNER)[:2]
     if corners is None:
         return NONE

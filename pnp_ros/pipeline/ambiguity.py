@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pnp_ros.alignment.appearance import Appearance
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry import se3, so3
+from pnp_ros.geometry import so3
 from pnp_ros.geometry.covariance import nees
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.mesh import TriangleMesh
@@ -145,12 +145,12 @@ class Ambiguity:
         """Whether the reversal of ``pose``, and not itself, goes on from the pose that was followed."""
         if self._last is None:
             return False
-        turned = float(np.linalg.norm(difference(self._last, pose)[3:]))
+        turned = _angle(self._last, pose)
         if turned <= _TILT:
             return False
         points = correspondences()
         mirrored = reversal(points.object_points[points.has_weight], pose)
-        return float(so3.angle_between(self._last.rotation, mirrored.rotation)) + _TILT < turned
+        return _angle(self._last, mirrored) + _TILT < turned
 
     def _look(self, appearance: Appearance, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
         """Let the image speak about the turns that are not decided."""
@@ -177,15 +177,12 @@ class Ambiguity:
         mirrored = reversal(used, pose)
         generator = torch.Generator().manual_seed(0)  # the same images give the same bytes
         found = pose_hypotheses(correspondences, camera, Pose.stack([pose, mirrored]), _LOSS, generator)
-        away, tilt = (so3.angle_between(other.rotation, pose.rotation) for other in (found.pose, mirrored))
-        mine = away < 0.5 * tilt if float(tilt) > _TILT else away == away.min()
+        away, tilt = so3.angle_between(found.pose.rotation, pose.rotation), _angle(pose, mirrored)
+        mine = away < 0.5 * tilt if tilt > _TILT else away == away.min()
         own = found.probability.double()[mine].sum().clamp_min(math.exp(_WITHOUT)).log()
         logs = found.probability.double()[~mine].clamp_min(math.exp(_WITHOUT)).log() - own
         rival = float(logs.max()) if len(logs) else 0.0
-        if (
-            not len(logs)
-            and float(nees(se3.local(found.pose[0], mirrored).double(), found.covariance[0].double())) > _APART
-        ):
+        if not len(logs) and _apart(found.pose[0], found.covariance[0], mirrored) > _APART:
             rival = _WITHOUT
         odds = self._faded + rival
         unsettled = settled and odds > _DECIDED
@@ -256,3 +253,13 @@ def _undeclared(turns: Tensor, symmetry: Symmetry) -> Tensor:
     """Those turns that the declared symmetry does not contain."""
     left = symmetry.canonicalise(Pose.from_matrix(turns), Pose.identity()).rotation
     return turns[so3.angle_between(left, torch.eye(3).expand_as(left)) > _SAME_TURN]
+
+
+def _angle(one: Pose, other: Pose) -> float:
+    """Between two poses, rad."""
+    return float(np.linalg.norm(difference(one, other)[3:]))
+
+
+def _apart(pose: Pose, covariance: Tensor, other: Pose) -> float:
+    """Squared standard deviations of a pose by which another one is off."""
+    return float(nees(torch.from_numpy(difference(pose, other)), covariance.double()))

@@ -119,9 +119,11 @@ def _distinct(pose: Pose, covariance: Tensor, cost: Tensor) -> Tensor:
     while bool(free.any()):
         best = int(torch.where(free, cost, torch.inf).argmin())
         chosen.append(best)
+        free[best] = False
+        if not bool(free.any()):
+            break
         delta = se3.local(Pose(pose.rotation[best], pose.translation[best]), pose).double()
         free &= _mahalanobis(delta, covariance[best]) > _SAME
-        free[best] = False
     return torch.tensor(chosen, device=cost.device)
 
 

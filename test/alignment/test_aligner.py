@@ -202,11 +202,12 @@ def test_a_followed_texture_is_looked_at_once_or_twice(monkeypatch: pytest.Monke
     aligner = Aligner(mesh)
     scene = exact[5]
     align(aligner, scene, 0)
-    monkeypatch.setattr(Aligner, "_look", lambda self, *given: looks.append(0) or _LOOK(self, *given))
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: looks.append(_LOOK(self, *given)) or looks[-1])
     for degrees in (0.1, 3.0):
         start = start_at(perturbed(scene.pose, degrees, 0.002, 0), 0.02, 0.1)  # less sure than it could be
         assert add(mesh, aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
     assert len(looks) <= 3
+    assert looks[-1].window is looks[-2].window  # the second look is at the same part of the image
 
 
 def test_a_look_that_does_not_bear_a_followed_pose_out_is_followed_by_a_closer_one(
