@@ -17,6 +17,7 @@ from pnp_ros.cli.requirements import need_renderer
 from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.networks.edges import SEES, Sees
 from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
@@ -30,6 +31,7 @@ from pnp_ros.training.symmetries import declared_symmetry
 from pnp_ros.training.trainer import train_object
 from pnp_ros.training.validation import Verdict
 
+_EDGES_BATCH = 16  # crops a step: more steps from as many crops leave the start sooner; not measured with colours
 _CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much, so that another one works too
 
 
@@ -81,6 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLOUR",
         help="of the real object: mesh (as it says), any, or #rrggbb, several allowed "
         "(default: mesh where it has a texture or several colours, else any)",
+    )
+    parser.add_argument(
+        "--sees",
+        choices=SEES,
+        help="what the networks get of an image: its colours or its edges (default: edges where any colour is trained)",
     )
     parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
@@ -186,6 +193,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     colour = tuple(arguments["colour"] or likely_colours(mesh))
     if not arguments["colour"] and colour == (ANY,):
         reporter.say("its colour is not known from the mesh: training for any (--colour '#e0b020' or mesh, if it is)")
+    sees: Sees = arguments["sees"] or ("edges" if ANY in colour else "colours")
     config = TrainingConfig(
         colour=colour,
         minutes=arguments["minutes"],
@@ -199,6 +207,8 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         width=arguments["width"],
         seed=arguments["seed"],
         start_from=arguments["start_from"],
+        sees=sees,
+        crop_batch=_EDGES_BATCH if sees == "edges" else TrainingConfig.crop_batch,
         network=arguments["network"],
         loss=arguments["loss"],
         from_poses=arguments["from_poses"],

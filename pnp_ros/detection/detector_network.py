@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pnp_ros.networks.edges import Sees, check_sees, seen
+
 DETECTOR_STRIDE = 8  # input pixels per heat map cell
 
 
@@ -24,6 +26,7 @@ class DetectorConfig:
     Args:
         width, height: input size in pixels, multiples of 16.
         channels: at 1/2 of the input; 2, 4, 6 and 8 times that at 1/4, 1/8, 1/16 and 1/32.
+        sees: ``colours`` of the image, or its ``edges``, see :mod:`pnp_ros.networks.edges`.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -32,12 +35,14 @@ class DetectorConfig:
     width: int = 320
     height: int = 240
     channels: int = 16
+    sees: Sees = "colours"
 
     def __post_init__(self) -> None:
         for name, step, low, high in (("width", 16, 64, 4096), ("height", 16, 64, 4096), ("channels", 1, 2, 256)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value % step or not low <= value <= high:
                 raise ValueError(f"{name}: expected a multiple of {step} from {low} to {high}, got {value!r}")
+        check_sees(self.sees)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> DetectorConfig:
@@ -101,7 +106,7 @@ class DetectorNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> DetectorPrediction:
         """(B, 3, H, W) RGB in [0, 1] to maps in float32, whatever autocast does inside."""
-        eighth = self.refine_eighth(self.to_eighth(2.0 * images - 1.0))
+        eighth = self.refine_eighth(self.to_eighth(seen(images, self.config.sees)))
         sixteenth = self.to_sixteenth(eighth)
         coarse = self.lateral_sixteenth(self.to_thirty_second(sixteenth))
         sixteenth = self.merge_sixteenth(sixteenth + nn.functional.interpolate(coarse, size=sixteenth.shape[-2:]))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pnp_ros.networks.backbone import FeaturePyramid, conv_block
 from pnp_ros.networks.crop_settings import check_crop, check_integer, plain_values, values_from_plain
 from pnp_ros.networks.decode import cell_centres
+from pnp_ros.networks.edges import Sees, check_sees, seen
 from pnp_ros.networks.keypoint_network import BLOCKS, STRIDE
 from pnp_ros.types import Correspondences
 
@@ -35,6 +36,7 @@ class DenseNetworkConfig:
         width: channels at 1/2 of the input; 2, 3, 4 and 5 times that at 1/4, 1/8, 1/16 and 1/32.
         crop_margin: side of the crop's window as a multiple of the longer side of the object's box.
         count: cells that are used, those of the largest weight.
+        sees: ``colours`` of the image, or its ``edges``, see :mod:`pnp_ros.networks.edges`.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -46,9 +48,11 @@ class DenseNetworkConfig:
     width: int = 32
     crop_margin: float = 1.25
     count: int = 512
+    sees: Sees = "colours"
 
     def __post_init__(self) -> None:
         check_crop(self.crop_size, self.width, self.crop_margin)
+        check_sees(self.sees)
         check_integer("count", self.count, 16, (self.crop_size // STRIDE) ** 2)
 
     @classmethod
@@ -114,7 +118,7 @@ class DenseNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> RawDense:
         """(B, 3, S, S) RGB in [0, 1] to raw maps in float32, whatever autocast does inside."""
-        fine, coarse = self.pyramid(2.0 * images - 1.0)
+        fine, coarse = self.pyramid(seen(images, self.config.sees))
         maps, pooled = self.output(self.head(fine)).float(), coarse.mean((-2, -1)).float()
         size = maps.shape[-2:]
         start = math.log(size[0] * size[1] / _START_SIGMA)
@@ -125,7 +129,7 @@ class DenseNetwork(nn.Module):
 
     def window_presence(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), multiples of 32, to the presence logits (B, h, w) of all crops, 32 pixels apart."""
-        return self.pyramid.window_presence(self.presence, 2.0 * images - 1.0, self.config.crop_size)
+        return self.pyramid.window_presence(self.presence, seen(images, self.config.sees), self.config.crop_size)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> DensePrediction:

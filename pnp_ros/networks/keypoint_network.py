@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pnp_ros.networks.backbone import FeaturePyramid, conv_block
 from pnp_ros.networks.crop_settings import check_crop, check_integer, plain_values, values_from_plain
 from pnp_ros.networks.decode import heat_map_peaks, local_soft_argmax, read_at, spread
+from pnp_ros.networks.edges import Sees, check_sees, seen
 
 STRIDE = 4  # input pixels per heat map cell
 DECODE_RADIUS = 2  # cells; a 5x5 window
@@ -33,6 +34,7 @@ class KeypointNetworkConfig:
         crop_size: side of the square input in pixels, a multiple of 32.
         width: channels at 1/2 of the input; 2, 3, 4 and 5 times that at 1/4, 1/8, 1/16 and 1/32.
         crop_margin: side of the crop's window as a multiple of the longer side of the object's box.
+        sees: ``colours`` of the image, or its ``edges``, see :mod:`pnp_ros.networks.edges`.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -44,10 +46,12 @@ class KeypointNetworkConfig:
     crop_size: int = 128
     width: int = 32
     crop_margin: float = 1.25
+    sees: Sees = "colours"
 
     def __post_init__(self) -> None:
         check_integer("num_keypoints", self.num_keypoints, 4, 256)
         check_crop(self.crop_size, self.width, self.crop_margin)
+        check_sees(self.sees)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> KeypointNetworkConfig:
@@ -106,7 +110,7 @@ class KeypointNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> RawPrediction:
         """(B, 3, S, S) RGB in [0, 1] to raw maps in float32, whatever autocast does inside."""
-        fine, coarse = self.pyramid(2.0 * images - 1.0)
+        fine, coarse = self.pyramid(seen(images, self.config.sees))
         maps = self.output(self.head(fine)).float()
         k = self.config.num_keypoints
         log_factor = maps[:, k:].unflatten(1, (k, 2)).clamp(-_LOG_FACTOR_LIMIT, _LOG_FACTOR_LIMIT)
@@ -115,7 +119,7 @@ class KeypointNetwork(nn.Module):
 
     def window_presence(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), multiples of 32, to the presence logits (B, h, w) of all crops, 32 pixels apart."""
-        return self.pyramid.window_presence(self.presence, 2.0 * images - 1.0, self.config.crop_size)
+        return self.pyramid.window_presence(self.presence, seen(images, self.config.sees), self.config.crop_size)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> KeypointPrediction:

@@ -96,6 +96,8 @@ class TrainingSampler:
         self._pool = SamplePool(mesh, keypoints, symmetry, self._config, seed, device)
         self._generator = torch.Generator(device).manual_seed(seed)
         self._like = torch.zeros((), device=device)
+        self.difficulty = 1.0
+        """Of crops: share of what hides the object, and of how far off the window is, that the ranges say."""
 
     def refresh(self, count: int) -> None:
         """Render ``count`` more images of the object into the pool."""
@@ -106,13 +108,17 @@ class TrainingSampler:
         config, size = self._config, self._config.crop_size
         stock = self._draw_objects(batch)
         angle = self._uniform(batch, low=-self._roll_jitter, high=self._roll_jitter)
-        side = config.crop_margin * self._length(stock["outline"], angle) * self._log_uniform(config.crop_scale, batch)
-        center = (size - 1) / 2 + config.crop_shift * size * self._uniform(batch, 2, low=-1.0)
+        side = (
+            config.crop_margin
+            * self._length(stock["outline"], angle)
+            * self._log_uniform(config.crop_scale, batch) ** self.difficulty
+        )
+        center = (size - 1) / 2 + self.difficulty * config.crop_shift * size * self._uniform(batch, 2, low=-1.0)
         placed = self._place(stock["outline"], center, size / side, angle)
         present = self._uniform(batch) >= config.negatives
         layer = warp(stock["rgba"], placed, size, size) * present[:, None, None, None]
         images, visible, seen = self._compose(
-            self.backgrounds(batch), layer, center, size * self._uniform(batch, low=0.25), present
+            self.backgrounds(batch), layer, center, size * self._uniform(batch, low=0.25), present, self.difficulty
         )
         intrinsics, pose = _turned_camera(placed, size / side, angle, stock["intrinsics"], stock["pose"])
         return CropBatch(
@@ -162,7 +168,13 @@ class TrainingSampler:
         return self._compose(backgrounds, layer, center, other_size, present)[0]
 
     def _compose(
-        self, images: Tensor, layer: Tensor, center: Tensor, other_size: Tensor, present: Tensor
+        self,
+        images: Tensor,
+        layer: Tensor,
+        center: Tensor,
+        other_size: Tensor,
+        present: Tensor,
+        difficulty: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Background, things behind, the object with its shadow, things in front.
 
@@ -172,6 +184,7 @@ class TrainingSampler:
             center: (B, 2) pixels, the middle of the object, or where it would be.
             other_size: (B,) about the size in pixels of the other things.
             present: (B,) bool.
+            difficulty: share of the usual occlusion.
 
         Returns:
             Images (B, 3, H, W), the object's visible share (B,), its visible coverage (B, H, W).
@@ -187,7 +200,7 @@ class TrainingSampler:
         direction = self._uniform(batch, high=2 * math.pi)
         away = (other_size * self._uniform(batch, low=0.1, high=0.8))[:, None]
         beside = center + away * torch.stack([direction.cos(), direction.sin()], dim=-1)
-        images, hiding = self._lay_sprites(images, self._config.occlusion, beside, other_size, layer[:, 3])
+        images, hiding = self._lay_sprites(images, difficulty * self._config.occlusion, beside, other_size, layer[:, 3])
         seen = layer[:, 3] * (1.0 - hiding)
         visible = seen.sum((1, 2)) / layer[:, 3].sum((1, 2)).clamp_min(1e-6)
         return images, torch.where(present, visible, 0.0), seen

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import math
 import multiprocessing
 import os
 import queue
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Literal, Protocol
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 Kind = Literal["crops", "dense", "frames"]
 _WAITING_BATCHES = 3  # per worker
-_REFRESH_AT_ONCE = 8  # images rendered between two looks at the queue
+_REFRESH_AT_ONCE = 8  # images rendered between two looks at the queue, at most
 _REUSE = 6  # a rendered image serves at most about this many augmented samples
 _START_SECONDS, _BATCH_SECONDS, _END_SECONDS = 600.0, 120.0, 5.0
 _STALL_SECONDS = 60.0  # after which a worker says where it is stuck
@@ -44,6 +46,7 @@ class WorkerError(ChildProcessError):
 class Sampler(Protocol):
     """What a worker needs of a source of samples."""
 
+    def at(self, progress: float) -> None: ...
     def refresh(self, count: int) -> None: ...
     def batch(self, kind: Kind, size: int) -> Batch: ...
 
@@ -77,6 +80,7 @@ class BatchSource:
         self._factory = factory
         self._config = config
         self._context = multiprocessing.get_context("spawn")
+        self._progress = self._context.Value("d", 0.0)
         self._processes: list[BaseProcess] = []
         self._starts = 0
         self._batches_since_start = 0
@@ -89,6 +93,10 @@ class BatchSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+    def tell(self, progress: float) -> None:
+        """What share of the budget is spent, 0 to 1: the next samples are made for that."""
+        self._progress.value = progress
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -128,7 +136,7 @@ class BatchSource:
         self._batches_since_start = 0
         for _ in range(self._config.workers):
             seed = self._config.seed + _SEED_STEP * len(self._processes) + _START_STEP * self._starts
-            arguments = (self._factory, self._config, seed, self._queue, self._stop)
+            arguments = (self._factory, self._config, seed, self._queue, self._stop, self._progress)
             process = self._context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             self._processes.append(process)
@@ -147,11 +155,16 @@ class BatchSource:
 
 
 def _serve(
-    factory: SamplerFactory, config: BatchConfig, seed: int, batches: multiprocessing.Queue, stop: Event
+    factory: SamplerFactory,
+    config: BatchConfig,
+    seed: int,
+    batches: multiprocessing.Queue,
+    stop: Event,
+    progress: Synchronized[float],
 ) -> None:
     """The worker; what it raises goes to the trainer, which tells of it once for all workers."""
     try:
-        _work(factory, config, seed, batches, stop)
+        _work(factory, config, seed, batches, stop, progress)
     except Exception:
         faulthandler.cancel_dump_traceback_later()
         batches.put(traceback.format_exc().rstrip())
@@ -163,6 +176,7 @@ def _work(
     seed: int,
     batches: multiprocessing.Queue,
     stop: Event,
+    progress: Synchronized[float],
 ) -> None:
     """Batches as long as there is room, fresh images otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint
@@ -171,12 +185,14 @@ def _work(
     os.nice(_NICENESS)
     sampler = factory(seed)
     fresh = config.size  # the pool starts filled
+    at_once = min(_REFRESH_AT_ONCE, max(1, math.ceil(config.size / _REUSE)))
     while not stop.is_set() and os.getppid() == parent:
         faulthandler.dump_traceback_later(_STALL_SECONDS)
         if fresh * _REUSE < config.size:
-            sampler.refresh(_REFRESH_AT_ONCE)
-            fresh += _REFRESH_AT_ONCE
+            sampler.refresh(at_once)
+            fresh += at_once
             continue
+        sampler.at(progress.value)
         # arrays, not tensors: those would travel as shared files that die with the worker
         batch = {name: tensor.numpy() for name, tensor in sampler.batch(config.kind, config.size).items()}
         fresh = 0
@@ -186,7 +202,7 @@ def _work(
                 break
             except queue.Full:
                 faulthandler.dump_traceback_later(_STALL_SECONDS)
-                sampler.refresh(_REFRESH_AT_ONCE)
-                fresh += _REFRESH_AT_ONCE
+                sampler.refresh(at_once)
+                fresh += at_once
     faulthandler.cancel_dump_traceback_later()
     batches.cancel_join_thread()

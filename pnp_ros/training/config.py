@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pnp_ros import settings
+from pnp_ros.networks.edges import SEES, Sees
 from pnp_ros.rendering.materials import MESH, check_colours
 from pnp_ros.settings import bounded, chosen, spanned
 from pnp_ros.training.pose_losses import LOSSES, Loss
@@ -37,6 +38,8 @@ class TrainingConfig:
         validation_share: share of the minutes kept for validation.
         validation_frames: held-out images, fewer if they do not fit into the time.
         learning_rate: the largest one.
+        sees: what the networks get of an image: its ``colours``, or its ``edges``, of which an object of any colour is
+            learnt sooner.
         network: that finds the correspondences: ``keypoints``, or ``dense``: an object point for each cell of the crop.
         loss: of that network, see :mod:`pnp_ros.training.pose_losses`; ``heatmap`` is its own alone: heat maps of the
             keypoints, or object coordinates of the cells. At equal images ``epropnp`` finds more poses.
@@ -65,6 +68,7 @@ class TrainingConfig:
     validation_share: float = bounded(0.06, 1e-6, 0.5)
     validation_frames: int = bounded(400, 1, 1_000_000)
     learning_rate: float = bounded(2e-3, 1e-9, 1.0)
+    sees: Sees = chosen("colours", SEES)
     network: Network = chosen("keypoints", get_args(Network))
     loss: Loss = chosen("epropnp", LOSSES)
     pose_loss_begin: float = bounded(0.4, 0.0, 1.0)

@@ -119,6 +119,11 @@ class Phase:
         return self._steps
 
     @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        return min(1.0, self._seconds / self.config.seconds)
+
+    @property
     def finished(self) -> bool:
         """Whether the budget is spent."""
         return self._seconds >= self.config.seconds
@@ -155,7 +160,7 @@ class Phase:
                 batch = next(batches)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
-        progress = min(1.0, self._seconds / self.config.seconds)
+        progress = self.progress
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config.learning_rate, progress)
         batch = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.items()}

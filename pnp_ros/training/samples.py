@@ -53,6 +53,8 @@ class ObjectSamplerFactory:
         symmetry: of the object.
         randomisation: the ranges.
         device: where the samples are composed.
+        easy_until: share of the budget up to which crops become harder: at first nothing is in front of the object,
+            and the window is exact.
     """
 
     mesh: TriangleMesh
@@ -60,6 +62,7 @@ class ObjectSamplerFactory:
     symmetry: Symmetry
     randomisation: RandomisationConfig
     device: str = "cpu"
+    easy_until: float = 0.0
 
     def __call__(self, seed: int) -> ObjectSampler:
         return ObjectSampler(self, seed)
@@ -77,8 +80,13 @@ class ObjectSampler:
             seed,
             factory.device,
         )
+        self._easy_until = factory.easy_until
         self._mesh = RayMesh(factory.mesh)
         self.refresh(_START_RENDERS)
+
+    def at(self, progress: float) -> None:
+        """What follows is for this share of the budget, 0 to 1."""
+        self._sampler.difficulty = min(1.0, progress / self._easy_until) if self._easy_until else 1.0
 
     def refresh(self, count: int) -> None:
         """Render more images into the pool."""

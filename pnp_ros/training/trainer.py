@@ -46,9 +46,10 @@ from pnp_ros.training.validation import FEWEST, Verdict, calibrate, judged, summ
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
+_EASY_UNTIL = 0.5  # share of the budget of an object that is learnt by its edges
 _SHOWN, _ACROSS, _SIDE = 48, 8, 128  # crops of a training that are shown, in a row, pixels
 # neither the networks nor what they learn from depend on these: they may change when a training goes on
-_FREE = ("minutes", "workers", "device", "detector_share", "validation_share", "validation_frames")
+_FREE = ("minutes", "workers", "device", "detector_share", "validation_share", "validation_frames", "crop_batch")
 
 
 class Reporter(Protocol):
@@ -112,10 +113,12 @@ def train_object(
         keypoints = select_keypoints(mesh, config.num_keypoints)
         network = new_network(config, mesh)
         ranges = randomisation(config, network.config.crop_size, network.config.crop_margin)
-        factory = ObjectSamplerFactory(mesh, torch.from_numpy(keypoints), symmetry, ranges, config.device)
+        easy_until = _EASY_UNTIL if config.sees == "edges" else 0.0
+        points = torch.from_numpy(keypoints)
+        factory = ObjectSamplerFactory(mesh, points, symmetry, ranges, config.device, easy_until)
         run = _Run(factory, config, folder, device, group, reporter)
         start, detector_start = initial_networks(
-            network, DetectorNetwork(DetectorConfig()), keypoints, config.start_from
+            network, DetectorNetwork(DetectorConfig(sees=config.sees)), keypoints, config.start_from
         )
         detector = run.phase("detector", detector_start)
         trained = run.phase(config.network, start)
@@ -127,8 +130,9 @@ def train_object(
 def new_network(config: TrainingConfig, mesh: TriangleMesh) -> CropNetwork:
     """The network that a run trains, with random weights."""
     if config.network == "dense":
-        return DenseNetwork(DenseNetworkConfig(width=config.width), torch.from_numpy(mesh.bounds))
-    return KeypointNetwork(KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width))
+        return DenseNetwork(DenseNetworkConfig(width=config.width, sees=config.sees), torch.from_numpy(mesh.bounds))
+    sizes = KeypointNetworkConfig(num_keypoints=config.num_keypoints, width=config.width, sees=config.sees)
+    return KeypointNetwork(sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +169,13 @@ class _Run:
             self.reporter.begin(name, seconds)
         try:
             with BatchSource(self.factory, source) as batches:
-                return phase.run(batches if detector else self._shown(batches), self._report)
+                batches.tell(phase.progress)
+
+                def report(progress: Progress) -> None:
+                    batches.tell(phase.progress)
+                    self._report(progress)
+
+                return phase.run(batches if detector else self._shown(batches), report)
         finally:
             if self.group.is_first:
                 self.reporter.end()
@@ -210,6 +220,11 @@ def initial_networks(
     pairs: list[tuple[nn.Module, nn.Module]] = [(network, trained_network), (detector, trained_detector)]
     if type(network) is not type(trained_network):
         pairs[0] = network.pyramid, trained_network.pyramid
+    if network.config.sees != trained_network.config.sees:
+        raise ValueError(
+            f"start_from: the networks of {start_from} see {trained_network.config.sees}, expected "
+            f"{network.config.sees}"
+        )
     for module, trained in pairs:
         try:
             module.load_state_dict(trained.state_dict())

@@ -26,7 +26,7 @@ def _installed() -> None:
 
 def _keypoints() -> nn.Module:
     torch.manual_seed(0)
-    return fused(KeypointNetwork(KeypointNetworkConfig(6, crop_size=64, width=8)))
+    return fused(KeypointNetwork(KeypointNetworkConfig(6, crop_size=64, width=8, sees="edges")))
 
 
 def _detector() -> nn.Module:

@@ -56,7 +56,9 @@ def test_the_best_window_is_about_where_the_object_is_and_as_large(size: tuple[i
     "network",
     [
         KeypointNetwork(KeypointNetworkConfig(num_keypoints=8, crop_size=64, width=8)),
-        DenseNetwork(DenseNetworkConfig(crop_size=64, width=8, count=64), torch.tensor([[-1.0] * 3, [1.0] * 3])),
+        DenseNetwork(
+            DenseNetworkConfig(crop_size=64, width=8, count=64, sees="edges"), torch.tensor([[-1.0] * 3, [1.0] * 3])
+        ),
     ],
     ids=["keypoints", "dense"],
 )

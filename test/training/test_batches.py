@@ -67,6 +67,19 @@ def test_boxes_are_measured_from_the_outer_edge() -> None:
     assert bool(((centres > 0) & (centres < torch.tensor([320.0, 240.0]))).all())
 
 
+def test_crops_become_harder_until_a_share_of_the_budget_is_spent() -> None:
+    sampler = dataclasses.replace(_factory(), easy_until=0.5)(3)
+
+    def least_visible(progress: float) -> float:
+        sampler.at(progress)
+        crops = sampler._sampler.crops(32)
+        return float(crops.visible[crops.present].min())
+
+    assert least_visible(0.0) > 0.99
+    assert least_visible(0.5) < 0.9
+    assert sampler._sampler.difficulty == 1.0
+
+
 def test_the_upper_views_keep_the_camera_above() -> None:
     upper = randomisation(TrainingConfig(views="upper", max_roll=45.0), 128, 1.25)
     assert upper.elevation[0] > -0.1

@@ -30,6 +30,9 @@ def test_the_package_of_another_object_is_no_start() -> None:
     networks = KeypointNetwork(KeypointNetworkConfig.from_plain(package.network)), DetectorNetwork(DetectorConfig())
     with pytest.raises(ValueError, match="has other keypoints"):
         initial_networks(*networks, package.keypoints + 0.01, DEMO)
+    edges = new_network(TrainingConfig(sees="edges"), package.mesh)
+    with pytest.raises(ValueError, match=r"start_from: the networks of .* see colours, expected edges"):
+        initial_networks(edges, networks[1], package.keypoints, DEMO)
 
 
 def test_a_dense_network_starts_with_the_layers_it_shares_with_a_keypoint_network() -> None:
