@@ -80,7 +80,7 @@ class BatchSource:
         self._factory = factory
         self._config = config
         self._context = multiprocessing.get_context("spawn")
-        self._progress = self._context.Value("d", 0.0)
+        self._progress = self._context.Value("d", 1.0)
         self._processes: list[BaseProcess] = []
         self._starts = 0
         self._batches_since_start = 0
@@ -95,7 +95,7 @@ class BatchSource:
         self._end()
 
     def tell(self, progress: float) -> None:
-        """What share of the budget is spent, 0 to 1: the next samples are made for that."""
+        """What share of the budget is spent, 0 to 1: the next samples are made for that; until told, for its end."""
         self._progress.value = progress
 
     def __iter__(self) -> Iterator[Batch]:

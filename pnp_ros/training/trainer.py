@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -169,7 +171,6 @@ class _Run:
             self.reporter.begin(name, seconds)
         try:
             with BatchSource(self.factory, source) as batches:
-                batches.tell(phase.progress)
 
                 def report(progress: Progress) -> None:
                     batches.tell(phase.progress)
@@ -181,12 +182,12 @@ class _Run:
                 self.reporter.end()
 
     def _shown(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; the crops of the first one are left to be looked at, as the network sees them."""
-        first = next(batches)
+        """The batches; the crops of the first ones are left to be looked at, as the network sees them."""
+        first = list(itertools.islice(batches, math.ceil(_SHOWN / self.config.crop_batch)))
         if self.group.is_first:
-            crops = first["images"].permute(0, 2, 3, 1).numpy()
-            write_image(self.folder.parent / "appearances.jpg", contact_sheet(list(crops[:_SHOWN]), _ACROSS, _SIDE))
-        yield first
+            crops = [crop for batch in first for crop in batch["images"].permute(0, 2, 3, 1).numpy()]
+            write_image(self.folder.parent / "appearances.jpg", contact_sheet(crops[:_SHOWN], _ACROSS, _SIDE))
+        yield from first
         yield from batches
 
     def _step(self) -> StepLoss:
