@@ -148,10 +148,13 @@ class Aligner:
         return self._alignment(best, camera, known)
 
     def compare(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
-        """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned."""
+        """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned.
+
+        One that a texture does not bear out at once is not looked at from farther off: it would be another pose then.
+        """
         camera.check_image(image)
         camera, known = _plain(camera), _information(start.covariance)
-        best = self._best(image, camera, start, known, widely=False)
+        best = self._best(image, camera, start, known, widely=False, closely=True)
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)
 
     def _best(
@@ -161,13 +164,14 @@ class Aligner:
         start: PoseEstimate,
         information: NDArray[np.float64] | None,
         widely: bool,
+        closely: bool = False,
     ) -> _Found | str:
         """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
         pose, learn = _single(start.pose), self._learns
         prior = None if information is None else (pose, information)
         best: _Found | str = "it may be anywhere near where it is expected"
         looks = 0
-        for begin, rounds in self._attempts(pose, start.covariance, learn, widely):
+        for begin, rounds in self._attempts(pose, start.covariance, learn, widely, closely):
             if looks >= LOOKS:
                 break
             found, used = self._descend(image, camera, begin, rounds, prior, learn)
@@ -214,7 +218,7 @@ class Aligner:
         )
 
     def _attempts(
-        self, pose: Pose, covariance: Tensor, learn: bool, widely: bool
+        self, pose: Pose, covariance: Tensor, learn: bool, widely: bool, closely: bool
     ) -> Iterator[tuple[Pose, Sequence[Round]]]:
         """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
         spread = np.sqrt(np.maximum(covariance.detach().cpu().double().numpy().diagonal(), 0.0))
@@ -223,6 +227,8 @@ class Aligner:
             share = math.inf
         if share <= _LIKELY and self.config.texture and not learn:
             yield pose, FOLLOWED
+            if closely:
+                return
         elif share <= _NEAR and not learn:
             yield pose, NEAR
         if share <= _FAR:

@@ -208,6 +208,10 @@ def test_a_followed_texture_is_looked_at_once_or_twice(monkeypatch: pytest.Monke
         assert add(mesh, aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
     assert len(looks) <= 3
     assert looks[-1].window is looks[-2].window  # the second look is at the same part of the image
+    looks.clear()
+    other = start_at(perturbed(scene.pose, 40.0, 0.0, 0), 0.005, 0.1)
+    assert not aligner.compare(scene.image, scene.camera, other).evidence.supported
+    assert len(looks) <= 2  # nor is another pose looked for farther off
 
 
 def test_a_look_that_does_not_bear_a_followed_pose_out_is_followed_by_a_closer_one(
