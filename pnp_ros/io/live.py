@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from pnp_ros.io.images import ImageError, RgbImage
 
 _SILENCE = 5.0  # seconds without an image: the camera is gone
+_LOG_FATAL = 1  # cv::utils::logging::LOG_LEVEL_FATAL
 
 
 def is_live(source: str) -> bool:
@@ -28,10 +31,8 @@ def live_images(source: str) -> Iterator[tuple[float, RgbImage]]:
     Raises:
         ImageError: if it cannot be opened, gives no image, or no more for five seconds.
     """
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # that a backend cannot open it is said below
-    capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
-    logging.setLogLevel(level)
+    with _silent():  # that a backend cannot open it is said below
+        capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
     if not capture.isOpened():
         capture.release()
         raise ImageError(f"{source}: no such camera, or no stream at this address")
@@ -46,6 +47,18 @@ def live_images(source: str) -> Iterator[tuple[float, RgbImage]]:
             raise ImageError(f"{source}: {'no image' if given == 0 else 'no more images'} for {_SILENCE:g} s")
     finally:
         newest.close()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """OpenCV's own words are left out meanwhile."""
+    log: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has these functions at its top
+    before = log.getLogLevel()
+    log.setLogLevel(_LOG_FATAL)
+    try:
+        yield
+    finally:
+        log.setLogLevel(before)
 
 
 class _Newest:
