@@ -97,6 +97,11 @@ def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray
     return Lines(points, pixels, normals.astype(np.float32), clean)
 
 
+def extent(reach: int) -> int:
+    """Pixels of a line to each side that are looked at, to search it within ``reach``."""
+    return 2 * reach + 2
+
+
 def steps(posterior: NDArray[np.float32], found: Lines, reach: int, drawn: NDArray[np.float32] | None = None) -> Steps:
     """The place of the step on each line, within ``reach`` pixels.
 
@@ -107,7 +112,7 @@ def steps(posterior: NDArray[np.float32], found: Lines, reach: int, drawn: NDArr
         drawn: (H, W) the same of a view; offsets are then from where the step is in it, measured alike, so that what
             the measure errs by cancels.
     """
-    half, count = 2 * reach + 2, len(found.pixels)
+    half, count = extent(reach), len(found.pixels)
     places = np.arange(-half, half + 1, dtype=np.float32)
     where = along(found.pixels, found.normals, places)
     inside = sample(posterior, where)

@@ -27,7 +27,7 @@ _SHARP = 2  # pixels of reach from which on a step is measured by its own two co
 _TRUSTED = 6  # pixels of reach up to which the pose is trusted to say what is in view
 _COARSE, _FINE = 100, 120  # pixels of a round: below, matches get a higher pyramid, and fewer corners are looked for
 _SMALLEST = 200  # pixels: smaller windows are enlarged, so that patches are small enough
-_BESIDE = 14  # pixels of a window around the object's box that are looked at: as far as a followed outline is searched
+_BESIDE = 14  # pixels of a window around the object's box that are looked at, and more where lines are searched farther
 _STILL_BESIDE, _SAME_SCALE = 8, 0.05  # how much of that, and of its scale, a window must have to be used again
 _RIM = 3  # pixels of the image's border in which nothing is expected
 _CORE = 5  # pixels, side of the square by which colours are learnt off the outline
@@ -165,7 +165,7 @@ def look(
     Raises:
         CropError: if the pose does not put the object into the image.
     """
-    window = _window(image, camera, pose, extent, step.side, last)
+    window = _window(image, camera, pose, extent, step, last)
     view = mesh.view(pose, window.camera, with_grey=config.texture)
     inside = window.inside(image.shape[:2])
     matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
@@ -197,13 +197,13 @@ def look(
 
 
 def _window(
-    image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, side: int, last: Window | None
+    image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, step: Round, last: Window | None
 ) -> Window:
     """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
     box = box_from_pose(camera, pose, extent)
     x, y, width, height = box
     column, row, whole = window_in(image, box, MARGIN)
-    scale = whole / min(side, max(whole, _SMALLEST))
+    scale = whole / min(step.side, max(whole, _SMALLEST))
 
     def around(beside: float) -> tuple[int, int, int, int]:
         """Left, top, right and bottom, so many pixels beside the box, within the square."""
@@ -213,7 +213,7 @@ def _window(
 
     if last is not None and abs(last.scale / scale - 1.0) < _SAME_SCALE and last.holds(*around(_STILL_BESIDE)):
         return last
-    left, top, right, bottom = around(_BESIDE)
+    left, top, right, bottom = around(max(_BESIDE, contours.extent(step.reach)))
     part, how = cut(image, left, top, right, bottom), cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(part, None, fx=1.0 / scale, fy=1.0 / scale, interpolation=how), np.uint8)
     fx, fy, cx, cy = camera.intrinsics.tolist()
