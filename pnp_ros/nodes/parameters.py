@@ -155,6 +155,8 @@ class Parameters:
         return wrong
 
     def _on_set(self, changes: list[Parameter]) -> SetParametersResult:
+        if not all(change.name for change in changes):  # rclpy would declare it
+            return SetParametersResult(successful=False, reason="parameter: expected a name, got none")
         known = [change for change in changes if change.name in self._constraints]
         if not all(self._node.has_parameter(change.name) for change in known):
             return SetParametersResult(successful=True)  # being declared: checked there

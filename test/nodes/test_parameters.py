@@ -65,6 +65,13 @@ def test_wrong_values_are_refused_at_run_time(made: Any, name: str, value: Any) 
     assert node.get_parameter(name).value == before
 
 
+def test_a_parameter_without_a_name_is_refused(made: Any) -> None:
+    node, _ = made()
+    (result,) = node.set_parameters([Parameter("", value=math.nan)])
+    assert "expected a name" in result.reason
+    assert not node.has_parameter("")
+
+
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_wrong_values_at_the_start_are_told_until_they_are_mended(made: Any, name: str, value: Any) -> None:
     node, parameters = made(**{name.replace(".", "__"): value})
