@@ -32,6 +32,7 @@ from pnp_ros.networks.onnx_runtime import BACKENDS, backend_of
 from pnp_ros.nodes import camera_input, conversions
 from pnp_ros.nodes.arrivals import Arrivals
 from pnp_ros.nodes.camera_input import CameraOf
+from pnp_ros.nodes.cpu_budget import CpuBudget
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.lifecycle import ManagedNode
@@ -273,8 +274,7 @@ class PoseEstimatorNode(ManagedNode):
         self._frames.counts.lost += count
 
     def _work(self, frames: FrameQueue) -> None:
-        due = told = time.monotonic()
-        used = time.process_time()  # of all threads, and of what arrives between images, too
+        budget = CpuBudget()
         while (frame := frames.get()) is not None:
             if not self._wanted:
                 frames.counts.skipped += 1
@@ -288,10 +288,8 @@ class PoseEstimatorNode(ManagedNode):
             except Exception as error:  # whatever an image triggers, the next one gets its chance
                 if self.context.ok():  # else the node is being ended, and nothing can be published
                     self.failed(f"{type(error).__name__}: {error}")
-            if budget := self.get_parameter("cpu_budget").value:
-                spent, used = time.process_time() - used, time.process_time()
-                due, told = max(due, told) + spent / budget, time.monotonic()
-                frames.rest(due - told)
+            if (seconds := budget.rest(self.get_parameter("cpu_budget").value)) > 0.0:
+                frames.rest(seconds)
 
     def _process(self, image: Image | CompressedImage, info: CameraInfo) -> None:
         assert self._scene is not None

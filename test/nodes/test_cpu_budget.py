@@ -11,6 +11,7 @@ pytest.importorskip("rclpy")
 
 from rclpy.parameter import Parameter
 
+from pnp_ros.nodes.cpu_budget import CpuBudget
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
 
@@ -81,6 +82,15 @@ def test_what_arrives_between_images_is_in_the_budget(node: Any, busy: None) -> 
 def test_without_a_budget_nothing_rests(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FrameQueue, "rest", lambda *_: pytest.fail("rested"))
     _worked_off(node)
+
+
+def test_what_was_used_without_a_budget_is_not_paid_for_later() -> None:
+    budget = CpuBudget()
+    for _ in range(5):
+        _calculate()
+        assert budget.rest(0.0) <= 0.0
+    _calculate()
+    assert 0.0 < budget.rest(0.25) < 6.0 * BUSY_S  # of one image 3, of all 18
 
 
 def test_closing_ends_a_rest() -> None:
