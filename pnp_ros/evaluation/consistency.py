@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest, chi2
 from torch import Tensor
 
@@ -63,9 +64,7 @@ def coverage(
     Raises:
         ValueError: if there is no value.
     """
-    found = values.detach().cpu().double().numpy().reshape(-1)
-    if found.size == 0:
-        raise ValueError("values: expected at least one NEES")
+    found = _some(values)
     return {level: float(np.mean(found <= chi2.ppf(level, dof))) for level in levels}
 
 
@@ -77,9 +76,7 @@ def coverage_interval(values: Tensor, level: float, confidence: float = 0.95) ->
     Raises:
         ValueError: if there is no value.
     """
-    found = values.detach().cpu().double().numpy().reshape(-1)
-    if found.size == 0:
-        raise ValueError("values: expected at least one NEES")
+    found = _some(values)
     inside = int(np.count_nonzero(found <= chi2.ppf(level, DEGREES_OF_FREEDOM)))
     bounds = binomtest(inside, found.size).proportion_ci(confidence, method="wilson")
     return float(bounds.low), float(bounds.high)
@@ -94,3 +91,11 @@ def conformal_factor(values: Tensor, level: float = 0.9) -> float:
     found = np.sort(values.detach().cpu().double().numpy().reshape(-1))
     rank = math.ceil(level * (found.size + 1))
     return float(found[rank - 1] / chi2.ppf(level, DEGREES_OF_FREEDOM)) if rank <= found.size else math.inf
+
+
+def _some(values: Tensor) -> NDArray[np.float64]:
+    """(N,) of the NEES values; ValueError if there is none."""
+    found = values.detach().cpu().double().numpy().reshape(-1)
+    if found.size == 0:
+        raise ValueError("values: expected at least one NEES")
+    return found

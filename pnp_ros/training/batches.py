@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,14 @@ class BatchConfig:
     size: int
     workers: int
     seed: int
+
+
+class _Shared(NamedTuple):
+    """What the trainer and its workers have in common."""
+
+    batches: multiprocessing.Queue
+    stop: Event
+    progress: Synchronized[float]
 
 
 class BatchSource:
@@ -136,7 +144,7 @@ class BatchSource:
         self._batches_since_start = 0
         for _ in range(self._config.workers):
             seed = self._config.seed + _SEED_STEP * len(self._processes) + _START_STEP * self._starts
-            arguments = (self._factory, self._config, seed, self._queue, self._stop, self._progress)
+            arguments = (self._factory, self._config, seed, _Shared(self._queue, self._stop, self._progress))
             process = self._context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             self._processes.append(process)
@@ -154,30 +162,16 @@ class BatchSource:
         self._queue.close()
 
 
-def _serve(
-    factory: SamplerFactory,
-    config: BatchConfig,
-    seed: int,
-    batches: multiprocessing.Queue,
-    stop: Event,
-    progress: Synchronized[float],
-) -> None:
+def _serve(factory: SamplerFactory, config: BatchConfig, seed: int, shared: _Shared) -> None:
     """The worker; what it raises goes to the trainer, which tells of it once for all workers."""
     try:
-        _work(factory, config, seed, batches, stop, progress)
+        _work(factory, config, seed, shared)
     except Exception:
         faulthandler.cancel_dump_traceback_later()
-        batches.put(traceback.format_exc().rstrip())
+        shared.batches.put(traceback.format_exc().rstrip())
 
 
-def _work(
-    factory: SamplerFactory,
-    config: BatchConfig,
-    seed: int,
-    batches: multiprocessing.Queue,
-    stop: Event,
-    progress: Synchronized[float],
-) -> None:
+def _work(factory: SamplerFactory, config: BatchConfig, seed: int, shared: _Shared) -> None:
     """Batches as long as there is room, fresh images otherwise."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer ends its workers, after its checkpoint
     parent = os.getppid()
@@ -186,23 +180,23 @@ def _work(
     sampler = factory(seed)
     fresh = config.size  # the pool starts filled
     at_once = min(_REFRESH_AT_ONCE, max(1, math.ceil(config.size / _REUSE)))
-    while not stop.is_set() and os.getppid() == parent:
+    while not shared.stop.is_set() and os.getppid() == parent:
         faulthandler.dump_traceback_later(_STALL_SECONDS)
         if fresh * _REUSE < config.size:
             sampler.refresh(at_once)
             fresh += at_once
             continue
-        sampler.at(progress.value)
+        sampler.at(shared.progress.value)
         # arrays, not tensors: those would travel as shared files that die with the worker
         batch = {name: tensor.numpy() for name, tensor in sampler.batch(config.kind, config.size).items()}
         fresh = 0
-        while not stop.is_set() and os.getppid() == parent:
+        while not shared.stop.is_set() and os.getppid() == parent:
             try:
-                batches.put_nowait(batch)
+                shared.batches.put_nowait(batch)
                 break
             except queue.Full:
                 faulthandler.dump_traceback_later(_STALL_SECONDS)
                 sampler.refresh(at_once)
                 fresh += at_once
     faulthandler.cancel_dump_traceback_later()
-    batches.cancel_join_thread()
+    shared.batches.cancel_join_thread()
