@@ -1,0 +1,168 @@
+"""Would a set of objects be found better, or more cheaply, by one network than by one each?
+
+Three objects; all networks see crops of the same makers, those of one object in the same order. ``each`` trains a
+network an object on so many crops; ``shared`` trains one on the crops of all, so that both see equally many in all: its
+backbone is common, the last layer has maps and a presence for each object, of which a crop teaches those of its own.
+They are judged by held-out crops: keypoints, and poses that come of them.
+
+    PYTHONPATH=test python test/benchmark/bench_set.py [--crops 8000] [--judged 300]
+
+8,000 crops an object take about half an hour on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.evaluation.pose_error import add
+from pnp_ros.io.resources import resource
+from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction, decode
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.solvers.pnp import solve_pnp
+from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.training.batches import Batch
+from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.distributed import Group
+from pnp_ros.training.losses import keypoint_loss
+from pnp_ros.training.optimisation import Phase, PhaseConfig
+from pnp_ros.training.samples import ObjectSampler, ObjectSamplerFactory, randomisation
+from pnp_ros.training.steps import images, of_present
+from pnp_ros.types import Correspondences
+from synthetic.printed_box import printed_box
+
+KEYPOINTS, BATCH, CPU = 16, 48, torch.device("cpu")
+_MIXED = 16  # crops of each object in a batch of all three: as many in all
+
+
+class SetNetwork(nn.Module):
+    """A keypoint network whose last layers are those of several objects."""
+
+    def __init__(self, objects: int) -> None:
+        super().__init__()
+        self.objects = objects
+        self.network = KeypointNetwork(KeypointNetworkConfig(num_keypoints=KEYPOINTS * objects))
+        self.network.presence = nn.Linear(self.network.presence.in_features, objects)
+
+    def forward(self, seen: Tensor, owner: Tensor) -> RawPrediction:
+        """(B, 3, S, S) RGB in [0, 1] to the maps of each crop's own object, told by ``owner`` (B,)."""
+        fine, coarse = self.network.pyramid(seen)
+        maps = self.network.output(self.network.head(fine)).float()
+        rows, places = torch.arange(len(seen)), KEYPOINTS * self.objects
+        heat = maps[:, :places].unflatten(1, (self.objects, KEYPOINTS))[rows, owner]
+        factor = maps[:, places:].unflatten(1, (self.objects, KEYPOINTS, 2))[rows, owner].clamp(-4.0, 4.0)
+        return RawPrediction(heat, factor, self.network.presence(coarse.mean((-2, -1)).float())[rows, owner])
+
+
+def step(network: nn.Module, batch: Batch, _: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a training step: of the heat maps alone."""
+    return keypoint_loss(network(images(batch), batch["owner"]), batch["keypoints"], batch["present"])
+
+
+def makers(meshes: dict[str, TriangleMesh], seed: int) -> list[ObjectSampler]:
+    """Of crops, one an object."""
+    config = KeypointNetworkConfig(num_keypoints=KEYPOINTS)
+    ranges = randomisation(TrainingConfig(), config.crop_size, config.crop_margin)
+    points = [torch.from_numpy(select_keypoints(mesh, KEYPOINTS)) for mesh in meshes.values()]
+    return [ObjectSamplerFactory(m, p, Symmetry(), ranges)(seed) for m, p in zip(meshes.values(), points)]
+
+
+def mixed(samplers: list[ObjectSampler], each: int) -> Iterator[Batch]:
+    """Batches of ``each`` crops of every object."""
+    while True:
+        parts = []
+        for owner, sampler in enumerate(samplers):
+            sampler.refresh(-(-each // 6))  # a render serves six crops, as in training
+            parts.append(sampler.batch("crops", each) | {"owner": torch.full((each,), owner)})
+        yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def trained(samplers: list[ObjectSampler], each: int, steps: int) -> SetNetwork:
+    """A network after so many steps; the learning rate follows them, not the time."""
+    torch.manual_seed(0)
+    clock = itertools.count(0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        config = PhaseConfig("set", float(steps), checkpoint_seconds=1e6)
+        network = SetNetwork(len(samplers))
+        phase = Phase(network, step, config, Path(folder), CPU, Group(CPU), lambda: next(clock))
+        done = phase.run(mixed(samplers, each), lambda _: None)
+    assert isinstance(done, SetNetwork)
+    return done
+
+
+@torch.inference_mode()
+def judge(network: SetNetwork, batch: Batch, owner: int, mesh: TriangleMesh) -> tuple[float, float, float]:
+    """Median error of keypoints in crop pixels, and shares of poses within 10 and 5 % of the diameter (ADD)."""
+    raw = network(images(batch), torch.full((len(batch["images"]),), owner))
+    prediction = decode(raw)
+    shown = batch["present"]
+    off = (prediction.image_points - batch["keypoints"]).norm(dim=-1)[shown]
+    points = torch.from_numpy(select_keypoints(mesh, KEYPOINTS)).expand(len(shown), -1, -1)
+    every = Correspondences(prediction.image_points, points, 1.0 / prediction.sigma)
+    found, cameras, truth = of_present(every, batch)
+    errors = []
+    for k in range(len(found.image_points)):
+        one = Correspondences(found.image_points[k], found.object_points[k], found.weights[k])
+        camera = Camera(cameras.model, cameras.intrinsics[k], cameras.distortion, cameras.width, cameras.height)
+        pose = solve_pnp(one, camera, loss=Cauchy(2.0)).pose
+        errors.append(float(add(pose, truth[k], torch.from_numpy(mesh.vertices))) / mesh.diameter)
+    near = np.array(errors)
+    return float(off.median()), 100.0 * float((near < 0.1).mean()), 100.0 * float((near < 0.05).mean())
+
+
+def cost(network: SetNetwork) -> tuple[float, float]:
+    """Million weights, and milliseconds of CPU a crop."""
+    crop, owner = torch.rand(1, 3, 128, 128), torch.zeros(1, dtype=torch.long)
+    network.eval()
+    with torch.inference_mode():
+        for _ in range(5):
+            network(crop, owner)
+        begin = time.process_time()
+        for _ in range(30):
+            network(crop, owner)
+    return sum(p.numel() for p in network.parameters()) / 1e6, 1e3 * (time.process_time() - begin) / 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crops", type=int, default=8000, help="that are learnt from, of each object")
+    parser.add_argument("--judged", type=int, default=300, help="crops of each object")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    demo = load_object_package(resource("config/objects/demo")).mesh
+    meshes = {"demo": demo, "box 0": printed_box(0), "box 1": printed_box(1)}
+    held_out = [maker.batch("crops", arguments.judged) for maker in makers(meshes, 1000)]
+    steps = arguments.crops // BATCH
+    print("object | network | keypoints off, px of 128 | within 10 %, 5 % | M weights | ms a crop | s CPU of training")
+    begin = time.process_time()
+    for name, maker, batch in zip(meshes, makers(meshes, 1), held_out):
+        network, seconds = trained([maker], BATCH, steps), time.process_time() - begin
+        figures = judge(network, batch, 0, meshes[name])
+        weights, milliseconds = cost(network)
+        print(f"{name} | its own | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)
+        begin = time.process_time()
+    network = trained(makers(meshes, 1), _MIXED, steps * len(meshes))
+    seconds, (weights, milliseconds) = time.process_time() - begin, cost(network)
+    for owner, (name, batch) in enumerate(zip(meshes, held_out)):
+        figures = judge(network, batch, owner, meshes[name])
+        print(f"{name} | shared | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)
+
+
+def _row(figures: tuple[float, float, float]) -> str:
+    return f"{figures[0]:.2f} | {figures[1]:.0f}, {figures[2]:.0f}"
+
+
+if __name__ == "__main__":
+    main()
