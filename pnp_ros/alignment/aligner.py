@@ -6,6 +6,7 @@ and the start with its covariance are one least-squares problem; its minimum is 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -22,7 +23,7 @@ from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
-from pnp_ros.alignment.look import Look, Window, look
+from pnp_ros.alignment.look import Drawing, Look, Window, draw, look
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
@@ -47,6 +48,7 @@ _SETTLED = 0.01  # of the object's size: a round that moved a followed pose by l
 _FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
 _LIKELY = 0.15  # of the object's size: doubt about a start that a look at its texture may dispel
 _MANY = 24  # matches that do so
+_AHEAD = 0.02  # of the object's size: how far from its start the object may be drawn ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,7 @@ class Aligner:
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
         self._colours = ColourModel()
+        self._unlearnt: Look | None = None  # what the colours are still to be taught by
 
     @property
     def _learns(self) -> bool:
@@ -117,9 +120,39 @@ class Aligner:
     def forget(self) -> None:
         """Forget the colours: the object was lost, the light is another one."""
         self._colours.forget()
-        self._recognised = False
+        self._recognised, self._unlearnt = False, None
 
-    def align(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, widely: bool = True) -> Alignment:
+    def finish(self) -> None:
+        """Learn what the last image showed, which the next one does else."""
+        if self._unlearnt is not None:
+            self._unlearnt.learn(self._colours, _LEARNING)
+            self._unlearnt = None
+
+    def ahead(self, camera: Camera, start: PoseEstimate) -> Drawing | None:
+        """The object as :meth:`align` would draw it first from a start like this; None where it would not be in view.
+
+        For the time before an image is there; arguments as :meth:`align`.
+        """
+        self.finish()
+        camera, pose = _plain(camera), _single(start.pose)
+        for begin, rounds in self._attempts(pose, start.covariance, self._learns, widely=True, closely=False):
+            with contextlib.suppress(CropError):
+                return self._draw(camera, begin, rounds[0])
+            break
+        return None
+
+    def near(self, pose: Pose, start: Pose) -> bool:
+        """Whether what is drawn at a pose serves a start."""
+        return self._moved(_single(pose), _single(start)) < _AHEAD
+
+    def align(
+        self,
+        image: NDArray[np.uint8],
+        camera: Camera,
+        start: PoseEstimate,
+        widely: bool = True,
+        drawn: Drawing | None = None,
+    ) -> Alignment:
         """Align a pose with the image.
 
         Args:
@@ -128,6 +161,7 @@ class Aligner:
             start: a pose, and a covariance that says how far to search and how much the start counts in the end; one
                 that is not determined (``UNKNOWN_VARIANCE``) does not count.
             widely: off, a start that is doubted much is not searched around: thirty looks, where two are usual.
+            drawn: by :meth:`ahead`, for this camera and :meth:`near` this start.
 
         Returns:
             Never an error for a start that does not fit: the evidence says so.
@@ -136,13 +170,14 @@ class Aligner:
             ValueError: if the image is not (H, W, 3) uint8 of the camera's size.
         """
         camera.check_image(image)
+        self.finish()
         camera, learn, known = _plain(camera), not self._colours.known, _information(start.covariance)
-        best = self._best(image, camera, start, known, widely)
+        best = self._best(image, camera, start, known, widely, drawn=drawn)
         if isinstance(best, str):
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
         if best.evidence.supported and self.config.contours:
-            best.seen.learn(self._colours, _LEARNING)
+            self._unlearnt = best.seen
         elif learn:
             self.forget()
         return self._alignment(best, camera, known)
@@ -153,6 +188,7 @@ class Aligner:
         One that a texture does not bear out at once is not looked at from farther off: it would be another pose then.
         """
         camera.check_image(image)
+        self.finish()
         camera, known = _plain(camera), _information(start.covariance)
         best = self._best(image, camera, start, known, widely=False, closely=True)
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)
@@ -165,6 +201,7 @@ class Aligner:
         information: NDArray[np.float64] | None,
         widely: bool,
         closely: bool = False,
+        drawn: Drawing | None = None,
     ) -> _Found | str:
         """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
         pose, learn = _single(start.pose), self._learns
@@ -174,8 +211,8 @@ class Aligner:
         for begin, rounds in self._attempts(pose, start.covariance, learn, widely, closely):
             if looks >= LOOKS:
                 break
-            found, used = self._descend(image, camera, begin, rounds, prior, learn)
-            looks += used
+            found, used = self._descend(image, camera, begin, rounds, prior, learn, drawn)
+            looks, drawn = looks + used, None
             if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
                 best = found
             sure = rounds is not FOLLOWED or (not isinstance(best, str) and best.evidence.matches >= _MANY)
@@ -186,36 +223,20 @@ class Aligner:
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
         """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
         camera.check_image(image)
+        self.finish()
         camera, pose = _plain(camera), _single(pose)
         try:
-            seen = self._look(image, camera, pose, LAST[0], self._learns)
+            seen = self._look(image, self._draw(camera, pose, LAST[0]), self._learns)
         except CropError as error:
             return nothing(str(error))
         return weigh(seen, pose, camera, self.config, self._chroma)
 
-    def _look(
-        self,
-        image: NDArray[np.uint8],
-        camera: Camera,
-        pose: Pose,
-        step: Round,
-        learn: bool,
-        last: Window | None = None,
-    ) -> Look:
-        return look(
-            self._mesh,
-            self._extent,
-            image,
-            camera,
-            pose,
-            step,
-            self.config,
-            self._colours,
-            learn,
-            self._shading,
-            self._painted,
-            last,
-        )
+    def _draw(self, camera: Camera, pose: Pose, step: Round, last: Window | None = None) -> Drawing:
+        frame = None if last is None else last.frame
+        return draw(self._mesh, self._extent, camera, pose, step, self.config, frame)
+
+    def _look(self, image: NDArray[np.uint8], drawing: Drawing, learn: bool, last: Window | None = None) -> Look:
+        return look(drawing, image, self.config, self._colours, learn, self._shading, self._painted, last)
 
     def _attempts(
         self, pose: Pose, covariance: Tensor, learn: bool, widely: bool, closely: bool
@@ -261,8 +282,9 @@ class Aligner:
         rounds: Sequence[Round],
         prior: tuple[Pose, NDArray] | None,
         learn: bool,
+        drawn: Drawing | None,
     ) -> tuple[_Found | str, int]:
-        """What the rounds lead to, or why they lead nowhere; and how often they looked."""
+        """What the rounds lead to, or why they lead nowhere; and how often they looked. ``drawn``: for the first."""
         shift, looks = math.inf, 0
         found: _Found | str = ""
         window: Window | None = None
@@ -270,7 +292,8 @@ class Aligner:
             for step in rounds:
                 if step.share > _ENOUGH * shift and step is not rounds[-1]:
                     continue  # the last round already moved it much less than this one could
-                seen = self._look(image, camera, pose, step, learn, window)
+                drawing = drawn if drawn is not None and drawn.step == step else self._draw(camera, pose, step, window)
+                seen, pose, drawn = self._look(image, drawing, learn, window), drawing.pose, None
                 window = seen.window
                 looks += 1
                 matches, lines = seen.count

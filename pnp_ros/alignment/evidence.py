@@ -102,7 +102,7 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig, chrom
         likeness = float(np.fmax(like.mean, _beside(like, look.lines.pixels, look.lines.normals, good_lines)))
     colours = math.nan
     if like is not None and chroma is not None:
-        colours = chroma.likeness(look.view, look.window.image, like, float(look.window.camera.intrinsics[0]))
+        colours = chroma.likeness(look.view, look.window.image, like, float(look.window.frame.camera.intrinsics[0]))
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
     good, sought = int(good_lines.sum()), count if count >= _FEW_LINES else 0
     weighed = Evidence(float(explained), texture, contour, likeness, matches, good, expected, True, "", colours, sought)
@@ -153,7 +153,7 @@ def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:
     if len(lines.points) == 0:
         return np.zeros(0, np.bool_)
     reached = lines.pixels + steps.offset[:, None] * lines.normals
-    off = np.abs((projected(look.window.camera, pose, lines.points) - reached) * lines.normals).sum(1)
+    off = np.abs((projected(look.window.frame.camera, pose, lines.points) - reached) * lines.normals).sum(1)
     return look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
 
 
@@ -166,4 +166,4 @@ def _beside(like: Likeness, pixels: NDArray, normals: NDArray, good: NDArray[np.
 def _misses(look: Look, pose: Pose, points: NDArray, pixels: NDArray) -> NDArray[np.float32]:
     if len(points) == 0:
         return np.zeros(0, np.float32)
-    return np.sqrt(np.square(projected(look.window.camera, pose, points) - pixels).sum(1))
+    return np.sqrt(np.square(projected(look.window.frame.camera, pose, points) - pixels).sum(1))

@@ -36,20 +36,52 @@ _NEAR = 0.7  # of the reach: beyond, a step counts less, as it may be another ed
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
-    """A rectangle of the image, resized: what is around the object, and no more.
+class Frame:
+    """A rectangle of an image around the object, and how it is resized.
 
     Args:
-        image: (H, W, 3) uint8.
-        camera: of its pixels.
+        edges: (4,) left, top, right and bottom pixel of the image, the last two not included.
+        camera: of the resized rectangle's pixels.
         scale: image pixels for one of its own.
         corner: (2,) x, y of the image's pixel, as a number with fractions, that its first pixel shows.
     """
 
-    image: NDArray[np.uint8]
+    edges: tuple[int, int, int, int]
     camera: Camera
     scale: float
     corner: NDArray[np.float64]
+
+    def holds(self, left: float, top: float, right: float, bottom: float) -> bool:
+        """Whether it contains a rectangle of the image, in image pixels from corner to corner."""
+        x, y = self.corner + 0.5 - 0.5 * self.scale
+        width, height = self.camera.width * self.scale, self.camera.height * self.scale
+        return bool(left >= x and top >= y and right <= x + width and bottom <= y + height)
+
+    def inside(self, width: int, height: int) -> NDArray[np.bool_]:
+        """(H, W) pixels that lie in an image of this size, and not at its rim."""
+        x = np.arange(self.camera.width) * self.scale + self.corner[0]
+        y = np.arange(self.camera.height) * self.scale + self.corner[1]
+        return ((y > _RIM) & (y < height - 1 - _RIM))[:, None] & ((x > _RIM) & (x < width - 1 - _RIM))[None]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What an image shows in a frame.
+
+    Args:
+        frame: where.
+        image: (H, W, 3) uint8.
+    """
+
+    frame: Frame
+    image: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, image: NDArray[np.uint8], frame: Frame) -> Window:
+        """That of an image (H, W, 3) uint8."""
+        part, how = cut(image, *frame.edges), cv2.INTER_AREA if frame.scale > 1.0 else cv2.INTER_LINEAR
+        resized = cv2.resize(part, None, fx=1.0 / frame.scale, fy=1.0 / frame.scale, interpolation=how)
+        return cls(frame, np.asarray(resized, np.uint8))
 
     @functools.cached_property
     def grey(self) -> NDArray[np.uint8]:
@@ -66,17 +98,26 @@ class Window:
         """(H, W) of the image's colours, as :class:`ColourModel` counts them."""
         return bins(self.image)
 
-    def holds(self, left: float, top: float, right: float, bottom: float) -> bool:
-        """Whether it contains a rectangle of the image, in image pixels from corner to corner."""
-        height, width = self.image.shape[:2]
-        x, y = self.corner + 0.5 - 0.5 * self.scale
-        return bool(left >= x and top >= y and right <= x + width * self.scale and bottom <= y + height * self.scale)
 
-    def inside(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Pixels that lie in an image of this height and width, and not at its rim."""
-        height, width = self.image.shape[:2]
-        x, y = np.arange(width) * self.scale + self.corner[0], np.arange(height) * self.scale + self.corner[1]
-        return ((y > _RIM) & (y < shape[0] - 1 - _RIM))[:, None] & ((x > _RIM) & (x < shape[1] - 1 - _RIM))[None]
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """The object drawn where it may be, before an image is looked at.
+
+    Args:
+        pose: ``T_camera_object``, float32.
+        step: size of the frame, and reach.
+        frame: around it.
+        view: of the mesh in that frame.
+        inside: (H, W) bool, pixels of the frame that the image has.
+        lines: across the outline.
+    """
+
+    pose: Pose
+    step: Round
+    frame: Frame
+    view: View
+    inside: NDArray[np.bool_]
+    lines: Lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +159,9 @@ class Look:
         roots = np.zeros((len(offset), 2, 2), np.float32)
         roots[:, 0] = normals / sigma[:, None]
         pixels = np.concatenate([self.matches.pixels[there], lines.pixels[self.chosen] + offset[:, None] * normals])
-        scale = self.window.scale
+        scale = self.window.frame.scale
         return Correspondences(
-            (pixels * scale + self.window.corner).astype(np.float32),
+            (pixels * scale + self.window.frame.corner).astype(np.float32),
             np.concatenate([self.matches.points[there], lines.points[self.chosen]]),
             (np.concatenate([self.matches.roots[there], roots]) / scale).astype(np.float32),
         )
@@ -132,13 +173,42 @@ class Look:
         colours.learn(self.window.bins, (core > 0) & self.inside, (ring == 0) & self.inside, rate)
 
 
-def look(
+def draw(
     mesh: RayMesh,
     extent: torch.Tensor,
-    image: NDArray[np.uint8],
     camera: Camera,
     pose: Pose,
     step: Round,
+    config: AlignmentConfig,
+    last: Frame | None = None,
+) -> Drawing:
+    """Draw the object at a pose.
+
+    Args:
+        mesh: the object.
+        extent: (M, 3) its extreme points.
+        camera: of the image that will be looked at.
+        pose: ``T_camera_object``, float32.
+        step: size of the frame, and reach.
+        config: what is compared.
+        last: the frame of an earlier look at the image, used again where it still fits.
+
+    Raises:
+        CropError: if the pose does not put the object into the image.
+    """
+    frame = _frame(camera, pose, extent, step, last)
+    view = mesh.view(pose, frame.camera, with_grey=config.texture)
+    inside, lines = frame.inside(camera.width, camera.height), contours.NO_LINES
+    if config.contours:
+        # far off, an object in view may be drawn half outside of the image, whose border then stands for what is beyond
+        known = inside if step.reach <= _TRUSTED else np.ones_like(inside)
+        lines = contours.lines(mesh, pose, frame.camera, view, known, step.reach)
+    return Drawing(pose, step, frame, view, inside, lines)
+
+
+def look(
+    drawing: Drawing,
+    image: NDArray[np.uint8],
     config: AlignmentConfig,
     colours: ColourModel,
     learn: bool,
@@ -146,29 +216,21 @@ def look(
     painted: bool = True,
     last: Window | None = None,
 ) -> Look:
-    """Draw the object at a pose and search the image around it.
+    """Search the image around where the object is drawn.
 
     Args:
-        mesh: the object.
-        extent: (M, 3) its extreme points.
+        drawing: with this configuration.
         image: (H, W, 3) uint8.
-        camera: of the image.
-        pose: ``T_camera_object``, float32.
-        step: size of the window, and reach.
         config: what is compared.
         colours: of object and background.
         learn: teach the colours from this pose before they are used.
         shading: of the mesh; None leaves the light out of what is compared.
         painted: whether the mesh has colours; else its shading is all there is to be compared.
-        last: the window of an earlier look at the image, used again where it still fits.
-
-    Raises:
-        CropError: if the pose does not put the object into the image.
+        last: the window of an earlier look at the image, used again if it is the drawing's.
     """
-    window = _window(image, camera, pose, extent, step, last)
-    view = mesh.view(pose, window.camera, with_grey=config.texture)
-    inside = window.inside(image.shape[:2])
-    matches, lines, steps = texture.NONE, contours.NO_LINES, contours.NO_STEPS
+    pose, step, view, inside = drawing.pose, drawing.step, drawing.view, drawing.inside
+    window = last if last is not None and last.frame is drawing.frame else Window.of(image, drawing.frame)
+    matches = texture.NONE
     shaded = shading is not None and not painted
     eye = -(pose.translation.numpy() @ pose.rotation.numpy())  # in the object's frame
     if shading is not None and shaded:
@@ -176,33 +238,29 @@ def look(
     if view.grey is not None:
         drawn = view if shading is None or shaded else replace(view, grey=shading.lit(view, window.grey, inside, eye))
         matches = texture.match(drawn, window.contrast, inside, 3 if step.side < _COARSE else 1, step.side < _FINE)
-    found = Look(pose, window, view, inside, matches, lines, steps, lines.clean, shaded)
+    lines = drawing.lines
+    found = Look(pose, window, view, inside, matches, contours.NO_LINES, contours.NO_STEPS, lines.clean[:0], shaded)
     if not config.contours:
         return found
     if learn:
         found.learn(colours, 1.0)
-    # far off, an object in view may be drawn half outside of the image, whose border then stands for what is beyond
-    known = inside if step.reach <= _TRUSTED else np.ones_like(inside)
-    lines = contours.lines(mesh, pose, window.camera, view, known, step.reach)
     blunt = step.reach > _SHARP
     steps = contours.steps(
         colours.posterior(window.bins), lines, step.reach, view.mask.astype(np.float32) if blunt else None
     )
     if not blunt:
-        steps = contours.sharpen(window.image, lines, steps, max(1.0 / window.scale, 1.0))
+        steps = contours.sharpen(window.image, lines, steps, max(1.0 / window.frame.scale, 1.0))
     least = _BLUNT if blunt else _SHARPEST
     steps = Steps(steps.offset, steps.variance + np.float32(least**2), steps.contrast)
     chosen = lines.clean & (np.abs(steps.offset) < 1.5 * step.reach) & (steps.variance < step.reach**2 + 1.0)
     return replace(found, lines=lines, steps=steps, chosen=chosen)
 
 
-def _window(
-    image: NDArray[np.uint8], camera: Camera, pose: Pose, extent: torch.Tensor, step: Round, last: Window | None
-) -> Window:
-    """The window around the object, drawn no larger than the image shows it: what is not there need not be compared."""
+def _frame(camera: Camera, pose: Pose, extent: torch.Tensor, step: Round, last: Frame | None) -> Frame:
+    """The frame around the object, drawn no larger than the image shows it: what is not there need not be compared."""
     box = box_from_pose(camera, pose, extent)
     x, y, width, height = box
-    column, row, whole = window_in(image, box, MARGIN)
+    column, row, whole = window_in((camera.width, camera.height), box, MARGIN)
     scale = whole / min(step.side, max(whole, _SMALLEST))
 
     def around(beside: float) -> tuple[int, int, int, int]:
@@ -213,14 +271,13 @@ def _window(
 
     if last is not None and abs(last.scale / scale - 1.0) < _SAME_SCALE and last.holds(*around(_STILL_BESIDE)):
         return last
-    left, top, right, bottom = around(max(_BESIDE, contours.extent(step.reach)))
-    part, how = cut(image, left, top, right, bottom), cv2.INTER_AREA if scale > 1.0 else cv2.INTER_LINEAR
-    resized = np.asarray(cv2.resize(part, None, fx=1.0 / scale, fy=1.0 / scale, interpolation=how), np.uint8)
+    left, top, right, bottom = edges = around(max(_BESIDE, contours.extent(step.reach)))
     fx, fy, cx, cy = camera.intrinsics.tolist()
     seen = [fx / scale, fy / scale, (cx - left + 0.5) / scale - 0.5, (cy - top + 0.5) / scale - 0.5]
-    return Window(
-        resized,
-        replace(camera, intrinsics=torch.tensor(seen), width=resized.shape[1], height=resized.shape[0], sigmas=()),
+    size = round((right - left) * (1.0 / scale)), round((bottom - top) * (1.0 / scale))  # as OpenCV resizes
+    return Frame(
+        edges,
+        replace(camera, intrinsics=torch.tensor(seen), width=size[0], height=size[1], sigmas=()),
         scale,
         np.array([left, top]) + 0.5 * scale - 0.5,
     )

@@ -7,6 +7,7 @@ stays in the cropped camera: the solver undistorts points, nobody undistorts the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -88,17 +89,20 @@ def crop_from_box(image: np.ndarray, camera: Camera, box: Box, size: int, margin
     Raises:
         CropError: if the box is not finite, has no area, or does not touch the image.
     """
-    x, y, side = window_in(image, box, margin)
+    x, y, side = window_in(image.shape[1::-1], box, margin)
     inside = cut(image, x, y, x + side, y + side)
     interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     resized = cv2.resize(inside, (size, size), interpolation=interpolation)
     return Crop(resized, camera.crop(x, y, side, side, size, size), (x, y, side))
 
 
-def window_in(image: np.ndarray, box: Box, margin: float) -> tuple[int, int, int]:
-    """As :func:`square_window`, of a box that must touch the image; raises as :func:`crop_from_box`."""
+def window_in(size: Sequence[int], box: Box, margin: float) -> tuple[int, int, int]:
+    """As :func:`square_window`, of a box that must touch an image of this width and height.
+
+    Raises as :func:`crop_from_box`.
+    """
     x, y, side = square_window(box, margin)
-    height, width = image.shape[:2]
+    width, height = size
     if x + side <= 0 or y + side <= 0 or x >= width or y >= height:
         raise CropError(f"box: expected to overlap the {width}x{height} image, got {tuple(box)}")
     if side > _LARGEST_WINDOW * max(width, height):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -58,11 +60,24 @@ def subscribe(
             event_callbacks=SubscriptionEventCallbacks(message_lost=told),
         )
 
-    made = [one(CompressedImage if compressed else Image, image, on_image, quality)]
-    made.append(one(CameraInfo, "camera_info", on_info, quality))
+    def with_info(message: Any) -> None:
+        on_image(message)
+        take_waiting(info, on_info)
+
+    info = one(CameraInfo, "camera_info", on_info, quality)
+    made = [one(CompressedImage if compressed else Image, image, with_info, quality), info]
     if keep_info:
         made.append(one(CameraInfo, "camera_info", on_info, _PUBLISHED_ONCE, "once"))
     return made
+
+
+def take_waiting(subscription: Any, put: Callable[[Any], None]) -> None:
+    """Hand over a message that has arrived already: the executor's next turn, which would, takes a millisecond."""
+    taken = None
+    with contextlib.suppress(rclpy_implementation.InvalidHandle), subscription.handle:  # it may be destroyed by now
+        taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+    if taken is not None:
+        put(taken[0])
 
 
 class CameraOf:

@@ -314,6 +314,7 @@ class PoseEstimatorNode(ManagedNode):
             self._localize.take(image.header, frame, item)
         age = 1e-9 * (self.get_clock().now().nanoseconds - nanoseconds(image.header.stamp))
         self._health.processed(latency, age)
+        self._scene.rest()
 
     # --- services and diagnostics -------------------------------------------------------------------------------------
 

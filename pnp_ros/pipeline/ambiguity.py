@@ -74,6 +74,13 @@ class Ambiguity:
         self._next, self._count = 0, 0  # turn to be looked at; images
         self._fresh = True  # whether no image has spoken yet
         self._last: Pose | None = None  # followed
+        self._due: Callable[[], object] | None = None  # a look for modes
+
+    def finish(self) -> None:
+        """Look for other modes in the last image, if it is their turn, which the next image does else."""
+        due, self._due = self._due, None
+        if due is not None:
+            due()
 
     def told(self) -> None:
         """The next pose is known by other means to be the right one of those that look alike."""
@@ -102,7 +109,9 @@ class Ambiguity:
             rival: what the image says of the pose's reversal; None where that is no other pose, or nothing is compared:
                 then the correspondences alone speak of it. Asked only where it is not settled.
         """
-        if not followed:
+        if followed:
+            self.finish()
+        else:
             self.forget()
         pose = estimate.pose.to("cpu", torch.float32)
         kept = 0  # the mode that was followed
@@ -112,8 +121,11 @@ class Ambiguity:
             self._look(self._appearance, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
         self._count += 1
-        seldom = followed and self._mode_odds < _DECIDED and self._count % _RARELY
-        if seldom and len(turns) == 1:  # nothing else is looked at
+        settled = followed and self._mode_odds < _DECIDED
+        seldom = settled and self._count % _RARELY
+        if settled and len(turns) == 1:  # nothing else is looked at
+            if not seldom:  # what it finds, the next image is told
+                self._due = lambda: self._modes(correspondences(), camera, pose, rival)
             self._last = pose
             return (Hypothesis(estimate.pose, estimate.covariance, 1.0),)
         if seldom:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.look import Drawing
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
@@ -46,6 +47,15 @@ _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a p
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 _ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ahead:
+    """What is known of the next image: where the object is expected, and how it looks there to the last camera."""
+
+    start: PoseEstimate
+    camera: Camera
+    drawing: Drawing | None
 
 
 class PoseEstimator:
@@ -110,6 +120,8 @@ class PoseEstimator:
         self._clock = 0.0  # the last stamp
         self._missed = False  # in the last image
         self._seen: Alignment | None = None  # the last pose that was aligned
+        self._camera: Camera | None = None  # of the last image
+        self._ahead: _Ahead | None = None
         self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
@@ -122,8 +134,25 @@ class PoseEstimator:
         self._clock = self._clock if stamp is None else stamp
         if self._ambiguity is not None:
             self._ambiguity.told()
-        self._missed = False
+        self._missed, self._ahead = False, None
         self._track.follow(self._beside(pose), self._clock)
+
+    def rest(self) -> None:
+        """Do what is done before an image comes, after the last one's pose is out: the next one is quicker then.
+
+        Else :meth:`estimate` does it at first. The poses are the same.
+        """
+        self._finish()
+        start = self._track.foresee() if self.config.track else None
+        if self._aligner is not None and self._camera is not None and start is not None:
+            self._ahead = _Ahead(start, self._camera, self._aligner.ahead(self._camera, start))
+
+    def _finish(self) -> None:
+        """Finish with the last image."""
+        if self._aligner is not None:
+            self._aligner.finish()
+        if self._ambiguity is not None:
+            self._ambiguity.finish()
 
     @property
     def device(self) -> torch.device:
@@ -205,16 +234,17 @@ class PoseEstimator:
         if self._next:
             self._adopt(self._next.popleft())
         begin = time.perf_counter()
+        self._finish()
         self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
         self._clock = self._clock + INTERVAL if stamp is None else stamp
-        self._searched = image if searched is None else searched
+        self._searched, self._camera = image if searched is None else searched, camera
         best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
         if best.state is ObjectState.VALID and self._ambiguity is not None:
             best = self._with_hypotheses(self._ambiguity, image, camera, best)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             with contextlib.suppress(CropError):
                 best = dataclasses.replace(best, box=box_from_pose(camera, best.estimate.pose, self._extent))
-        self._missed = not best.is_followed
+        self._missed, self._ahead = not best.is_followed, None
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
@@ -244,7 +274,8 @@ class PoseEstimator:
             if self._aligner is not None and follow:
                 # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
                 widely = not (self._missed and search and self._quick)
-                yield self._aligned(self._aligner, image, camera, self._expected(start), widely)
+                drawn = self._drawn(self._aligner, camera, start)
+                yield self._aligned(self._aligner, image, camera, self._expected(start), widely, drawn)
             if search or self._aligner is None:
                 yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
             if not search:
@@ -264,6 +295,14 @@ class PoseEstimator:
                     yield self._settle(source, image, camera, place.box)
             if best < least:
                 yield self._lost(f"object not found: best detector score {best:.2f} is below {least:.2f}", None, best)
+
+    def _drawn(self, aligner: Aligner, camera: Camera, start: PoseEstimate) -> Drawing | None:
+        """The object where this image was foreseen to show it, if that is near the start."""
+        ahead = self._ahead
+        foreseen = ahead.start if ahead is not None else self._track.foresee()
+        if foreseen is None or not aligner.near(foreseen.pose, start.pose):
+            return None
+        return ahead.drawing if ahead is not None and ahead.camera is camera else aligner.ahead(camera, foreseen)
 
     def _places(self, source: Source) -> Iterator[Detection]:
         """Each is looked for only where none before it gave a valid pose."""
@@ -345,12 +384,18 @@ class PoseEstimator:
         return dataclasses.replace(self._lost("", None), estimate=start, source="tracking")
 
     def _aligned(
-        self, aligner: Aligner, image: np.ndarray, camera: Camera, found: ObjectEstimate, widely: bool = True
+        self,
+        aligner: Aligner,
+        image: np.ndarray,
+        camera: Camera,
+        found: ObjectEstimate,
+        widely: bool = True,
+        drawn: Drawing | None = None,
     ) -> ObjectEstimate:
         """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it."""
         assert found.estimate is not None
         with self._timed("align"):
-            aligned = self._seen = aligner.align(image, camera, found.estimate, widely)
+            aligned = self._seen = aligner.align(image, camera, found.estimate, widely, drawn)
         evidence = aligned.evidence
         found = dataclasses.replace(found, explained=evidence.explained)
         if not evidence.supported:
@@ -431,6 +476,7 @@ class PoseEstimator:
 
     def _lose(self) -> None:
         self._track.lose()
+        self._ahead = None
         if self._ambiguity is not None:
             self._ambiguity.forget()
         if self._aligner is not None:

@@ -177,6 +177,11 @@ class Scene:
         self._failed &= self._missing
         return found
 
+    def rest(self) -> None:
+        """As :meth:`PoseEstimator.rest`, of each instance."""
+        for estimator in self._estimators.values():
+            estimator.rest()
+
     def _several(self, image: np.ndarray, camera: Camera) -> dict[str, ObjectEstimate]:
         """Follow what was there, and make one attempt at what is missing."""
         expected = {name: estimator.expected(self._clock) for name, estimator in self._estimators.items()}

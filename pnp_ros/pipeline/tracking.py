@@ -35,6 +35,7 @@ class Track:
         self._last: PoseEstimate | None = None
         self._stamp = 0.0
         self._velocity: NDArray[np.float64] | None = None  # (6,) [dt, dtheta] a second
+        self._interval = INTERVAL  # between the last two poses
 
     @property
     def pose(self) -> Pose | None:
@@ -49,9 +50,9 @@ class Track:
         """Go on from this pose, seen at this time in seconds."""
         elapsed = stamp - self._stamp
         if self._last is not None and 0.0 < elapsed <= PATIENCE:
-            self._velocity = difference(self._last.pose, estimate.pose) / elapsed
+            self._velocity, self._interval = difference(self._last.pose, estimate.pose) / elapsed, elapsed
         else:
-            self._velocity = None
+            self._velocity, self._interval = None, INTERVAL
         self._last, self._stamp = estimate, stamp
 
     def correct(self, wrong: Pose, right: Pose) -> None:
@@ -83,6 +84,10 @@ class Track:
         spread = doubt**2 * np.array([(sigma[0] * self._diameter) ** 2] * 3 + [sigma[1] ** 2] * 3)
         covariance = self._last.covariance + torch.from_numpy(np.diag(spread)).to(self._last.covariance)
         return PoseEstimate.of(pose, covariance)
+
+    def foresee(self) -> PoseEstimate | None:
+        """:meth:`predict` for the next image, if it comes as long after the last as that came after the one before."""
+        return self.predict(self._stamp + self._interval)
 
     def lose(self) -> None:
         """Forget the pose: the next image is searched."""

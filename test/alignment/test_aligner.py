@@ -226,7 +226,7 @@ def test_a_look_that_does_not_bear_a_followed_pose_out_is_followed_by_a_closer_o
         return replace(judged[-1], supported=len(judged) > 1)
 
     monkeypatch.setattr(aligner_module, "weigh", doubtful)
-    monkeypatch.setattr(Aligner, "_look", lambda self, *given: sides.append(given[3]) or _LOOK(self, *given))
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: sides.append(given[1].step) or _LOOK(self, *given))
     start = start_at(perturbed(scene.pose, 0.1, 0.0, 0), 0.02, 0.1)
     assert aligner.align(scene.image, scene.camera, start).evidence.supported
     assert sides == list(FOLLOWED)

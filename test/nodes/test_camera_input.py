@@ -1,12 +1,16 @@
 """An image and its CameraInfo must be of one camera."""
 
+import time
+
 import pytest
 
 pytest.importorskip("rclpy")
 
+import rclpy
 from sensor_msgs.msg import CameraInfo, Image
 
-from pnp_ros.nodes.camera_input import CameraOf
+from pnp_ros.nodes.camera_input import CameraOf, take_waiting
+from pnp_ros.nodes.ros_compat import LATCHED
 
 
 def _pair(image_frame: str = "left", info_frame: str = "left", focal: float = 300.0) -> tuple[Image, CameraInfo]:
@@ -37,3 +41,25 @@ def test_a_changed_calibration_is_told_once() -> None:
     (line,) = said
     assert "fx 300.00" in line
     assert "fx 310.00" in line
+
+
+def test_what_has_arrived_is_taken_without_the_executor() -> None:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("takes", context=context, start_parameter_services=False)
+    try:
+        publisher = node.create_publisher(CameraInfo, "info", LATCHED)
+        subscription, taken = node.create_subscription(CameraInfo, "info", print, LATCHED), list[CameraInfo]()
+        publisher.publish(CameraInfo(width=320))
+        deadline = time.monotonic() + 20.0
+        while not taken and time.monotonic() < deadline:
+            take_waiting(subscription, taken.append)
+            time.sleep(0.01)
+        assert [message.width for message in taken] == [320]
+        take_waiting(subscription, taken.append)
+        node.destroy_subscription(subscription)
+        take_waiting(subscription, taken.append)
+        assert len(taken) == 1
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)

@@ -20,6 +20,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
+from pnp_ros.pipeline.ambiguity import Ambiguity
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
@@ -28,7 +29,7 @@ from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
 from synthetic.alike_box import alike_box
 from synthetic.printed_box import printed_box
-from synthetic.scenes import Errors, Scene, scenes
+from synthetic.scenes import CAMERA, Errors, Scene, scenes
 
 ERRORS = Errors(size=0.002, shape=0.001, focal=0.002, centre=1.0, light=0.5)
 ROUND = alike_turns(alike_box())[2]  # a quarter turn about z
@@ -152,3 +153,21 @@ def test_a_face_seen_nearly_head_on_is_not_taken_for_its_reversal(tmp_path: Path
     assert found.estimate is not None
     assert found.state is ObjectState.VALID
     assert is_true(found.estimate.pose, scene)
+
+
+def test_a_reversal_that_is_settled_is_looked_for_when_there_is_time() -> None:
+    mesh = printed_box()
+    ambiguity, asked = Ambiguity(mesh, Symmetry()), []
+    estimate = start_at(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 1e-3, 1e-2)
+    points = torch.from_numpy(select_keypoints(mesh, 16))
+    exact = Correspondences.from_sigma(CAMERA.project(estimate.pose.transform(points)), points, 1.0)
+    ambiguity.told()
+    for _ in range(3):
+        ambiguity.weigh(None, CAMERA, estimate, lambda: asked.append("") or exact, followed=True)
+        ambiguity.finish()
+    assert not asked
+    (left,) = ambiguity.weigh(None, CAMERA, estimate, lambda: asked.append("") or exact, followed=True)
+    assert (left.pose is estimate.pose, left.probability, asked) == (True, 1.0, [])
+    ambiguity.finish()
+    ambiguity.finish()
+    assert len(asked) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pnp_ros.alignment.aligner import Aligner
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.objects.mesh import TriangleMesh
@@ -94,6 +95,29 @@ def test_followed_by_its_motion_without_a_source_being_asked(onboarded: ObjectPa
         assert found.estimate is not None
         assert float((found.estimate.pose.translation - truth.translation).norm()) < 0.004
         assert float(so3.angle_between(found.estimate.pose.rotation, truth.rotation)) < 0.015
+
+
+def test_what_is_done_between_images_changes_no_pose(onboarded: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    draw = Aligner._draw
+    monkeypatch.setattr(Aligner, "_draw", lambda self, *given: drawn.append("") or draw(self, *given))
+    images = [_image(onboarded.mesh, -0.03 + 0.008 * step) for step in range(4)]
+    runs, counts = [], []
+    for rests in (False, True):
+        estimator, run = PoseEstimator(onboarded), []
+        estimator.follow(images[0][1], 0.0)
+        for (image, _), stamp in zip(images, (0.03, 0.06, 0.0905, 0.15)):  # as foreseen, nearly so, and one is missing
+            drawn.clear()
+            found = estimator.estimate(image, CAMERA, stamp)
+            assert (found.state, found.source) == (ObjectState.VALID, "tracking")
+            assert found.estimate is not None
+            run.append(found.estimate.pose.matrix().numpy().tobytes() + found.estimate.covariance.numpy().tobytes())
+            counts.append(len(drawn))
+            if rests:
+                estimator.rest()
+        runs.append(run)
+    assert runs[0] == runs[1]
+    assert [first - second for first, second in zip(counts[:4], counts[4:])] == [0, 1, 1, 0]
 
 
 def test_a_pose_that_the_image_contradicts_is_not_valid(onboarded: ObjectPackage) -> None:
