@@ -288,18 +288,22 @@ class Aligner:
         shift, looks = math.inf, 0
         found: _Found | str = ""
         window: Window | None = None
+        in_vain: Round | None = None
         try:
             for step in rounds:
                 if step.share > _ENOUGH * shift and step is not rounds[-1]:
                     continue  # the last round already moved it much less than this one could
+                if step == in_vain:
+                    continue
                 drawing = drawn if drawn is not None and drawn.step == step else self._draw(camera, pose, step, window)
                 seen, pose, drawn = self._look(image, drawing, learn, window), drawing.pose, None
                 window = seen.window
                 looks += 1
                 matches, lines = seen.count
                 if 2 * matches + lines < _FEWEST:
-                    if not self.config.contours and step is not rounds[-1]:
-                        continue  # few pixels have few corners; more of them may have enough
+                    if step is not rounds[-1]:
+                        in_vain = step
+                        continue  # few pixels have few corners, and of a thin shape few lines that are free so far
                     return "the image shows hardly anything of the object near the pose", looks
                 data = seen.correspondences(step.reach)
                 solved = joint.minimise(data, camera, pose, self._damping, prior)

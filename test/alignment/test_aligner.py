@@ -22,6 +22,7 @@ from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.domain_shift import strong_shift
 from pnp_ros.types import Pose, SolveStatus
+from synthetic.cad_parts import bent_sheet
 from synthetic.scenes import CAMERA, EXACT, Errors, Scene, perturbed, scenes
 
 CASTLE = Path(__file__).parents[3] / "shared" / "data" / "castle"
@@ -100,6 +101,16 @@ def test_a_start_beside_the_object_is_brought_onto_it(painted: bool, exact: list
     kinds = torch.cat([alignment.kinds for alignment, _ in found])
     assert LINE in kinds
     assert MATCH in kinds  # of a plain object where its shades meet
+
+
+@pytest.mark.parametrize("seed", [19, 20, 26])
+def test_a_thin_object_is_found_from_farther_off(seed: int) -> None:
+    """Far off no line across it is free over its reach: that is no reason to give up."""
+    mesh = bent_sheet()
+    scene = next(scenes(mesh, 1, seed, EXACT))
+    found = align(Aligner(mesh), scene, 0, (12.0, 0.05))
+    assert found.evidence.supported, found.evidence.reason
+    assert add(mesh, found.estimate.pose, scene.pose) < 0.03
 
 
 def test_a_mesh_of_one_colour_says_no_more_of_the_object_than_one_of_none() -> None:
