@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ class Scene:
             )
             for name, estimator in self._estimators.items()
         }
-        followed = [name for name, pose in expected.items() if pose is not None and name not in self._missing]
+        near = {name: float(pose.translation[2]) for name, pose in expected.items() if pose is not None}
+        followed = sorted(near.keys() - self._missing, key=lambda name: near[name])  # what may hide others first
         for name in followed:
             self._follow(name, image, camera, expected, found)
         self._settle_claims(found, expected)
@@ -207,10 +209,12 @@ class Scene:
         found: dict[str, ObjectEstimate],
     ) -> None:
         """Look for an instance where it is expected, and nowhere else."""
-        searched = None
+        searched, pose = None, expected[name]
         if not self._config.align:  # else no source is asked
             known = {other: pose for other, pose in expected.items() if pose is not None} | _valid(found)
             searched = self._without(image, camera, {other: pose for other, pose in known.items() if other != name})
+        elif pose is not None and (front := self._in_front(name, pose, found)):
+            image = self._without(image, camera, front, 1.0)  # its print and its edges draw the pose to them
         found[name] = self._estimators[name].estimate(image, camera, self._clock, searched=searched, search=False)
 
     def _look_for_one(
@@ -249,6 +253,16 @@ class Scene:
                 self._failed.discard(name)
             self._settle_claims(found, expected)
             return
+
+    def _in_front(self, name: str, pose: Pose, found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
+        """Those that may hide a part of an object at a pose."""
+        nearer = {o: p for o, p in _valid(found).items() if o != name and p.translation[2] < pose.translation[2]}
+        return {
+            other: place
+            for other, place in nearer.items()
+            if _sight(pose, place)
+            < sum(_size(self._estimators[n].package, p) for n, p in ((name, pose), (other, place)))
+        }
 
     def _hidden(self, name: str, pose: Pose, camera: Camera, others: Mapping[str, Pose]) -> str:
         """Behind what an instance is, if most of it is; else empty."""
@@ -309,12 +323,14 @@ class Scene:
 
         return min(missing, key=unlike)
 
-    def _without(self, image: np.ndarray, camera: Camera, places: Mapping[str, Pose]) -> np.ndarray:
+    def _without(
+        self, image: np.ndarray, camera: Camera, places: Mapping[str, Pose], wider: float = _WIDER
+    ) -> np.ndarray:
         """The image with objects painted over in the mean colour of the image."""
         painted = image.copy()
         colour = [int(value) for value in image.reshape(-1, 3)[::97].mean(0)]
         for name, pose in places.items():
-            self._fill(painted, name, pose, camera, colour)
+            self._fill(painted, name, pose, camera, colour, wider=wider)
         return painted
 
     def _fill(
@@ -363,6 +379,18 @@ class Scene:
 def _valid(found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
     """The poses of those that are valid, or one of several that may be right: there is something either way."""
     return {name: item.estimate.pose for name, item in found.items() if item.is_followed and item.estimate is not None}
+
+
+def _sight(one: Pose, other: Pose) -> float:
+    """Between the places of two objects in the image, in focal lengths."""
+    (x, y), (u, v) = ((p.translation[:2].double() / float(p.translation[2])).tolist() for p in (one, other))
+    return math.hypot(x - u, y - v)
+
+
+def _size(package: ObjectPackage, pose: Pose) -> float:
+    """How far an object reaches from its origin at most, likewise."""
+    farthest = float(np.linalg.norm(package.mesh.extreme_points, axis=-1).max())
+    return farthest / float(pose.translation[2])
 
 
 def _distance(item: ObjectEstimate, pose: Pose) -> float:

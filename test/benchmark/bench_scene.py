@@ -4,6 +4,9 @@ Printed boxes of one shape, each object with a print of its own, turn and pass i
 made of the mesh alone. A row for each number of instances; one thread.
 
     PYTHONPATH=test python test/benchmark/bench_scene.py [--images 300] [--objects 3] [--instances 1 3]
+        [--plot docs/images/instances.png]
+
+Valid and near: shares of the instances of which 30 % or more are to be seen.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ import math
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.pose_error import add
+from pnp_ros.evaluation.svg import BLUE, GREY, ORANGE
 from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.onboarding import onboard
@@ -35,6 +42,8 @@ CAMERA = Camera.pinhole(600.0, 600.0, 319.5, 239.5, 640, 480)
 RATE = 30.0
 _SEEN = 0.3  # visible share of an instance that is asked for
 _SETTLED_S = 0.5
+_COARSE = 4  # pixels of the image a pixel of the drawings that tell how large an object by itself is
+_SMALL = Camera.pinhole(150.0, 150.0, 79.5, 59.5, 160, 120)
 
 
 def path(index: int, stamp: float) -> Pose:
@@ -49,20 +58,45 @@ def path(index: int, stamp: float) -> Pose:
     return Pose(so3.exp(turn), torch.tensor(place))
 
 
-def run(packages: list[ObjectPackage], instances: int, images: int) -> str:
+@dataclass(frozen=True)
+class Row:
+    """What one scene gave: counts of objects, shares in percent, ms of CPU an image, MiB of the process until then.
+
+    ``worst`` is the share within 10 % of the object that is found worst, all of its instances together.
+    """
+
+    kinds: int
+    instances: int
+    valid: float
+    near: float
+    worst: float
+    wrong: int
+    swaps: int
+    median: float
+    tail: float
+    memory: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kinds} x {self.instances} | {self.valid:.1f} | {self.near:.1f} | {self.worst:.1f} | {self.wrong} | "
+            f"{self.swaps} | {self.median:.0f}, {self.tail:.0f} | {1e3 / self.median:.0f} | {self.memory:.0f}"
+        )
+
+
+def run(packages: list[ObjectPackage], instances: int, images: int) -> Row:
     """One row of the table."""
     scene, owners = Scene(packages, instances=instances), [p for p in packages for _ in range(instances)]
     background = random_background(640, 480, np.random.default_rng(0))
     told: dict[str, int] = {}
-    swaps = seen = found = near = wrong = 0
-    seconds = []
+    found, near, seen = (np.zeros(len(owners), int) for _ in range(3))
+    swaps, wrong, seconds = 0, 0, list[float]()
     with Renderer() as renderer:
         handles = {package.name: renderer.add(package.mesh) for package in packages}
         for k in range(images):
             poses = [path(i, k / RATE) for i in range(len(owners))]
             items = [(handles[package.name], pose) for package, pose in zip(owners, poses)]
             shot = renderer.render(items, CAMERA, background=background)
-            alone = [renderer.render([item], CAMERA).mask.astype(bool).sum() for item in items]
+            alone = [_COARSE**2 * renderer.render([item], _SMALL).mask.astype(bool).sum() for item in items]
             visible = [(shot.mask == i + 1).sum() / max(1, whole) for i, whole in enumerate(alone)]
             begin = time.process_time()
             estimates = scene.estimate(shot.rgb, CAMERA, k / RATE)
@@ -83,22 +117,46 @@ def run(packages: list[ObjectPackage], instances: int, images: int) -> str:
                 swaps += told.get(name, nearest) != nearest
                 told[name] = nearest
                 if k / RATE >= _SETTLED_S and visible[nearest] >= _SEEN:
-                    near += share < 0.1
-                    found += 1
+                    near[nearest] += share < 0.1
+                    found[nearest] += 1
             if k / RATE >= _SETTLED_S:
-                seen += sum(share >= _SEEN for share in visible)
+                seen += [share >= _SEEN for share in visible]
     median, tail = np.percentile(1e3 * np.array(seconds[int(_SETTLED_S * RATE) :]), [50, 99])
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return (
-        f"{len(packages)} x {instances} | {100 * found / seen:.1f} | {100 * near / seen:.1f} | {wrong} | {swaps} | "
-        f"{median:.0f} / {tail:.0f} | {memory:.0f}"
-    )
+    whole, within = (100 * each.sum() / seen.sum() for each in (found, near))
+    worst = (100 * near.reshape(-1, instances).sum(1) / seen.reshape(-1, instances).sum(1)).min()
+    return Row(len(packages), instances, whole, within, worst, wrong, swaps, median, tail, memory)
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Cost and memory over the number of instances, as PNG."""
+    figure = Figure((7.2, 2.7), layout="constrained", dpi=130)
+    times, memory = figure.subplots(1, 2)
+    counts = np.array([row.kinds * row.instances for row in rows])
+    alone = min(rows, key=lambda row: row.kinds * row.instances)
+    times.plot([0, counts.max()], [0, alone.median * counts.max()], color=GREY, lw=1, label="one, times as many")
+    for name, colour in (("median", BLUE), ("tail", ORANGE)):
+        values = [getattr(row, name) for row in rows]
+        times.plot(counts, values, "o", color=colour, label={"median": "median", "tail": "99 %"}[name])
+    for axes, title in ((times, "CPU an image, ms, one core"), (memory, "memory, MiB")):
+        axes.set(xlabel="instances", title=title, xlim=(0, counts.max() + 1), xticks=sorted({*counts}))
+        axes.grid(color="#e4e4e4")
+    times.set_ylim(0, 1.4 * max(row.tail for row in rows))
+    times.legend(frameon=False, ncols=2, loc="upper left", fontsize=8)
+    memory.plot(counts, [row.memory for row in rows], "o", color=BLUE)
+    for row, count in zip(rows, counts):
+        place = (4, -11) if row.kinds == 1 else (4, 4)
+        label = f"{row.kinds} x {row.instances}"
+        memory.annotate(label, (count, row.memory), place, textcoords="offset points", fontsize=8)
+    memory.set_ylim(0, 1.15 * max(row.memory for row in rows))
+    figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--objects", type=int, default=3, help="different objects in the largest scene")
+    parser.add_argument("--plot", type=Path, help="PNG of cost and memory over the number of instances")
     parser.add_argument("--instances", type=int, nargs="+", default=[1, 3])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -107,9 +165,15 @@ def main() -> None:
             onboard(Path(folder) / f"box{seed}", f"box{seed}", printed_box(seed)).package
             for seed in range(arguments.objects)
         ]
-        print("objects x instances | valid % of those seen | ADD < 10 % | wrong | swaps | ms p50 / p99 (CPU) | MiB")
+        print(
+            "objects x instances | valid % | ADD < 10 %, all | worst object | wrong | swaps | ms p50, p99 | 1/s | MiB"
+        )
+        rows = []
         for kinds, instances in itertools.product(sorted({1, arguments.objects}), arguments.instances):
-            print(run(packages[:kinds], instances, arguments.images), flush=True)
+            rows.append(run(packages[:kinds], instances, arguments.images))
+            print(rows[-1], flush=True)
+    if arguments.plot:
+        draw(rows, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ network an object on so many crops; ``shared`` trains one on the crops of all, s
 backbone is common, the last layer has maps and a presence for each object, of which a crop teaches those of its own.
 They are judged by held-out crops: keypoints, and poses that come of them.
 
-    PYTHONPATH=test python test/benchmark/bench_set.py [--crops 8000] [--judged 300]
+    PYTHONPATH=test python test/benchmark/bench_set.py [--crops 40000] [--side 64] [--width 16]
 
-8,000 crops an object take about half an hour on one core.
+Small crops and networks, so that 40,000 crops an object take some twenty minutes on one core.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _MIXED = 16  # crops of each object in a batch of all three: as many in all
 class SetNetwork(nn.Module):
     """A keypoint network whose last layers are those of several objects."""
 
-    def __init__(self, objects: int) -> None:
+    def __init__(self, objects: int, side: int, width: int) -> None:
         super().__init__()
         self.objects = objects
-        self.network = KeypointNetwork(KeypointNetworkConfig(num_keypoints=KEYPOINTS * objects))
+        self.network = KeypointNetwork(KeypointNetworkConfig(KEYPOINTS * objects, crop_size=side, width=width))
         self.network.presence = nn.Linear(self.network.presence.in_features, objects)
 
     def forward(self, seen: Tensor, owner: Tensor) -> RawPrediction:
@@ -71,10 +71,9 @@ def step(network: nn.Module, batch: Batch, _: float) -> tuple[Tensor, dict[str, 
     return keypoint_loss(network(images(batch), batch["owner"]), batch["keypoints"], batch["present"])
 
 
-def makers(meshes: dict[str, TriangleMesh], seed: int) -> list[ObjectSampler]:
+def makers(meshes: dict[str, TriangleMesh], side: int, seed: int) -> list[ObjectSampler]:
     """Of crops, one an object."""
-    config = KeypointNetworkConfig(num_keypoints=KEYPOINTS)
-    ranges = randomisation(TrainingConfig(), config.crop_size, config.crop_margin)
+    ranges = randomisation(TrainingConfig(), side, KeypointNetworkConfig.crop_margin)
     points = [torch.from_numpy(select_keypoints(mesh, KEYPOINTS)) for mesh in meshes.values()]
     return [ObjectSamplerFactory(m, p, Symmetry(), ranges)(seed) for m, p in zip(meshes.values(), points)]
 
@@ -89,13 +88,13 @@ def mixed(samplers: list[ObjectSampler], each: int) -> Iterator[Batch]:
         yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def trained(samplers: list[ObjectSampler], each: int, steps: int) -> SetNetwork:
+def trained(samplers: list[ObjectSampler], each: int, steps: int, side: int, width: int) -> SetNetwork:
     """A network after so many steps; the learning rate follows them, not the time."""
     torch.manual_seed(0)
     clock = itertools.count(0.0)
     with tempfile.TemporaryDirectory() as folder:
         config = PhaseConfig("set", float(steps), checkpoint_seconds=1e6)
-        network = SetNetwork(len(samplers))
+        network = SetNetwork(len(samplers), side, width)
         phase = Phase(network, step, config, Path(folder), CPU, Group(CPU), lambda: next(clock))
         done = phase.run(mixed(samplers, each), lambda _: None)
     assert isinstance(done, SetNetwork)
@@ -122,9 +121,9 @@ def judge(network: SetNetwork, batch: Batch, owner: int, mesh: TriangleMesh) -> 
     return float(off.median()), 100.0 * float((near < 0.1).mean()), 100.0 * float((near < 0.05).mean())
 
 
-def cost(network: SetNetwork) -> tuple[float, float]:
+def cost(network: SetNetwork, side: int) -> tuple[float, float]:
     """Million weights, and milliseconds of CPU a crop."""
-    crop, owner = torch.rand(1, 3, 128, 128), torch.zeros(1, dtype=torch.long)
+    crop, owner = torch.rand(1, 3, side, side), torch.zeros(1, dtype=torch.long)
     network.eval()
     with torch.inference_mode():
         for _ in range(5):
@@ -137,24 +136,27 @@ def cost(network: SetNetwork) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crops", type=int, default=8000, help="that are learnt from, of each object")
+    parser.add_argument("--crops", type=int, default=40000, help="that are learnt from, of each object")
+    parser.add_argument("--side", type=int, default=64, help="of a crop, pixels")
+    parser.add_argument("--width", type=int, default=16, help="of the networks")
     parser.add_argument("--judged", type=int, default=300, help="crops of each object")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    side, width = arguments.side, arguments.width
     demo = load_object_package(resource("config/objects/demo")).mesh
     meshes = {"demo": demo, "box 0": printed_box(0), "box 1": printed_box(1)}
-    held_out = [maker.batch("crops", arguments.judged) for maker in makers(meshes, 1000)]
+    held_out = [maker.batch("crops", arguments.judged) for maker in makers(meshes, side, 1000)]
     steps = arguments.crops // BATCH
-    print("object | network | keypoints off, px of 128 | within 10 %, 5 % | M weights | ms a crop | s CPU of training")
+    print("object | network | keypoints off, px | within 10 %, 5 % | M weights | ms a crop | s of training")
     begin = time.process_time()
-    for name, maker, batch in zip(meshes, makers(meshes, 1), held_out):
-        network, seconds = trained([maker], BATCH, steps), time.process_time() - begin
+    for name, maker, batch in zip(meshes, makers(meshes, side, 1), held_out):
+        network, seconds = trained([maker], BATCH, steps, side, width), time.process_time() - begin
         figures = judge(network, batch, 0, meshes[name])
-        weights, milliseconds = cost(network)
+        weights, milliseconds = cost(network, side)
         print(f"{name} | its own | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)
         begin = time.process_time()
-    network = trained(makers(meshes, 1), _MIXED, steps * len(meshes))
-    seconds, (weights, milliseconds) = time.process_time() - begin, cost(network)
+    network = trained(makers(meshes, side, 1), _MIXED, steps * len(meshes), side, width)
+    seconds, (weights, milliseconds) = time.process_time() - begin, cost(network, side)
     for owner, (name, batch) in enumerate(zip(meshes, held_out)):
         figures = judge(network, batch, owner, meshes[name])
         print(f"{name} | shared | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)

@@ -13,7 +13,7 @@ from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.scene import Scene
 from pnp_ros.rendering.backgrounds import random_background
 from pnp_ros.rendering.renderer import Renderer
-from pnp_ros.types import Pose
+from pnp_ros.types import Pose, PoseEstimate
 
 CAMERA = Camera.pinhole(600.0, 600.0, 319.5, 239.5, 640, 480)
 TURN = so3.exp(torch.tensor([0.4, 0.6, 0.2]))
@@ -120,6 +120,31 @@ def test_who_is_behind_another_one_is_not_looked_for(onboarded: ObjectPackage) -
     assert scene._hidden("box_1", _at(0.0, 0.8), CAMERA, near) == "hidden behind box_0"
     assert scene._hidden("box_1", _at(0.15, 0.8), CAMERA, near) == ""
     assert scene._hidden("box_1", _at(0.0, 0.3), CAMERA, near) == ""
+
+
+def test_what_is_in_front_is_not_compared_with_what_it_hides(
+    onboarded: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image of the far one is flat where the near one is; that of the near one is as it was."""
+    places, seen = {"box_0": _at(0.0, 0.8), "box_1": _at(0.04, 0.5)}, {}
+
+    def estimate(self: PoseEstimator, image: np.ndarray, *_: object, **__: object) -> ObjectEstimate:
+        (name,) = (name for name, each in scene.estimators.items() if each is self)
+        seen[name] = image
+        return ObjectEstimate(ObjectState.VALID, PoseEstimate.of(places[name], 1e-6 * torch.eye(6)), name="box")
+
+    monkeypatch.setattr(PoseEstimator, "estimate", estimate)
+    scene = Scene([onboarded], instances=2)
+    for name, pose in places.items():
+        scene.estimators[name].follow(pose, 0.0)
+    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
+    scene.estimate(image, CAMERA, 0.01)
+    assert seen["box_1"] is image
+    centre = CAMERA.project(places["box_1"].translation[None])[0].round().int().tolist()
+    flat = seen["box_0"][centre[1] - 5 : centre[1] + 6, centre[0] - 5 : centre[0] + 6]
+    assert (flat == flat[0, 0]).all()
+    same = (seen["box_0"] == image).all(-1)
+    assert 0.7 < same.mean() < 0.99
 
 
 def test_objects_come_and_go(onboarded: ObjectPackage, demo: ObjectPackage) -> None:
