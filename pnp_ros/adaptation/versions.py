@@ -31,6 +31,8 @@ from pnp_ros.pipeline.calibration import CovarianceCalibration
 logger = logging.getLogger(__name__)
 WEIGHTS, MANIFEST, WITHDRAWN = ".safetensors", ".json", ".withdrawn"
 _LOCK = ".lock"
+_COVARIANCE = "covariance_scale", "covariance_growth", "covariance_discord"
+_MISSING = {"covariance_discord": 0.0}  # in manifests of before
 _MOST_DIGITS = 12  # of a version's number
 
 
@@ -108,8 +110,7 @@ class VersionStore:
                 "number": number,
                 "sha256": digest,
                 "package_sha256": self._package_sha256,
-                "covariance_scale": calibration.scale,
-                "covariance_growth": calibration.growth,
+                **dict(zip(_COVARIANCE, dataclasses.astuple(calibration), strict=True)),
                 "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
                 "record": plain(record),
             }
@@ -157,7 +158,7 @@ class VersionStore:
         if found != manifest["sha256"]:
             raise VersionError(f"{path}: sha256 is {found}, expected {manifest['sha256']}; the file is damaged")
         try:
-            calibration = CovarianceCalibration(manifest["covariance_scale"], manifest["covariance_growth"])
+            calibration = CovarianceCalibration(*((_MISSING | manifest)[name] for name in _COVARIANCE))
         except ValueError as error:
             raise VersionError(f"{self._path(number, MANIFEST)}: covariance_{error}") from error
         if "checksum" in manifest and manifest["checksum"] != _checksum(manifest):
@@ -242,9 +243,9 @@ class VersionStore:
         for name in ("sha256", "package_sha256"):
             if not isinstance(fields.get(name), str):
                 raise VersionError(f"{path}: {name}: expected a text, got {fields.get(name)!r}")
-        for name in ("covariance_scale", "covariance_growth"):
-            if not isinstance(fields.get(name), (int, float)):
-                raise VersionError(f"{path}: {name}: expected a number, got {fields.get(name)!r}")
+        for name in _COVARIANCE:
+            if not isinstance(value := fields.get(name, _MISSING.get(name)), (int, float)):
+                raise VersionError(f"{path}: {name}: expected a number, got {value!r}")
         return fields
 
     def _is_withdrawn(self, number: int) -> bool:

@@ -26,7 +26,7 @@ from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
-from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
+from pnp_ros.pipeline.calibration import CovarianceCalibration, doubt_of
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import absent, judge, judge_covariance
 from pnp_ros.pipeline.models import Models, calibration_of, check_models
@@ -359,11 +359,11 @@ class PoseEstimator:
             return dataclasses.replace(self._lost(reason, sighting.box, sighting.score), source=source)
         with self._timed("solve"):
             solved = solve(self.config.solver, sighting, camera, start, self.config.robust_scale)
-            sigma = float(relative_sigma(solved.pose, correspondences, camera, self.package.diameter, sighting.dense))
+            doubt = doubt_of(solved.pose, correspondences, camera, self.package.diameter, sighting.dense)
             solved = dataclasses.replace(
                 solved,
                 pose=self._track.choose(solved.pose),
-                covariance=solved.covariance * self._calibrations.get(source, CovarianceCalibration()).factor(sigma),
+                covariance=solved.covariance * self._calibrations.get(source, CovarianceCalibration()).factor(doubt),
             )
             verdict = judge(solved, sighting, camera, self.package.diameter, self.config)
         kept: PoseEstimate | None = None if verdict.state is ObjectState.LOST else solved
@@ -376,7 +376,7 @@ class PoseEstimator:
             reason=verdict.reason,
             correspondences=correspondences,
             source=source,
-            sigma=sigma,
+            doubt=doubt,
         )
 
     def _expected(self, start: PoseEstimate) -> ObjectEstimate:
@@ -452,13 +452,14 @@ class PoseEstimator:
         estimate, points = found.estimate, found.correspondences
         assert estimate is not None
         assert points is not None
+        assert found.doubt is not None
         with self._timed("solve"):
             if self._aligner is not None:
                 alone = functools.partial(independent, points, camera, estimate.pose)
                 one, symmetry = self._seen, self.package.symmetry
                 rival = functools.partial(reversed_rival, self._aligner, image, camera, one, symmetry, self._beside)
                 return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
-            factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.sigma or 0.0)
+            factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.doubt)
             points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
             return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
 

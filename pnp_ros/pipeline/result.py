@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
+from pnp_ros.pipeline.calibration import Doubt
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 from pnp_ros.types.tensors import Values
 
@@ -74,8 +75,7 @@ class Finding(Values):
             not recorded.
         latency: seconds by stage; ``total`` is all of them.
         source: what the correspondences came from, such as ``keypoints``; empty when nothing was looked at.
-        sigma: median standard deviation of the correspondences as a share of the object's size in the image; None
-            without a pose.
+        doubt: how sure the correspondences are and how well they fit the pose; None without a pose.
         explained: share of the object that the image shows where the pose says; None where nobody looked.
         hypotheses: the poses that the images so far leave open: that of the estimate, then the others, the likeliest
             first; their probabilities sum to one. Empty unless there are several.
@@ -88,7 +88,7 @@ class Finding(Values):
     correspondences: Correspondences | None = None
     latency: Mapping[str, float] = field(default_factory=dict, repr=False)
     source: str = ""
-    sigma: float | None = None
+    doubt: Doubt | None = None
     explained: float | None = None
     hypotheses: tuple[Hypothesis, ...] = ()
 

@@ -93,12 +93,18 @@ def calibrate(
     """The covariance calibration that suits the valid poses of a package which has none yet."""
     networks_alone = EstimatorConfig(sources=("keypoints",), align=False, track=False)
     records = judged(package, images, device, seen, networks_alone, until)
-    nees, sigmas = [], []
+    nees, doubts = [], []
     for record in records:
-        if record.is_valid and record.truth is not None and record.covariance is not None and record.pose:
+        if (
+            record.is_valid
+            and record.truth is not None
+            and record.covariance is not None
+            and record.pose
+            and record.doubt
+        ):
             nees.append(float(consistency.nees(record.pose, record.covariance, record.truth)))
-            sigmas.append(record.sigma or 0.0)
-    return fit_calibration(nees, sigmas)
+            doubts.append(record.doubt)
+    return fit_calibration(nees, doubts)
 
 
 def summary(package: ObjectPackage, records: Sequence[FrameResult]) -> dict[str, Any]:

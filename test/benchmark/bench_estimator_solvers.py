@@ -18,7 +18,7 @@ import torch
 from pnp_ros.evaluation import consistency
 from pnp_ros.io.resources import resource
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
-from pnp_ros.pipeline.calibration import CovarianceCalibration, relative_sigma
+from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.config import SOLVERS, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import calibration_of
@@ -89,8 +89,8 @@ def covariances(package: ObjectPackage, images: list[Scene]) -> None:
             loss=Cauchy(config.robust_scale),
             generator=generator,
         )
-        sigma = relative_sigma(found.estimate.pose, found.correspondences, scene.camera, package.diameter)
-        factors.append(factor_of.factor(float(sigma)))
+        assert found.doubt is not None
+        factors.append(factor_of.factor(found.doubt))
         nees["Hessian"].append(float(consistency.nees(found.estimate.pose, found.estimate.covariance, scene.pose)))
         nees["posterior"].append(float(consistency.nees(posterior.mean, posterior.covariance, scene.pose)))
     for name, values in nees.items():

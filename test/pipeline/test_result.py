@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.pipeline.calibration import Doubt
 from pnp_ros.pipeline.result import FrameResult, Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -10,15 +11,16 @@ CAMERA = Camera.pinhole(500.0, 500.0, 160.0, 120.0, 320, 240)
 
 
 def test_the_record_keeps_all_that_the_estimator_said() -> None:
+    doubt = Doubt(0.02, 0.01)
     solved = PoseEstimate(POSE, 2.0 * torch.eye(6), torch.ones(4), torch.tensor(0.0), torch.tensor(0, dtype=torch.int8))
     said = ObjectEstimate(
         ObjectState.UNCERTAIN, solved, name="mug", score=0.7, reason="why", latency={"total": 0.1},
-        source="keypoints", sigma=0.02, explained=0.8,
+        source="keypoints", doubt=doubt, explained=0.8,
     )  # fmt: skip
     record = FrameResult.of(said, 3.5, CAMERA)
     expected = FrameResult(
         ObjectState.UNCERTAIN, solved.pose, solved.covariance, latency={"total": 0.1}, stamp=3.5, camera=CAMERA,
-        reason="why", score=0.7, name="mug", source="keypoints", sigma=0.02, explained=0.8,
+        reason="why", score=0.7, name="mug", source="keypoints", doubt=doubt, explained=0.8,
     )  # fmt: skip
     assert vars(record) == vars(expected)  # the same tensors
     assert not record.is_valid

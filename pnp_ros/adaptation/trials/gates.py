@@ -21,7 +21,7 @@ from pnp_ros.adaptation.trials.anchors import Anchors
 from pnp_ros.evaluation.consistency import nees
 from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration, relative_sigma
+from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt, fit_calibration
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import Models
@@ -60,14 +60,14 @@ class Measured:
         errors: (N,) as :class:`~pnp_ros.adaptation.supervision.Score`'s.
         good: (N,) bool, whether the pose was given out and right.
         nees: of the poses that were given out, with the solver's own covariance; none with the estimator's own poses.
-        sigmas: relative sigmas of their keypoints.
+        doubts: what was known of each of them.
         what: the errors are, for the user.
     """
 
     errors: NDArray[np.float64]
     good: NDArray[np.bool_]
     nees: NDArray[np.float64]
-    sigmas: NDArray[np.float64]
+    doubts: Sequence[Doubt]
     what: str = GIVEN.measured
 
     @property
@@ -82,7 +82,7 @@ class Measured:
 
     def mean_nees(self, calibration: CovarianceCalibration) -> float:
         """Of the valid poses, gross errors at most 10 times the median; 0 without any."""
-        factors = np.array([calibration.factor(sigma) for sigma in self.sigmas])
+        factors = np.array([calibration.factor(doubt) for doubt in self.doubts])
         values = self.nees / factors if len(self.nees) else np.zeros(1)
         return float(np.minimum(values, 10.0 * np.median(values)).mean())
 
@@ -110,7 +110,7 @@ class Examiner:
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
         """Look at all held-back images with these weights."""
         self._estimator.use(models)
-        scores, values, sigmas = [], [], []
+        scores, values, doubts = [], [], []
         for example in held_back:
             found = self._search(models, example)
             if found.state is not ObjectState.VALID or found.estimate is None or found.correspondences is None:
@@ -120,15 +120,17 @@ class Examiner:
             overlap = functools.partial(self._witness.overlap, example.window, example.camera, pose)
             scores.append(self._supervision.score(self._error(found, example.pose), overlap))
             if self._supervision.independent:
-                sigma = float(relative_sigma(pose, found.correspondences, example.camera, self._package.diameter))
+                assert found.doubt is not None
                 truth = self._package.symmetry.canonicalise(example.pose, pose)
-                values.append(float(nees(pose, found.estimate.covariance, truth)) * models.calibration.factor(sigma))
-                sigmas.append(sigma)
+                values.append(
+                    float(nees(pose, found.estimate.covariance, truth)) * models.calibration.factor(found.doubt)
+                )
+                doubts.append(found.doubt)
         return Measured(
             np.array([score.error for score in scores]),
             np.array([score.good for score in scores], bool),
             np.array(values),
-            np.array(sigmas),
+            doubts,
             self._supervision.measured,
         )
 
@@ -174,10 +176,10 @@ def calibrated(measured: Measured, active: CovarianceCalibration) -> tuple[Covar
         return active, measured.mean_nees(active)
     means = []
     for half in (0, 1):
-        fitted = fit_calibration(measured.nees[half::2].tolist(), measured.sigmas[half::2].tolist())
-        other = dataclasses.replace(measured, nees=measured.nees[1 - half :: 2], sigmas=measured.sigmas[1 - half :: 2])
+        fitted = fit_calibration(measured.nees[half::2].tolist(), measured.doubts[half::2])
+        other = dataclasses.replace(measured, nees=measured.nees[1 - half :: 2], doubts=measured.doubts[1 - half :: 2])
         means.append(other.mean_nees(fitted))
-    return fit_calibration(measured.nees.tolist(), measured.sigmas.tolist()), float(np.mean(means))
+    return fit_calibration(measured.nees.tolist(), measured.doubts), float(np.mean(means))
 
 
 Result = tuple[Measured, OnAnchors, float]  # on held-back images, on anchors, and the held-back poses' mean NEES

@@ -7,10 +7,11 @@ import pytest
 
 from pnp_ros.adaptation.config import AdaptationConfig
 from pnp_ros.adaptation.trials.gates import Measured, OnAnchors, calibrated, judge
-from pnp_ros.pipeline.calibration import CovarianceCalibration
+from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt
 
 CONFIG = AdaptationConfig()
 OWN = OnAnchors(0.80, 0.9, 0)
+DOUBT = Doubt(0.01, 0.01)
 
 
 def measured(error: float = 0.08, valid: float = 1.0, nees: float = 6.0) -> Measured:
@@ -19,7 +20,7 @@ def measured(error: float = 0.08, valid: float = 1.0, nees: float = 6.0) -> Meas
     is_valid = np.arange(40) < 40 * valid
     errors = np.where(is_valid, error * rng.uniform(0.5, 1.5, 40), 0.5)
     count = int(is_valid.sum())
-    return Measured(errors, is_valid & (errors < 0.1), nees / 6.0 * rng.chisquare(6, count), np.full(count, 0.01))
+    return Measured(errors, is_valid & (errors < 0.1), nees / 6.0 * rng.chisquare(6, count), [DOUBT] * count)
 
 
 def failed(
@@ -64,12 +65,12 @@ def test_overconfident_weights_do_not_pass() -> None:
 
 def test_the_covariance_is_calibrated_anew() -> None:
     calibration, nees = calibrated(measured(nees=24.0), CovarianceCalibration())
-    assert calibration.factor(0.01) == pytest.approx(4.0, rel=0.3)
+    assert calibration.factor(DOUBT) == pytest.approx(4.0, rel=0.3)
     assert nees == pytest.approx(6.0, rel=0.4)
 
 
 def test_with_few_poses_the_calibration_stays() -> None:
-    few = dataclasses.replace(measured(nees=24.0), nees=np.full(5, 24.0), sigmas=np.full(5, 0.01))
+    few = dataclasses.replace(measured(nees=24.0), nees=np.full(5, 24.0), doubts=[DOUBT] * 5)
     calibration, nees = calibrated(few, CovarianceCalibration(2.0, 0.0))
     assert calibration == CovarianceCalibration(2.0, 0.0)
     assert nees == pytest.approx(12.0)
