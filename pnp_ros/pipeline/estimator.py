@@ -452,13 +452,13 @@ class PoseEstimator:
         estimate, points = found.estimate, found.correspondences
         assert estimate is not None
         assert points is not None
-        assert found.doubt is not None
         with self._timed("solve"):
             if self._aligner is not None:
                 alone = functools.partial(independent, points, camera, estimate.pose)
                 one, symmetry = self._seen, self.package.symmetry
                 rival = functools.partial(reversed_rival, self._aligner, image, camera, one, symmetry, self._beside)
                 return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
+            assert found.doubt is not None  # it was solved
             factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.doubt)
             points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
             return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
