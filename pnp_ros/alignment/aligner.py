@@ -24,6 +24,7 @@ from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Drawing, Look, Window, draw, look
+from pnp_ros.alignment.regions import factor
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
@@ -335,6 +336,8 @@ class Aligner:
         spread, systematic, cost = covariance(
             data, camera, pose, found.weights, lines, prior, self._diameter, self.config
         )
+        wider = factor(found.evidence)
+        spread, systematic = wider * spread, math.sqrt(wider) * systematic
         estimate = PoseEstimate(
             pose,
             torch.from_numpy(spread).float(),

@@ -153,7 +153,7 @@ def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:
     if len(lines.points) == 0:
         return np.zeros(0, np.bool_)
     reached = lines.pixels + steps.offset[:, None] * lines.normals
-    off = np.abs((projected(look.window.frame.camera, pose, lines.points) - reached) * lines.normals).sum(1)
+    off = np.abs(((projected(look.window.frame.camera, pose, lines.points) - reached) * lines.normals).sum(1))
     return look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
 
 

@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark.bench_alignment import CAMERA, CASTLE, Castle, clutter, real
+from benchmark.aligned_renders import CASTLE, Castle
 from benchmark.bench_templates import SYMMETRIES
+from benchmark.bench_verdict import CAMERA, clutter, real
 from numpy.typing import NDArray
 
 from pnp_ros.cli.main import main as run_command

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark.bench_alignment import CASTLE, Castle
+from benchmark.aligned_renders import CASTLE, Castle
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.pose_error import add, adds
