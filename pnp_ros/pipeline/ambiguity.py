@@ -1,15 +1,16 @@
 """The poses that the images so far leave open, carried from image to image until motion decides.
 
-Two kinds of them stand beside the pose that is followed: turns that leave the body's shape in place, which the image
-tells apart by what is printed on it or not at all, and other modes of the correspondences' posterior, such as the
-reversal of a flat body. Both have log odds against the followed pose. Each image adds its own; what earlier ones said
-fades, because neighbouring images err alike. A rival that gets ahead is followed from then on.
+Two kinds of them stand beside the pose that is followed: turns that leave the body's shape in place, or nearly so,
+which the image tells apart by what is printed on it, without texture by its edges, or not at all; and other modes of
+the correspondences' posterior, such as the reversal of a flat body. Both have log odds against the followed pose. Each
+image adds its own; what earlier ones said fades, because neighbouring images err alike. A rival that gets ahead is
+followed from then on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,10 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.result import Hypothesis
 from pnp_ros.pipeline.rival import AHEAD, Rival
+from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Cauchy
+from pnp_ros.sources.edge_likeness import EdgeLikeness
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
 DOUBT = 0.01  # probability of all rivals together from which a pose is one of several
@@ -41,6 +44,8 @@ _APART = 16.0  # NEES of the reversal at the only mode, below which that mode st
 _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _LOSS = Cauchy(3.0)
+_SMALL, _PARTS = 0.6, 11  # rad: a body that such a turn keeps in place, any may; poses looked at within one such turn
+_Likelihoods = Callable[[NDArray[np.uint8], Camera, Sequence[Pose]], Tensor]
 _SAME_TURN, _ALIKE = 0.05, 0.25  # rad: of two turns; and of a reversal, aligned, and a turn
 
 
@@ -63,13 +68,17 @@ class Ambiguity:
 
     def __init__(self, mesh: TriangleMesh, symmetry: Symmetry) -> None:
         self._turns = _undeclared(alike_turns(mesh), symmetry)  # (S, 4, 4)
-        self._appearance = Appearance(mesh) if len(self._turns) else None
+        self._likelihoods: _Likelihoods | None = None
+        if len(self._turns):
+            painted = likely_colours(mesh) == (MESH,)
+            self._likelihoods = (Appearance(mesh) if painted else EdgeLikeness(mesh)).log_likelihoods
+            self._between = _between(self._turns)
         self.forget()
 
     def forget(self) -> None:
         """The object was lost: what is found next has all to prove."""
         self._turn_odds = torch.zeros(len(self._turns) + 1, dtype=torch.float64)  # of the followed pose first: 0
-        self._turn_odds[1:] = -math.inf if self._appearance is None else 0.0
+        self._turn_odds[1:] = -math.inf if self._likelihoods is None else 0.0
         self._mode_odds = 0.0  # of the likeliest other mode
         self._next, self._count = 0, 0  # turn to be looked at; images
         self._fresh = True  # whether no image has spoken yet
@@ -117,8 +126,8 @@ class Ambiguity:
         kept = 0  # the mode that was followed
         if followed and self._is_reversed(correspondences, pose):
             kept, self._mode_odds = 1, -self._mode_odds
-        if image is not None and self._appearance is not None:
-            self._look(self._appearance, image, camera, pose)
+        if image is not None and self._likelihoods is not None:
+            self._look(self._likelihoods, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
         self._count += 1
         settled = followed and self._mode_odds < _DECIDED
@@ -153,6 +162,22 @@ class Ambiguity:
         self._last = told[0].pose
         return told
 
+    def nearer(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Pose | None:
+        """The likeliest of the poses between the turns of a body that nearly any turn keeps in place.
+
+        Its outline hardly tells how far it is turned about its axis; a pose in between is none of the turns, then.
+
+        Returns:
+            None where that is ``pose`` itself, or no small turn leaves the body as it is.
+        """
+        if self._likelihoods is None or not len(self._between):
+            return None
+        pose = pose.to("cpu", torch.float32)
+        poses = [pose, *(Pose.from_matrix(pose.matrix() @ turn) for turn in self._between)]
+        likely = self._likelihoods(image, camera, poses)
+        best = int(likely.argmax())
+        return poses[best] if float(likely[best] - likely[0]) > AHEAD else None
+
     def _is_reversed(self, correspondences: Callable[[], Correspondences], pose: Pose) -> bool:
         """Whether the reversal of ``pose``, and not itself, goes on from the pose that was followed."""
         if self._last is None:
@@ -164,7 +189,7 @@ class Ambiguity:
         mirrored = reversal(points.object_points[points.has_weight], pose)
         return _angle(self._last, mirrored) + _TILT < turned
 
-    def _look(self, appearance: Appearance, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
+    def _look(self, likelihoods: _Likelihoods, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
         """Let the image speak about the turns that are not decided."""
         undecided = (torch.nonzero(self._turn_odds[1:] > _DECIDED).flatten() + 1).tolist()
         if not undecided:
@@ -175,7 +200,7 @@ class Ambiguity:
             self._next = undecided[-1] + 1
         self._fresh, matrix = False, pose.matrix()
         turned = [Pose.from_matrix(matrix @ self._turns[index - 1]) for index in undecided]
-        likely = appearance.log_likelihoods(image, camera, [pose, *turned])
+        likely = likelihoods(image, camera, [pose, *turned])
         self._turn_odds[undecided] = _FADING * self._turn_odds[undecided] + (likely[1:] - likely[0])
 
     def _modes(
@@ -265,6 +290,20 @@ def _undeclared(turns: Tensor, symmetry: Symmetry) -> Tensor:
     """Those turns that the declared symmetry does not contain."""
     left = symmetry.canonicalise(Pose.from_matrix(turns), Pose.identity()).rotation
     return turns[so3.angle_between(left, torch.eye(3).expand_as(left)) > _SAME_TURN]
+
+
+def _between(turns: Tensor) -> Tensor:
+    """(B, 4, 4) turns about the same axis by up to half of the smallest of (S, 4, 4), to either side; often none."""
+    angles = so3.angle_between(turns[:, :3, :3], torch.eye(3).expand(len(turns), 3, 3))
+    smallest = turns[int(angles.argmin())].double()
+    if float(angles.min()) > _SMALL:
+        return turns[:0]
+    centre = torch.linalg.lstsq(torch.eye(3, dtype=torch.float64) - smallest[:3, :3], smallest[:3, 3:]).solution
+    shares = torch.linspace(-0.5, 0.5, _PARTS, dtype=torch.float64)
+    rotations = so3.exp(shares[shares.abs() > 1e-6, None] * so3.log(smallest[:3, :3]))
+    found = torch.eye(4).repeat(len(rotations), 1, 1)
+    found[:, :3, :3], found[:, :3, 3] = rotations.float(), (centre - rotations @ centre)[..., 0].float()
+    return found
 
 
 def _angle(one: Pose, other: Pose) -> float:

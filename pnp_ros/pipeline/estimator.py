@@ -425,6 +425,12 @@ class PoseEstimator:
     ) -> ObjectEstimate:
         """A pose that is valid by itself, or a likelier one; uncertain if several may be right."""
         followed = self._as_expected(found)
+        if not followed and self._aligner is not None and found.estimate is not None:
+            nearer = ambiguity.nearer(image, camera, found.estimate.pose)
+            if nearer is not None:
+                other = dataclasses.replace(found, estimate=self._beside(nearer))
+                other = self._aligned(self._aligner, image, camera, other)
+                found = other if other.state is ObjectState.VALID else found
         left = self._left(ambiguity, image, camera, found, followed)
         assert found.estimate is not None
         if left[0].pose is not found.estimate.pose:

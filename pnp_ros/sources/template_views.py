@@ -111,30 +111,22 @@ def make_template_views(
     focal = _SIDE / (2.0 * _MARGIN * math.tan(math.asin(1.0 / _DISTANCE)))
     middle = (_SIDE - 1) / 2
     camera = Camera.pinhole(focal, focal, middle, middle, _SIDE, _SIDE)
-    drawn, normals, rng = RayMesh(mesh), _normals(mesh), np.random.default_rng(0)
+    drawn, normals, rng = RayMesh(mesh), face_normals(mesh), np.random.default_rng(0)
     found: list[tuple[NDArray, ...]] = []
     for direction in view_directions(views, lowest):
         eye = torch.from_numpy(centre + _DISTANCE * radius * direction)
         seen = look_at(eye, torch.from_numpy(centre), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
         pose = Pose(seen.rotation.float(), seen.translation.float())
         view = drawn.view(pose, camera)
-        there = (view.face >= 0)[..., None]
-        facing = normals[view.face] @ pose.rotation.numpy().T
-        facing = facing * -np.sign(facing[..., 2:] + 1e-9)  # a surface that is open is seen from behind, too
-        near = _DISTANCE * radius / np.maximum(view.depth[..., None], 1e-6) - 0.7
-        layers = np.concatenate([np.ones_like(near), _BEND * facing, _STEP * near], axis=2) * there
-        strength, angle = edges(np.asarray(cv2.GaussianBlur(layers.astype(np.float32), (0, 0), 1.0), np.float32))
-        ridge = _on_ridge(strength, angle) & (strength > _FAINT)
-        points, seen_there = _nearest(view)
-        y, x = np.nonzero(ridge & seen_there)
+        y, x, angle, share = drawn_edges(view, pose, normals, _DISTANCE * radius, radius)
         if len(y) == 0:
             continue
-        share = np.minimum(strength[y, x], _STRONG)
         chosen = rng.choice(len(y), count, replace=len(y) < count, p=share / share.sum())
+        length = share.sum() * (_MARGIN / _SIDE)
         y, x = y[chosen], x[chosen]
         places = (np.stack([x, y], 1) - middle) * (_MARGIN / _SIDE)
-        length = share.sum() * (_MARGIN / _SIDE / _STRONG)
-        found.append((pose.rotation.numpy(), places, angle[y, x], points[y, x], length))
+        points, _ = _nearest(view)
+        found.append((pose.rotation.numpy(), places, angle[chosen], points[y, x], length))
     rotations, places, angles, surfaces, lengths = (np.stack(values).astype(np.float32) for values in zip(*found))
     steps = max(1, round(18 * largest / math.pi))
     whole = largest >= math.pi - 1e-6
@@ -143,7 +135,31 @@ def make_template_views(
     return TemplateViews(rotations, places, angles, surfaces, lengths, rolls, chosen)
 
 
-def _normals(mesh: TriangleMesh) -> NDArray[np.float32]:
+def drawn_edges(
+    view: View, pose: Pose, normals: NDArray[np.float32], distance: float, radius: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Rows, columns, angles of the gradient (rad, 0 to pi) and strengths (0 to 1) of the N edge pixels of a view.
+
+    Args:
+        view: of the mesh at ``pose``.
+        pose: ``T_camera_object``.
+        normals: (F, 3) of the mesh's faces.
+        distance: of the object's middle, metres.
+        radius: of its bounding sphere, metres.
+    """
+    there = (view.face >= 0)[..., None]
+    facing = normals[view.face] @ pose.rotation.numpy().T
+    facing = facing * -np.sign(facing[..., 2:] + 1e-9)  # a surface that is open is seen from behind, too
+    near = (distance / np.maximum(view.depth[..., None], 1e-6) - 1.0) * (distance / (_DISTANCE * radius)) + 0.3
+    layers = np.concatenate([np.ones_like(near), _BEND * facing, _STEP * near], axis=2) * there
+    strength, angle = edges(np.asarray(cv2.GaussianBlur(layers.astype(np.float32), (0, 0), 1.0), np.float32))
+    ridge = _on_ridge(strength, angle) & (strength > _FAINT) & _nearest(view)[1]
+    y, x = np.nonzero(ridge)
+    return y, x, angle[y, x], np.minimum(strength[y, x] / _STRONG, np.float32(1.0))
+
+
+def face_normals(mesh: TriangleMesh) -> NDArray[np.float32]:
+    """(F, 3) unit normals of the faces."""
     a, b, c = mesh.vertices[mesh.faces].swapaxes(0, 1)
     normals = np.cross(b - a, c - a)
     return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
