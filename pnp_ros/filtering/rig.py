@@ -17,10 +17,17 @@ class RigPose:
     Args:
         stamp: seconds.
         fused: of the cameras that know of the object at this time.
+        first: what the first of them says alone.
     """
 
     stamp: float
     fused: Fused
+    first: PoseEstimate
+
+    @property
+    def anchor(self) -> PoseEstimate:
+        """Where the object is about, also where two cameras contradict each other."""
+        return self.first if self.fused.estimate is None else self.fused.estimate
 
 
 class Rig:
@@ -48,6 +55,10 @@ class Rig:
         if stamp < self._newest - self._filters[camera].config.patience:
             self._newest = stamp  # time jumped back, as where a bag begins again
         self._newest = max(self._newest, stamp)
-        known = {name: motion.predict(self._newest) for name, motion in self._filters.items()}
+        return self.predict(self._newest)
+
+    def predict(self, stamp: float) -> RigPose | None:
+        """What all cameras say together for a time in seconds; None where none of them knows."""
+        known = {name: motion.predict(stamp) for name, motion in self._filters.items()}
         seen = {name: PoseEstimate.of(m.pose, m.covariance) for name, m in known.items() if m is not None}
-        return RigPose(self._newest, fuse(seen, self._gate)) if seen else None
+        return RigPose(stamp, fuse(seen, self._gate), next(iter(seen.values()))) if seen else None

@@ -1,31 +1,37 @@
 """Several cameras, one pose: fuses what one estimator for each camera says, and names a camera that was bumped.
 
-Subscribes: the topics of ``poses`` (geometry_msgs/PoseWithCovarianceStamped, such as each estimator's ``~/pose``),
-``/tf``, ``/tf_static``. Publishes: ``~/pose`` in ``fixed_frame``, ``/tf`` where ``object_frame`` is given,
-``/diagnostics``. All of the work is done by :mod:`pnp_ros.filtering.rig`.
+Subscribes: the topics of ``poses`` (geometry_msgs/PoseWithCovarianceStamped, such as each estimator's ``~/pose``), of
+one object, or those of ``object_topics`` (pnp_ros/ObjectPoseArray, each estimator's ``~/objects``), of any number of
+instances; ``/tf``, ``/tf_static``. Publishes ``~/pose`` or ``~/objects`` in ``fixed_frame``, ``/tf`` where
+``object_frame`` or ``publish_tf`` asks for it, ``/diagnostics``. All of the work is done by
+:mod:`pnp_ros.filtering.rig` and :mod:`pnp_ros.filtering.cell`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 
+from pnp_ros.filtering.cell import Cell, Sighting
 from pnp_ros.filtering.pose_filter import FilterConfig
 from pnp_ros.filtering.rig import Rig, RigPose
 from pnp_ros.geometry import covariance
 from pnp_ros.io.stamps import nanoseconds
+from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK, run, transform_broadcaster, wall_time
 from pnp_ros.nodes.transform_history import TransformHistory
+from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.types import Pose, PoseEstimate
 
 _REPORT_S = 1.0
@@ -39,55 +45,91 @@ class PoseFusionNode(Node):
         super().__init__("pose_fusion")
         self.settings = Parameters(self)
         declare = self.settings.declare
-        topics = [topic for topic in declare("poses", [""], "Topics of the poses to fuse, one a camera") if topic]
+        poses = [topic for topic in declare("poses", [""], "Topics of the poses to fuse, one a camera") if topic]
+        arrays = declare("object_topics", [""], "In place of poses: topics of all objects' poses, one a camera")
+        arrays = [topic for topic in arrays if topic]
+        folders = declare("objects", [""], "Folders of the packages of objects with symmetries among object_topics")
         self._fixed = declare("fixed_frame", "", "TF frame in which the places of the cameras are known").lstrip("/")
         self._object = declare("object_frame", "", "TF frame of the fused pose; empty: no transform").lstrip("/")
+        self._sends_tf = declare("publish_tf", False, "Send a transform of each fused object of object_topics")
+        near = declare("near", 0.1, "Metres between two cameras' poses of one instance at most", low=1e-4, high=100.0)
         gate = declare("gate", 22.5, "Squared Mahalanobis distance that a camera may be off", low=1.0, high=1e12)
         self.settings.declare_config("filter", FilterConfig)
         self.settings.check()
+        name, topics = ("object_topics", arrays) if arrays else ("poses", poses)
+        if arrays and poses:
+            raise ValueError("parameter poses: expected nothing beside object_topics")
         if len(set(topics)) < max(2, len(topics)):
-            raise ValueError(f"parameter poses: expected two topics or more, each once, got {topics}")
+            raise ValueError(f"parameter {name}: expected two topics or more, each once, got {topics}")
         if not self._fixed:
             raise ValueError("parameter fixed_frame: expected a TF frame, got nothing")
-        self._rig = Rig(topics, self.settings.read_config("filter", FilterConfig), gate)
+        config = self.settings.read_config("filter", FilterConfig)
+        packages = [load_object_package(folder) for folder in folders if folder]
+        choose = {each.name: each.symmetry.canonicalise for each in packages if not each.symmetry.is_trivial}
+        self._rig, self._cell = Rig(topics, config, gate), Cell(topics, config, gate, near, choose)
         self._transforms, self._problem = TransformHistory(self), ""
         self._told: Counter[str] = Counter({topic: 0 for topic in topics})  # since the last report
         self._refused: Counter[str] = Counter()
         self._fused = self._open = 0
         options = QoSOverridingOptions.with_default_policies()
-        self._pose = self.create_publisher(PoseWithCovarianceStamped, "~/pose", 10, qos_overriding_options=options)
+        sent, kind = ("~/objects", ObjectPoseArray) if arrays else ("~/pose", PoseWithCovarianceStamped)
+        self._output = self.create_publisher(kind, sent, 10, qos_overriding_options=options)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._tf = transform_broadcaster(self)
         for topic in topics:
-            heard, profile = partial(self._on_pose, topic), qos_profile_sensor_data
-            self.create_subscription(PoseWithCovarianceStamped, topic, heard, profile, qos_overriding_options=options)
+            heard, profile = partial(self._on_objects if arrays else self._on_pose, topic), qos_profile_sensor_data
+            self.create_subscription(kind, topic, heard, profile, qos_overriding_options=options)
         self.create_timer(_REPORT_S, self._report, clock=STEADY_CLOCK)
 
-    def _on_pose(self, topic: str, message: PoseWithCovarianceStamped) -> None:
-        stamp_ns = nanoseconds(message.header.stamp)
-        camera = self._transforms.lookup(self._fixed, message.header.frame_id, stamp_ns)
-        if not isinstance(camera, Pose):
-            self._problem = f"{topic}: {camera}"
-            return
-        pose = conversions.pose_from_message(message.pose.pose)
-        own = torch.tensor(message.pose.covariance, dtype=torch.float64).reshape(6, 6)
-        self._told[topic] += 1
-        told = self._rig.update(topic, covariance.in_frame(camera, PoseEstimate.of(pose, own)), 1e-9 * stamp_ns)
-        if told is not None:
-            self._publish(told)
+    def _camera(self, topic: str, header: Header) -> Pose | None:
+        """Where the camera of a message was; None, and the problem is kept."""
+        found = self._transforms.lookup(self._fixed, header.frame_id, nanoseconds(header.stamp))
+        if isinstance(found, Pose):
+            return found
+        self._problem = f"{topic}: {found}"
+        return None
 
-    def _publish(self, told: RigPose) -> None:
-        fused = told.fused
-        self._fused += 1
-        self._refused.update(fused.refused)
-        if fused.estimate is None:
-            self._open += 1
+    def _on_pose(self, topic: str, message: PoseWithCovarianceStamped) -> None:
+        camera = self._camera(topic, message.header)
+        if camera is None:
             return
-        stamp = conversions.stamp_of(told.stamp)
-        frame = Header(stamp=stamp, frame_id=self._fixed)
-        self._pose.publish(conversions.stamped_pose(frame, fused.estimate))
+        self._told[topic] += 1
+        told = self._rig.update(topic, _estimate(camera, message.pose), conversions.seconds(message.header.stamp))
+        if told is None or not self._counted(told):
+            return
+        assert told.fused.estimate is not None
+        frame = self._frame(told.stamp)
+        self._output.publish(conversions.stamped_pose(frame, told.fused.estimate))
         if self._object:
-            self._tf.sendTransform(conversions.transform(frame, self._object, fused.estimate.pose))
+            self._tf.sendTransform(conversions.transform(frame, self._object, told.fused.estimate.pose))
+
+    def _on_objects(self, topic: str, message: ObjectPoseArray) -> None:
+        camera = self._camera(topic, message.header)
+        if camera is None:
+            return
+        self._told[topic] += 1
+        told = self._cell.update(topic, list(_sightings(camera, message)), conversions.seconds(message.header.stamp))
+        array = ObjectPoseArray(header=self._frame(max((each.stamp for each in told.values()), default=0.0)))
+        for name, each in told.items():
+            item = ObjectPose(object_name=self._cell.object_of(name), object_id=name, state=ObjectPose.VALID)
+            if not self._counted(each):
+                item.state, item.reason = ObjectPose.UNCERTAIN, "two cameras contradict each other"
+            item.pose = conversions.pose_with_covariance(each.anchor)
+            array.objects.append(item)
+            if self._sends_tf and item.state == ObjectPose.VALID:
+                self._tf.sendTransform(conversions.transform(array.header, name, each.anchor.pose))
+        if told:
+            self._output.publish(array)
+
+    def _frame(self, stamp: float) -> Header:
+        return Header(stamp=conversions.stamp_of(stamp), frame_id=self._fixed)
+
+    def _counted(self, told: RigPose) -> bool:
+        """Whether there is a fused pose; who was refused is counted."""
+        self._fused += 1
+        self._refused.update(told.fused.refused)
+        self._open += told.fused.estimate is None
+        return told.fused.estimate is not None
 
     def _report(self) -> None:
         """Who told how much, and who contradicts the others; the counts begin anew."""
@@ -116,6 +158,22 @@ class PoseFusionNode(Node):
         self._refused.clear()
         self._fused = self._open = 0
         self._problem = ""
+
+
+def _estimate(camera: Pose, message: PoseWithCovariance) -> PoseEstimate:
+    """A message's pose and covariance in the fixed frame."""
+    spread = torch.tensor(message.covariance, dtype=torch.float64).reshape(6, 6)
+    return covariance.in_frame(camera, PoseEstimate.of(conversions.pose_from_message(message.pose), spread))
+
+
+def _sightings(camera: Pose, message: ObjectPoseArray) -> Iterator[Sighting]:
+    """What may be fused: valid poses, and those that are ambiguous with all of their hypotheses."""
+    for item in message.objects:
+        if item.state == ObjectPose.VALID:
+            yield Sighting(item.object_name, (_estimate(camera, item.pose),))
+        elif item.state == ObjectPose.UNCERTAIN and item.hypotheses:
+            poses = tuple(_estimate(camera, each.pose) for each in item.hypotheses)
+            yield Sighting(item.object_name, poses, tuple(float(each.probability) for each in item.hypotheses))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -46,7 +46,7 @@ NODE = """#!{python}
 from pnp_ros.cli.entry import run_main
 run_main("pnp_ros.nodes.{name}")
 """
-NODES = ("pose_estimator_node", "fine_tuning_node", "simulated_camera_node")
+NODES = ("pose_estimator_node", "fine_tuning_node", "simulated_camera_node", "pose_fusion_node")
 
 
 class Launched:
@@ -117,6 +117,25 @@ def test_names_are_relative_to_a_namespace(launched: Launched) -> None:
     topics = started["ros2"]["words"][started["ros2"]["words"].index("--topics") + 1 :]
     assert {"/robot/camera/image_raw", "/robot/pose_estimator/pose", "/robot/fine_tuning/status", "/tf"} <= set(topics)
     assert all(topic.startswith(("/robot/", "/tf", "/diagnostics")) for topic in topics)
+
+
+def test_cameras_have_an_estimator_each_and_one_fusion(launched: Launched) -> None:
+    words = ("object:=x", "images:=[/left/image_raw, /cell/right/image]", "fixed_frame:=cell")
+    started = launched("cameras.launch.py", *words)
+    every = [json.loads(line) for line in launched.said.read_text().splitlines()]
+    estimators = [rules(entry) for entry in every if entry["name"] == "pose_estimator_node"]
+    assert len(every) == 3
+    assert any(
+        {"__ns:=/left", "image:=/left/image_raw", "camera_info:=/left/camera_info"} <= each for each in estimators
+    )
+    assert any({"__ns:=/cell/right", "image:=/cell/right/image"} <= each for each in estimators)
+    assert all("publish_tf:=False" in " ".join(e["words"]) for e in every if e["name"] == "pose_estimator_node")
+    assert "publish_tf:=False" not in " ".join(started["pose_fusion_node"]["words"])
+
+
+def test_cameras_need_two_topics(launched: Launched) -> None:
+    assert launched("cameras.launch.py", "object:=x", "images:=[/left/image_raw]", "fixed_frame:=cell") == {}
+    assert "images: expected two topics or more" in launched.output
 
 
 def test_without_a_namespace_names_are_as_before(launched: Launched) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from pnp_ros.io.resources import resource
 
-LAUNCH_FILES = ["pose.launch.py", "demo.launch.py"]
+LAUNCH_FILES = ["pose.launch.py", "demo.launch.py", "cameras.launch.py"]
 HAS_LAUNCH = importlib.util.find_spec("launch_ros") is not None
 
 

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.geometry import covariance, se3, so3
+from pnp_ros.msg import Hypothesis, ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -125,6 +126,49 @@ def test_three_cameras_are_fused_and_a_turned_one_is_named(start_node: Any, came
         )
         told = next(k for k, report in enumerate(cameras.reports) if named in report.message)
         assert told <= 5  # reports, one a second
+
+
+def test_instances_of_three_cameras_are_fused_and_an_open_pose_is_decided(start_node: Any, cameras: Cameras) -> None:
+    """Each camera numbers the two instances for itself; the third one cannot tell the first from its reversal."""
+    others = [Pose(TRUTH.rotation, TRUTH.translation + torch.tensor([x, 0.0, 0.0]).double()) for x in (0.0, 0.3)]
+    half = Pose(so3.exp(torch.tensor([0.0, 0.0, math.pi]).double()), torch.zeros(3).double())
+    outputs = [cameras.node.create_publisher(ObjectPoseArray, f"/cam{index}/objects", 10) for index in range(3)]
+    told: list[ObjectPoseArray] = []
+    cameras.node.create_subscription(ObjectPoseArray, "/pose_fusion/objects", told.append, 100)
+
+    def send(k: int) -> None:
+        for index, (output, place) in enumerate(zip(outputs, cameras.places)):
+            header = Header(frame_id=f"cam{index}", stamp=conversions.stamp_of(1000.0 + k / RATE))
+            items = []
+            for number, truth in enumerate(others if index % 2 else others[::-1]):
+                seen = PoseEstimate.of(place.inverse() @ truth, torch.diag(SIGMA**2))
+                message = ObjectPose(object_name="mug", object_id=f"mug_{number}", state=ObjectPose.VALID)
+                message.pose = conversions.pose_with_covariance(seen)
+                if index == 2 and truth is others[0]:
+                    wrong = PoseEstimate.of(place.inverse() @ truth @ half, torch.diag(SIGMA**2))
+                    message.state = ObjectPose.UNCERTAIN
+                    message.hypotheses = [
+                        Hypothesis(probability=0.5, pose=conversions.pose_with_covariance(each))
+                        for each in (wrong, seen)
+                    ]
+                items.append(message)
+            output.publish(conversions.object_poses(header, items, {}))
+        rclpy.spin_once(cameras.node, timeout_sec=0.05)
+
+    topics = [f"/cam{index}/objects" for index in range(3)]
+    with start_node("pose_fusion", object_topics=topics, fixed_frame="cell"):
+        cameras.wait(lambda: cameras.reports, "the node")
+        for round_ in range(200):
+            send(round_)
+            if len(told) >= 30:
+                break
+    items = {item.object_id: item for message in told[6:] for item in message.objects}
+    assert {message.header.frame_id for message in told} == {"cell"}
+    assert set(items) == {"mug_0", "mug_1"}
+    for item in items.values():
+        assert item.state == ObjectPose.VALID
+        pose = conversions.pose_from_message(item.pose.pose)
+        assert min(float(se3.local(truth, pose).norm()) for truth in others) < 1e-3
 
 
 def test_a_missing_frame_ends_the_node_with_the_parameters_name(ros: None) -> None:
