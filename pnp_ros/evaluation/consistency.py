@@ -93,6 +93,16 @@ def conformal_factor(values: Tensor, level: float = 0.9) -> float:
     return float(found[rank - 1] / chi2.ppf(level, DEGREES_OF_FREEDOM)) if rank <= found.size else math.inf
 
 
+def region_reach(cov: NDArray[np.float64], level: float = 0.9) -> tuple[float, float]:
+    """Metres and radians that the region of ``level`` of a covariance (6, 6) of [dt, dtheta] reaches from the pose.
+
+    Along the longest axis of its shadow on the three axes of the translation, and on those of the rotation.
+    """
+    scale = float(chi2.ppf(level, DEGREES_OF_FREEDOM))
+    along = [math.sqrt(scale * max(float(np.linalg.eigvalsh(part)[-1]), 0.0)) for part in (cov[:3, :3], cov[3:, 3:])]
+    return along[0], along[1]
+
+
 def _some(values: Tensor) -> NDArray[np.float64]:
     """(N,) of the NEES values; ValueError if there is none."""
     found = values.detach().cpu().double().numpy().reshape(-1)

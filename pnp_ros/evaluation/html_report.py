@@ -137,6 +137,10 @@ def headline(summary: Mapping[str, Any]) -> list[Card]:
         cards.append(Card(name, f"{told['mean_nees']:.2f}", told["verdict"] == "consistent"))
         shares = " / ".join(f"{100 * share:.0f}" for share in told["coverage"].values())
         cards.append(Card("inside the 50 / 90 / 95 % region", f"{shares} %"))
+        reach = told["region_0.9"]
+        if reach["translation_mm"] is not None:
+            size = f"{reach['translation_mm']:.1f} mm, {reach['rotation_deg']:.1f} deg"
+            cards.append(Card("reach of the 90 % region, median", size))
     if (overlap := summary["overlap"]) is not None:
         share = overlap["share_of_valid_poses"]
         cards.append(Card(f"of the valid poses correlate above {overlap['threshold']}", f"{100 * share:.1f} %"))

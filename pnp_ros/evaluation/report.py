@@ -54,6 +54,7 @@ def summarise(
     errors = errors if errors is not None else frame_errors(records, points, diameter, symmetries)
     states = Counter(r.state for r in records)
     told = any(r.truth is not None or r.visible is not None for r in records)
+    sure = np.array([r.covariance is not None for r in records], bool)
     judged = np.array([r.is_visible and r.truth is not None for r in records], bool)
     scored = judged & (errors["valid"] > 0)
     symmetric = symmetries is not None and len(symmetries) > 1
@@ -65,17 +66,15 @@ def summarise(
             **{str(state): states[state] for state in ObjectState if states[state] or state is not ObjectState.DROPPED},
         },
         "accuracy": _accuracy(errors, scored, int(judged.sum()), metric, diameter, _image_width(records)),
-        "consistency": _consistency(errors["nees"][scored & _has_covariance(records)]),
+        "consistency": _consistency(
+            errors["nees"][scored & sure], [r.covariance for r, used in zip(records, scored) if used]
+        ),
         "hypotheses": hypotheses.figures(records, points, diameter),
         "false_poses": _false_poses(errors, scored, metric) if told else None,
         "smoothness": smoothness(records),
         "overlap": _overlap(errors["ncc"][errors["valid"] > 0], len(records)),
         "latency_ms": _latency(records),
     }
-
-
-def _has_covariance(records: Sequence[FrameResult]) -> np.ndarray:
-    return np.array([r.covariance is not None for r in records], bool)
 
 
 def _image_width(records: Sequence[FrameResult]) -> int:
@@ -129,8 +128,8 @@ def _quantiles(values: Tensor | Sequence[float] | Column, wanted: Mapping[str, f
     return {name: float(np.quantile(array, share)) if array.size else None for name, share in wanted.items()}
 
 
-def _consistency(values: Column) -> dict[str, Any] | None:
-    """Of the NEES of the valid poses that have a covariance and a truth."""
+def _consistency(values: Column, covariances: Sequence[Tensor | None]) -> dict[str, Any] | None:
+    """Of the NEES of the valid poses that have a covariance and a truth, and of the size of their regions."""
     if not len(values):
         return None
     nees = torch.from_numpy(values)
@@ -149,7 +148,18 @@ def _consistency(values: Column) -> dict[str, Any] | None:
         "coverage": {f"{level:g}": share for level, share in consistency.coverage(nees, _LEVELS).items()},
         "coverage_0.9_bounds_95": list(consistency.coverage_interval(nees, 0.9)),
         "factor_that_covers_0.9": factor if math.isfinite(factor) else None,
+        "region_0.9": _region(covariances),
     }
+
+
+def _region(covariances: Sequence[Tensor | None]) -> dict[str, float | None]:
+    """How far the 90 % regions reach from the pose along the longest axis of each part: in the median."""
+    known = [each.detach().cpu().double().numpy() for each in covariances if each is not None]
+    reach = [consistency.region_reach(each, 0.9) for each in known if np.isfinite(each).all()]
+    if not reach:
+        return {"translation_mm": None, "rotation_deg": None}
+    metres, radians = np.median(reach, 0)
+    return {"translation_mm": 1000.0 * float(metres), "rotation_deg": math.degrees(radians)}
 
 
 def _overlap(scores: Column, frames: int) -> dict[str, Any] | None:

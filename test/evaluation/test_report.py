@@ -67,6 +67,9 @@ def test_consistency_overlap_and_latency() -> None:
     low, high = consistency["coverage_0.9_bounds_95"]
     assert low < 6 / 9 < high
     assert consistency["factor_that_covers_0.9"] > 10  # the largest of nine
+    reach = math.sqrt(10.645)  # sigmas, of six degrees of freedom
+    expected = {"translation_mm": reach, "rotation_deg": math.degrees(0.01 * reach)}
+    assert consistency["region_0.9"] == pytest.approx(expected, rel=1e-3)
     low, high = consistency["mean_nees_bounds_95"]
     assert low < 6 < high
     assert summary["overlap"]["share_of_all_frames"] == pytest.approx(9 / 13)
