@@ -8,7 +8,7 @@ import torch
 import warp as wp
 
 from pnp_ros.geometry import covariance as pose_covariance
-from pnp_ros.kernels import accept_reference, lm_problem
+from pnp_ros.kernels import accept_reference, lm_problem, packed_estimate
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.accept_warp import GAUSSIAN, Weighed, fits
 from pnp_ros.kernels.alternatives_warp import close, step_between
@@ -37,6 +37,11 @@ NOT_FINITE = wp.constant(int(SolveStatus.NOT_FINITE))
 UNEXPLAINED = wp.constant(int(SolveStatus.UNEXPLAINED))
 
 SECOND = wp.constant(lm_problem.SECOND)
+COVARIANCE = wp.constant(packed_estimate.COVARIANCE)
+COST = wp.constant(packed_estimate.COST)
+STATUS = wp.constant(packed_estimate.STATUS)
+ALTERNATIVE = wp.constant(packed_estimate.ALTERNATIVE)
+INLIER_WEIGHTS = wp.constant(packed_estimate.INLIER_WEIGHTS)
 UNKNOWN_VARIANCE = wp.constant(pose_covariance.UNKNOWN_VARIANCE)
 NUM_PARAMETERS = wp.constant(float(robust_math.NUM_PARAMETERS))
 MIN_PIVOT = wp.constant(lm_problem.MIN_PIVOT[torch.float32])
@@ -187,19 +192,19 @@ def write_pose(
         second_r, second_t = 1.0 * r, 1.0 * t
     data.rotation[index] = r
     data.translation[index] = t
-    data.covariance[index] = covariance
-    first = SECOND * index
-    for i in range(3):
-        for j in range(3):
-            data.second[first + 3 * i + j] = second_r[i, j]
-        data.second[first + 9 + i] = second_t[i]
+    data.usable[index] = status <= MAX_ITERATIONS
+    data.rest[COST * data.problems + index] = cost
+    data.rest[STATUS * data.problems + index] = float(status)
+    own, other = COVARIANCE * data.problems + 36 * index, ALTERNATIVE * data.problems + SECOND * index
     for i in range(6):
         for j in range(6):
-            data.second[first + 12 + 6 * i + j] = second_covariance[i, j]
-    data.second[first + SECOND - 1] = probability
-    data.cost[index] = cost
-    data.status[index] = wp.int8(status)
-    data.usable[index] = status <= MAX_ITERATIONS
+            data.rest[own + 6 * i + j] = covariance[i, j]
+            data.rest[other + 12 + 6 * i + j] = second_covariance[i, j]
+    for i in range(3):
+        for j in range(3):
+            data.rest[other + 3 * i + j] = second_r[i, j]
+        data.rest[other + 9 + i] = second_t[i]
+    data.rest[other + SECOND - 1] = probability
     return wp.where(sound, 1.0, 0.0)
 
 
@@ -210,6 +215,7 @@ def write_inlier_weights(
 ):  # fmt: skip
     """The robust weight of each point that has a weight, else 0; all zero unless ``sound``."""
     r, t = wp.quat_to_matrix(pose.rotation), pose.translation
+    mine = INLIER_WEIGHTS * data.problems + data.points * index
     for chunk in range(group.lane, problem.count, group.lanes):
         k = problem.first + chunk
         qx, qy, qz, ru, rv, seen, u_x, u_y, u_z, v_x, v_y, v_z = residuals(problem.lens, chunks, k, r, t)
@@ -218,4 +224,4 @@ def write_inlier_weights(
         for slot in range(len(weight)):
             i = chunk * len(weight) + slot
             if i < data.points:
-                data.inlier_weights[index * data.points + i] = wp.where(sound > 0.0, weight[slot], 0.0)
+                data.rest[mine + i] = wp.where(sound > 0.0, weight[slot], 0.0)

@@ -11,7 +11,7 @@ import warp as wp
 
 from pnp_ros.kernels import lens_warp, lm_problem
 from pnp_ros.kernels.lens_warp import Lens, load_lens
-from pnp_ros.kernels.pose_warp import Pose, add_up, mat66, vec6, vec9
+from pnp_ros.kernels.pose_warp import Pose, add_up, vec6, vec9
 from pnp_ros.types.correspondences import MIN_WEIGHT_RATIO
 
 BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
@@ -34,6 +34,7 @@ class Buffers:
     """Arrays of B problems with N points each, those of a problem in a row; values as in :class:`lm_problem.LMProblem`
     and :class:`LMResult`. Nothing here but numbers depends on B and N, so one recorded launch serves all."""
 
+    problems: int  # B
     points: int  # N
     parts: int  # numbers of a weight: 2, or 4 for matrices
     prior: int  # whether there are priors
@@ -48,12 +49,8 @@ class Buffers:
     start_translation: wp.array(dtype=wp.vec3)
     rotation: wp.array(dtype=wp.mat33)
     translation: wp.array(dtype=wp.vec3)
-    covariance: wp.array(dtype=mat66)
-    inlier_weights: wp.array(dtype=float)  # B N
-    cost: wp.array(dtype=float)
-    second: wp.array(dtype=float)  # B 49: rotation 9, translation 3, covariance 36, probability
-    status: wp.array(dtype=wp.int8)
     usable: wp.array(dtype=wp.bool)
+    rest: wp.array(dtype=float)  # of packed_estimate.PackedEstimate
     likelihood: wp.array(dtype=float)  # B N, not read unless the search is guided
 
 

@@ -12,7 +12,6 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.kernels import lm_launch, solve_reference
 from pnp_ros.kernels.lm_problem import SECOND, LMProblem, LMSettings
-from pnp_ros.kernels.packed_estimate import PackedEstimate
 from pnp_ros.kernels.pose_prior import PosePrior
 from pnp_ros.types import Alternative, Correspondences, Pose, PoseEstimate
 
@@ -34,7 +33,7 @@ def solve(
 
     Args:
         correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px.
-        camera: intrinsics (4,) for all problems or (..., 4) for each.
+        camera: intrinsics (4,) for all problems or (..., 4) for each; it follows the correspondences' dtype and device.
         init: (..., 3, 3), (..., 3), or None: the best of ``settings.samples`` P3P solutions.
         settings: loss and limits.
         block: layout of the launch; None chooses by device and batch.
@@ -47,37 +46,25 @@ def solve(
     """
     if init is None and settings.samples == 0:
         raise ValueError("init: expected a pose with samples = 0")
+    like = correspondences.image_points
+    if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
+        if not like.is_floating_point():
+            raise ValueError(f"image_points: expected float32 or float64, got {like.dtype}")
+        camera = camera.to(like.device, like.dtype)
     batch, tensors = _aligned(correspondences, camera, init, prior)
-    if tensors[0].dtype == torch.float32 and lm_launch.supports(tensors[0].device):
-        guide = _guide(likelihood, batch, tensors[0])
-        return _launch(tensors, camera, init is None, prior is not None, settings, batch, block, guide)
-    with torch.no_grad():
-        return _refer(tensors, camera, init, prior, settings, batch)
+    if like.dtype is not torch.float32 or not (like.is_cpu or lm_launch.supports(like.device)):
+        with torch.no_grad():
+            return _refer(tensors, camera, init, prior, settings, batch)
+    if likelihood is not None:
+        tensors.insert(-2, _guide(likelihood, batch, like))
+    if block is None:
+        block = lm_launch.CPU if like.is_cpu else lm_launch.block_for(like.device, batch.numel())
+    launch = lm_launch.launches.get(like.device, block)
+    return launch(tensors, camera, batch, prior is not None, init is not None, likelihood is not None, settings)
 
 
-def _launch(
-    tensors: list[Tensor],
-    camera: Camera,
-    consensus: bool,
-    prior: bool,
-    settings: LMSettings,
-    batch: torch.Size,
-    block: lm_launch.Block | None,
-    likelihood: Tensor | None,
-) -> PoseEstimate:
-    like = tensors[0]
-    packed = PackedEstimate.empty(like, batch, like.shape[-2])
-    if packed.problems > 0:
-        block = block or lm_launch.block_for(like.device, packed.problems)
-        launch = lm_launch.launches.get(like.device, block)
-        launch(tensors, camera, prior, not consensus, likelihood, packed, settings)
-    return packed.estimate()
-
-
-def _guide(likelihood: Tensor | None, batch: torch.Size, like: Tensor) -> Tensor | None:
+def _guide(likelihood: Tensor, batch: torch.Size, like: Tensor) -> Tensor:
     """The likelihoods (..., N) as the kernel reads them."""
-    if likelihood is None:
-        return None
     n = like.shape[-2]
     if likelihood.shape[-1:] != (n,):
         raise ValueError(f"likelihood: expected shape (..., {n}), got {tuple(likelihood.shape)}")
@@ -126,29 +113,31 @@ def _aligned(
     correspondences: Correspondences, camera: Camera, init: Pose | None, prior: PosePrior | None
 ) -> tuple[torch.Size, list[Tensor]]:
     """The batch's shape, and all inputs with it, contiguous; intrinsics and distortion without, if they are shared."""
-    points = correspondences.image_points
-    tensors = [points, correspondences.object_points, correspondences.weights]
-    tails = [2, 2, 3 if tensors[2].ndim > 2 and correspondences.has_matrices else 2]
+    points, weights = correspondences.image_points, correspondences.weights
+    tensors = [points, correspondences.object_points, weights]
+    tails = [2, 2, 3 if weights.ndim > 2 and correspondences.has_matrices else 2]
     if prior is not None:
         tensors.append(prior.packed())
         tails.append(2)
     if init is not None:
         tensors += [init.rotation, init.translation]
         tails += [2, 1]
-    shared = camera.intrinsics.ndim == camera.distortion.ndim == 1
-    tensors += [camera.intrinsics, camera.distortion]
-    tails += [1, 1]
+    intrinsics, distortion = camera.intrinsics, camera.distortion
+    shared = intrinsics.ndim == distortion.ndim == 1
+    if not shared:
+        tensors += [intrinsics, distortion]
+        tails += [1, 1]
     dtype, device = points.dtype, points.device
     batch = points.shape[:-2] if points.ndim > 2 else _NO_BATCH  # to cut a shape is slow
     if dtype is not torch.float32 and dtype is not torch.float64:
         raise ValueError(f"image_points: expected float32 or float64, got {dtype}")
-    each, dims = len(tensors) - 2 if shared else len(tensors), len(batch)
-    agree = contiguous = True
-    for i, tensor in enumerate(tensors):
+    dims = len(batch)
+    agree, contiguous = True, intrinsics.is_contiguous() and distortion.is_contiguous()
+    for tensor, tail in zip(tensors, tails):
         if tensor.dtype is not dtype or tensor.device != device:
-            name = _names(init, prior)[i]
+            name = next(name for name, each in zip(_names(init, prior), tensors) if each is tensor)
             raise ValueError(f"{name}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}")
-        if i < each and (tensor.ndim != dims + tails[i] or (dims > 0 and tensor.shape[:dims] != batch)):
+        if tensor.ndim != dims + tail or (dims > 0 and tensor.shape[:dims] != batch):
             agree = False
         contiguous = contiguous and tensor.is_contiguous()
     if not agree:
@@ -158,11 +147,10 @@ def _aligned(
             named = zip(_names(init, prior), tensors)
             shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in named)
             raise ValueError(f"batch dimensions do not agree: {shapes}") from error
-        for i in range(each):
-            tensors[i] = tensors[i].expand(*batch, *tensors[i].shape[-tails[i] :])
-    if agree and contiguous:
-        return batch, tensors
-    return batch, [tensor.contiguous() for tensor in tensors]
+        tensors = [tensor.expand(*batch, *tensor.shape[-tail:]) for tensor, tail in zip(tensors, tails)]
+    if shared:
+        tensors += [intrinsics, distortion]
+    return batch, tensors if agree and contiguous else [tensor.contiguous() for tensor in tensors]
 
 
 def _names(init: Pose | None, prior: PosePrior | None) -> list[str]:

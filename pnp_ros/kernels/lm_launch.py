@@ -24,7 +24,8 @@ from pnp_ros.kernels import kernel_cache, robust, solve_warp
 from pnp_ros.kernels.chunks_warp import NUM_ROWS, Buffers, Settings
 from pnp_ros.kernels.lens_warp import MODEL_NUMBERS
 from pnp_ros.kernels.lm_problem import ANNEAL_STEPS, LMSettings
-from pnp_ros.kernels.packed_estimate import PackedEstimate
+from pnp_ros.kernels.packed_estimate import INLIER_WEIGHTS, PackedEstimate
+from pnp_ros.types import PoseEstimate
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,9 @@ CALLED_DIRECTLY = wp.__version__.startswith("1.19.")
 POINTS = ("image_points", "object_points", "weights")
 PRIOR = ("priors",)
 START = ("start_rotation", "start_translation")
+GUIDE = ("likelihood",)
 CAMERA = ("intrinsics", "distortion")
-RESULT = ("rotation", "translation", "usable", "covariance", "cost", "second", "inlier_weights", "status")
+RESULT = ("rotation", "translation", "usable", "rest")
 
 
 def block_for(device: torch.device, batch: int) -> Block:
@@ -106,10 +108,12 @@ class RecordedLaunch:
         self._device, self._block = device, block
         self._cuda = device.type == "cuda"
         self._chunks = self._room(1)
-        self._kept = self._count = 1
+        self._kept = 1
+        self._needed = 0  # chunks that each call makes for itself
+        self._shape: tuple[int, int, int, bool, bool, bool] | None = None
+        self._inputs: list[Any] = []
         self._settings: LMSettings | None = None
         self._camera: Camera | None = None
-        self._kind: tuple[int, int, bool, bool, bool] | None = None
         data, options = Buffers(), Settings()
         for name, kind in Buffers.cls.__annotations__.items():
             if isinstance(kind, wp.array):
@@ -128,24 +132,15 @@ class RecordedLaunch:
         self._data, self._options, *self._packed = (getattr(self._arguments, f[0]) for f in self._arguments._fields_)
         for i, argument in enumerate((self._data, self._options, *self._packed)):
             self._launch.set_param_at_index_from_ctype(i, argument)
+        self._results = [getattr(self._data, name) for name in RESULT]
         self._entry = None
         if CALLED_DIRECTLY and device.type == "cpu" and block.threads == 1:
             self._entry, self._at = self._launch.hooks.forward, ctypes.byref(self._arguments)
-            self._bounds = ctypes.byref(self._launch.bounds)
-        self._inputs = {
-            (prior, given): self._fields(*POINTS, *(PRIOR if prior else ()), *(START if given else ()), *CAMERA)
-            for prior in (False, True)
-            for given in (False, True)
-        }
-        self._results = self._fields(*RESULT)
 
     def _array(self, shape: tuple[int, ...], dtype: type) -> wp.array:
         """An array on the chunks; its pointer is replaced before a launch where it stands for something else."""
         device = wp.device_from_torch(self._device)
         return wp.array(ptr=self._chunks.data_ptr(), shape=shape, dtype=dtype, device=device, copy=False)
-
-    def _fields(self, *names: str) -> list[Any]:
-        return [getattr(self._data, name) for name in names]
 
     def _room(self, chunks: int) -> Tensor:
         return torch.empty(chunks, int(NUM_ROWS), self._block.width, device=self._device)
@@ -154,59 +149,70 @@ class RecordedLaunch:
         self,
         tensors: Sequence[Tensor],
         camera: Camera,
+        batch: torch.Size,
         prior: bool,
-        given: bool,
-        likelihood: Tensor | None,
-        result: PackedEstimate,
+        start: bool,
+        guided: bool,
         settings: LMSettings,
-    ) -> None:
+    ) -> PoseEstimate:
         """Solve.
 
         Args:
-            tensors: contiguous: image points, object points, weights, with a ``prior`` its rows, with a ``given`` start
-                its rotation and translation, intrinsics and distortion.
+            tensors: contiguous: image points, object points, weights, with a ``prior`` its rows, with a ``start`` its
+                rotation and translation, if it is ``guided`` likelihoods (..., N), intrinsics and distortion.
             camera: its model and size.
-            prior: whether there is one.
-            given: whether there is a start.
-            likelihood: (..., N), contiguous, or None.
-            result: where to write.
+            batch: leading dimensions of all tensors but a shared camera's.
             settings: loss and limits.
         """
-        count, points = result.problems, result.points
-        parts = 4 if tensors[2].ndim > tensors[0].ndim else 2
-        if count * points * parts > MAX_NUMBERS:
-            raise ValueError(f"image_points: expected at most {MAX_NUMBERS // parts} points, got {count * points}")
+        like, parts = tensors[0], 4 if tensors[2].ndim > tensors[0].ndim else 2
+        points = like.shape[-2]
+        result = PackedEstimate(like, batch, points)
+        shape = batch.numel(), points, parts, prior, start, guided
+        if shape != self._shape:
+            if shape[0] == 0:
+                return result.estimate()
+            self._set_shape(*shape)
         if settings is not self._settings:
             self._set(settings)
         if camera is not self._camera:
             self._set_camera(camera)
-        kind = points, parts, prior, given, likelihood is not None
-        if kind != self._kind:
-            data, options = self._data, self._options
-            data.points, data.parts, data.prior, options.given, options.guided = kind
-            self._kind = kind
-        for field, tensor in zip(self._inputs[prior, given], tensors):
+        for field, tensor in zip(self._inputs, tensors):
             field.data = tensor.data_ptr()
-        for field, address in zip(self._results, result.addresses()):
-            field.data = address
-        if likelihood is not None:
-            self._data.likelihood.data = likelihood.data_ptr()
-        if count != self._count:
-            self._launch.set_dim(count * self._block.lanes)
-            self._bounds = ctypes.byref(self._launch.bounds)
-            self._count = count
-        needed = count * max(-(-points // self._block.width), 1)
-        chunks = self._chunks
-        if self._cuda or needed > KEPT_CHUNKS:
-            chunks = self._room(needed)  # of this call: others may be under way on other streams
-        elif needed > self._kept:
-            chunks = self._chunks = self._room(needed)
-            self._kept = needed
-        self._packed[0].data = self._packed[1].data = chunks.data_ptr()
+        for field, tensor in zip(self._results, result.tensors):
+            field.data = tensor.data_ptr()
+        if self._needed > 0:
+            chunks = self._room(self._needed)
+            self._work_in(chunks)
         if self._entry is not None:
             self._entry(self._bounds, self._at)
         else:
             self._launch.launch(wp.stream_from_torch(self._device) if self._cuda else None)
+        return result.estimate()
+
+    def _set_shape(self, problems: int, points: int, parts: int, prior: bool, start: bool, guided: bool) -> None:
+        numbers = max(points * parts, INLIER_WEIGHTS + points)
+        if problems * numbers > MAX_NUMBERS:
+            most = MAX_NUMBERS // numbers
+            raise ValueError(f"image_points: expected at most {most} problems of {points} points, got {problems}")
+        data, options = self._data, self._options
+        data.problems, data.points, data.parts, data.prior = problems, points, parts, prior
+        options.given, options.guided = start, guided
+        names = (*POINTS, *(PRIOR if prior else ()), *(START if start else ()), *(GUIDE if guided else ()), *CAMERA)
+        self._inputs = [getattr(data, name) for name in names]
+        self._shape = problems, points, parts, prior, start, guided
+        self._launch.set_dim(problems * self._block.lanes)
+        self._bounds = ctypes.byref(self._launch.bounds)
+        needed = problems * max(-(-points // self._block.width), 1)
+        if self._cuda or needed > KEPT_CHUNKS:  # on other streams others may be under way; and much is given back
+            self._needed = needed
+            return
+        self._needed = 0
+        if needed > self._kept:
+            self._chunks, self._kept = self._room(needed), needed
+        self._work_in(self._chunks)
+
+    def _work_in(self, chunks: Tensor) -> None:
+        self._packed[0].data = self._packed[1].data = chunks.data_ptr()
 
     def _set_camera(self, camera: Camera) -> None:
         self._data.cameras = camera.intrinsics.ndim > 1 or camera.distortion.ndim > 1

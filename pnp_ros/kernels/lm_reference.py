@@ -79,14 +79,9 @@ class Linearised:
 def linearise(problem: LMProblem, settings: LMSettings, rotation: Tensor, translation: Tensor, c: Tensor) -> Linearised:
     """Normal equations at a pose, for the loss scale ``c`` (B)."""
     turned = problem.object_points @ rotation.mT
-    points = turned + translation[:, None]
-    seen = visible(problem.camera, points)
-    # A stand-in in front of the camera keeps the unseen points' values finite; their Jacobian is dropped.
-    ahead = torch.tensor([0.0, 0.0, 1.0], dtype=points.dtype, device=points.device)
-    pixels, d_point = problem.camera.project_with_jacobian(torch.where(seen[..., None], points, ahead))
+    seen, _, pixels, d_point = look(problem.camera, turned + translation[:, None])
     offset = ((pixels - problem.image_points)[..., None, :] * problem.weights).sum(-1)
-    penalty = BEHIND_PENALTY * problem.camera.intrinsics[..., None, :2] * problem.weight_columns
-    residual = torch.where(seen[..., None], offset, penalty)
+    residual = torch.where(seen[..., None], offset, unseen_residual(problem.camera, problem.weights))
     d_point = torch.where(seen[..., None, None], problem.weights @ d_point, 0.0)
     jacobian = torch.cat([d_point, -d_point @ so3.hat(turned)], dim=-1)  # (B, N, 2, 6)
     squared = residual.square().sum(-1)
@@ -110,6 +105,24 @@ def visible(camera: Camera, points: Tensor) -> Tensor:
     if camera.model == CameraModel.KANNALA_BRANDT:
         return points[..., 2] > -0.999 * norm
     return points[..., 2] > 1e-3 * norm
+
+
+def look(camera: Camera, points: Tensor, counted: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Camera-frame points (..., N, 3), projected.
+
+    Returns:
+        Whether each is seen (..., N), of those ``counted`` (..., N); the points, where they are not seen a stand-in in
+        front of the camera, which keeps values finite; their pixels (..., N, 2) and the derivatives (..., N, 2, 3).
+    """
+    seen = visible(camera, points)
+    seen = seen if counted is None else seen & counted
+    points = torch.where(seen[..., None], points, points.new_tensor([0.0, 0.0, 1.0]))
+    return seen, points, *camera.project_with_jacobian(points)
+
+
+def unseen_residual(camera: Camera, weights: Tensor) -> Tensor:
+    """(..., N, 2) of points that the camera cannot see, in deviations, for weights (..., N, 2, 2)."""
+    return BEHIND_PENALTY * camera.intrinsics[..., None, :2] * weights.norm(dim=-2)
 
 
 def solve_damped(hessian: Tensor, gradient: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:

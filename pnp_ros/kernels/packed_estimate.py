@@ -7,7 +7,6 @@ first read.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,55 +15,36 @@ from pnp_ros.kernels.lm_problem import SECOND
 from pnp_ros.types import Alternative, Pose, PoseEstimate
 
 # Where the fields of B estimates begin in the buffer, in numbers for each; a field's values are in a row.
-COVARIANCE, COST, ALTERNATIVE, INLIER_WEIGHTS = 0, 36, 37, 37 + SECOND
+COVARIANCE, COST, STATUS, ALTERNATIVE, INLIER_WEIGHTS = 0, 36, 37, 38, 38 + SECOND
 
 
-class PackedEstimate(NamedTuple):
-    """Estimates of a batch: rotation (..., 3, 3), translation (..., 3), usable (...) bool; in ``rest``
-    ``INLIER_WEIGHTS + points`` numbers for each, and behind them each status in a byte."""
+class PackedEstimate:
+    """Estimates of a batch, nothing written yet, on the device of ``like``.
 
-    rotation: Tensor
-    translation: Tensor
-    usable: Tensor
-    rest: Tensor
-    problems: int
-    points: int
+    ``tensors``: rotation (..., 3, 3), translation (..., 3), usable (...) bool, and ``INLIER_WEIGHTS + points`` numbers
+    for each problem.
+    """
 
-    @classmethod
-    def empty(cls, like: Tensor, batch: torch.Size, points: int) -> PackedEstimate:
-        """On the device of ``like``, nothing written yet."""
-        problems, flag = batch.numel(), _flag(like.device)
-        return cls(
-            like.new_empty(*batch, 3, 3),
-            like.new_empty(*batch, 3),
-            flag.new_empty(batch) if batch else torch.empty_like(flag),
-            like.new_empty(problems * (INLIER_WEIGHTS + points) + (problems + 3) // 4),
-            problems,
-            points,
-        )
+    __slots__ = ("batch", "points", "tensors")
 
-    def addresses(self) -> tuple[int, ...]:
-        """Of rotation, translation, usable, covariance, cost, alternative, inlier weights and status."""
-        start, each = self.rest.data_ptr(), 4 * self.problems
-        return (
-            self.rotation.data_ptr(),
-            self.translation.data_ptr(),
-            self.usable.data_ptr(),
-            start,
-            start + COST * each,
-            start + ALTERNATIVE * each,
-            start + INLIER_WEIGHTS * each,
-            start + (INLIER_WEIGHTS + self.points) * each,
-        )
+    def __init__(self, like: Tensor, batch: torch.Size, points: int) -> None:
+        self.batch, self.points = batch, points
+        flag = _flag(like.device)
+        if batch:
+            usable, rest = flag.new_empty(batch), like.new_empty(batch.numel() * (INLIER_WEIGHTS + points))
+            self.tensors = like.new_empty(*batch, 3, 3), like.new_empty(*batch, 3), usable, rest
+        else:
+            usable, rest = torch.empty_like(flag), like.new_empty(INLIER_WEIGHTS + points)
+            self.tensors = like.new_empty(3, 3), like.new_empty(3), usable, rest
 
     def estimate(self) -> PoseEstimate:
-        """The estimate; its other fields are views of the buffer."""
-        return PoseEstimate.deferred(Pose.unchecked(self.rotation, self.translation), self.usable, self._read)
+        """The estimate; its other fields are made of the buffer."""
+        rotation, translation, usable, _ = self.tensors
+        return PoseEstimate.deferred(Pose.unchecked(rotation, translation), usable, self._read)
 
     def _read(self, name: str) -> object:
         if name == "status":
-            first = 4 * self.problems * (INLIER_WEIGHTS + self.points)
-            return self.rest.view(torch.int8).as_strided(self.usable.shape, self.usable.stride(), first)
+            return self._view(STATUS).to(torch.int8)
         if name == "covariance":
             return self._view(COVARIANCE, 6, 6)
         if name == "cost":
@@ -74,8 +54,8 @@ class PackedEstimate(NamedTuple):
         return Alternative(self._view(ALTERNATIVE, SECOND))
 
     def _view(self, start: int, *tail: int) -> Tensor:
-        shape = (*self.usable.shape, *tail)
-        return self.rest.as_strided(shape, _strides(shape), start * self.problems)
+        shape = (*self.batch, *tail)
+        return self.tensors[3].as_strided(shape, _strides(shape), start * self.batch.numel())
 
 
 @functools.lru_cache(maxsize=256)

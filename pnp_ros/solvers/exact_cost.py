@@ -23,8 +23,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import se3, so3
-from pnp_ros.kernels.lm_problem import BEHIND_PENALTY
-from pnp_ros.kernels.lm_reference import visible
+from pnp_ros.kernels.lm_reference import look, unseen_residual
 from pnp_ros.solvers.prior_gradient import PriorTerm
 from pnp_ros.solvers.robust_loss import RobustLoss
 from pnp_ros.types import Pose
@@ -93,17 +92,13 @@ class ExactCost:
     def expand(self, pose: Pose) -> Expansion:
         """Cost, gradient and exact Hessian at a pose of the centred points."""
         q = self.object_points @ pose.rotation.mT
-        y = q + pose.translation[..., None, :]
-        # A point that the camera cannot see costs a constant; a stand-in keeps its values finite.
-        seen = self.active & visible(self.camera, y)[..., None]
-        y = torch.where(seen, y, y.new_tensor([0.0, 0.0, 1.0]))
-        pixels, jacobian = self.camera.project_with_jacobian(y)
-        offset = torch.where(seen, pixels - self.image_points, 0.0)
-        weights = torch.where(seen[..., None], self.weights, 0.0)
+        seen, y, pixels, jacobian = look(self.camera, q + pose.translation[..., None, :], self.active.squeeze(-1))
+        offset = torch.where(seen[..., None], pixels - self.image_points, 0.0)
+        weights = torch.where(seen[..., None, None], self.weights, 0.0)
         residual = _times(weights, offset)
         squared = residual.square().sum(-1)
-        penalty = BEHIND_PENALTY * self.camera.intrinsics[..., None, :2] * self.weights.norm(dim=-2)
-        cost = 0.5 * self.loss.rho(torch.where(seen.squeeze(-1), squared, penalty.square().sum(-1))).sum(-1)
+        unseen = unseen_residual(self.camera, self.weights)  # constant
+        cost = 0.5 * self.loss.rho(torch.where(seen, squared, unseen.square().sum(-1))).sum(-1)
         rho1, rho2 = self.loss.weight(squared)[..., None], self.loss.weight_slope(squared)[..., None]
         c = rho1 * _times(weights.mT, residual)
         b = (c[..., None, :] @ jacobian).squeeze(-2)

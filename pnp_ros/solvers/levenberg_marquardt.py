@@ -74,12 +74,7 @@ def refine(
         likelihood: (..., N) how probably each point is an inlier; guides the samples.
     """
     like = correspondences.image_points
-    if camera.intrinsics.dtype is not like.dtype or camera.intrinsics.device != like.device:
-        if not like.is_floating_point():
-            raise ValueError(f"image_points: expected float32 or float64, got {like.dtype}")
-        camera = camera.to(like.device, like.dtype)
-    double = like.dtype == torch.float64
-    settings = _settings(solver or _DEFAULT, loss, anneal, double, accept)
+    settings = _settings(solver or _DEFAULT, loss, anneal, like.dtype is torch.float64, accept)
     before = PosePrior.of(prior, like) if isinstance(prior, PoseEstimate) else prior
     return lm.solve(correspondences, camera, init, settings, prior=before, likelihood=likelihood)
 

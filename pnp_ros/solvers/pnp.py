@@ -19,6 +19,8 @@ from pnp_ros.solvers.search import Guide
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 ON_A_LINE = 1e-5  # how thick a line is, for its length
+MANY_TRUSTED = 1 / 3  # of the points, by a guide
+TRUSTED_SAMPLES = 1000  # of these points, which are mostly right
 MIN_ROBUST_POINTS = 5  # below, outliers cannot be told from inliers and the default loss is Gaussian
 
 _LEVENBERG_MARQUARDT = LevenbergMarquardt()
@@ -93,8 +95,9 @@ def solve_pnp(
         estimate = levenberg_marquardt.refine(correspondences, camera, init, loss, solver, prior=prior)
     elif isinstance(init, Guide):
         trust = init.likelihood_of(correspondences, camera)
+        start = None if trust is None else _trusted_pose(correspondences, camera, trust, loss, solver, prior)
         estimate = levenberg_marquardt.refine(
-            correspondences, camera, None, loss, solver, prior=prior, likelihood=trust
+            correspondences, camera, start, loss, solver, anneal=False, prior=prior, likelihood=trust
         )
     else:
         start = init.initial_pose(correspondences, camera)
@@ -108,6 +111,29 @@ def solve_pnp(
     if gradient is not None:
         return gradient.attach(correspondences, camera, estimate, loss, prior)
     return estimate
+
+
+def _trusted_pose(
+    correspondences: Correspondences,
+    camera: Camera,
+    trust: torch.Tensor,
+    loss: RobustLoss,
+    solver: LevenbergMarquardt,
+    prior: PoseEstimate | None,
+) -> Pose | None:
+    """The pose of the points that a guide trusts, not judged; None where it trusts many: samples find it as soon.
+
+    Of few right points among a crowd, samples of all points mostly fit the crowd, and better.
+    """
+    points = correspondences.image_points.shape[-2]
+    if points < 4 or trust.shape[-1] != points:
+        return None
+    trusted = trust > 0.5 * trust.amax(-1, keepdim=True)
+    if trust.device.type == "cpu" and float(trusted.float().mean(-1).min()) > MANY_TRUSTED:  # elsewhere it would wait
+        return None
+    few = dataclasses.replace(solver, samples=min(solver.samples, TRUSTED_SAMPLES))
+    some = correspondences.scaled(trusted.to(correspondences.weights))
+    return levenberg_marquardt.refine(some, camera, None, loss, few, accept=False, prior=prior).pose
 
 
 def _or_prior(estimate: PoseEstimate, prior: PoseEstimate) -> PoseEstimate:
@@ -165,7 +191,7 @@ def _check_types(
         raise TypeError(f"camera: expected a Camera, got {_kind(camera)}; {how}")
     if not isinstance(solver, LevenbergMarquardt):
         raise TypeError(f"solver: expected LevenbergMarquardt(...), got {_kind(solver)}")
-    if not (init is None or isinstance(init, Pose | PoseFinder | Guide)):
+    if not (init is None or isinstance(init, (Pose, PoseFinder, Guide))):  # a union would be made each time
         raise TypeError(f'init: expected a Pose, a finder such as Classical("sqpnp"), or None, got {_kind(init)}')
     if not (prior is None or isinstance(prior, PoseEstimate)):
         how = "PoseEstimate.of(pose, covariance) makes one"

@@ -26,7 +26,7 @@ class RobustLoss:
     """
 
     scale: float = 1.0
-    kind: RobustKind = field(init=False, default=RobustKind.GAUSSIAN, repr=False)
+    kind: RobustKind = field(init=False, default=RobustKind.GAUSSIAN, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         if not MIN_SCALE <= self.scale <= MAX_SCALE:
@@ -60,7 +60,7 @@ class Huber(RobustLoss):
     """Quadratic, then linear (Huber, 1964): one minimum, yet every outlier still pulls. Up to about 10 % outliers."""
 
     scale: float = 1.345
-    kind: RobustKind = field(init=False, default=RobustKind.HUBER, repr=False)
+    kind: RobustKind = field(init=False, default=RobustKind.HUBER, repr=False, hash=False)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Cauchy(RobustLoss):
     """Logarithmic: far outliers hardly pull, and the basin stays wide. Up to about 40 % outliers."""
 
     scale: float = 2.0
-    kind: RobustKind = field(init=False, default=RobustKind.CAUCHY, repr=False)
+    kind: RobustKind = field(init=False, default=RobustKind.CAUCHY, repr=False, hash=False)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class GemanMcClure(RobustLoss):
 
     scale: float = 3.0
     anneal_from: float = 100.0
-    kind: RobustKind = field(init=False, default=RobustKind.GEMAN_MCCLURE, repr=False)
+    kind: RobustKind = field(init=False, default=RobustKind.GEMAN_MCCLURE, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """What guides the solver's own search for a pose: how probably each point is an inlier.
 
-The kernel draws every second sample of three points in proportion to the likelihoods, all others from all points alike:
-likelihoods that are wrong cost no more than half of the samples, and nothing else changes.
+Where few points are trusted, these are solved alone for a start. The kernel then draws every second sample of three
+points in proportion to the likelihoods, all others from all points alike: likelihoods that are wrong cost no more than
+half of the samples, and nothing else changes.
 """
 
 from __future__ import annotations

@@ -168,9 +168,10 @@ class Correspondences:
     @property
     def has_matrices(self) -> bool:
         """Whether weights are (..., N, 2, 2); with two points, only if they have one more dimension than the points."""
-        n = self.image_points.shape[-2]
-        matrices = self.weights.ndim >= 3 and tuple(self.weights.shape[-3:]) == (n, 2, 2)
-        return matrices and (n != 2 or self.weights.ndim > self.image_points.ndim)
+        shape, points = self.weights.shape, self.image_points.shape
+        if len(shape) < 3 or shape[-1] != 2 or shape[-2] != 2 or shape[-3] != points[-2]:
+            return False
+        return len(shape) > len(points) or points[-2] != 2
 
     @property
     def square_root_information(self) -> Tensor:

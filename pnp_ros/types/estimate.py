@@ -93,7 +93,8 @@ class PoseEstimate:
     def deferred(cls, pose: Pose, usable: Tensor, read: Callable[[str], object]) -> PoseEstimate:
         """An estimate whose other fields are made when they are first used: ``read`` takes a field's name."""
         estimate = object.__new__(cls)
-        estimate.__dict__.update(pose=pose, _usable=usable, _read=read)
+        fields = estimate.__dict__
+        fields["pose"], fields["_usable"], fields["_read"] = pose, usable, read
         return estimate
 
     if not TYPE_CHECKING:  # a type checker knows the fields and nothing else

@@ -43,7 +43,8 @@ class Pose:
     def unchecked(cls, rotation: Tensor, translation: Tensor) -> Pose:
         """Of tensors whose shapes are known to be right: checks cost as much as a fifth of a small solve."""
         pose = object.__new__(cls)
-        pose.__dict__.update(rotation=rotation, translation=translation)
+        fields = pose.__dict__
+        fields["rotation"], fields["translation"] = rotation, translation
         return pose
 
     @classmethod
