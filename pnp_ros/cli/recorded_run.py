@@ -55,13 +55,15 @@ def evaluate_run(
     accuracy = measure(processed, package)[0]["accuracy"] if truth_of is not None else None
     if accuracy is not None:
         figures["recall_10_percent_of_processed"] = accuracy["recall_10_percent"]
-    return done, {"run": figures, "in_diagnostics": _diagnostics(bag) if DIAGNOSTICS in counts else {}}
+    return done, {"run": figures, "in_diagnostics": counted_by_the_node(bag)}
 
 
-def _diagnostics(bag: Path) -> dict[str, int]:
-    """The last counts that the estimator published."""
+def counted_by_the_node(bag: Path) -> dict[str, int]:
+    """The last counts of images that the estimator published; empty where the bag has none."""
     last: Mapping[str, str] = {}
     with open_bag(bag) as reader:
+        if DIAGNOSTICS not in reader.counts:
+            return {}
         for _, _, message in reader.messages(DIAGNOSTICS):
             for status in message.status:
                 if status.name.endswith(_STATUS):

@@ -1,21 +1,30 @@
-"""``pnp-ros replay BAG --object objects/NAME``: a bag's images through the nodes, and what became of each of them."""
+"""``pnp-ros replay BAG --object objects/NAME``: a bag's images through the nodes, and what became of each of them.
+
+Of one object, or of several objects and instances, as ``evaluate`` has them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pnp_ros.cli.node_processes import run_nodes
-from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
+from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, counted_by_the_node, evaluate_run
 from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import need_ros
-from pnp_ros.evaluation.frames import open_bag, open_source
+from pnp_ros.cli.scene_report import scene_table, write_scene_report
+from pnp_ros.evaluation.evaluator import evaluate
+from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
+from pnp_ros.evaluation.pairing import ByPlace
 from pnp_ros.evaluation.report import table
-from pnp_ros.evaluation.truth import load_truth
+from pnp_ros.evaluation.told import recorded_scene
+from pnp_ros.evaluation.truth import TruthsOf, load_recorded, load_truth, load_truths
 from pnp_ros.io.bag_messages import COMPRESSED_IMAGE
-from pnp_ros.objects.object_package import load_object_package
+from pnp_ros.objects.instance_names import instance_names
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 
 _CLOCK_HZ = 100.0
 
@@ -23,7 +32,8 @@ _CLOCK_HZ = 100.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("bag", type=Path, help="bag of ROS 2 or ROS 1, with images and their CameraInfo")
-    parser.add_argument("--object", type=Path, required=True, help="object package")
+    parser.add_argument("--object", type=Path, nargs="+", required=True, help="object package, or several of them")
+    parser.add_argument("--instances", type=int, default=1, help="of each object that there may be (default 1)")
     parser.add_argument("--out", type=Path, default=Path("out/replay"), help="default %(default)s")
     parser.add_argument("--rate", type=float, default=1.0, help="speed (default %(default)s: as recorded)")
     parser.add_argument("--keep-all", action="store_true", help="process every image in order, however late")
@@ -46,14 +56,20 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: if ROS is absent, the bag cannot be read or has no CameraInfo, or a node failed.
     """
     need_ros()
-    package = load_object_package(arguments.object)
+    packages = [load_object_package(folder) for folder in arguments.object]
+    many = len(packages) > 1 or arguments.instances > 1
     with open_bag(arguments.bag) as reader:
         image, info = reader.camera_topics(arguments.image_topic, arguments.camera_info_topic)
         if info is None:
             raise ValueError(f"{arguments.bag}: no CameraInfo beside {image}; name it with --camera-info-topic")
         compressed, played = reader.topics[image] == COMPRESSED_IMAGE, reader.counts[image]
         begin_ns, end_ns = reader.span_ns
-    truth_of = load_truth(arguments.truth, arguments.bag) if arguments.truth else None
+    truth_of = truths_of = None
+    if arguments.truth and many:
+        names = [name for package in packages for name in instance_names(package.name, arguments.instances)]
+        truths_of = load_truths(arguments.truth, arguments.bag, names)
+    elif arguments.truth:
+        truth_of = load_truth(arguments.truth, arguments.bag)
     out: Path = arguments.out
     recording = out / "bag"
     shutil.rmtree(recording, ignore_errors=True)
@@ -61,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     clocked = {"use_sim_time": True}
     parameters: dict[str, dict[str, Any]] = {
         "pose_estimator": {
-            "object": str(arguments.object.resolve()),
+            "objects": [str(folder.resolve()) for folder in arguments.object],
+            "max_instances": arguments.instances,
             "image_transport": "compressed" if compressed else "raw",
             "device": arguments.device,
             "threads": arguments.threads,
@@ -83,16 +100,45 @@ def run(arguments: argparse.Namespace) -> int:
 
     print("evaluating the recording", flush=True)
     source = open_source(recording, image_topic=image, camera_info_topic=info)
+    if many:
+        return _of_many(out, packages, source, image, played, truths_of)
+    (package,) = packages
     done, figures = evaluate_run(source, image, package, truth_of)
-    unaccounted = _unaccounted(played, figures["run"]["images_processed"], figures["in_diagnostics"])
-    figures["run"] = {"images_played": played, **figures["run"], "images_unaccounted_for": unaccounted}
+    figures["run"] = _accounted(played, figures)
     summary = write_report(out, package, source, done, figures)
     print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
     print(f"{out}: bag/, report.html, report.json")
-    return 1 if unaccounted else 0
+    return 1 if figures["run"]["images_unaccounted_for"] else 0
 
 
-def _unaccounted(played: int, processed: int, told: dict[str, Any]) -> int:
+def _of_many(
+    out: Path,
+    packages: Sequence[ObjectPackage],
+    source: FrameSource,
+    image: str,
+    played: int,
+    truths_of: TruthsOf | None,
+) -> int:
+    """Evaluate what was recorded of many; returns what :func:`run` does."""
+    found = load_recorded(OBJECTS, source.path, since=image)
+    pairing = None if truths_of is None else ByPlace(packages, truths_of)
+    done = evaluate(source.frames(), packages, recorded_scene(found), pairing)
+    told = counted_by_the_node(source.path)
+    run = _accounted(played, {"run": {"images_processed": len(found)}, "in_diagnostics": told})
+    summary = write_scene_report(out, packages, source, done, {"run": run, "in_diagnostics": told})
+    print(f"\n{scene_table(summary)}\n{table({'run': run})}\n")
+    print(f"{out}: bag/, report.html, report.json, poses.json, poses.csv, a folder for each instance")
+    return 1 if run["images_unaccounted_for"] else 0
+
+
+def _accounted(played: int, figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What became of the images, with those that were played and that are in none of the counts."""
+    run, told = figures["run"], figures["in_diagnostics"]
+    unaccounted = _unaccounted(played, run["images_processed"], told)
+    return {"images_played": played, **run, "images_unaccounted_for": unaccounted}
+
+
+def _unaccounted(played: int, processed: int, told: Mapping[str, Any]) -> int:
     """Images that were played and neither processed nor counted as dropped, unpaired, failed or lost."""
     names = ("dropped_for_newer_ones", "skipped", "without_camera_info", "reported_lost_on_the_way", "errors")
     return played - processed - sum(told.get(name, 0) for name in names)

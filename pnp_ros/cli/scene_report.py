@@ -25,9 +25,16 @@ _COLOURS = (BLUE, GREEN, ORANGE, "#7a4fb5", "#3aa6a0", "#b5764f")
 
 
 def write_scene_report(
-    out: Path, packages: Sequence[ObjectPackage], source: FrameSource, done: SceneEvaluation
+    out: Path,
+    packages: Sequence[ObjectPackage],
+    source: FrameSource,
+    done: SceneEvaluation,
+    figures: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Leave ``report.html``, ``report.json``, ``poses.csv`` and ``poses.json`` in ``out``, and a folder an instance.
+
+    Args:
+        figures: more of them, by group.
 
     Returns:
         What ``report.json`` holds.
@@ -43,6 +50,7 @@ def write_scene_report(
     times = 1000.0 * np.array([value for value in seconds if value is not None])
     summary: dict[str, Any] = {
         "frames": {"total": len(done.poses)},
+        **(figures or {}),
         "identity_swaps": done.swaps,
         "latency_ms": {IMAGE: {"median": float(np.median(times)), "p99": float(np.quantile(times, 0.99))}}
         if len(times)
@@ -59,7 +67,7 @@ def write_scene_report(
         f"{', '.join(names)} in {source.path}",
         f"{source.kind}, {len(done.poses)} images, {len(done.instances)} instances, each with a report in its folder",
         _cards(summary),
-        {"instances": summary["instances"]}
+        {**(figures or {}), "instances": summary["instances"]}
         | {f"{name}: {group}": figures for name in names for group, figures in summary["objects"][name].items()},
         [] if svg is None else [("Which name each instance has", svg)],
         warnings=done.warnings,

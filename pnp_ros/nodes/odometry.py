@@ -37,8 +37,8 @@ class OdometryOutput:
         parameters.declare(
             "odometry_for",
             "now",
-            "Time that ~/odometry tells: now (the time of processing is made up for) or the image's",
-            choices=("now", "image"),
+            "Time that ~/odometry tells: now (the time of processing is made up for) or the image's; off: none",
+            choices=("now", "image", "off"),
             live=True,
         )
         parameters.declare_config("filter", FilterConfig)
@@ -79,7 +79,7 @@ class OdometryOutput:
         An object that is not valid in the image is predicted for ``filter.patience`` seconds.
         """
         track, publisher = self._filters[object_frame], self._publishers[self._topics[object_frame]]
-        if not publisher.get_subscription_count():
+        if self._node.get_parameter("odometry_for").value == "off" or not publisher.get_subscription_count():
             track.reset()
             return
         if found.state is ObjectState.VALID and found.estimate is not None:

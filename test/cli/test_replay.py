@@ -44,6 +44,27 @@ def test_every_image_is_accounted_for(
     assert load_recorded("/pose_estimator/objects", tmp_path / "bag").keys() <= stamps
 
 
+@pytest.mark.slow
+def test_of_many_instances_every_image_is_accounted_for(
+    recorded_run: Any, package: ObjectPackage, tmp_path: Path
+) -> None:
+    words = [
+        "replay",
+        str(recorded_run.path),
+        "--object",
+        str(package.root),
+        "--instances",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(words) == 0
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["run"]["images_played"] == FRAMES
+    assert content["run"]["images_unaccounted_for"] == 0
+    assert list(content["instances"]) == [f"{package.name}_{index}" for index in range(2)]
+
+
 def test_of_a_run_without_a_pose_every_image_is_dropped(
     package: ObjectPackage, recorded_run: Any, tmp_path: Path
 ) -> None:

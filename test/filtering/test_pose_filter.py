@@ -115,15 +115,17 @@ def test_late_measurements_count_as_if_they_had_come_in_time() -> None:
     assert late.update(_estimate(poses[5][1]), poses[5][0]) is Outcome.LATE
 
 
-def test_images_that_are_late_or_missing_make_no_jump() -> None:
-    """A fifth is lost, the others come up to 0.1 s late and out of order: what is told for now goes on evenly."""
-    delays = torch.Generator().manual_seed(2)
-    arrivals = [
-        (t + LATENCY * float(torch.rand((), generator=delays)), t, pose) for t, pose in Seen(steady, 3, 0.2).poses
-    ]
+@pytest.mark.parametrize("late", ["all of them by up to", "half of them by"])
+def test_images_that_are_late_or_missing_make_no_jump(late: str) -> None:
+    """A fifth is lost, others come 0.1 s late and out of order: what is told for now goes on evenly."""
+    share = torch.rand(200, generator=torch.Generator().manual_seed(2))
+    delays = LATENCY * (share if late.startswith("all") else share.round())
+    arrivals = [(t + float(delays[k]), t, pose) for k, (t, pose) in enumerate(Seen(steady, 3, 0.2).poses)]
     told, errors = PoseFilter(FilterConfig(shared=SHARED)), []
-    for now, stamp, pose in sorted(arrivals, key=lambda arrival: arrival[0]):
-        assert told.update(_estimate(pose), stamp) in (Outcome.STARTED, Outcome.ACCEPTED)
+    arrivals.sort(key=lambda arrival: arrival[0])
+    for now, stamp, pose in arrivals:
+        outcome = told.update(_estimate(pose), stamp)
+        assert outcome in (Outcome.STARTED, Outcome.ACCEPTED) or stamp < arrivals[0][1]  # older than all that is known
         if now > 1.0:
             errors.append(se3.local(steady(now), told.predict(now).pose) / SIGMA)
     steps = torch.stack(errors).diff(dim=0)
@@ -132,17 +134,19 @@ def test_images_that_are_late_or_missing_make_no_jump() -> None:
 
 
 def test_a_gap_is_bridged_with_growing_doubt_and_ends() -> None:
-    told = PoseFilter()
-    for stamp, pose in Seen(steady, seconds=1.0).poses:
-        told.update(_estimate(pose), stamp)
-    spread = []
-    for wait in (0.1, 0.3, 0.49):
-        known = told.predict(stamp + wait)
-        assert float(covariance.nees(se3.local(steady(stamp + wait), known.pose), known.covariance)) < 25.0
-        assert known.age == pytest.approx(wait)
-        spread.append(float(known.covariance[0, 0].sqrt()))
-    assert spread[0] < spread[1] < spread[2]
-    assert told.predict(stamp + 0.6) is None
+    squares: dict[float, list[float]] = {0.1: [], 0.3: [], 0.49: []}
+    for seed in range(4):
+        told, spread = PoseFilter(), []
+        for stamp, pose in Seen(steady, seed, seconds=1.0).poses:
+            told.update(_estimate(pose), stamp)
+        for wait, found in squares.items():
+            known = told.predict(stamp + wait)
+            found.append(float(covariance.nees(se3.local(steady(stamp + wait), known.pose), known.covariance)))
+            assert known.age == pytest.approx(wait)
+            spread.append(float(known.covariance[0, 0].sqrt()))
+        assert spread[0] < spread[1] < spread[2]
+        assert told.predict(stamp + 0.6) is None
+    assert max(max(found) for found in squares.values()) < 22.5  # one right pose of a thousand is farther off
 
 
 def test_a_wrong_pose_is_refused_and_a_new_place_is_believed_after_a_while() -> None:

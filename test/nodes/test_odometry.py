@@ -143,3 +143,9 @@ def test_without_transforms_nothing_is_told(heard: Any) -> None:
     told = heard(fixed_frame="odom")
     told.output.publish(_header(1000.0), "mug", _found(Pose(torch.eye(3).double(), _vector(0.0, 0.0, 1.0))))
     assert not told.messages
+
+
+def test_off_it_tells_nothing(heard: Any) -> None:
+    told = heard(odometry_for="off")
+    told.output.publish(_header(1000.0), "mug", _found(Pose(torch.eye(3).double(), _vector(0.0, 0.0, 1.0))))
+    assert not told.messages
