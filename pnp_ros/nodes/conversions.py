@@ -180,8 +180,12 @@ def odometry(header: Header, child_frame: str, motion: FilteredPose) -> Odometry
 
 def transform(header: Header, child_frame: str, pose: Pose) -> TransformStamped:
     """The transform that places ``child_frame`` (the object) in the frame of ``header`` (the camera)."""
+    return transform_from_message(header, child_frame, message_from_pose(pose))
+
+
+def transform_from_message(header: Header, child_frame: str, posed: PoseMsg) -> TransformStamped:
+    """As :func:`transform`, of a pose that is a message already."""
     message = TransformStamped(header=header, child_frame_id=child_frame)
-    posed = message_from_pose(pose)
     message.transform.rotation = posed.orientation
     translation = message.transform.translation
     translation.x, translation.y, translation.z = posed.position.x, posed.position.y, posed.position.z

@@ -73,16 +73,16 @@ class PoseOutputs:
             estimates: by the object's frame.
         """
         uncertain = self._node.get_parameter("publish_uncertain").value
-        for object_id, found in estimates.items():
+        objects = [conversions.object_pose(found, object_id) for object_id, found in estimates.items()]
+        for message, (object_id, found) in zip(objects, estimates.items()):
             shown = found.state is ObjectState.VALID or (uncertain and found.state is ObjectState.UNCERTAIN)
             if found.estimate is not None and shown:
-                self._poses[self._topics[object_id]].publish(conversions.stamped_pose(header, found.estimate))
+                self._poses[self._topics[object_id]].publish(PoseWithCovarianceStamped(header=header, pose=message.pose))
                 if self._node.get_parameter("publish_tf").value:
-                    self._tf.sendTransform(conversions.transform(header, object_id, found.estimate.pose))
+                    self._tf.sendTransform(conversions.transform_from_message(header, object_id, message.pose.pose))
             if found.correspondences is not None and self._correspondences.get_subscription_count():
-                message = conversions.correspondences_message(header, object_id, found.correspondences, found.estimate)
-                self._correspondences.publish(message)
-        objects = [conversions.object_pose(found, object_id) for object_id, found in estimates.items()]
+                points = conversions.correspondences_message(header, object_id, found.correspondences, found.estimate)
+                self._correspondences.publish(points)
         self._objects.publish(conversions.object_poses(header, objects, latency))
         if self._detections is not None:
             good = [item for item in objects if item.state == ObjectPose.VALID]

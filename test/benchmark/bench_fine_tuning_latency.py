@@ -91,10 +91,10 @@ class Bench:
             image, pose = self._frames[min(place, 2 * IMAGES - 2 - place)]
             header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="camera_optical_frame")
             image.header = self._info_message.header = header
-            self.sent[nanoseconds(header.stamp)] = time.monotonic()
             if pose is not None:
                 pose.header = header
                 self._truth.publish(pose)
+            self.sent[nanoseconds(header.stamp)] = time.monotonic()
             self._image.publish(image)
             self._info.publish(self._info_message)
             index, due = index + 1, due + 1.0 / self._rate
