@@ -77,7 +77,9 @@ class PoseOutputs:
         for message, (object_id, found) in zip(objects, estimates.items()):
             shown = found.state is ObjectState.VALID or (uncertain and found.state is ObjectState.UNCERTAIN)
             if found.estimate is not None and shown:
-                self._poses[self._topics[object_id]].publish(PoseWithCovarianceStamped(header=header, pose=message.pose))
+                self._poses[self._topics[object_id]].publish(
+                    PoseWithCovarianceStamped(header=header, pose=message.pose)
+                )
                 if self._node.get_parameter("publish_tf").value:
                     self._tf.sendTransform(conversions.transform_from_message(header, object_id, message.pose.pose))
             if found.correspondences is not None and self._correspondences.get_subscription_count():

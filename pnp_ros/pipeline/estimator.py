@@ -25,6 +25,7 @@ from pnp_ros.detection.crop import CropError, box_from_pose, window_error
 from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
+from pnp_ros.pipeline.ahead import Ahead
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import CovarianceCalibration, doubt_of
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -47,15 +48,6 @@ _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a p
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 _ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ahead:
-    """What is known of the next image: where the object is expected, and how it looks there to the last camera."""
-
-    start: PoseEstimate
-    camera: Camera
-    drawing: Drawing | None
 
 
 class PoseEstimator:
@@ -116,12 +108,11 @@ class PoseEstimator:
         self._calibrations = {"keypoints": networks, "dense": networks, "features": _MATCHES, TEMPLATES: _ROUGHLY}
         self._track = Track(package.symmetry, package.diameter)
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
+        self._ahead = Ahead(self._aligner, self._track) if self._aligner is not None and self.config.track else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
         self._clock = 0.0  # the last stamp
         self._missed = False  # in the last image
         self._seen: Alignment | None = None  # the last pose that was aligned
-        self._camera: Camera | None = None  # of the last image
-        self._ahead: _Ahead | None = None
         self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
@@ -134,8 +125,10 @@ class PoseEstimator:
         self._clock = self._clock if stamp is None else stamp
         if self._ambiguity is not None:
             self._ambiguity.told()
-        self._missed, self._ahead = False, None
+        self._missed = False
         self._track.follow(self._beside(pose), self._clock)
+        if self._ahead is not None:
+            self._ahead.forget()
 
     def rest(self) -> None:
         """Do what is done before an image comes, after the last one's pose is out: the next one is quicker then.
@@ -143,9 +136,8 @@ class PoseEstimator:
         Else :meth:`estimate` does it at first. The poses are the same.
         """
         self._finish()
-        start = self._track.foresee() if self.config.track else None
-        if self._aligner is not None and self._camera is not None and start is not None:
-            self._ahead = _Ahead(start, self._camera, self._aligner.ahead(self._camera, start))
+        if self._ahead is not None:
+            self._ahead.draw()
 
     def _finish(self) -> None:
         """Finish with the last image."""
@@ -237,18 +229,20 @@ class PoseEstimator:
         self._finish()
         self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
         self._clock = self._clock + INTERVAL if stamp is None else stamp
-        self._searched, self._camera = image if searched is None else searched, camera
+        self._searched = image if searched is None else searched
         best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
         if best.state is ObjectState.VALID and self._ambiguity is not None:
             best = self._with_hypotheses(self._ambiguity, image, camera, best)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             with contextlib.suppress(CropError):
                 best = dataclasses.replace(best, box=box_from_pose(camera, best.estimate.pose, self._extent))
-        self._missed, self._ahead = not best.is_followed, None
+        self._missed = not best.is_followed
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
             self._lose()
+        if self._ahead is not None:
+            self._ahead.forget(camera)
         self._latency["total"] = time.perf_counter() - begin
         return dataclasses.replace(best, latency=dict(self._latency))
 
@@ -274,7 +268,7 @@ class PoseEstimator:
             if self._aligner is not None and follow:
                 # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
                 widely = not (self._missed and search and self._quick)
-                drawn = self._drawn(self._aligner, camera, start)
+                drawn = None if self._ahead is None else self._ahead.drawn(camera, start)
                 yield self._aligned(self._aligner, image, camera, self._expected(start), widely, drawn)
             if search or self._aligner is None:
                 yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
@@ -295,14 +289,6 @@ class PoseEstimator:
                     yield self._settle(source, image, camera, place.box)
             if best < least:
                 yield self._lost(f"object not found: best detector score {best:.2f} is below {least:.2f}", None, best)
-
-    def _drawn(self, aligner: Aligner, camera: Camera, start: PoseEstimate) -> Drawing | None:
-        """The object where this image was foreseen to show it, if that is near the start."""
-        ahead = self._ahead
-        foreseen = ahead.start if ahead is not None else self._track.foresee()
-        if foreseen is None or not aligner.near(foreseen.pose, start.pose):
-            return None
-        return ahead.drawing if ahead is not None and ahead.camera is camera else aligner.ahead(camera, foreseen)
 
     def _places(self, source: Source) -> Iterator[Detection]:
         """Each is looked for only where none before it gave a valid pose."""
@@ -483,7 +469,8 @@ class PoseEstimator:
 
     def _lose(self) -> None:
         self._track.lose()
-        self._ahead = None
+        if self._ahead is not None:
+            self._ahead.forget()
         if self._ambiguity is not None:
             self._ambiguity.forget()
         if self._aligner is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -289,8 +290,6 @@ def cost(problems: int) -> None:
             )
 
 
-<<<<<<< HEAD
-=======
 def followed(mesh: TriangleMesh, count: int) -> dict[str, list[float]]:
     """CPU milliseconds from image to pose, and between images, of an object that moves by, followed at 30 a second."""
     to_pose, between = list[float](), list[float]()
@@ -313,103 +312,6 @@ def followed(mesh: TriangleMesh, count: int) -> dict[str, list[float]]:
     return {f"followed in {len(to_pose)} images, image to pose": to_pose[1:], "followed, between images": between[1:]}
 
 
-def boxes() -> dict[str, TriangleMesh]:
-    """Printed all over; flat; and printed on the two largest sides alone, the others plain."""
-    lid = printed_box(2)
-    assert lid.texture is not None
-    lid.texture[:, : 4 * 256] = (170, 150, 120)
-    return {"printed": printed_box(0), "flat": printed_box(1, (0.12, 0.09, 0.02)), "plain sides": lid}
-
-
-def head_on(seed: int, most: float = 25.0) -> Callable[[float], Pose]:
-    """Makes poses that show the largest side, 0 to 25 degrees from head on, 4 to 9 diameters away."""
-    rng = np.random.default_rng(seed)
-
-    def turn(*vector: float) -> torch.Tensor:
-        return so3.exp(torch.tensor(vector, dtype=torch.float32))
-
-    def pose(diameter: float) -> Pose:
-        depth = diameter * rng.uniform(4.0, 9.0)
-        x, y = rng.uniform((-0.2, -0.15), (0.2, 0.15))
-        tilt, towards = np.radians(rng.uniform(0.0, most)), rng.uniform(-np.pi, np.pi)
-        side, spin = turn(np.pi * rng.integers(2), 0.0, 0.0), turn(0.0, 0.0, rng.uniform(-np.pi, np.pi))
-        facing = turn(-np.arctan(y), 0.0, 0.0) @ turn(0.0, np.arctan(x), 0.0)  # the object's place, nearly
-        tilted = turn(tilt * np.cos(towards), tilt * np.sin(towards), 0.0)
-        return Pose(facing @ tilted @ spin @ side, torch.tensor([x * depth, y * depth, depth]).float())
-
-    return pose
-
-
-def reversals(problems: int) -> None:
-    """Boxes seen nearly head on, where a face fits its reversal, too: how many valid poses are wrong."""
-    for seed, (name, mesh) in enumerate(boxes().items()):
-        states, nees, spent = list[str](), list[float](), 0.0
-        with tempfile.TemporaryDirectory() as folder:
-            estimator = PoseEstimator(onboard(Path(folder) / "box", "box", mesh).package)
-            for scene in scenes(mesh, problems, 60 + seed, Errors(), head_on(70 + seed)):
-                estimator.reset()
-                begin = time.process_time()
-                found = estimator.estimate(scene.image, scene.camera)
-                spent += time.process_time() - begin
-                if found.state is not ObjectState.VALID or found.estimate is None:
-                    told = "ambiguous" if found.hypotheses else str(found.state)
-                    states.append(told)
-                    continue
-                delta = se3.local(scene.pose, found.estimate.pose).double()
-                nees.append(float(covariance.nees(delta, found.estimate.covariance.double())))
-                states.append("wrong" if nees[-1] > WRONG else "right")
-        tally = ", ".join(f"{kind} {states.count(kind)}" for kind in sorted(set(states)))
-        print(f"reversals, {name}: {tally} of {len(states)}; NEES mean {np.mean(nees):.1f}", end="")
-        print(f" largest {max(nees):.0f}; {1e3 * spent / len(states):.0f} ms CPU an image", flush=True)
-
-
-def video(problems: int) -> None:
-    """The cube's real video from its mesh alone: how the valid poses, drawn, correlate with the image.
-
-    Over the whole cube, and over the half of it that correlates best, as a mug hides the other one for a while. What
-    chance gives there is told by poses 25 degrees off. Twenty-five images a problem; 40 are all of them.
-    """
-    mesh, camera = load_mesh(CUBE / "cube.obj"), read_camera_info(CUBE / "camera_info.yaml").camera()
-    values, rng = [], np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
-        onboard(Path(folder) / "cube", "cube", mesh)
-        estimator, drawn = PoseEstimator(load_object(Path(folder) / "cube")), renderer.add(mesh)
-        for stamp, rgb in itertools.islice(read_images(CUBE / "cube_video.mp4"), problems * 25):
-            found = estimator.estimate(rgb, camera, stamp)
-            if found.state != "valid" or found.estimate is None:
-                values.append((np.nan,) * 4)
-                continue
-            off = perturbed(found.estimate.pose, 25.0, 0.0, int(rng.integers(1 << 30)))
-            values.append(
-                tuple(v for at in (found.estimate.pose, off) for v in _correlations(renderer, drawn, at, camera, rgb))
-            )
-    whole, half, _, chance = np.array(values).T
-    valid, low = np.isfinite(whole), whole < 0.3
-    print(f"video: {valid.sum()} of {len(valid)} valid; drawn, {(whole > 0.6).sum()} correlate above 0.6", end="")
-    print(f", {low.sum()} below 0.3", end="")
-    if low.any():
-        print(
-            f", their better half by {np.median(half[low]):.2f} in the median, at least {half[low].min():.2f}", end=""
-        )
-    print(f"; better half 25 degrees off: 95 % below {np.nanquantile(chance, 0.95):.2f}", flush=True)
-
-
-def _correlations(
-    renderer: Renderer, drawn: int, pose: Pose, camera: Camera, rgb: NDArray[np.uint8]
-) -> tuple[float, float]:
-    """Of an image with the object drawn at a pose: over all of it, and over the best of 16 halves."""
-    view = renderer.render([(drawn, pose)], camera)
-    rows, columns = (np.flatnonzero((view.mask > 0).any(axis)) for axis in (1, 0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    seen, mask = rgb[box], (view.mask[box] > 0).astype(np.uint8)
-    y, x = np.indices(mask.shape)
-    y, x = y - y[mask > 0].mean(), x - x[mask > 0].mean()
-    halves = [mask * (x * np.cos(angle) + y * np.sin(angle) > 0) for angle in np.arange(16) * np.pi / 8]
-    whole, *parts = (normalised_cross_correlation(seen, view.rgb[box], part) for part in (mask, *halves))
-    return whole, max(parts)
-
-
->>>>>>> 4a747ee (A followed texture is looked at again only where that helps; a pose becomes a message once; what following costs is measured on a moving object)
 def main() -> None:
     parts: dict[str, Callable[[int], None]] = {
         "castle": castle,
