@@ -2,11 +2,12 @@ import dataclasses
 import json
 import logging
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -337,6 +338,46 @@ def test_a_full_disk_leaves_no_parts_and_rolls_back_in_memory(
     monkeypatch.undo()
     store.withdraw(second.number, "worse")
     assert VersionStore(store.folder, package).newest() == first
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or _mount("-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)):
+        pytest.skip("no right to mount a disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def _mount(*arguments: str) -> int:
+    return subprocess.run(["mount", *arguments], capture_output=True).returncode
+
+
+def test_on_a_disk_that_is_really_full_and_then_read_only(small_disk: Path, package: ObjectPackage) -> None:
+    store = VersionStore(small_disk, package)
+    first = store.write(_weights(package, 0.5), CALIBRATION, {"reason": "test"})
+    second = store.write(_weights(package, 0.6), CALIBRATION, {"reason": "test"})
+    files = sorted(small_disk.iterdir())
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    with pytest.raises(VersionError, match="No space left"):
+        store.write(_weights(package, 0.7), CALIBRATION, {"reason": "test"})
+    with pytest.raises(VersionError, match="No space left"):
+        store.withdraw(second.number, "worse")
+    assert store.newest() == first
+    filler.unlink()
+    assert sorted(small_disk.iterdir()) == files
+    assert VersionStore(small_disk, package).newest() == second  # it could not be made lasting, and that was said
+    assert _mount("-o", "remount,ro", str(small_disk)) == 0
+    store = VersionStore(small_disk, package)
+    with pytest.raises(VersionError, match="Read-only"):
+        store.write(_weights(package, 0.7), CALIBRATION, {"reason": "test"})
+    with pytest.raises(VersionError, match="Read-only"):
+        store.withdraw(second.number, "worse")
+    assert store.newest() == first
+    assert sorted(small_disk.iterdir()) == files
 
 
 def test_weights_that_are_not_finite_are_refused_by_the_estimator(
