@@ -124,13 +124,25 @@ def make_feature_table(mesh: TriangleMesh, config: FeatureTableConfig | None = N
         RendererError: if there is no OpenGL.
     """
     config = config or FeatureTableConfig()
-    sift = cv2.SIFT.create(config.per_view)
+    descriptors, points = view_features(mesh, config, cv2.SIFT.create(config.per_view))
+    found = descriptors.astype(np.uint8) if len(descriptors) else np.zeros((0, 128), np.uint8)
+    return FeatureTable(found, points, config.views)
+
+
+def view_features(
+    mesh: TriangleMesh, config: FeatureTableConfig, features: cv2.Feature2D
+) -> tuple[NDArray, NDArray[np.float32]]:
+    """Descriptors (F, D) of any kind of features in all views, and the object points (F, 3) that they show, metres.
+
+    Raises:
+        RendererError: if there is no OpenGL.
+    """
     low, high = mesh.bounds.astype(np.float64)
     centre, radius = (low + high) / 2, float(np.linalg.norm(mesh.vertices - (low + high) / 2, axis=1).max())
     focal = config.size / (2.0 * _MARGIN * math.tan(math.asin(1.0 / _DISTANCE)))
     middle = (config.size - 1) / 2
     camera = Camera.pinhole(focal, focal, middle, middle, config.size, config.size)
-    descriptors, points = [np.zeros((0, 128), np.uint8)], [np.zeros((0, 3), np.float32)]
+    descriptors, points = list[NDArray](), [np.zeros((0, 3), np.float32)]
     with Renderer() as renderer:
         handle = renderer.add(mesh)
         for direction in view_directions(config.views, config.lowest_elevation):
@@ -139,13 +151,13 @@ def make_feature_table(mesh: TriangleMesh, config: FeatureTableConfig | None = N
             view = renderer.render([(handle, pose)], camera, _EVEN)
             mask = (view.mask > 0).astype(np.uint8)
             grey = fill_outside(np.asarray(cv2.cvtColor(view.rgb, cv2.COLOR_RGB2GRAY), np.uint8), mask)
-            keys, found = sift.detectAndCompute(grey, 255 * cv2.erode(mask, np.ones((5, 5), np.uint8)))
+            keys, found = features.detectAndCompute(grey, 255 * cv2.erode(mask, np.ones((5, 5), np.uint8)))
             if found is None:
                 continue
             at = np.array([key.pt for key in keys], np.float32).round().astype(int)
-            descriptors.append(found.astype(np.uint8))
+            descriptors.append(np.asarray(found))
             points.append(view.object_coordinates[at[:, 1], at[:, 0]])
-    return FeatureTable(np.concatenate(descriptors), np.concatenate(points).astype(np.float32), config.views)
+    return np.concatenate(descriptors or [np.zeros((0, 0))]), np.concatenate(points).astype(np.float32)
 
 
 def view_directions(count: int, lowest_elevation: float = -90.0) -> NDArray[np.float64]:
