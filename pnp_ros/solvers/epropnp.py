@@ -25,16 +25,14 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.kernels.posterior_sampler import PoseCosts, whitened_rows
+from pnp_ros.solvers.pose_proposals import Proposals, right_product, turn_of
 from pnp_ros.solvers.posterior_modes import Modes, find_modes, modes_at, point_features
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
 from pnp_ros.types.tensors import Values
 
-_DEGREES = 3.0  # of freedom of the position's t distribution, as in the paper
 _GOOD_SHARE = 0.3  # of effective samples; a Gaussian posterior gives 0.47
 _PRIOR_SAMPLES = 32.0  # how many effective samples make their covariance count as much as the last one's
-_LOG_T = math.lgamma((_DEGREES + 3) / 2) - math.lgamma(_DEGREES / 2) - 1.5 * math.log(_DEGREES * math.pi)
-_LOG_ACG = -math.log(2 * math.pi**2) - math.log(4.0)  # area of the 3-sphere; 4 = rad^3 over area, both signs
 _GAUSSIAN = Gaussian()
 
 
@@ -111,94 +109,6 @@ class PosePosterior(Values):
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Proposals:
-    """A proposal for each of B problems and K modes: angular central Gaussian, and t distribution given orientation.
-
-    ``cholesky`` (B, K, 6, 6) is of the covariance of [delta, translation]. ``delta = 2 sign(w) v`` of the quaternion
-    (w, v) relative to ``quat`` (B, K, 4) is the rotation vector to first order; it stays below 2, so it has moments
-    whatever the spread. Samples are the last dimension of all tensors: (B, K, 4, M), (B, K, 3, M).
-    """
-
-    quat: Tensor
-    translation: Tensor
-    cholesky: Tensor
-
-    @classmethod
-    def of_moments(cls, quat: Tensor, translation: Tensor, covariance: Tensor) -> _Proposals:
-        """From the covariance (B, K, 6, 6) of [delta, translation]."""
-        deviation = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-        correlation = covariance / (deviation[..., :, None] * deviation[..., None, :])
-        jitter = 1e-9 * torch.eye(6, dtype=covariance.dtype, device=covariance.device)
-        cholesky = torch.linalg.cholesky_ex(correlation + jitter)[0]
-        return cls(quat, translation, deviation[..., None] * cholesky)
-
-    @functools.cached_property
-    def _acg_scale(self) -> Tensor:
-        """(B, K): the factor from delta's Cholesky factor to that of the angular central Gaussian's vector part.
-
-        Half, as delta is twice the vector, and more for wide spreads, whose scalar parts are shorter: the uniform
-        distribution's moments give the uniform distribution.
-        """
-        trace = self.cholesky[..., :3, :3].square().sum((-2, -1))
-        return 0.5 * (1.0 - 0.25 * trace).clamp_min(0.25).rsqrt()
-
-    @functools.cached_property
-    def _whitening(self) -> Tensor:
-        eye = torch.eye(6, dtype=self.cholesky.dtype, device=self.cholesky.device)
-        return torch.linalg.solve_triangular(self.cholesky, eye.expand_as(self.cholesky), upper=False)
-
-    def sample(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Quaternions (B, K, 4, count) and positions (B, K, 3, count)."""
-        device = self.quat.device
-        normal = torch.randn(*self.quat.shape[:-1], 10, count, generator=generator, device=device)
-        chi2 = normal[..., 7:, :].square().sum(-2, keepdim=True)  # of three degrees of freedom
-        student = (normal[..., 4:7, :] * (_DEGREES / chi2).sqrt()).to(self.quat)
-        normal = normal[..., :4, :].to(self.quat)
-        orientation = self.cholesky[..., :3, :3] * self._acg_scale[..., None, None]
-        relative = torch.cat([normal[..., :1, :], orientation @ normal[..., 1:, :]], dim=-2)
-        relative = relative.mul_(relative.square().sum(-2, keepdim=True).rsqrt())
-        # The position is L_21 (whitened delta) + L_22 (t distributed).
-        whitened = self._whitening[..., :3, :3] @ _delta(relative)
-        position = self.cholesky[..., 3:, :] @ torch.cat([whitened, student], dim=-2)
-        return _right_product(self.quat) @ relative, position + self.translation[..., None]
-
-    def log_density(self, quat: Tensor, translation: Tensor) -> Tensor:
-        """Density (B, K, M), per m^3 rad^3, of poses (B, 4, M), (B, 3, M) under each mode's proposal."""
-        whitening = self._whitening
-        relative = _right_product(self.quat).mT @ quat[:, None]
-        vector = (whitening[..., :3, :3] / self._acg_scale[..., None, None]) @ relative[..., 1:, :]
-        quadratic = vector.square().sum(-2).add_(relative[..., 0, :].square())
-        offset = torch.cat([_delta(relative), translation[:, None] - self.translation[..., None]], dim=-2)
-        student = (whitening[..., 3:, :] @ offset).square().sum(-2)
-        log_scale = whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 3.0 * self._acg_scale.log()
-        # -2 log(quadratic) - 3 log(1 + student / 3), with _DEGREES = 3 and one logarithm
-        kernel = quadratic.square_().mul_(student.div_(_DEGREES).add_(1.0).pow_(0.5 * (_DEGREES + 3.0)))
-        return (log_scale + _LOG_ACG + _LOG_T)[..., None] - kernel.log_()
-
-
-@functools.cache
-def _product_table(device: torch.device) -> Tensor:
-    """(4, 16): the entries of the matrix ``P``, ``P p = p q``, in terms of those of the quaternion ``q``."""
-    table = torch.zeros(4, 4, 4, dtype=torch.float64)
-    rows = [[(0, 1), (1, -1), (2, -1), (3, -1)], [(1, 1), (0, 1), (3, 1), (2, -1)]]
-    rows += [[(2, 1), (3, -1), (0, 1), (1, 1)], [(3, 1), (2, 1), (1, -1), (0, 1)]]
-    for i, row in enumerate(rows):
-        for j, (entry, sign) in enumerate(row):
-            table[entry, i, j] = sign
-    return table.flatten(1).to(device)
-
-
-def _right_product(quat: Tensor) -> Tensor:
-    """(..., 4, 4): ``P p`` is the quaternion product ``p q``; ``P^T`` is for the conjugate of ``q``."""
-    return (quat @ _product_table(quat.device)).unflatten(-1, (4, 4))
-
-
-def _delta(relative: Tensor) -> Tensor:
-    """(..., 3, M) of relative quaternions (..., 4, M)."""
-    return relative[..., 1:, :] * torch.where(relative[..., :1, :] < 0, -2.0, 2.0)
-
-
 def _rotation_rows(quat: Tensor) -> Tensor:
     """Row-major rotation matrices (..., 9, M) of unit quaternions (..., 4, M)."""
     w, x, y, z = quat.unbind(-2)
@@ -219,7 +129,7 @@ class _Sampler:
         order = [3, 4, 5, 0, 1, 2]
         self.covariance = modes.covariance[..., order, :][..., order]
         self.mean = torch.zeros_like(self.covariance[..., 0])
-        self.proposals = [_Proposals.of_moments(self.quat, self.translation, self.covariance)]
+        self.proposals = [Proposals.of_moments(self.quat, self.translation, self.covariance)]
         self.drawn = [0]  # from each proposal, for each mode
         batch, self.modes = modes.min_depth.shape
         self.sample_quat = self.quat.new_zeros(batch, self.modes, 4, 0)
@@ -256,7 +166,7 @@ class _Sampler:
         self.costs = torch.cat([self.costs, costs], dim=-1)
 
     @staticmethod
-    def _density(proposals: _Proposals, quat: Tensor, translation: Tensor) -> Tensor:
+    def _density(proposals: Proposals, quat: Tensor, translation: Tensor) -> Tensor:
         """(B, K, M) log density of samples (B, K, 4, M), (B, K, 3, M) under the sum of all modes' proposals."""
         modes = quat.shape[1]
         if modes == 1:
@@ -285,7 +195,7 @@ class _Sampler:
         if not unfit.any():
             return False
         trust = (unfit * effective / (effective + _PRIOR_SAMPLES))[..., None]
-        delta = _delta(_right_product(self.quat).mT @ self.sample_quat)
+        delta = turn_of(right_product(self.quat).mT @ self.sample_quat)
         delta = torch.cat([delta, self.sample_translation - self.translation[..., None]], dim=-2)
         mean = (delta @ weights[..., None]).squeeze(-1)
         centred = delta - mean[..., None]
@@ -294,10 +204,10 @@ class _Sampler:
         self.covariance = self.covariance + trust[..., None] * (covariance - self.covariance)
         vector = 0.5 * self.mean[..., :3]
         scalar = (1.0 - vector.square().sum(-1, keepdim=True)).clamp_min(0.0).sqrt()
-        turned = (_right_product(self.quat) @ torch.cat([scalar, vector], dim=-1)[..., None]).squeeze(-1)
+        turned = (right_product(self.quat) @ torch.cat([scalar, vector], dim=-1)[..., None]).squeeze(-1)
         turned = turned * turned.square().sum(-1, keepdim=True).rsqrt()
         translation = self.translation + self.mean[..., 3:]
-        proposal = _Proposals.of_moments(turned, translation, self.covariance)
+        proposal = Proposals.of_moments(turned, translation, self.covariance)
         self.proposals.append(proposal)
         self.drawn.append(0)
         self.densities.append(self._density(proposal, self.sample_quat, self.sample_translation))

@@ -203,22 +203,32 @@ def test_threads_of_a_block_that_share_a_problem(lanes: int, monkeypatch: pytest
         assert nees(delta, alone.covariance.double()).max() < 0.05**2
 
 
+def _compile_for_cuda(
+    block: Block, arch: int, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: object
+) -> Path:
+    monkeypatch.setattr(wp.config, "use_precompiled_headers", False)  # 80 MB that nvrtc leaves in the temporary folder
+    lm_launch.initialise()
+    module = solve_warp.build(block.width, block.lanes).module
+    for name, value in {"block_dim": block.threads, **options}.items():
+        monkeypatch.setitem(module.options, name, value)
+    (found,) = wp.compile_aot_module(module, arch=arch, module_dir=folder, use_ptx="mode" in options)
+    return found
+
+
+def test_the_source_is_one_for_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, without optimising: a seventh of the time."""
+    assembly = _compile_for_cuda(lm_launch.CUDA_FEW, 90, tmp_path, monkeypatch, mode="debug").read_text()
+    assert ".entry build__locals__solve_poses" in assembly
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("block", "arch"),
-    [
-        (lm_launch.CUDA_FEW, 90),
-        pytest.param(lm_launch.CUDA_FEW, 87, marks=pytest.mark.slow),
-        pytest.param(lm_launch.CUDA_MANY, 90, marks=pytest.mark.slow),
-    ],
+    ("block", "arch"), [(lm_launch.CUDA_FEW, 90), (lm_launch.CUDA_FEW, 87), (lm_launch.CUDA_MANY, 90)]
 )
 def test_kernel_compiles_for_cuda_without_a_driver(
     block: Block, arch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wp.config, "use_precompiled_headers", False)  # 80 MB that nvrtc leaves in the temporary folder
-    lm_launch.initialise()
-    module = solve_warp.build(block.width, block.lanes).module
-    module.options["block_dim"] = block.threads
-    (cubin,) = wp.compile_aot_module(module, arch=arch, module_dir=tmp_path, use_ptx=False)
+    cubin = _compile_for_cuda(block, arch, tmp_path, monkeypatch)
     assert cubin.suffix == ".cubin"
     assert cubin.stat().st_size > 10_000
 
