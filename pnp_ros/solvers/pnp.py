@@ -19,7 +19,7 @@ from pnp_ros.solvers.search import Guide
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 ON_A_LINE = 1e-5  # how thick a line is, for its length
-MANY_TRUSTED = 1 / 3  # of the points, by a guide
+FEW_TRUSTED = 1 / 8  # of the points are inliers, by a guide
 TRUSTED_SAMPLES = 1000  # of these points, which are mostly right
 MIN_ROBUST_POINTS = 5  # below, outliers cannot be told from inliers and the default loss is Gaussian
 
@@ -121,19 +121,19 @@ def _trusted_pose(
     solver: LevenbergMarquardt,
     prior: PoseEstimate | None,
 ) -> Pose | None:
-    """The pose of the points that a guide trusts, not judged; None where it trusts many: samples find it as soon.
+    """The pose of the points that a guide trusts, not judged; None unless it trusts few: samples find it as soon.
 
     Of few right points among a crowd, samples of all points mostly fit the crowd, and better.
     """
     points = correspondences.image_points.shape[-2]
     if points < 4 or trust.shape[-1] != points:
         return None
-    trusted = trust > 0.5 * trust.amax(-1, keepdim=True)
-    if trust.device.type == "cpu" and float(trusted.float().mean(-1).min()) > MANY_TRUSTED:  # elsewhere it would wait
+    if trust.device.type == "cpu" and float(trust.sum(-1).min()) > FEW_TRUSTED * points:  # elsewhere looking would wait
         return None
     few = dataclasses.replace(solver, samples=min(solver.samples, TRUSTED_SAMPLES))
-    some = correspondences.scaled(trusted.to(correspondences.weights))
-    return levenberg_marquardt.refine(some, camera, None, loss, few, accept=False, prior=prior).pose
+    best = trust > 0.5 * trust.amax(-1, keepdim=True)
+    trusted = correspondences.scaled(best.to(correspondences.weights))
+    return levenberg_marquardt.refine(trusted, camera, None, loss, few, accept=False, prior=prior).pose
 
 
 def _or_prior(estimate: PoseEstimate, prior: PoseEstimate) -> PoseEstimate:
