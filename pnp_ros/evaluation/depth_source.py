@@ -65,7 +65,9 @@ def _of_files(frames: Sequence[Frame], depth: str, scale: float) -> list[DepthIm
     path = Path(depth)
     if not path.exists():
         raise ValueError(f"depth: no such folder or file: {path}")
-    files = sorted((f for f in path.iterdir() if f.suffix in SUFFIXES), key=natural_order) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted((file for file in path.iterdir() if file.suffix.lower() in SUFFIXES), key=natural_order)
     last = max(frame.image_id for frame in frames)
     if len(files) <= last:
         raise ValueError(f"depth: expected a depth image for each image, got {len(files)} and image number {last}")

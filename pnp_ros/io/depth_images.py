@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.io.images import Buffer, ImageError
+from pnp_ros.io.images import Buffer, ImageError, rows_of
 
 DepthImage = NDArray[np.float32]
 
@@ -39,13 +39,8 @@ def decode_depth(
     if encoding not in _ENCODINGS:
         raise ImageError(f"depth.encoding: expected one of {', '.join(_ENCODINGS)}, got {encoding!r}")
     dtype = np.dtype(_ENCODINGS[encoding]).newbyteorder(">" if is_bigendian else "<")
-    if step < width * dtype.itemsize:
-        raise ImageError(f"depth.step: {width} pixels of {encoding} need {width * dtype.itemsize} bytes, got {step}")
-    pixels = np.frombuffer(data, np.uint8)
-    if pixels.size < step * height:
-        raise ImageError(f"depth.data: {height} rows of {step} bytes need {step * height} bytes, got {pixels.size}")
-    rows = np.ascontiguousarray(pixels[: step * height].reshape(height, step)[:, : width * dtype.itemsize])
-    return in_metres(rows.view(dtype), scale)
+    rows = rows_of(data, height, width * dtype.itemsize, step, "depth")
+    return in_metres(np.ascontiguousarray(rows).view(dtype), scale)
 
 
 def read_depth(path: Path | str, scale: float = _METRES) -> DepthImage:
@@ -58,7 +53,7 @@ def read_depth(path: Path | str, scale: float = _METRES) -> DepthImage:
     if not path.is_file():
         raise ImageError(f"{path}: no such depth image")
     try:
-        values = np.load(path) if path.suffix == ".npy" else cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        values = np.load(path) if path.suffix.lower() == ".npy" else cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except (ValueError, OSError, cv2.error) as error:
         raise ImageError(f"{path}: cannot be read ({error})") from error
     if values is None:

@@ -21,6 +21,11 @@ class Encoding(NamedTuple):
     rows: float = 1.0  # rows of data a row of the image: more than 1 for planar formats
     even: tuple[int, int] = (1, 1)  # what width and height must be multiples of
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a row for one pixel."""
+        return self.channels * np.dtype(self.dtype).itemsize
+
 
 def _opencv(conversion: str) -> Callable[[Pixels], Pixels]:
     code = getattr(cv2, f"COLOR_{conversion}")

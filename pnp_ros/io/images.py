@@ -55,7 +55,7 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
         ImageError: if a field is unknown or contradicts another; the message names it.
     """
     layout = check_raw(data, width, height, encoding, step)
-    pixels = _rows(np.frombuffer(data, np.uint8), width, height, layout, step)
+    pixels = np.ascontiguousarray(rows_of(data, int(height * layout.rows), width * layout.pixel_bytes, step))
     dtype = np.dtype(layout.dtype).newbyteorder(">" if is_bigendian else "<")
     pixels = pixels.view(dtype).astype(layout.dtype, copy=False)
     shape = (len(pixels), width) if layout.channels == 1 else (height, width, layout.channels)
@@ -80,21 +80,25 @@ def check_raw(data: Buffer, width: int, height: int, encoding: str, step: int) -
             raise ImageError(f"image.{name}: expected more than 0 pixels, got {size}")
         if size % multiple:
             raise ImageError(f"image.{name}: {encoding} needs a multiple of {multiple} pixels, got {size}")
-    row_bytes = width * layout.channels * np.dtype(layout.dtype).itemsize
-    if step < row_bytes:
-        raise ImageError(f"image.step: {width} pixels of {encoding} need {row_bytes} bytes a row, got {step}")
-    if encoding == "nv24" and step != row_bytes:  # its chroma rows are twice as long: padding is not defined
+    row_bytes = width * layout.pixel_bytes
+    if encoding == "nv24" and step > row_bytes:  # its chroma rows are twice as long: padding is not defined
         raise ImageError(f"image.step: nv24 is read without padding, {row_bytes} bytes a row, got {step}")
-    rows, size = int(height * layout.rows), np.frombuffer(data, np.uint8).size
-    if size < step * rows:
-        raise ImageError(f"image.data: {rows} rows of {step} bytes need {step * rows} bytes, got {size}")
+    rows_of(data, int(height * layout.rows), row_bytes, step)
     return layout
 
 
-def _rows(data: NDArray[np.uint8], width: int, height: int, layout: Encoding, step: int) -> NDArray[np.uint8]:
-    """The image's bytes without the rows' padding: (rows, bytes a row)."""
-    rows, row_bytes = int(height * layout.rows), width * layout.channels * np.dtype(layout.dtype).itemsize
-    return np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :row_bytes])
+def rows_of(data: Buffer, rows: int, row_bytes: int, step: int, name: str = "image") -> NDArray[np.uint8]:
+    """(rows, row_bytes) the bytes of a message without the rows' padding; a view of them.
+
+    Raises:
+        ImageError: if a row or the data is too short; the message says so of a field of ``name``.
+    """
+    if step < row_bytes:
+        raise ImageError(f"{name}.step: a row needs {row_bytes} bytes, got {step}")
+    pixels = np.frombuffer(data, np.uint8)
+    if pixels.size < step * rows:
+        raise ImageError(f"{name}.data: {rows} rows of {step} bytes need {step * rows} bytes, got {pixels.size}")
+    return pixels[: step * rows].reshape(rows, step)[:, :row_bytes]
 
 
 def decode_compressed(data: Buffer, size: tuple[int, int] | None = None) -> RgbImage:

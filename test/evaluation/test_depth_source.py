@@ -39,7 +39,7 @@ def test_of_a_bag(tmp_path: Path) -> None:
 
 def test_of_files(tmp_path: Path) -> None:
     for i in range(12):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((3, 4), 100 * i, np.uint16))
+        cv2.imwrite(str(tmp_path / f"{i}.{'png' if i % 2 else 'PNG'}"), np.full((3, 4), 100 * i, np.uint16))
     chosen = [Frame(i, 0, FRAMES[0].rgb, CAMERA) for i in (2, 10)]
     found = depths_of(chosen, source(tmp_path, "images"), str(tmp_path), 0.001)
     assert [None if each is None else round(float(each[0, 0]), 3) for each in found] == [0.2, 1.0]

@@ -34,7 +34,8 @@ def test_files(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "whole.png"), whole)
     cv2.imwrite(str(tmp_path / "metres.tiff"), METRES)
     np.save(tmp_path / "array.npy", whole)
-    for name in ("whole.png", "metres.tiff", "array.npy"):
+    (tmp_path / "array.npy").rename(tmp_path / "array.NPY")
+    for name in ("whole.png", "metres.tiff", "array.NPY"):
         np.testing.assert_allclose(read_depth(tmp_path / name), METRES, atol=1e-6)
     np.testing.assert_allclose(read_depth(tmp_path / "whole.png", 0.0001), METRES / 10.0, atol=1e-6)
 
@@ -42,7 +43,7 @@ def test_files(tmp_path: Path) -> None:
 def test_what_is_no_depth(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"depth\.encoding: expected one of 16UC1, mono16, 32FC1, got 'rgb8'"):
         decode_depth(b"", 1, 1, "rgb8", 3)
-    with pytest.raises(ImageError, match=r"depth\.step: 3 pixels of 16UC1 need 6 bytes, got 4"):
+    with pytest.raises(ImageError, match=r"depth\.step: a row needs 6 bytes, got 4"):
         decode_depth(bytes(8), 3, 2, "16UC1", 4)
     with pytest.raises(ImageError, match=r"depth\.data: 2 rows of 6 bytes need 12 bytes, got 8"):
         decode_depth(bytes(8), 3, 2, "16UC1", 6)

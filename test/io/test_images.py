@@ -144,7 +144,7 @@ def test_every_kind_of_buffer_and_the_image_is_a_copy(kind: type) -> None:
         ({"encoding": ""}, r"image\.encoding"),
         ({"width": 0}, r"image\.width"),
         ({"height": 0}, r"image\.height"),
-        ({"step": 3 * WIDTH - 1}, r"image\.step: 32 pixels of rgb8 need 96 bytes a row, got 95"),
+        ({"step": 3 * WIDTH - 1}, r"image\.step: a row needs 96 bytes, got 95"),
         ({"step": 0}, r"image\.step"),
         ({"data": RGB.tobytes()[:-1]}, r"image\.data: 24 rows of 96 bytes need 2304 bytes, got 2303"),
         ({"data": b""}, r"image\.data"),
