@@ -36,6 +36,7 @@ from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.rival import reversed_rival
 from pnp_ros.pipeline.solving import solve
 from pnp_ros.pipeline.tracking import INTERVAL, Track
+from pnp_ros.pipeline.views import Views, views_of
 from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Sighting, Source
@@ -45,6 +46,7 @@ from pnp_ros.types import Pose, PoseEstimate
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
+_GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 _FEWEST = 4  # correspondences that make a pose
 _MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
 _ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
@@ -94,6 +96,7 @@ class PoseEstimator:
         self._device, self._backend = torch.device(device), backend
         self._next: deque[Models] = deque(maxlen=1)  # taken up by the next image
         self._extent = torch.from_numpy(package.mesh.extreme_points)
+        sources_of_package = sources is None
         if sources is None:
             wanted = [name for name in self.config.sources if self.config.align or name != TEMPLATES]
             sources = package_sources(package, wanted, self._device, backend)
@@ -110,6 +113,8 @@ class PoseEstimator:
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
         self._ahead = Ahead(self._aligner, self._track) if self._aligner is not None and self.config.track else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
+        plain = self._aligner is not None and TEMPLATES in self.config.sources and sources_of_package
+        self._views = views_of(package, self._sources) if plain else None
         self._clock = 0.0  # the last stamp
         self._missed = False  # in the last image
         self._seen: Alignment | None = None  # the last pose that was aligned
@@ -250,6 +255,8 @@ class PoseEstimator:
         """The first valid pose: around the last one, else wherever a source says; else the best that is not valid."""
         tried: list[ObjectEstimate] = []
         for found in self._attempts(image, camera, roi, follow, search):
+            if self._views is not None and found.state is ObjectState.VALID:
+                found = self._likeliest(self._views, image, camera, found)
             tried.append(found)
             if found.state is ObjectState.VALID:
                 return found
@@ -281,14 +288,39 @@ class PoseEstimator:
             return
         if not self._sources:
             yield self._lost("the package has nothing to search an image with: pnp-ros train gives it networks", None)
+        seen: list[tuple[Box, ObjectEstimate]] = []
         for source in self._sources:
             best, least = 0.0, self.config.detector_threshold
             for place in self._places(source):
                 best = max(best, place.score)
                 if place.score >= least:
-                    yield self._settle(source, image, camera, place.box)
+                    seen.append((place.box, self._settle(source, image, camera, place.box)))
+                    yield seen[-1][1]
             if best < least:
                 yield self._lost(f"object not found: best detector score {best:.2f} is below {least:.2f}", None, best)
+        if self._views is not None and self._quick:
+            looked = [(box, found) for box, found in seen if found.score >= self.config.valid_presence]
+            with self._timed("look"):
+                guesses = self._views.guesses(self._searched, camera, looked)
+            yield from (self._guess(image, camera, pose, box) for pose, box in guesses)
+
+    def _guess(self, image: np.ndarray, camera: Camera, pose: Pose, box: Box | None) -> ObjectEstimate:
+        """What alignment makes of one of many views."""
+        assert self._aligner is not None
+        start = start_at(pose, _GUESSED[0] * float(pose.translation[2]), _GUESSED[1])
+        told = dataclasses.replace(self._lost("", box), state=ObjectState.UNCERTAIN, estimate=start, source=TEMPLATES)
+        return self._aligned(self._aligner, image, camera, told)
+
+    def _likeliest(self, views: Views, image: np.ndarray, camera: Camera, found: ObjectEstimate) -> ObjectEstimate:
+        """A pose of an untextured object that was found anew, or another view there if its edges are likelier."""
+        if found.source == "tracking":
+            return found
+        one = self._seen
+        found, other = views.likeliest(
+            image, camera, found, lambda pose: (self._guess(image, camera, pose, found.box), self._seen)
+        )
+        self._seen = other or one
+        return found
 
     def _places(self, source: Source) -> Iterator[Detection]:
         """Each is looked for only where none before it gave a valid pose."""

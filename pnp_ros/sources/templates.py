@@ -170,7 +170,18 @@ class TemplateSource:
     def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
         """The best view in a box, or around the object at a pose; see :class:`~pnp_ros.sources.source.Source`."""
         box = box_from_pose(camera, where, self._extent) if isinstance(where, Pose) else where
-        hit = self._hits.get(box) or self._beside(image, box)
+        return self._sighting(self._hits.get(box) or self._beside(image, box)[:1], box)
+
+    def look_for_all(self, image: np.ndarray, box: Box) -> list[Sighting]:
+        """Distinct views in a box, the best first.
+
+        Raises:
+            CropError: if the box is not in the image.
+        """
+        hits = self._beside(image, box)
+        return [self._sighting(hits[k : k + 1], box) for k in range(len(hits))]
+
+    def _sighting(self, hit: _Hits, box: Box) -> Sighting:
         step = max(self._views.places.shape[1] // self._config.points, 1)
         pixels = self._edge(hit)[::step]
         weights = np.full((len(pixels), 2), 1.0 / (self._config.sigma * hit.size[0]), np.float32)
@@ -182,7 +193,7 @@ class TemplateSource:
         return Sighting(correspondences, min(float(hit.share[0]), 1.0), box)
 
     def _beside(self, image: np.ndarray, box: Box) -> _Hits:
-        """The best hit in a box that somebody else tells."""
+        """The hits in a box that somebody else tells."""
         x, y, width, height = box
         if not np.isfinite(box).all() or min(width, height) <= 0.0:
             raise CropError(f"box: expected finite numbers and an area, got {tuple(box)}")
@@ -192,8 +203,8 @@ class TemplateSource:
         window = image[top : max(int(y + height + pad), 0), left : max(int(x + width + pad), 0)]
         if min(window.shape[:2]) < 8:
             raise CropError(f"box: expected to overlap the {image.shape[1]}x{image.shape[0]} image, got {tuple(box)}")
-        hit = self._search(window, [size * factor for factor in (0.9, 1.05, 1.25)])[:1]
-        return replace(hit, middle=hit.middle + np.array([left, top]))
+        hits = self._search(window, [size * factor for factor in (0.9, 1.05, 1.25)])
+        return replace(hits, middle=hits.middle + np.array([left, top]))
 
     def _search(self, image: np.ndarray, sizes: Sequence[float]) -> _Hits:
         """Distinct hits, the best first."""
