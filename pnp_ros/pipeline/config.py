@@ -19,7 +19,8 @@ class EstimatorConfig:
     Args:
         sources: where correspondences come from, asked in this order; those that the package does not have are left
             out. ``keypoints``: the trained networks; ``features``: local features of the mesh;
-            ``templates``: the mesh's edges, for a package that has neither; a search takes seconds, and ``align``.
+            ``templates``: the mesh's edges, for a package that has neither, and beside networks of an object without
+            texture that are not sure; a search takes seconds, and ``align``.
         solver: how a pose is found from correspondences. ``robust``: samples of points; ``pnp_net``: samples of the
             points that a network trusts; ``epropnp``: the likeliest mode of the posterior.
         hypotheses: look for other poses that the image does not tell from the one found; a pose is valid only where
