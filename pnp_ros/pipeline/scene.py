@@ -256,13 +256,19 @@ class Scene:
 
     def _in_front(self, name: str, pose: Pose, found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
         """Those that may hide a part of an object at a pose."""
-        nearer = {o: p for o, p in _valid(found).items() if o != name and p.translation[2] < pose.translation[2]}
-        return {
-            other: place
-            for other, place in nearer.items()
-            if _sight(pose, place)
-            < sum(_size(self._estimators[n].package, p) for n, p in ((name, pose), (other, place)))
-        }
+        x, y, depth = pose.translation.tolist()
+        front = {}
+        for other, place in _valid(found).items():
+            u, v, nearer = place.translation.tolist()
+            if other != name and nearer < depth:
+                reach = self._reach(name) / depth + self._reach(other) / nearer
+                if math.hypot(x / depth - u / nearer, y / depth - v / nearer) < reach:
+                    front[other] = place
+        return front
+
+    def _reach(self, name: str) -> float:
+        """How far an object extends from its origin at most, metres."""
+        return float(np.square(self._estimators[name].package.mesh.extreme_points).sum(-1).max()) ** 0.5
 
     def _hidden(self, name: str, pose: Pose, camera: Camera, others: Mapping[str, Pose]) -> str:
         """Behind what an instance is, if most of it is; else empty."""
@@ -379,18 +385,6 @@ class Scene:
 def _valid(found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
     """The poses of those that are valid, or one of several that may be right: there is something either way."""
     return {name: item.estimate.pose for name, item in found.items() if item.is_followed and item.estimate is not None}
-
-
-def _sight(one: Pose, other: Pose) -> float:
-    """Between the places of two objects in the image, in focal lengths."""
-    (x, y), (u, v) = ((p.translation[:2].double() / float(p.translation[2])).tolist() for p in (one, other))
-    return math.hypot(x - u, y - v)
-
-
-def _size(package: ObjectPackage, pose: Pose) -> float:
-    """How far an object reaches from its origin at most, likewise."""
-    farthest = float(np.linalg.norm(package.mesh.extreme_points, axis=-1).max())
-    return farthest / float(pose.translation[2])
 
 
 def _distance(item: ObjectEstimate, pose: Pose) -> float:

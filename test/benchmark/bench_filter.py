@@ -1,6 +1,7 @@
 """What the filter, several cameras and several views gain: on a real video where the cube stands still, and simulated.
 
-    PYTHONPATH=test python test/benchmark/bench_filter.py [--only motions moving video cameras views] [--runs 30]
+    PYTHONPATH=test python test/benchmark/bench_filter.py [--runs 30]
+        [--only motions moving rendered video cameras rig views]
 
 The video is ``../shared/data/cube`` beside the checkout; that part is left out where it is absent.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -30,9 +32,11 @@ from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import read_images
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.pipeline.tracking import Track
 from pnp_ros.rendering.backgrounds import random_background
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose, PoseEstimate
@@ -62,20 +66,39 @@ def video() -> None:
         package = onboard(Path(folder) / "cube", "cube", load_mesh(CUBE / "cube.obj")).package
         estimator, camera = PoseEstimator(package), read_camera_info(CUBE / "camera_info.yaml").camera()
         motion, single, filtered = PoseFilter(), dict[int, Pose](), dict[int, Pose]()
+        track, ahead = Track(package.symmetry, package.diameter), dict[str, list[torch.Tensor]](track=[], filter=[])
         for k, (stamp, rgb) in enumerate(read_images(CUBE / "cube_video.mp4")):
             if k >= STILL[-1][1]:
                 break
             found = estimator.estimate(rgb, camera, stamp)
             if found.state is ObjectState.VALID and found.estimate is not None:
                 single[k] = found.estimate.pose
+                steady, mixed = track.expect(stamp), motion.predict(stamp)
+                if steady is not None and mixed is not None:
+                    ahead["track"].append(se3.local(_double(found.estimate.pose), _double(steady)))
+                    ahead["filter"].append(se3.local(_double(found.estimate.pose), mixed.pose))
+                track.follow(found.estimate, stamp)
                 motion.update(found.estimate, stamp)
             if (told := motion.predict(stamp)) is not None:
                 filtered[k] = told.pose
+    print("the next image's pose, expected by | off by mm, median, 95 %, 99 % | deg")
+    for name, each in ahead.items():
+        moved, turned = torch.stack(each).split(3, dim=-1)
+        sizes = (1e3 * moved.norm(dim=-1), turned.norm(dim=-1).rad2deg())
+        print(
+            name,
+            *(", ".join(f"{x:.2f}" for x in np.percentile(size.numpy(), [50, 95, 99])) for size in sizes),
+            sep=" | ",
+        )
     print("cube stands still, frames | single poses mm, deg | filtered mm, deg | the same about the hand's slow motion")
     for first, last in STILL:
         parts = [[poses[k] for k in range(first, last) if k in poses] for poses in (single, filtered)]
         rows = [spread(part) for part in parts] + [_unsteadiness(part) for part in parts]
         print(f"{first}-{last} | " + " | ".join(f"{mm:.3f}, {degrees:.3f}" for mm, degrees in rows), flush=True)
+
+
+def _double(pose: Pose) -> Pose:
+    return pose.to("cpu", torch.float64)
 
 
 def _unsteadiness(poses: list[Pose]) -> tuple[float, float]:
@@ -143,6 +166,88 @@ def moving(runs: int) -> None:
         print(f"{shared} | position {position:.2f}, turn {turn:.2f}", flush=True)
 
 
+def rendered(runs: int) -> None:
+    """The same on rendered images, 300 a run, of a printed box; camera and mesh exact, and off as in ``views``."""
+    print("rendered, moving camera, still object: camera and mesh | single poses mm, deg | spread filtered / single")
+    generator = np.random.default_rng(0)
+    exact = EstimatorConfig(focal_sigma=0.0, centre_sigma=0.0, size_sigma=0.0, shape_sigma=0.0)
+    with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
+        package = onboard(Path(folder) / "box", "box", printed_box(0)).package
+        for run, config in itertools.product(range(runs), (exact, EstimatorConfig())):
+            doubt = config.alignment
+            handle = renderer.add(_another(package.mesh, doubt, generator))
+            believed, background = _believed(doubt, generator), random_background(640, 480, generator)
+            world = Pose(so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3))), torch.zeros(3).double())
+            estimator, motion = PoseEstimator(package, config), PoseFilter()
+            single, filtered = list[Pose](), list[Pose]()
+            for k in range(300):
+                place = _camera(run + 0.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
+                seen = (place.inverse() @ world).to(dtype=torch.float32)
+                shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
+                shot = np.clip(shot + generator.normal(0.0, 3.0, shot.shape), 0, 255).astype(np.uint8)
+                found = estimator.estimate(shot, believed, k / 30.0)
+                if found.state is ObjectState.VALID and found.estimate is not None:
+                    estimate = covariance.in_frame(place, found.estimate)
+                    motion.update(estimate, k / 30.0)
+                    if k >= 30 and (told := motion.predict(k / 30.0)) is not None:
+                        single.append(estimate.pose)
+                        filtered.append(told.pose)
+            (mm, degrees), ratio = spread(single), np.divide(spread(filtered), spread(single))
+            name = "exact" if config is exact else "off"
+            print(f"{name} | {mm:.2f}, {degrees:.2f} | position {ratio[0]:.2f}, turn {ratio[1]:.2f}", flush=True)
+
+
+def rig(runs: int) -> None:
+    """Rendered images of a box that moves before three cameras, each with an error of its own; then one is turned."""
+    generator, doubt = np.random.default_rng(0), AlignmentConfig()
+    names = ["camera 0", "camera 1", "camera 2"]
+    told: dict[int, list[tuple[float, float]]] = {1: [], 2: [], 3: []}
+    named = wrongly = updates = 0
+    with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
+        package = onboard(Path(folder) / "box", "box", printed_box(0)).package
+        for run in range(runs):
+            handle = renderer.add(_another(package.mesh, doubt, generator))
+            start = so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3)))
+            cameras = [(_believed(doubt, generator), PoseEstimator(package)) for _ in names]
+            places = [_camera(run + 2.1 * k, torch.zeros(3, dtype=torch.float64)) for k in range(len(names))]
+            background, rigs = random_background(640, 480, generator), {count: Rig(names[:count]) for count in told}
+            bumped, turn = Rig(names), Pose(so3.exp(math.radians(2.0) * UP[[0, 2, 1]]), torch.zeros(3).double())
+            for k in range(45):
+                number, stamp = k % 3, k / 45.0
+                place, (believed, estimator) = places[number], cameras[number]
+                truth = Pose(so3.exp(stamp * UP) @ start, torch.tensor([0.2 * stamp - 0.1, 0.0, 0.0]).double())
+                seen = (place.inverse() @ truth).to(dtype=torch.float32)
+                shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
+                found = estimator.estimate(shot, believed, stamp)
+                if found.state is not ObjectState.VALID or found.estimate is None:
+                    continue
+                estimate = covariance.in_frame(place, found.estimate)
+                for count, each in rigs.items():
+                    if number < count and (fused := each.update(names[number], estimate, stamp)) and stamp > 0.5:
+                        if count == 3:
+                            updates, wrongly = updates + 1, wrongly + bool(fused.fused.refused)
+                        if fused.fused.estimate is not None:
+                            off = se3.local(truth, fused.fused.estimate.pose.to(dtype=torch.float64))
+                            square = float(covariance.nees(off, fused.fused.estimate.covariance))
+                            told[count].append((float(off[:3].norm()), square))
+                off_place = covariance.in_frame(place @ turn, found.estimate) if number == 1 else estimate
+                fused = bumped.update(names[number], off_place, stamp)
+                named += stamp > 0.5 and fused is not None and names[1] in fused.fused.refused
+    print("rendered, moving object: cameras | images | position error mm, mean | mean NEES | within 90 %")
+    for count, rows in told.items():
+        errors, squares = np.array(rows).T
+        inside = 100 * np.mean(squares < 10.645)
+        print(f"{count} | {len(rows)} | {1e3 * errors.mean():.2f} | {squares.mean():.1f} | {inside:.0f} %")
+    print(f"one of three turned by 2 deg: named in {named} of {updates} images; none turned: one named in {wrongly}")
+
+
+def _believed(doubt: AlignmentConfig, generator: np.random.Generator) -> Camera:
+    """CAMERA as it may be told where it is as exact as the configuration says."""
+    focal = 600.0 * (1.0 + doubt.focal_sigma * generator.standard_normal())
+    cx, cy = np.array([319.5, 239.5]) + doubt.centre_sigma * generator.standard_normal(2)
+    return Camera.pinhole(focal, focal, cx, cy, 640, 480)
+
+
 def _camera(angle: float, target: torch.Tensor) -> Pose:
     """T_world_camera on a circle of 0.8 m."""
     eye = 0.8 * torch.tensor([math.cos(angle), math.sin(angle), 0.6], dtype=torch.float64)
@@ -186,9 +291,7 @@ def views(runs: int) -> None:
         package, doubt = onboard(Path(folder) / "box", "box", box).package, AlignmentConfig()
         estimator = PoseEstimator(package)
         for run in range(runs):
-            focal = 600.0 * (1.0 + doubt.focal_sigma * generator.standard_normal())
-            cx, cy = np.array([319.5, 239.5]) + doubt.centre_sigma * generator.standard_normal(2)
-            believed = Camera.pinhole(focal, focal, cx, cy, 640, 480)
+            believed = _believed(doubt, generator)
             handle = renderer.add(_another(box, doubt, generator))
             turn = so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3)))
             truth, found = Pose(turn, torch.zeros(3, dtype=torch.float64)), list[View]()
@@ -228,7 +331,7 @@ def _another(mesh: TriangleMesh, doubt: AlignmentConfig, generator: np.random.Ge
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("motions", "moving", "video", "cameras", "views")
+    parts = ("motions", "moving", "rendered", "video", "cameras", "rig", "views")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--runs", type=int, default=30)
     arguments = parser.parse_args()
@@ -237,10 +340,14 @@ def main() -> None:
         motions(arguments.runs)
     if "moving" in arguments.only:
         moving(arguments.runs)
+    if "rendered" in arguments.only:
+        rendered(min(arguments.runs, 6))
     if "video" in arguments.only:
         video()
     if "cameras" in arguments.only:
         cameras(arguments.runs)
+    if "rig" in arguments.only:
+        rig(min(arguments.runs, 12))
     if "views" in arguments.only:
         views(arguments.runs)
 
