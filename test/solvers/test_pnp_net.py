@@ -119,9 +119,9 @@ def test_points_drawn_by_likelihood_are_inliers_more_often(case: Case, factor: f
 
 
 def test_guidance_finds_what_a_cluster_hides_and_saves_time() -> None:
-    problems = draw(Case(n=200, outliers=0.95, kind="clustered"), 30)
+    problems = draw(Case(n=200, outliers=0.95, kind="clustered"), 30, seed=3)
     c, camera = problems.correspondences(), problems.lens.camera()
-    estimate = solve_pnp(c, camera, init=PnPNet())  # nine of ten; two of three without the trusted points' own pose
+    estimate = solve_pnp(c, camera, init=PnPNet())  # nine of ten; six without the trusted points' own pose
     right = estimate.usable.numpy() & problems.right(estimate.pose)
     assert right.mean() > 0.8
 
