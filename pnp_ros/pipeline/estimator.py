@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -21,25 +20,25 @@ from pnp_ros.alignment.look import Drawing
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
-from pnp_ros.detection.crop import CropError, box_from_pose, window_error
+from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ahead import Ahead
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
-from pnp_ros.pipeline.calibration import CovarianceCalibration, doubt_of
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import absent, judge, judge_covariance
-from pnp_ros.pipeline.models import Models, calibration_of, check_models
+from pnp_ros.pipeline.gates import judge_covariance
+from pnp_ros.pipeline.models import Models, check_models
 from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.rival import reversed_rival
-from pnp_ros.pipeline.solving import solve
+from pnp_ros.pipeline.settling import Settling
+from pnp_ros.pipeline.stages import Stages
 from pnp_ros.pipeline.tracking import INTERVAL, Track
 from pnp_ros.pipeline.views import Views, views_of
 from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.keypoints import KeypointSource
-from pnp_ros.sources.source import Sighting, Source
+from pnp_ros.sources.source import Source
 from pnp_ros.sources.templates import TEMPLATES
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -47,9 +46,6 @@ _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the use
 _ROUGH = 4.0  # times the usual motion, where no source can help out
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
 _GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
-_FEWEST = 4  # correspondences that make a pose
-_MATCHES = CovarianceCalibration(4.0)  # errors of matches are correlated: measured on real images, no more than a rule
-_ROUGHLY = CovarianceCalibration(4.0)  # templates are right to about 10 degrees and a tenth of the distance
 
 
 class PoseEstimator:
@@ -107,9 +103,9 @@ class PoseEstimator:
             )
         self._sources = list(sources)
         self._quick = any(source.name != TEMPLATES for source in self._sources)
-        networks = calibration_of(package)
-        self._calibrations = {"keypoints": networks, "dense": networks, "features": _MATCHES, TEMPLATES: _ROUGHLY}
         self._track = Track(package.symmetry, package.diameter)
+        self._stages = Stages("detect", "look", "solve", *(["align"] if self.config.align else []))
+        self._settling = Settling(package, self.config, self._stages, self._track.choose)
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
         self._ahead = Ahead(self._aligner, self._track) if self._aligner is not None and self.config.track else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
@@ -118,7 +114,6 @@ class PoseEstimator:
         self._clock = 0.0  # the last stamp
         self._missed = False  # in the last image
         self._seen: Alignment | None = None  # the last pose that was aligned
-        self._latency: dict[str, float] = {}
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
     def reset(self) -> None:
@@ -172,7 +167,7 @@ class PoseEstimator:
         found = [source for source in self._sources if isinstance(source, KeypointSource | DenseSource)]
         if not found:
             return None
-        return Models(found[0].network, found[0].detector, self._calibrations[found[0].name], found[0].windows)
+        return Models(found[0].network, found[0].detector, self._settling.calibrations[found[0].name], found[0].windows)
 
     def use(self, models: Models) -> None:
         """Go on with other weights of the same object from the next image on; the track is kept.
@@ -191,7 +186,7 @@ class PoseEstimator:
     def _adopt(self, models: Models) -> None:
         fresh = network_source(self.package, models, self._device)
         self._sources = [fresh if source.name == fresh.name else source for source in self._sources]
-        self._calibrations[fresh.name] = models.calibration
+        self._settling.calibrations[fresh.name] = models.calibration
 
     def expected(self, stamp: float) -> Pose | None:
         """Where the object is expected at a time by its motion; None where it must be searched."""
@@ -230,9 +225,8 @@ class PoseEstimator:
             camera.check_image(seen)
         if self._next:
             self._adopt(self._next.popleft())
-        begin = time.perf_counter()
+        self._stages.begin()
         self._finish()
-        self._latency = dict.fromkeys(("detect", "look", "solve", *(("align",) if self._aligner else ())), 0.0)
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
         best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
@@ -248,8 +242,7 @@ class PoseEstimator:
             self._lose()
         if self._ahead is not None:
             self._ahead.forget(camera)
-        self._latency["total"] = time.perf_counter() - begin
-        return dataclasses.replace(best, latency=dict(self._latency))
+        return dataclasses.replace(best, latency=self._stages.told())
 
     def _find(self, image: np.ndarray, camera: Camera, roi: Box | None, follow: bool, search: bool) -> ObjectEstimate:
         """The first valid pose: around the last one, else wherever a source says; else the best that is not valid."""
@@ -300,7 +293,7 @@ class PoseEstimator:
                 yield self._lost(f"object not found: best detector score {best:.2f} is below {least:.2f}", None, best)
         if self._views is not None and self._quick:
             looked = [(box, found) for box, found in seen if found.score >= self.config.valid_presence]
-            with self._timed("look"):
+            with self._stages.timed("look"):
                 guesses = self._views.guesses(self._searched, camera, looked)
             yield from (self._guess(image, camera, pose, box) for pose, box in guesses)
 
@@ -326,75 +319,19 @@ class PoseEstimator:
         """Each is looked for only where none before it gave a valid pose."""
         places = iter(source.places(self._searched, self.config.max_candidates))
         while True:
-            with self._timed("detect"):
+            with self._stages.timed("detect"):
                 place = next(places, None)
             if place is None:
                 return
             yield place
 
     def _settle(self, source: Source, image: np.ndarray, camera: Camera, where: Box | Pose) -> ObjectEstimate:
-        """Look again around each pose that is found, until a crop gives the pose that asks for that very crop.
-
-        A network is best where the object fills the crop as in training. A pose that does not settle is a fit to
-        something that hides the object, and not to be trusted.
-        """
-        found = self._lost("", None)
-        for _ in range(self.config.max_passes):
-            try:
-                with self._timed("look"):
-                    sighting = source.look(self._searched, camera, where)
-            except CropError as error:
-                return self._lost(str(error), found.box if isinstance(where, Pose) else where)
-            found = self._solve(source.name, sighting, camera, where if isinstance(where, Pose) else None)
-            if found.estimate is None:
-                return found
-            if self._fits(source.crop_margin, sighting.box, camera, found.estimate.pose):
-                break
-            where = found.estimate.pose
-        else:
-            reason = f"the pose does not settle within {self.config.max_passes} passes"
-            found = dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=found.reason or reason)
-        return found if self._aligner is None else self._aligned(self._aligner, image, camera, found)
-
-    def _fits(self, margin: float | None, window: Box, camera: Camera, pose: Pose) -> bool:
-        """Whether the crop around ``pose`` would be nearly the same as the ``window`` that was looked at."""
-        if margin is None:
-            return True
-        try:
-            box = box_from_pose(camera, pose, self._extent)
-        except CropError:
-            return False
-        return window_error(window, box, margin) <= self.config.settled
-
-    def _solve(self, source: str, sighting: Sighting, camera: Camera, start: Pose | None) -> ObjectEstimate:
-        """What was seen to a judged pose."""
-        correspondences = sighting.correspondences
-        count = correspondences.image_points.shape[-2]
-        if count < _FEWEST:
-            reason = f"{count} points found in the image, expected at least {_FEWEST}"
-            return dataclasses.replace(self._lost(reason, sighting.box), source=source)
-        if reason := absent(sighting, self.config):  # not worth a solve
-            return dataclasses.replace(self._lost(reason, sighting.box, sighting.score), source=source)
-        with self._timed("solve"):
-            solved = solve(self.config.solver, sighting, camera, start, self.config.robust_scale)
-            doubt = doubt_of(solved.pose, correspondences, camera, self.package.diameter, sighting.dense)
-            solved = dataclasses.replace(
-                solved,
-                pose=self._track.choose(solved.pose),
-                covariance=solved.covariance * self._calibrations.get(source, CovarianceCalibration()).factor(doubt),
-            )
-            verdict = judge(solved, sighting, camera, self.package.diameter, self.config)
-        kept: PoseEstimate | None = None if verdict.state is ObjectState.LOST else solved
-        return ObjectEstimate(
-            verdict.state,
-            kept,
-            sighting.box,
-            name=self.package.name,
-            score=sighting.score,
-            reason=verdict.reason,
-            correspondences=correspondences,
-            source=source,
-            doubt=doubt,
+        """What a source sees in a place, aligned."""
+        found = self._settling.settle(source, self._searched, camera, where)
+        return (
+            found
+            if self._aligner is None or found.estimate is None
+            else self._aligned(self._aligner, image, camera, found)
         )
 
     def _expected(self, start: PoseEstimate) -> ObjectEstimate:
@@ -412,7 +349,7 @@ class PoseEstimator:
     ) -> ObjectEstimate:
         """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it."""
         assert found.estimate is not None
-        with self._timed("align"):
+        with self._stages.timed("align"):
             aligned = self._seen = aligner.align(image, camera, found.estimate, widely, drawn)
         evidence = aligned.evidence
         found = dataclasses.replace(found, explained=evidence.explained)
@@ -476,15 +413,13 @@ class PoseEstimator:
         estimate, points = found.estimate, found.correspondences
         assert estimate is not None
         assert points is not None
-        with self._timed("solve"):
+        with self._stages.timed("solve"):
             if self._aligner is not None:
                 alone = functools.partial(independent, points, camera, estimate.pose)
                 one, symmetry = self._seen, self.package.symmetry
                 rival = functools.partial(reversed_rival, self._aligner, image, camera, one, symmetry, self._beside)
                 return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
-            assert found.doubt is not None  # it was solved
-            factor = self._calibrations.get(found.source, CovarianceCalibration()).factor(found.doubt)
-            points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
+            points = points.scaled(torch.full(points.has_weight.shape, self._settling.factor(found) ** -0.5))
             return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
 
     def _beside(self, pose: Pose) -> PoseEstimate:
@@ -509,12 +444,4 @@ class PoseEstimator:
             self._aligner.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
-        return ObjectEstimate(ObjectState.LOST, None, box, name=self.package.name, score=score, reason=reason)
-
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._latency[stage] += time.perf_counter() - begin
+        return ObjectEstimate.lost(self.package.name, reason, box, score)

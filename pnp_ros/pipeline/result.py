@@ -123,6 +123,11 @@ class ObjectEstimate(Finding):
     box: Box | None = None
     systematic: Tensor | None = None
 
+    @classmethod
+    def lost(cls, name: str, reason: str, box: Box | None = None, score: float = 0.0) -> ObjectEstimate:
+        """What is known of an object that was not found."""
+        return cls(ObjectState.LOST, None, box, name=name, score=score, reason=reason)
+
     @property
     def is_followed(self) -> bool:
         """Whether the next image is compared with this pose: it is valid, or one of several that may be right."""

@@ -70,7 +70,7 @@ def covariances(package: ObjectPackage, images: list[Scene]) -> None:
     """Hessian and posterior of the same poses."""
     config = EstimatorConfig(sources=("keypoints",), align=False, track=False, hypotheses=False)
     estimator = PoseEstimator(package, config, backend="torch")
-    estimator._calibrations["keypoints"] = CovarianceCalibration()  # the solver's own
+    estimator._settling.calibrations["keypoints"] = CovarianceCalibration()  # the solver's own
     factor_of = calibration_of(package)
     nees: dict[str, list[float]] = {"Hessian": [], "posterior": []}
     factors = []

@@ -152,8 +152,8 @@ def test_a_place_where_the_network_sees_nothing_is_not_solved(
     estimator, network, _ = oracle
     predict, nothing = network.predict, torch.full((1,), 0.01)
     monkeypatch.setattr(network, "predict", lambda crops: dataclasses.replace(predict(crops), presence=nothing))
-    monkeypatch.setattr("pnp_ros.pipeline.estimator.solve", lambda *_: pytest.fail("solved"))
-    estimator.config = dataclasses.replace(EVERYTHING, lost_presence=0.2, valid_presence=0.5)
+    monkeypatch.setattr("pnp_ros.pipeline.settling.solve", lambda *_: pytest.fail("solved"))
+    estimator._settling._config = dataclasses.replace(EVERYTHING, lost_presence=0.2, valid_presence=0.5)
     found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0))
     assert found.state is ObjectState.LOST
     assert "presence 0.01 is below 0.20" in found.reason
@@ -199,7 +199,7 @@ def test_the_calibration_of_the_package_is_applied(
     covariances = []
     for calibration in (CovarianceCalibration(), wide.models.calibration):
         estimator.reset()
-        estimator._calibrations["keypoints"] = calibration
+        estimator._settling.calibrations["keypoints"] = calibration
         found = estimator.estimate(_image(0), CAMERA, 0.0, roi=(100.0, 60.0, 120.0, 120.0)).estimate
         assert found is not None
         covariances.append(found.covariance)

@@ -77,7 +77,6 @@ def test_colours_of_a_place_that_is_not_believed_are_forgotten(source, package, 
     estimator = PoseEstimator(package, config, sources=[source])
     start = start_at(TRUTH, 0.005, 0.05)
     place = ObjectEstimate(ObjectState.LOST, start, name="bracket", score=0.0, source="templates")
-    estimator._latency = {"align": 0.0}
     found = estimator._aligned(estimator._aligner, image, CAMERA, place)
     assert "of the object where templates guess it" in found.reason
     assert not estimator._aligner._colours.known
@@ -92,7 +91,6 @@ def test_where_networks_are_not_sure_the_image_must_show_more(source, package, i
     estimator = PoseEstimator(package, config, sources=[source])
     start = start_at(TRUTH, 0.005, 0.05)
     place = ObjectEstimate(by_network, start, name="bracket", score=0.0, source="keypoints")
-    estimator._latency = {"align": 0.0}
     assert estimator._aligned(estimator._aligner, image, CAMERA, place).state is state
 
 
