@@ -23,7 +23,8 @@ from pnp_ros.evaluation.report import measure
 from pnp_ros.evaluation.told import running
 from pnp_ros.evaluation.truth import Truth
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.calibration import CovarianceCalibration, fit_calibration
+from pnp_ros.pipeline.calibration import CovarianceCalibration
+from pnp_ros.pipeline.calibration_fit import fit_calibration
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult

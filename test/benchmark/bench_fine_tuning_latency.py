@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
@@ -55,6 +55,7 @@ class Bench:
         self._image = self.node.create_publisher(Image, "/camera/image_raw", qos_profile_sensor_data)
         self._info = self.node.create_publisher(CameraInfo, "/camera/camera_info", qos_profile_sensor_data)
         self._truth = self.node.create_publisher(PoseStamped, "/truth", 10)
+        self.node.create_subscription(PoseWithCovarianceStamped, "/pose_estimator/pose", self._on_pose, 100)
         self.node.create_subscription(ObjectPoseArray, "/pose_estimator/objects", self._on_objects, 100)
         self.node.create_subscription(AdaptationStatus, "/fine_tuning/status", self._on_status, LATCHED)
         self.status = AdaptationStatus()
@@ -100,9 +101,13 @@ class Bench:
             index, due = index + 1, due + 1.0 / self._rate
             self._stopped.wait(max(0.0, due - time.monotonic()))
 
-    def _on_objects(self, message: ObjectPoseArray) -> None:
+    def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         stamp = nanoseconds(message.header.stamp)
         self.across[stamp] = time.monotonic() - self.sent[stamp]
+
+    def _on_objects(self, message: ObjectPoseArray) -> None:
+        stamp = nanoseconds(message.header.stamp)
+        self.across.setdefault(stamp, time.monotonic() - self.sent[stamp])  # where there is no valid pose
         self.inside[stamp] = next(entry.seconds for entry in message.latency if entry.stage == "total")
 
     def _on_status(self, message: AdaptationStatus) -> None:

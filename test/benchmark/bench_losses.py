@@ -35,7 +35,8 @@ from pnp_ros.geometry import so3
 from pnp_ros.io.checkpoints import serialised
 from pnp_ros.networks.keypoint_network import STRIDE, KeypointNetworkConfig
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package, write_object_package
-from pnp_ros.pipeline.calibration import Doubt, fit_calibration
+from pnp_ros.pipeline.calibration import Doubt
+from pnp_ros.pipeline.calibration_fit import fit_calibration
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import load_networks, weights_of

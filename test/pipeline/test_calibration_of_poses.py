@@ -4,7 +4,8 @@ import torch
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt, doubt_of, fit_calibration
+from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt, doubt_of
+from pnp_ros.pipeline.calibration_fit import fit_calibration
 from pnp_ros.types import Correspondences, Pose
 
 INSIDE = 10.645  # of NEES: the region that holds 90 % of what is consistent

@@ -21,7 +21,8 @@ from pnp_ros.adaptation.trials.anchors import Anchors
 from pnp_ros.evaluation.consistency import nees
 from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt, fit_calibration
+from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt
+from pnp_ros.pipeline.calibration_fit import fit_calibration
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import Models
