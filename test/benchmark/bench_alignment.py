@@ -64,8 +64,8 @@ def castle(problems: int) -> None:
         truths, images = data.truths[order], data.images[order]
         step = max(float((a.translation - b.translation).norm()) for a, b in itertools.pairwise(truths))
         for tracker in (_ours(data, step), *_rapids(data)):
-            errors = [add(data.mesh, pose, truth) for pose, truth in zip(tracker(images, truths[0]), truths)]
-            print(f"castle {name:10} {tracker.__name__:15} {shares(errors)}", flush=True)
+            missed = [add(data.mesh, pose, truth) for pose, truth in zip(tracker(images, truths[0]), truths)]
+            print(f"castle {name:10} {tracker.__name__:15} {shares(missed)}", flush=True)
     aligner = Aligner(data.mesh, KNOWN)
     for degrees, share in ((5.0, 0.03), (10.0, 0.05), (20.0, 0.08)):
         found = []
