@@ -123,12 +123,13 @@ def _trusted_pose(
 ) -> Pose | None:
     """The pose of the points that a guide trusts, not judged; None unless it trusts few: samples find it as soon.
 
-    Of few right points among a crowd, samples of all points mostly fit the crowd, and better.
+    Of few right points among a crowd, samples of all points mostly fit the crowd, and better. A batch is of one kind:
+    the median of its problems decides.
     """
     points = correspondences.image_points.shape[-2]
     if points < 4 or trust.shape[-1] != points:
         return None
-    if trust.device.type == "cpu" and float(trust.sum(-1).min()) > FEW_TRUSTED * points:  # elsewhere looking would wait
+    if trust.device.type == "cpu" and float(trust.sum(-1).median()) > FEW_TRUSTED * points:  # elsewhere looking would wait
         return None
     few = dataclasses.replace(solver, samples=min(solver.samples, TRUSTED_SAMPLES))
     best = trust > 0.5 * trust.amax(-1, keepdim=True)
