@@ -15,7 +15,7 @@ from pnp_ros.alignment.evidence import Evidence
 
 TEXTURE, OUTLINE = "texture", "outline"  # what the pose is borne out by
 SHOWN, HIDDEN = "shown", "hidden"  # how much of the object the image shows
-FACTORS = {(TEXTURE, SHOWN): 1.0, (TEXTURE, HIDDEN): 1.0, (OUTLINE, SHOWN): 1.0, (OUTLINE, HIDDEN): 6.0}
+FACTORS = {(TEXTURE, SHOWN): 1.0, (TEXTURE, HIDDEN): 1.0, (OUTLINE, SHOWN): 1.0, (OUTLINE, HIDDEN): 9.0}
 _MOST = 0.7  # of the object in view: with less, something hides it, or what is found is something else
 _FITTED = 0.9  # correlation of the shading that no other pose reaches, however little of the outline is found
 
