@@ -129,7 +129,9 @@ def _trusted_pose(
     points = correspondences.image_points.shape[-2]
     if points < 4 or trust.shape[-1] != points:
         return None
-    if trust.device.type == "cpu" and float(trust.sum(-1).median()) > FEW_TRUSTED * points:  # elsewhere looking would wait
+    if (
+        trust.device.type == "cpu" and float(trust.sum(-1).median()) > FEW_TRUSTED * points
+    ):  # elsewhere looking would wait
         return None
     few = dataclasses.replace(solver, samples=min(solver.samples, TRUSTED_SAMPLES))
     best = trust > 0.5 * trust.amax(-1, keepdim=True)
