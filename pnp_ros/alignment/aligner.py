@@ -6,7 +6,6 @@ and the start with its covariance are one least-squares problem; its minimum is 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -136,11 +135,11 @@ class Aligner:
         """
         self.finish()
         camera, pose = _plain(camera), _single(start.pose)
-        for begin, rounds in self._attempts(pose, start.covariance, self._learns, widely=True, closely=False):
-            with contextlib.suppress(CropError):
-                return self._draw(camera, begin, rounds[0])
-            break
-        return None
+        begin, rounds = next(self._attempts(pose, start.covariance, self._learns, widely=True, closely=False))
+        try:
+            return self._draw(camera, begin, rounds[0])
+        except CropError:
+            return None
 
     def near(self, pose: Pose, start: Pose) -> bool:
         """Whether what is drawn at a pose serves a start."""

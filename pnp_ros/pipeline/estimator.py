@@ -419,7 +419,9 @@ class PoseEstimator:
                 one, symmetry = self._seen, self.package.symmetry
                 rival = functools.partial(reversed_rival, self._aligner, image, camera, one, symmetry, self._beside)
                 return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
-            points = points.scaled(torch.full(points.has_weight.shape, self._settling.factor(found) ** -0.5))
+            assert found.doubt is not None  # it was solved
+            factor = self._settling.factor(found.source, found.doubt)
+            points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
             return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
 
     def _beside(self, pose: Pose) -> PoseEstimate:

@@ -12,7 +12,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose, window_error
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.calibration import CovarianceCalibration, doubt_of
+from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt, doubt_of
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import absent, judge
 from pnp_ros.pipeline.models import calibration_of
@@ -76,10 +76,9 @@ class Settling:
         reason = f"the pose does not settle within {self._config.max_passes} passes"
         return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=found.reason or reason)
 
-    def factor(self, found: ObjectEstimate) -> float:
-        """By which the covariance of a pose that was solved is larger than the solver's."""
-        assert found.doubt is not None  # it was solved
-        return self.calibrations.get(found.source, CovarianceCalibration()).factor(found.doubt)
+    def factor(self, source: str, doubt: Doubt) -> float:
+        """By which the covariance of a pose from a source is larger than the solver's."""
+        return self.calibrations.get(source, CovarianceCalibration()).factor(doubt)
 
     def _fits(self, margin: float | None, window: Box, camera: Camera, pose: Pose) -> bool:
         """Whether the crop around ``pose`` would be nearly the same as the ``window`` that was looked at."""
@@ -104,7 +103,7 @@ class Settling:
         with self._stages.timed("solve"):
             solved = solve(config.solver, sighting, camera, start, config.robust_scale)
             doubt = doubt_of(solved.pose, correspondences, camera, diameter, sighting.dense)
-            factor = self.calibrations.get(source, CovarianceCalibration()).factor(doubt)
+            factor = self.factor(source, doubt)
             chosen = self._choose(solved.pose)
             solved = dataclasses.replace(solved, pose=chosen, covariance=solved.covariance * factor)
             verdict = judge(solved, sighting, camera, diameter, config)

@@ -125,8 +125,7 @@ def make_template_views(
         length = share.sum() * (_MARGIN / _SIDE)
         y, x = y[chosen], x[chosen]
         places = (np.stack([x, y], 1) - middle) * (_MARGIN / _SIDE)
-        points, _ = _nearest(view)
-        found.append((pose.rotation.numpy(), places, angle[chosen], points[y, x], length))
+        found.append((pose.rotation.numpy(), places, angle[chosen], _nearest(view)[y, x], length))
     rotations, places, angles, surfaces, lengths = (np.stack(values).astype(np.float32) for values in zip(*found))
     steps = max(1, round(18 * largest / math.pi))
     whole = largest >= math.pi - 1e-6
@@ -153,7 +152,7 @@ def drawn_edges(
     near = (distance / np.maximum(view.depth[..., None], 1e-6) - 1.0) * (distance / (_DISTANCE * radius)) + 0.3
     layers = np.concatenate([np.ones_like(near), _BEND * facing, _STEP * near], axis=2) * there
     strength, angle = edges(np.asarray(cv2.GaussianBlur(layers.astype(np.float32), (0, 0), 1.0), np.float32))
-    ridge = _on_ridge(strength, angle) & (strength > _FAINT) & _nearest(view)[1]
+    ridge = _on_ridge(strength, angle) & (strength > _FAINT) & _is_near(view)
     y, x = np.nonzero(ridge)
     return y, x, angle[y, x], np.minimum(strength[y, x] / _STRONG, np.float32(1.0))
 
@@ -175,14 +174,20 @@ def _spread(directions: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     return np.array(chosen)
 
 
-def _nearest(view: View) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(H, W, 3) the point nearest to the camera within a pixel, and whether there is one: an edge is the front's."""
+_SHIFTS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]  # within a pixel
+
+
+def _nearest(view: View) -> NDArray[np.float32]:
+    """(H, W, 3) the point nearest to the camera within a pixel, where there is one: an edge is the front's."""
     depth = np.where(view.depth > 0.0, view.depth, np.float32(np.inf))
-    shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    depths = np.stack([np.roll(depth, shift, (0, 1)) for shift in shifts])
-    which = depths.argmin(0)
-    points = np.stack([np.roll(view.points, shift, (0, 1)) for shift in shifts])
-    return np.take_along_axis(points, which[None, ..., None], 0)[0], np.isfinite(depths.min(0))
+    which = np.stack([np.roll(depth, shift, (0, 1)) for shift in _SHIFTS]).argmin(0)
+    points = np.stack([np.roll(view.points, shift, (0, 1)) for shift in _SHIFTS])
+    return np.take_along_axis(points, which[None, ..., None], 0)[0]
+
+
+def _is_near(view: View) -> NDArray[np.bool_]:
+    """(H, W) whether a point of the surface is within a pixel."""
+    return np.logical_or.reduce([np.roll(view.depth > 0.0, shift, (0, 1)) for shift in _SHIFTS])
 
 
 def _on_ridge(strength: NDArray[np.float32], angle: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -33,6 +33,7 @@ from benchmark.aligned_renders import (
     shares,
     start_of,
 )
+from benchmark.parts import chosen
 from numpy.typing import NDArray
 
 from pnp_ros import EstimatorConfig, PoseEstimator, load_object
@@ -326,13 +327,8 @@ def main() -> None:
     parser.add_argument("--object", type=Path, default=DEMO, help="package with networks, for networks")
     arguments = parser.parse_args()
     parts["networks"] = lambda problems: networks(problems, arguments.object)
-    for name in arguments.parts or parts:
-        if name not in parts:
-            parser.error(f"PART: expected {', '.join(parts)}, got {name!r}")
-        if name == "castle" and not CASTLE.is_dir():
-            print(f"{name}: skipped, no {CASTLE.parent}")
-            continue
-        parts[name](arguments.problems)
+    for _, part in chosen(parser, parts, arguments.parts, {"castle": CASTLE}):
+        part(arguments.problems)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark.aligned_renders import CASTLE, Castle
+from benchmark.parts import chosen
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.pose_error import add, adds
@@ -105,13 +106,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/templates"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for kind in arguments.kinds or kinds:
-        if kind not in kinds:
-            parser.error(f"KIND: expected {', '.join(kinds)}, got {kind!r}")
-        if kind == "castle" and not CASTLE.is_dir():
-            print(f"castle: skipped, no {CASTLE}")
-            continue
-        kinds[kind](arguments.out, arguments.every, arguments.images)
+    for _, kind in chosen(parser, kinds, arguments.kinds, {"castle": CASTLE}):
+        kind(arguments.out, arguments.every, arguments.images)
 
 
 if __name__ == "__main__":

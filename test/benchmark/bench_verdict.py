@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 from benchmark.aligned_renders import CASTLE, WRONG, binomial, objects, run, start_of
+from benchmark.parts import chosen
 from numpy.typing import NDArray
 
 from pnp_ros import PoseEstimator, load_object, read_images
@@ -244,13 +245,8 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=40, help="images for each figure")
     parser.add_argument("--first", type=int, default=0, help="of absent's images of clutter, to ask them in parts")
     arguments = parser.parse_args()
-    for name in arguments.parts or parts:
-        if name not in parts:
-            parser.error(f"PART: expected {', '.join(parts)}, got {name!r}")
-        if name == "video" and not CUBE.is_dir():
-            print(f"{name}: skipped, no {CUBE}")
-            continue
-        parts[name](arguments.problems, *([arguments.first] if name == "absent" else []))
+    for name, part in chosen(parser, parts, arguments.parts, {"video": CUBE}):
+        part(arguments.problems, *([arguments.first] if name == "absent" else []))
 
 
 if __name__ == "__main__":
