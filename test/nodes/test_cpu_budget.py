@@ -11,6 +11,7 @@ pytest.importorskip("rclpy")
 
 from rclpy.parameter import Parameter
 
+from pnp_ros.nodes import cpu_budget
 from pnp_ros.nodes.cpu_budget import CpuBudget
 from pnp_ros.nodes.frame_queue import FrameQueue
 from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
@@ -18,37 +19,45 @@ from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
 IMAGES, BUSY_S = 6, 0.02
 
 
-def _calculate() -> None:
-    end = time.thread_time() + BUSY_S
-    while time.thread_time() < end:
-        pass
+class Clock:
+    """Time that passes by what is calculated and rested alone, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self.elapsed = self.used = 0.0
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    def process_time(self) -> float:
+        return self.used
+
+    def calculate(self) -> None:
+        self.elapsed += BUSY_S
+        self.used += BUSY_S
+
+    def rest(self, seconds: float) -> None:
+        self.elapsed += seconds
 
 
 @pytest.fixture
-def node(ros: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(cpu_budget, "time", made)
+    return made
+
+
+@pytest.fixture
+def node(ros: None, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Any:
     """One that calculates for a while in place of estimating."""
     monkeypatch.setattr(PoseEstimatorNode, "autostart", lambda self: None)
-
-    monkeypatch.setattr(PoseEstimatorNode, "_process", lambda *_: _calculate())
+    monkeypatch.setattr(PoseEstimatorNode, "_process", lambda *_: clock.calculate())
     made = PoseEstimatorNode()
     yield made
     made.destroy_node()
 
 
-@pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What arrives between two images costs as much as an image."""
-    rest = FrameQueue.rest
-
-    def calculate(self: FrameQueue, seconds: float) -> None:
-        _calculate()
-        rest(self, seconds - BUSY_S)
-
-    monkeypatch.setattr(FrameQueue, "rest", calculate)
-
-
-def _worked_off(node: Any) -> tuple[float, float, FrameQueue]:
-    """Seconds by the clock and of CPU time that a few images took, and their queue."""
+def _worked_off(node: Any, clock: Clock, between_images: bool = False) -> FrameQueue:
+    """The queue of a few images, worked off; what arrives ``between_images`` may cost as much as an image."""
     frames = FrameQueue(keep_all=True)
     for stamp in range(IMAGES):
         frames.put_info(stamp, "info")
@@ -58,39 +67,45 @@ def _worked_off(node: Any) -> tuple[float, float, FrameQueue]:
     def get() -> Any:
         return waited() if frames.counts.taken < IMAGES else None
 
+    def rest(seconds: float) -> None:
+        if between_images:
+            clock.calculate()
+            seconds -= BUSY_S
+        clock.rest(seconds)
+
     frames.get = get  # type: ignore[method-assign]
-    begin, used = time.monotonic(), time.process_time()
+    frames.rest = rest  # type: ignore[method-assign]
     node._work(frames)
-    return time.monotonic() - begin, time.process_time() - used, frames
+    return frames
 
 
-def test_the_budget_is_kept_on_average(node: Any) -> None:
+def test_the_budget_is_kept_on_average(node: Any, clock: Clock) -> None:
     node.set_parameters([Parameter("cpu_budget", value=0.25)])
-    elapsed, used, frames = _worked_off(node)
-    assert used >= IMAGES * BUSY_S
-    assert elapsed >= 0.9 * used / 0.25
+    frames = _worked_off(node, clock)
+    assert clock.used == pytest.approx(IMAGES * BUSY_S)
+    assert clock.elapsed == pytest.approx(clock.used / 0.25)
     assert frames.counts.taken == IMAGES
 
 
-def test_what_arrives_between_images_is_in_the_budget(node: Any, busy: None) -> None:
-    node.set_parameters([Parameter("cpu_budget", value=0.5)])
-    elapsed, used, _ = _worked_off(node)
-    assert used >= 2 * IMAGES * BUSY_S
-    assert elapsed >= 0.8 * used / 0.5  # the last rest's own is not paid for any more
+def test_what_arrives_between_images_is_in_the_budget(node: Any, clock: Clock) -> None:
+    node.set_parameters([Parameter("cpu_budget", value=0.25)])
+    _worked_off(node, clock, between_images=True)
+    assert clock.used == pytest.approx(2 * IMAGES * BUSY_S)
+    assert clock.elapsed == pytest.approx((clock.used - BUSY_S) / 0.25)  # the last rest's own is not paid for any more
 
 
-def test_without_a_budget_nothing_rests(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FrameQueue, "rest", lambda *_: pytest.fail("rested"))
-    _worked_off(node)
+def test_without_a_budget_nothing_rests(node: Any, clock: Clock) -> None:
+    _worked_off(node, clock)
+    assert clock.elapsed == clock.used == pytest.approx(IMAGES * BUSY_S)
 
 
-def test_what_was_used_without_a_budget_is_not_paid_for_later() -> None:
+def test_what_was_used_without_a_budget_is_not_paid_for_later(clock: Clock) -> None:
     budget = CpuBudget()
     for _ in range(5):
-        _calculate()
+        clock.calculate()
         assert budget.rest(0.0) <= 0.0
-    _calculate()
-    assert 0.0 < budget.rest(0.25) < 6.0 * BUSY_S  # of one image 3, of all 18
+    clock.calculate()
+    assert budget.rest(0.25) == pytest.approx(3.0 * BUSY_S)
 
 
 def test_closing_ends_a_rest() -> None:
