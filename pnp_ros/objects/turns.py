@@ -25,8 +25,8 @@ _ANY_TURNS = (0.7, 1.9, 2.5)  # rad: no turn of low order is near all of them
 _STEPS = 12  # a body that may be turned by any angle is turned by so many
 _MOST = 64  # turns of one body
 _SAMPLES, _PROBES, _AT_ONCE = 8_000, 1_500, 100
-_AWAY = 0.02  # of the diameter: a point that lies farther from the surface tells the poses apart
-_SHARE_AWAY = 0.005  # of the points: a handle is more
+AWAY = 0.02  # of the diameter: a point that lies farther from the surface tells the poses apart
+SHARE_AWAY = 0.005  # of the points: a handle is more
 _SAME_AXIS = 0.999  # cosine
 _known: WeakKeyDictionary[TriangleMesh, Tensor] = WeakKeyDictionary()  # each instance of an object asks for them
 
@@ -39,21 +39,21 @@ def alike_turns(mesh: TriangleMesh) -> Tensor:
 
 
 def _alike_turns(mesh: TriangleMesh) -> Tensor:
-    centre, spread = _moments(mesh)
+    centre, spread = moments(mesh)
     points = torch.from_numpy((sample_surface(mesh, _SAMPLES) - centre) / mesh.diameter).float()
     probes = points[:_PROBES]
-    away = _AWAY + 3.0 * _spacing(points)
+    away = AWAY + 3.0 * spacing(points)
 
     def kept(axis: NDArray, angle: float) -> bool:
         turned, number = probes @ so3.exp(torch.from_numpy(angle * axis)).float().T, 0
         for some in turned.split(_AT_ONCE):  # most turns are refused by the first of them
             number += int((torch.cdist(some, points).amin(1) > away).sum())
-            if number > _SHARE_AWAY * _PROBES:
+            if number > SHARE_AWAY * _PROBES:
                 return False
         return True
 
     generators = []
-    for axis in _axes(spread):
+    for axis in likely_axes(spread):
         order = order_of_turns(partial(kept, axis))
         if order is not None:
             generators.append(2.0 * np.pi / (order or _STEPS) * axis)
@@ -64,7 +64,7 @@ def _alike_turns(mesh: TriangleMesh) -> Tensor:
     return turns
 
 
-def _spacing(points: Tensor) -> float:
+def spacing(points: Tensor) -> float:
     """How far the next point is, on average, of (N, 3)."""
     nearest = []
     for first in range(0, _PROBES, _AT_ONCE):
@@ -85,7 +85,7 @@ def order_of_turns(kept: Callable[[float], bool]) -> int | None:
     return next((n for n in _ORDERS if kept(2.0 * np.pi / n)), None)
 
 
-def _moments(mesh: TriangleMesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def moments(mesh: TriangleMesh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centroid (3,) and second moments (3, 3) of the surface."""
     corners, area = mesh.vertices[mesh.faces].astype(np.float64), mesh.face_areas / mesh.face_areas.sum()
     centre = area @ corners.mean(1)
@@ -96,7 +96,7 @@ def _moments(mesh: TriangleMesh) -> tuple[NDArray[np.float64], NDArray[np.float6
     return centre, spread / 12.0
 
 
-def _axes(spread: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def likely_axes(spread: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Where axes of a symmetry may be: the mesh's own, and the principal ones."""
     _, principal = np.linalg.eigh(spread)
     axes: list[NDArray[np.float64]] = []

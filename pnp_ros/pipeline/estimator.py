@@ -28,6 +28,7 @@ from pnp_ros.pipeline.ahead import Ahead
 from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge_covariance
+from pnp_ros.pipeline.mirror import mirror_of
 from pnp_ros.pipeline.models import Models, check_models
 from pnp_ros.pipeline.package_sources import network_source, package_sources
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
@@ -107,6 +108,7 @@ class PoseEstimator:
         self._stages = Stages("detect", "look", "solve", *(["align"] if self.config.align else []))
         self._settling = Settling(package, self.config, self._stages, self._track.choose)
         self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
+        self._mirror = mirror_of(package.mesh, self.config.alignment) if self.config.align else None
         self._ahead = Ahead(self._aligner, self._track) if self._aligner is not None and self.config.track else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
         plain = self._aligner is not None and TEMPLATES in self.config.sources and sources_of_package
@@ -351,7 +353,9 @@ class PoseEstimator:
         assert found.estimate is not None
         with self._stages.timed("align"):
             aligned = self._seen = aligner.align(image, camera, found.estimate, widely, drawn)
-        evidence = aligned.evidence
+            evidence = aligned.evidence
+            if self._mirror is not None:
+                evidence = self._mirror.heard(image, camera, aligned, anew=found.source != "tracking")
         found = dataclasses.replace(found, explained=evidence.explained)
         if not evidence.supported:
             if found.source == "tracking":
@@ -438,12 +442,9 @@ class PoseEstimator:
 
     def _lose(self) -> None:
         self._track.lose()
-        if self._ahead is not None:
-            self._ahead.forget()
-        if self._ambiguity is not None:
-            self._ambiguity.forget()
-        if self._aligner is not None:
-            self._aligner.forget()
+        for each in (self._ahead, self._ambiguity, self._aligner, self._mirror):
+            if each is not None:
+                each.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
         return ObjectEstimate.lost(self.package.name, reason, box, score)

@@ -10,12 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import covariance, se3
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.pipeline.mirror import mirror_of
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.types import Pose, PoseEstimate
 from synthetic.scenes import Scene, perturbed
@@ -68,12 +72,31 @@ def objects() -> dict[str, TriangleMesh]:
     return {"textured": mesh, "untextured": replace(mesh, uv=None, texture=None)}
 
 
-def run(aligner: Aligner, drawn: Sequence[Scene], degrees: float, share: float) -> list[tuple[Alignment, Pose]]:
+class FirstSight:
+    """Alignment of an object, and the verdict on it, where it is found anew: as the estimator has them.
+
+    Args:
+        mesh: in metres.
+        config: what is compared and what makes a verdict.
+    """
+
+    def __init__(self, mesh: TriangleMesh, config: AlignmentConfig | None = None) -> None:
+        self._aligner = Aligner(mesh, config)
+        self._mirror = mirror_of(mesh, self._aligner.config)
+
+    def __call__(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
+        self._aligner.forget()
+        found = self._aligner.align(image, camera, start)
+        if self._mirror is None:
+            return found
+        return replace(found, evidence=self._mirror.heard(image, camera, found))
+
+
+def run(sight: FirstSight, drawn: Sequence[Scene], degrees: float, share: float) -> list[tuple[Alignment, Pose]]:
     found = []
     for seed, scene in enumerate(drawn):
-        aligner.forget()
         start = start_of(scene.pose, degrees, share, seed)
-        found.append((aligner.align(scene.image, scene.camera, start), scene.pose))
+        found.append((sight(scene.image, scene.camera, start), scene.pose))
     return found
 
 

@@ -24,6 +24,7 @@ from benchmark.aligned_renders import (
     IN_90,
     WRONG,
     Castle,
+    FirstSight,
     add,
     binomial,
     errors,
@@ -67,12 +68,11 @@ def castle(problems: int) -> None:
         for tracker in (_ours(data, step), *_rapids(data)):
             missed = [add(data.mesh, pose, truth) for pose, truth in zip(tracker(images, truths[0]), truths)]
             print(f"castle {name:10} {tracker.__name__:15} {shares(missed)}", flush=True)
-    aligner = Aligner(data.mesh, KNOWN)
+    sight = FirstSight(data.mesh, KNOWN)
     for degrees, share in ((5.0, 0.03), (10.0, 0.05), (20.0, 0.08)):
         found = []
         for seed, (image, truth) in enumerate(list(zip(data.images, data.truths))[:problems]):
-            aligner.forget()
-            found.append((aligner.align(image, data.camera, start_of(truth, degrees, share, seed)), truth))
+            found.append((sight(image, data.camera, start_of(truth, degrees, share, seed)), truth))
         print(f"castle each image from {degrees:.0f} deg, {share:.0%}: {shares(errors(data.mesh, found))}")
         report_consistency("  with mesh and focal length taken as exact, centre to 0.5 px", found)
 
@@ -135,13 +135,13 @@ def basin(problems: int) -> None:
         if name == "untextured":
             del kinds["contours"]  # the outline is that of the textured object
         for kind, config in kinds.items():
-            aligner = Aligner(mesh, config)
+            sight = FirstSight(mesh, config)
             print(f"basin, {name} object, {kind}: % by degrees (rows) and share of the distance {MOVES}")
             rows = []
             for angle in ANGLES:
                 row = []
                 for move in MOVES:
-                    found = run(aligner, drawn, angle, move)
+                    found = run(sight, drawn, angle, move)
                     right = [a.evidence.supported and e < 0.02 for (a, _), e in zip(found, errors(mesh, found))]
                     row.append(100.0 * np.mean(right))
                 rows.append(row)
@@ -189,7 +189,7 @@ def coverage(problems: int) -> None:
     """Camera (0.5 %, 3 px), mesh (scale and shape 1 %), light, blur and noise off by more than the starts tell."""
     for name, mesh in objects().items():
         for hidden in (0.0, 0.4):
-            found = run(Aligner(mesh), list(scenes(mesh, problems, 41, Errors(occlusion=hidden))), 5.0, 0.03)
+            found = run(FirstSight(mesh), list(scenes(mesh, problems, 41, Errors(occlusion=hidden))), 5.0, 0.03)
             print(f"coverage, {name}, up to {hidden:.0%} hidden: {shares(errors(mesh, found))}")
             report_consistency("  regions", found)
 
@@ -210,9 +210,9 @@ def regions(problems: int) -> None:
     told: dict[tuple[str, str], list[float]] = {}
     for name, (make, seed) in REGIONS.items():
         mesh = make()
-        aligner, own = Aligner(mesh), dict[tuple[str, str], list[float]]()
+        sight, own = FirstSight(mesh), dict[tuple[str, str], list[float]]()
         for hidden in (0.0, 0.3, 0.6):
-            for found, truth in run(aligner, list(scenes(mesh, problems, seed, Errors(occlusion=hidden))), 5.0, 0.03):
+            for found, truth in run(sight, list(scenes(mesh, problems, seed, Errors(occlusion=hidden))), 5.0, 0.03):
                 if found.evidence.supported:
                     kind = alignment_regions.category(found.evidence)
                     nees = alignment_regions.FACTORS[kind] * nees_of(found, truth)

@@ -16,12 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from benchmark.aligned_renders import CASTLE, WRONG, binomial, objects, run, start_of
+from benchmark.aligned_renders import CASTLE, WRONG, FirstSight, binomial, objects, run, start_of
 from benchmark.parts import chosen
 from numpy.typing import NDArray
 
 from pnp_ros import PoseEstimator, load_object, read_images
-from pnp_ros.alignment.aligner import Aligner
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.geometry import covariance, se3, so3
@@ -60,16 +59,16 @@ def recoloured(mesh: TriangleMesh, order: tuple[int, int, int]) -> TriangleMesh:
 def verdict(problems: int) -> None:
     """How many are valid: of the object itself, also blurred and worn, and of what is not the object."""
     for name, mesh in objects().items():
-        aligner = Aligner(mesh)
+        sight = FirstSight(mesh)
         for hidden in (0.0, 0.3, 0.6):
-            found = run(aligner, list(scenes(mesh, problems, 31, Errors(occlusion=hidden))), 5.0, 0.03)
+            found = run(sight, list(scenes(mesh, problems, 31, Errors(occlusion=hidden))), 5.0, 0.03)
             valid = [alignment.evidence.supported for alignment, _ in found]
             explained = np.median([alignment.evidence.explained for alignment, _ in found])
             print(f"verdict, {name}, up to {hidden:.0%} hidden: valid {binomial(sum(valid), len(valid))}", end="")
             print(f", explained {explained:.2f}")
         kinds = {"blurred, worn, badly lit": [mesh], "blurred, worn, badly lit mirror image": [mirrored(mesh)]}
         for kind, (other,) in kinds.items():
-            found = [pair for seed in range(4) for pair in run(aligner, shifted(other, problems // 4, seed), 5.0, 0.03)]
+            found = [pair for seed in range(4) for pair in run(sight, shifted(other, problems // 4, seed), 5.0, 0.03)]
             valid = [alignment.evidence.supported for alignment, _ in found]
             print(f"verdict, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
         others = {"mirror image": [mirrored(mesh)]}
@@ -80,7 +79,7 @@ def verdict(problems: int) -> None:
             drawn = [
                 s for k, other in enumerate(meshes) for s in scenes(other, problems // len(meshes), 32 + k, Errors())
             ]
-            valid = [alignment.evidence.supported for alignment, _ in run(aligner, drawn, 5.0, 0.03)]
+            valid = [alignment.evidence.supported for alignment, _ in run(sight, drawn, 5.0, 0.03)]
             print(f"verdict, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
 
 
@@ -107,11 +106,10 @@ def absent(problems: int, first: int = 0) -> None:
     for name, mesh in objects().items():
         images = itertools.chain(clutter(first, problems), () if first else real(problems))
         tally: dict[str, list[bool]] = {}
-        aligner = Aligner(mesh)
+        sight = FirstSight(mesh)
         for index, (kind, image) in enumerate(images, first):
-            aligner.forget()
             pose = random_pose(mesh.diameter, np.random.default_rng([34, index]))
-            found = aligner.align(image, CAMERA, start_of(pose, 15.0, 0.1, index))
+            found = sight(image, CAMERA, start_of(pose, 15.0, 0.1, index))
             tally.setdefault(kind, []).append(found.evidence.supported)
         for kind, valid in tally.items():
             print(f"absent, {name}, {kind}: {sum(valid)} of {len(valid)} valid, {binomial(sum(valid), len(valid))}")

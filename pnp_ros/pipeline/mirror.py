@@ -1,0 +1,84 @@
+"""Whether the image shows an object without texture or its mirror image.
+
+The mirror image has nearly the same outline, and light that fits its shades, so that an image of it bears a pose of the
+object out. But what it shows it shows better: drawn in the same place and aligned, its lines and shades miss by less,
+and its bends and steps in depth are those of the image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.alignment.evidence import Evidence
+from pnp_ros.alignment.rival import log_odds
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mirror_image import mirror_image
+from pnp_ros.pipeline.rival import AHEAD
+from pnp_ros.rendering.materials import MESH, likely_colours
+from pnp_ros.sources.edge_likeness import EdgeLikeness
+
+_BESIDE = (0.05, 0.1)  # diameters and rad: how far from an aligned pose its mirror image's may be
+
+
+class Mirror:
+    """The mirror image of one object as a rival of its poses. For one thread.
+
+    Args:
+        mesh: in metres.
+        mirrored: its mirror image.
+        config: how poses are aligned.
+    """
+
+    def __init__(self, mesh: TriangleMesh, mirrored: TriangleMesh, config: AlignmentConfig) -> None:
+        self._aligner = Aligner(mirrored, config)
+        self._edges = EdgeLikeness(mesh), EdgeLikeness(mirrored)
+        self._beside = _BESIDE[0] * mesh.diameter, _BESIDE[1]
+        self._passed = False
+
+    def forget(self) -> None:
+        """The object was lost: what is found next may be another one."""
+        self._passed = False
+
+    def heard(self, image: np.ndarray, camera: Camera, one: Alignment, anew: bool = True) -> Evidence:
+        """The evidence for an aligned pose: not supported where the mirror image explains the image better.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            camera: of the image.
+            one: the pose, and what the image says of it.
+            anew: compare even where an earlier image has spoken for the object itself.
+        """
+        evidence = one.evidence
+        if not evidence.supported or not math.isnan(evidence.texture) or (self._passed and not anew):
+            return evidence
+        lead = self.lead(image, camera, one)
+        self._passed = lead < AHEAD
+        if self._passed:
+            return evidence
+        return dataclasses.replace(evidence, supported=False, reason="the object's mirror image explains it better")
+
+    def lead(self, image: np.ndarray, camera: Camera, one: Alignment) -> float:
+        """Log odds of the mirror image against an aligned pose; minus infinity where the image contradicts it."""
+        self._aligner.forget()
+        other = self._aligner.compare(image, camera, start_at(one.estimate.pose, *self._beside))
+        if not other.evidence.supported:
+            return -math.inf
+        own, others = (
+            float(edges.log_likelihoods(image, camera, [found.estimate.pose])[0])
+            for edges, found in zip(self._edges, (one, other))
+        )
+        return log_odds(other, one, camera) + others - own
+
+
+def mirror_of(mesh: TriangleMesh, config: AlignmentConfig) -> Mirror | None:
+    """That of an object without texture; None for any other, and for one that is its own mirror image."""
+    if likely_colours(mesh) == (MESH,):
+        return None
+    mirrored = mirror_image(mesh)
+    return None if mirrored is None else Mirror(mesh, mirrored, config)

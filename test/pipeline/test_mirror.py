@@ -1,0 +1,92 @@
+"""An image of the mirror image bears no pose of an object without texture out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.objects.keypoints import select_keypoints
+from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import write_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.mirror import Mirror, mirror_of
+from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.rendering.demo_object import demo_mesh
+from synthetic.cad_parts import bent_sheet, bracket, flange
+from synthetic.scenes import EXACT, Scene, perturbed, scenes
+
+CONFIG = AlignmentConfig()
+
+
+def boat() -> TriangleMesh:
+    return replace(demo_mesh(), uv=None, texture=None)
+
+
+def reflected(mesh: TriangleMesh) -> TriangleMesh:
+    return replace(mesh, vertices=mesh.vertices * np.float32([1, -1, 1]), faces=mesh.faces[:, ::-1].copy())
+
+
+def aligned(mesh: TriangleMesh, scene: Scene) -> Alignment:
+    start = start_at(perturbed(scene.pose, 3.0, 0.01, 0), 0.01 * float(scene.pose.translation[2]), 0.05)
+    return Aligner(mesh, CONFIG).align(scene.image, scene.camera, start)
+
+
+@pytest.mark.parametrize("made", [boat, bracket, bent_sheet])
+def test_the_object_is_told_from_its_mirror_image(made: Callable[[], TriangleMesh]) -> None:
+    mesh = made()
+    mirror = mirror_of(mesh, CONFIG)
+    assert mirror is not None
+    for shown, supported in ((mesh, True), (reflected(mesh), False)):
+        (scene,) = scenes(shown, 1, 1, EXACT)
+        found = aligned(mesh, scene)
+        evidence = mirror.heard(scene.image, scene.camera, found)
+        assert evidence.supported is (supported and found.evidence.supported)
+        assert found.evidence.supported or not supported
+
+
+def test_it_is_asked_until_an_image_has_spoken_for_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = bracket()
+    mirror = mirror_of(mesh, CONFIG)
+    assert mirror is not None
+    (scene,) = scenes(mesh, 1, 1, EXACT)
+    found, asked, lead = aligned(mesh, scene), list[bool](), 5.0
+
+    def led(*_: object) -> float:
+        asked.append(True)
+        return lead
+
+    monkeypatch.setattr(Mirror, "lead", led)
+
+    def heard(anew: bool = False) -> bool:
+        return mirror.heard(scene.image, scene.camera, found, anew).supported
+
+    assert [heard(), heard(), len(asked)] == [False, False, 2]
+    lead = -5.0
+    assert [heard(), heard(), len(asked)] == [True, True, 3]
+    assert [heard(anew=True), len(asked)] == [True, 4]
+    mirror.forget()
+    assert [heard(), len(asked)] == [True, 5]
+
+
+def test_what_has_a_texture_or_is_its_own_mirror_image_has_no_such_rival() -> None:
+    assert mirror_of(demo_mesh(), CONFIG) is None
+    assert mirror_of(flange(), CONFIG) is None
+
+
+def test_a_pose_that_is_told_is_not_valid_on_the_mirror_image(tmp_path: Path) -> None:
+    mesh = bracket()
+    package = write_object_package(tmp_path / "bracket", name="bracket", mesh=mesh, keypoints=select_keypoints(mesh, 8))
+    estimator = PoseEstimator(package, EstimatorConfig(sources=()))
+    for shown, state in ((mesh, ObjectState.VALID), (reflected(mesh), ObjectState.LOST)):
+        (scene,) = scenes(shown, 1, 1, EXACT)
+        estimator.reset()
+        estimator.follow(scene.pose)
+        found = estimator.estimate(scene.image, scene.camera)
+        assert found.state is state
