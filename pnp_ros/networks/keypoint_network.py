@@ -110,7 +110,10 @@ class KeypointNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> RawPrediction:
         """(B, 3, S, S) RGB in [0, 1] to raw maps in float32, whatever autocast does inside."""
-        fine, coarse = self.pyramid(seen(images, self.config.sees))
+        return self.read(*self.pyramid(seen(images, self.config.sees)))
+
+    def read(self, fine: Tensor, coarse: Tensor) -> RawPrediction:
+        """The finest and the coarsest level of the pyramid to raw maps."""
         maps = self.output(self.head(fine)).float()
         k = self.config.num_keypoints
         log_factor = maps[:, k:].unflatten(1, (k, 2)).clamp(-_LOG_FACTOR_LIMIT, _LOG_FACTOR_LIMIT)

@@ -297,7 +297,8 @@ def _run(phase: Phase, data: dict[str, NDArray], until: int, arguments: argparse
             order = np.random.default_rng((arguments.seed, epoch)).permutation(count)[place : place + BATCH]
             rows = np.sort(order)
             chosen = {key: torch.from_numpy(np.ascontiguousarray(values[rows])) for key, values in data.items()}
-            chosen["coordinates"] = chosen["coordinates"].float()
+            if "coordinates" in chosen:
+                chosen["coordinates"] = chosen["coordinates"].float()
             yield smaller(chosen, arguments.side)
             step += 1
 
