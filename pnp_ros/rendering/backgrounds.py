@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 RgbImage = NDArray[np.uint8]
 Rng = np.random.Generator
+Painter = Callable[[int, int, Rng], RgbImage]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -23,12 +24,14 @@ class BackgroundSource:
 
     Args:
         folder: with images at any depth; None for procedural ones alone.
+        paint: makes a procedural one of width and height; None: :func:`random_background`.
 
     Raises:
         BackgroundError: if the folder holds no images.
     """
 
-    def __init__(self, folder: str | Path | None = None) -> None:
+    def __init__(self, folder: str | Path | None = None, paint: Painter | None = None) -> None:
+        self._paint = paint or random_background
         self._paths: list[Path] = []
         if folder is not None:
             self._paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -43,7 +46,7 @@ class BackgroundSource:
         """
         if self._paths and rng.random() < 0.5:
             return self._photo(self._paths[rng.integers(len(self._paths))], width, height, rng)
-        return random_background(width, height, rng)
+        return self._paint(width, height, rng)
 
     def _photo(self, path: Path, width: int, height: int, rng: Rng) -> RgbImage:
         photo = cv2.imread(str(path), cv2.IMREAD_COLOR)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.rendering.backgrounds import Rng
-from pnp_ros.rendering.lighting import Light, Lighting, Triple
+from pnp_ros.rendering.lighting import Light, Lighting, triple
 from pnp_ros.rendering.materials import MESH, check_colours
 from pnp_ros.settings import bounded, check, spanned
 
@@ -167,11 +167,11 @@ def random_lighting(rng: Rng) -> Lighting:
     for share in rng.dirichlet(np.ones(max(count, 1)))[:count]:
         direction = rng.normal(0, 1, 3) + np.array([0.0, -0.7, -0.9])  # most lamps are above and on the camera's side
         color = 1.6 * level * (1 - fill) * share * _tint(0.12, rng)
-        lights.append(Light(_triple(direction), _triple(color)))
+        lights.append(Light(triple(direction), triple(color)))
     return Lighting(
-        sky=_triple(sky),
-        ground=_triple(sky * rng.uniform(0.35, 1.0) * _tint(0.08, rng)),
-        up=_triple(up / np.linalg.norm(up)),
+        sky=triple(sky),
+        ground=triple(sky * rng.uniform(0.35, 1.0) * _tint(0.08, rng)),
+        up=triple(up / np.linalg.norm(up)),
         lights=tuple(lights),
         specular=float(rng.choice([0.0, rng.uniform(0.0, 0.6)])),
         shininess=log_uniform((4.0, 80.0), rng),
@@ -185,7 +185,3 @@ def log_uniform(limits: Range, rng: Rng) -> float:
 
 def _tint(deviation: float, rng: Rng) -> NDArray[np.float64]:
     return np.clip(1.0 + rng.normal(0, deviation, 3), 0.5, 1.5)
-
-
-def _triple(values: NDArray[np.float64]) -> Triple:
-    return float(values[0]), float(values[1]), float(values[2])

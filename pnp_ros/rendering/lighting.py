@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 MAX_LIGHTS = 4
 Triple = tuple[float, float, float]
+
+
+def triple(values: NDArray[np.float64]) -> Triple:
+    """Three numbers as they are kept here."""
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -72,7 +72,7 @@ def random_material(mesh: TriangleMesh, colours: Sequence[str], backgrounds: Bac
     if colour == MESH:
         return Material(mesh)
     kind = rng.choice(len(_KINDS), p=_KINDS)
-    base = _random_colour(rng, metal=kind == 1) if colour == ANY else _dyed(colour, rng)
+    base = _random_colour(rng, metal=kind == 1) if colour == ANY else dyed(colour, rng)
     uneven = rng.uniform(0.0, 0.05) if kind in (0, 3) else rng.uniform(0.03, 0.2)
     texture = base * (1.0 + uneven * _noise(rng))[..., None]
     if kind == 3:
@@ -92,6 +92,9 @@ def painted_on(mesh: TriangleMesh, texture: NDArray[np.uint8], rng: Rng) -> Tria
     return TriangleMesh(mesh.vertices, mesh.faces, uv=(0.5 + flat).astype(np.float32).clip(0.0, 1.0), texture=texture)
 
 
+Maker = Callable[[TriangleMesh, Sequence[str], BackgroundSource, Rng], Material]
+
+
 class Wardrobe:
     """Painted copies of one mesh in a renderer; old ones give way to new ones.
 
@@ -101,12 +104,20 @@ class Wardrobe:
         renderer: that draws it.
         backgrounds: for what is printed.
         rng: of the choice.
+        make: of one material; None: :func:`random_material`.
     """
 
     def __init__(
-        self, mesh: TriangleMesh, colours: Sequence[str], renderer: Renderer, backgrounds: BackgroundSource, rng: Rng
+        self,
+        mesh: TriangleMesh,
+        colours: Sequence[str],
+        renderer: Renderer,
+        backgrounds: BackgroundSource,
+        rng: Rng,
+        make: Maker | None = None,
     ) -> None:
         self._mesh, self._colours, self._renderer = mesh, tuple(colours), renderer
+        self._make = make or random_material
         self._backgrounds, self._rng = backgrounds, rng
         self._own = (renderer.add(mesh), Material(mesh))
         self._worn: list[tuple[int, Material]] = []
@@ -118,7 +129,7 @@ class Wardrobe:
         if len(self._worn) < _KEPT or self._rng.random() < _CHANGED:
             if len(self._worn) == _KEPT:
                 self._renderer.remove(self._worn.pop(0)[0])
-            material = random_material(self._mesh, self._colours, self._backgrounds, self._rng)
+            material = self._make(self._mesh, self._colours, self._backgrounds, self._rng)
             self._worn.append((self._renderer.add(material.mesh), material))
             return self._worn[-1]
         return self._worn[self._rng.integers(len(self._worn))]
@@ -132,7 +143,7 @@ def _random_colour(rng: Rng, metal: bool) -> NDArray[np.float64]:
     return 255.0 * np.array(colorsys.hsv_to_rgb(rng.random(), saturation, value))
 
 
-def _dyed(colour: str, rng: Rng) -> NDArray[np.float64]:
+def dyed(colour: str, rng: Rng) -> NDArray[np.float64]:
     """(3,) RGB of ``#rrggbb``, as a camera with another white balance may see it."""
     told = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)], np.float64)
     return np.clip(told * np.clip(1.0 + rng.normal(0.0, 0.08, 3), 0.7, 1.3), 0.0, 255.0)

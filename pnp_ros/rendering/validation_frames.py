@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,10 @@ from pnp_ros.rendering.domain_randomisation import (
     random_lighting,
     random_pose,
 )
+from pnp_ros.rendering.lighting import Lighting
 from pnp_ros.rendering.materials import Wardrobe
 from pnp_ros.rendering.renderer import Item, Renderer, composite
+from pnp_ros.rendering.unseen import dead_leaves, unseen_lighting, unseen_material
 
 _EFFECTS = 0.6  # of the strength in training: images of a common camera, not of the worst
 _SOLIDS = 10
@@ -46,24 +48,33 @@ class ValidationFrame:
 
 
 def validation_frames(
-    mesh: TriangleMesh, config: RandomisationConfig, count: int, seed: int = 1_000_003
+    mesh: TriangleMesh, config: RandomisationConfig, count: int, seed: int = 1_000_003, unseen: bool = False
 ) -> Iterator[ValidationFrame]:
     """``count`` images of ``config.image_size``, the same for the same seed.
 
     Other solids stand around and, in ``config.occlusion`` of the images, before the object; all share one light.
     The object keeps ``config.min_visible`` of its pixels visible; ``config.negatives`` of the images lack it.
 
+    Args:
+        mesh: of the object, metres.
+        config: the ranges.
+        count: of the images.
+        seed: of everything.
+        unseen: with materials, light and backgrounds that no training draws, see :mod:`pnp_ros.rendering.unseen`;
+            a folder's photographs are those of the training.
+
     Raises:
         RendererError: if there is no OpenGL.
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
-    backgrounds = BackgroundSource(config.backgrounds)
+    backgrounds = BackgroundSource(config.backgrounds, dead_leaves if unseen else None)
+    lit = unseen_lighting if unseen else random_lighting
     with Renderer() as renderer:
-        looks = Wardrobe(mesh, config.colour, renderer, backgrounds, rng)
+        looks = Wardrobe(mesh, config.colour, renderer, backgrounds, rng, unseen_material if unseen else None)
         solids = [renderer.add(random_solid(mesh.diameter, backgrounds, rng)) for _ in range(_SOLIDS)]
         for _ in range(count):
-            frame = _scene(renderer, looks, solids, mesh, config, backgrounds, rng)
+            frame = _scene(renderer, looks, solids, mesh, config, backgrounds, lit, rng)
             image = torch.from_numpy(frame.rgb.copy()).permute(2, 0, 1)[None].float() / 255.0
             image = apply_camera_effects(image, generator, _EFFECTS * config.effects)
             rgb = (image[0].permute(1, 2, 0) * 255.0).round().byte().numpy()
@@ -77,9 +88,10 @@ def _scene(
     mesh: TriangleMesh,
     config: RandomisationConfig,
     backgrounds: BackgroundSource,
+    lit: Callable[[Rng], Lighting],
     rng: Rng,
 ) -> ValidationFrame:
-    camera, lighting = random_camera(config, rng), random_lighting(rng)
+    camera, lighting = random_camera(config, rng), lit(rng)
     target, material = looks.draw()
     lighting = material.under(lighting)
     background = backgrounds.image(camera.width, camera.height, rng)

@@ -334,7 +334,7 @@ def _held_out(
     deadline = time.monotonic() + 30.0 * config.minutes * config.validation_share
     held_out: list[ValidationFrame] = []
     reporter.begin_images("held-out", config.validation_frames)
-    for image in validation_frames(mesh, ranges, config.validation_frames):
+    for image in validation_frames(mesh, ranges, config.validation_frames, unseen=True):
         held_out.append(image)
         reporter.image()
         if time.monotonic() > deadline and len(held_out) >= 2 * FEWEST:

@@ -1,12 +1,13 @@
 """Is an object found whatever its colour? Recall by colour and material, by the network alone and aligned.
 
-The images are rendered with materials that no training draws (stripes as of brushing, speckles, two halves), each in
-eight colours; the object's package is one of ``pnp-ros train MESH --colour any``.
+The images are rendered with materials, light and backgrounds that no training draws (``rendering/unseen.py``), in
+eight colours; the object's package is one of ``pnp-ros train MESH --colour any``. All colours are seen in the same
+scenes, so that they differ by their colour alone.
 
-    PYTHONPATH=test python test/benchmark/bench_appearance.py objects/bracket [--images 8]
+    PYTHONPATH=test python test/benchmark/bench_appearance.py objects/bracket [--images 16]
     PYTHONPATH=test python test/benchmark/bench_appearance.py castle objects/castle
 
-``castle`` is measured on its forty images with exact poses instead. ``parts`` trains three CAD-like meshes and measures
+``castle`` is measured on its forty images with exact poses instead. ``parts`` trains four CAD-like meshes and measures
 each; with ``--minutes 0`` it only writes them and says how to train them:
 
     PYTHONPATH=test python test/benchmark/bench_appearance.py parts out/parts [--minutes 20]
@@ -16,32 +17,37 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
+import re
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark.aligned_renders import CASTLE, Castle
+from benchmark.aligned_renders import CASTLE, Castle, binomial
 from benchmark.bench_templates import SYMMETRIES
 from benchmark.bench_verdict import CAMERA, clutter, real
 from numpy.typing import NDArray
 
 from pnp_ros.cli.main import main as run_command
-from pnp_ros.evaluation.pose_error import add, adds
+from pnp_ros.evaluation.pose_error import add
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import save_mesh
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
-from pnp_ros.rendering.materials import painted_on
+from pnp_ros.rendering.unseen import PAINTS, painted
 from pnp_ros.rendering.validation_frames import validation_frames
 from pnp_ros.types import Pose
 from synthetic.cad_parts import PARTS
 
+_RIGHT = 0.1  # of the diameter
 COLOURS = {
     "red": (200, 40, 30),
     "yellow": (224, 176, 32),
@@ -52,54 +58,49 @@ COLOURS = {
     "black": (30, 30, 32),
     "brown": (110, 75, 45),
 }
-_SIDE = 256
 
 
-def _matt(colour: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.broadcast_to(colour, (_SIDE, _SIDE, 3))
+@dataclass(frozen=True)
+class Outcome:
+    """Of one image: errors as shares of the diameter, infinite without a pose; NaN where it was not aligned.
+
+    Args:
+        alone: of the network's best pose, whatever is thought of it.
+        aligned: of the pose that is given out, valid or not.
+        valid: whether it is.
+        reason: why not.
+    """
+
+    alone: float
+    aligned: float = math.nan
+    valid: bool = False
+    reason: str = ""
 
 
-def _brushed(colour: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return colour * np.broadcast_to(1.0 + 0.25 * rng.normal(size=(_SIDE, 1, 1)), (_SIDE, _SIDE, 1))
-
-
-def _speckled(colour: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.where(rng.random((_SIDE, _SIDE, 1)) < 0.1, 255.0 - colour, colour)
-
-
-def _halves(colour: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.where(np.arange(_SIDE)[:, None, None] < _SIDE // 2, colour, 0.5 * colour + 60.0) + np.zeros((1, _SIDE, 1))
-
-
-MATERIALS: dict[str, Callable[[NDArray[np.float64], np.random.Generator], NDArray[np.float64]]] = {
-    "matt": _matt,
-    "brushed": _brushed,
-    "speckled": _speckled,
-    "two halves": _halves,
-}
-
-
-def recall(package: ObjectPackage, mesh: TriangleMesh, count: int, seed: int) -> NDArray[np.float64]:
-    """(4,) shares within 10 % by the network alone, and valid, within 10 and within 5 % when aligned."""
+def outcomes(package: ObjectPackage, mesh: TriangleMesh, count: int, aligned: int, seed: int) -> list[Outcome]:
+    """Of ``count`` images of the painted ``mesh``, the first of which are aligned, too; the seed makes the scenes."""
     ranges = replace(with_views(RandomisationConfig(), package.views), negatives=0.0, occlusion=0.3)
-    alone = PoseEstimator(package, EstimatorConfig(align=False, track=False))
-    aligned = PoseEstimator(package, EstimatorConfig(track=False))
-    points, score = torch.from_numpy(mesh.vertices), np.zeros(4)
-    metric = add if package.symmetry.is_trivial else adds
-    for frame in validation_frames(mesh, ranges, count, seed):
+    alone = PoseEstimator(package, EstimatorConfig(align=False, track=False, hypotheses=False))
+    whole = PoseEstimator(package, EstimatorConfig(track=False))
+    points, told = torch.from_numpy(mesh.vertices), []
+    for index, frame in enumerate(validation_frames(mesh, ranges, count, seed, unseen=True)):
         assert frame.T_camera_object is not None
         truth = Pose.from_matrix(torch.from_numpy(frame.T_camera_object).float())
-        for estimator, at in ((alone, 0), (aligned, 1)):
-            estimator.reset()
-            found = estimator.estimate(frame.rgb, frame.camera)
+
+        def error(found: ObjectEstimate, truth: Pose = truth) -> float:
             if found.estimate is None:
-                continue
-            error = float(metric(found.estimate.pose, truth, points)) / package.diameter
-            if at == 0:
-                score[0] += error < 0.1
-            elif found.state is ObjectState.VALID:
-                score[1:] += [1.0, error < 0.1, error < 0.05]
-    return score / count
+                return math.inf
+            pose = package.symmetry.canonicalise(found.estimate.pose, truth)
+            return float(add(pose, truth, points)) / package.diameter
+
+        first = error(alone.estimate(frame.rgb, frame.camera))
+        if index >= aligned:
+            told.append(Outcome(first))
+            continue
+        whole.reset()
+        found = whole.estimate(frame.rgb, frame.camera)
+        told.append(Outcome(first, error(found), found.state is ObjectState.VALID, found.reason))
+    return told
 
 
 def castle(package: ObjectPackage) -> None:
@@ -140,44 +141,92 @@ def absent(package: ObjectPackage, count: int) -> None:
         print(f"castle is not there, {kind}: valid {valid} of {len(times)}, {median:.2f} s an image", flush=True)
 
 
-def parts(folder: Path, minutes: float, images: int) -> None:
-    """Bracket, flange and bent sheet as PLY; trained for any colour and measured, if minutes are given."""
+def parts(folder: Path, minutes: float, images: int, aligned: int) -> None:
+    """Bracket, flange, bent sheet and the demo's object without its texture, as PLY; trained and measured, if told."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, make in PARTS.items():
+    meshes = {name: make() for name, make in PARTS.items()}
+    demo = demo_mesh()
+    meshes["stripped"] = TriangleMesh(demo.vertices, demo.faces)
+    for name, mesh in meshes.items():
         file = folder / f"{name}.ply"
-        save_mesh(make(), file)
+        save_mesh(mesh, file)
         options = ["--out", str(folder / name), "--colour", "any", "--minutes", f"{minutes or 20.0:g}"]
         options += ["--symmetries", SYMMETRIES[name]] if name in SYMMETRIES else []
         print("pnp-ros train", file, *options, flush=True)
         if minutes > 0.0:
             run_command(["train", str(file), *options])
-            by_colour(load_object_package(folder / name), images)
+            by_colour(load_object_package(folder / name), images, aligned)
 
 
-def by_colour(package: ObjectPackage, images: int) -> None:
-    """The table."""
-    print("colour | material | network < 10 % | aligned: valid, < 10 %, < 5 %")
-    rows = []
+def by_colour(package: ObjectPackage, images: int, aligned: int) -> None:
+    """The table, and whether colour matters: all colours are seen in the same scenes."""
+    told: dict[str, list[Outcome]] = {name: [] for name in COLOURS}
+    seen, tried = len(PAINTS) * images, len(PAINTS) * aligned
+    print(f"colour | network alone < 10 % of {seen} | of {tried} aligned: < 10 %, valid, wrong")
     for c, (name, rgb) in enumerate(COLOURS.items()):
-        for m, (material, paint) in enumerate(MATERIALS.items()):
-            rng = np.random.default_rng(100 * c + m)
-            texture = np.clip(paint(np.array(rgb, np.float64), rng), 0, 255).astype(np.uint8)
-            mesh = painted_on(package.mesh, texture, rng)
-            rows.append(100.0 * recall(package, mesh, images, 7000 + 100 * c + m))
-            print(f"{name} | {material} | " + " | ".join(f"{value:.0f}" for value in rows[-1]), flush=True)
-    table = np.array(rows).reshape(len(COLOURS), len(MATERIALS), 4)
-    print("\ncolour | " + "all materials")
-    for name, values in zip(COLOURS, table.mean(1)):
-        print(f"{name} | " + " | ".join(f"{value:.0f}" for value in values))
-    print("all | " + " | ".join(f"{value:.0f}" for value in table.mean((0, 1))))
+        for m, paint in enumerate(PAINTS):
+            mesh = painted(package.mesh, paint, np.array(rgb, np.float64), np.random.default_rng(100 * c + m))
+            told[name] += outcomes(package, mesh, images, aligned, 7000 + m)
+        print(_row(name, told[name]), flush=True)
+    print()
+    for m, paint in enumerate(PAINTS):
+        print(_row(paint, [one for rows in told.values() for one in rows[m * images : (m + 1) * images]]))
+    every = [one for rows in told.values() for one in rows]
+    print(_row("all", every))
+    _spread("network alone", np.array([[one.alone < _RIGHT for one in rows] for rows in told.values()]))
+    if aligned:
+        shown = [[one for one in rows if not math.isnan(one.aligned)] for rows in told.values()]
+        _spread("valid and right", np.array([[one.valid and one.aligned < _RIGHT for one in rows] for rows in shown]))
+        _why([one for rows in shown for one in rows])
+
+
+def _row(name: str, told: Sequence[Outcome]) -> str:
+    """A line of the table, each share with its 95 % interval."""
+    alone = binomial(sum(one.alone < _RIGHT for one in told), len(told))
+    shown = [one for one in told if not math.isnan(one.aligned)]
+    if not shown:
+        return f"{name} | {alone}"
+    right = binomial(sum(one.aligned < _RIGHT for one in shown), len(shown))
+    valid = binomial(sum(one.valid for one in shown), len(shown))
+    wrong = sum(one.valid and one.aligned >= _RIGHT for one in shown)
+    return f"{name} | {alone} | {right}, {valid}, {wrong}"
+
+
+def _spread(what: str, found: NDArray[np.bool_]) -> None:
+    """How far best and worst colour are apart, and would be if no colour mattered, by ``found`` (colours, scenes).
+
+    Eight shares of 64 images are never equal. Where no colour matters, the colours of one scene can be exchanged.
+    """
+    rng, shares = np.random.default_rng(0), found.mean(1)
+    chance = np.array([np.ptp(rng.permuted(found, axis=0).mean(1)) for _ in range(2000)])
+    apart, as_many = np.ptp(shares), (chance >= np.ptp(shares) - 1e-9).mean()
+    print(
+        f"{what}: best and worst colour are {100.0 * apart:.0f} points apart; with the colours of each scene ", end=""
+    )
+    print(f"exchanged by chance {100.0 * np.median(chance):.0f}, as many or more in {100.0 * as_many:.0f} %")
+
+
+def _why(told: Sequence[Outcome]) -> None:
+    """What alignment makes of the networks' poses, and why what is right is not valid."""
+    near = [one for one in told if one.alone < _RIGHT]
+    print(f"network alone right: {len(near)} of {len(told)}; of these aligned: ", end="")
+    print(f"right and valid {sum(one.valid and one.aligned < _RIGHT for one in near)}, ", end="")
+    print(f"right and not valid {sum(not one.valid and one.aligned < _RIGHT for one in near)}, ", end="")
+    print(f"no longer right {sum(one.aligned >= _RIGHT for one in near)}")
+    gained = sum(one.aligned < _RIGHT for one in told if one.alone >= _RIGHT)
+    print(f"network alone not right: {len(told) - len(near)}; right when aligned: {gained}")
+    reasons = Counter(re.sub(r"[-+]?[0-9][0-9.]*", "N", one.reason) for one in near if not one.valid)
+    for reason, count in reasons.most_common():
+        print(f"  not valid though the network is right, {count}: {reason}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", help="PACKAGE, castle PACKAGE, or parts FOLDER")
     parser.add_argument(
-        "--images", type=int, default=8, help="for each colour and material, or each kind without the castle"
+        "--images", type=int, default=16, help="for each colour and material, or each kind without the castle"
     )
+    parser.add_argument("--aligned", type=int, default=3, help="so many of them are aligned, too")
     parser.add_argument("--minutes", type=float, default=20.0, help="of each part's training")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -186,9 +235,9 @@ def main() -> None:
         castle(load_object_package(place))
         absent(load_object_package(place), arguments.images)
     elif kind == ["parts"]:
-        parts(Path(place), arguments.minutes, arguments.images)
+        parts(Path(place), arguments.minutes, arguments.images, arguments.aligned)
     else:
-        by_colour(load_object_package(place), arguments.images)
+        by_colour(load_object_package(place), arguments.images, arguments.aligned)
 
 
 if __name__ == "__main__":
