@@ -1,4 +1,4 @@
-"""How a scene is lit: a sky and a ground, a few lamps, and the camera's exposure."""
+"""How a scene is lit: a sky and a ground, a few lamps, and the camera's exposure; and what surfaces do with it."""
 
 from __future__ import annotations
 
@@ -59,3 +59,24 @@ class Lighting:
     def __post_init__(self) -> None:
         if len(self.lights) > MAX_LIGHTS:
             raise ValueError(f"lights: expected at most {MAX_LIGHTS}, got {len(self.lights)}")
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What a surface does with the light beside its colour. The default is matt and new.
+
+    Args:
+        mirror: share of the room's light that it reflects head-on, 0 to 1; more of it at grazing angles.
+        metal: 0 to 1, how far reflections take the surface's colour.
+        room: camera frame, radians over the unit sphere: waves of light and dark in the room that is reflected.
+        dust: 0 to 1, how much of it lies on what faces the sky.
+        wear: width in metres of the strip along convex edges where the colour is gone.
+        bare: linear RGB of what is below it.
+    """
+
+    mirror: float = 0.0
+    metal: float = 0.0
+    room: Triple = (0.0, 0.0, 0.0)
+    dust: float = 0.0
+    wear: float = 0.0
+    bare: Triple = (0.0, 0.0, 0.0)

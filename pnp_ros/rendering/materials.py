@@ -10,7 +10,7 @@ from __future__ import annotations
 import colorsys
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.backgrounds import BackgroundSource, Rng
-from pnp_ros.rendering.lighting import Lighting
+from pnp_ros.rendering.lighting import Finish, Lighting, triple
 from pnp_ros.rendering.renderer import Renderer
 
 MESH, ANY = "mesh", "any"
 _TEXTURE = 128  # pixels a side
 _KEPT, _CHANGED = 24, 0.15  # painted copies kept, and how often one is replaced by a new one
 # shares of plain plastic, metal, worn or dusty, printed
+_METAL, _WORN, _PRINTED = 1, 2, 3
 _KINDS = (0.5, 0.2, 0.2, 0.1)
 
 
@@ -53,11 +54,13 @@ class Material:
     Args:
         mesh: with its new colours.
         specular, shininess: of :class:`Lighting`; None leaves them.
+        finish: reflections, dust and worn edges.
     """
 
     mesh: TriangleMesh
     specular: float | None = None
     shininess: float | None = None
+    finish: Finish = field(default_factory=Finish)
 
     def under(self, lighting: Lighting) -> Lighting:
         """The light as this material reflects it."""
@@ -72,17 +75,18 @@ def random_material(mesh: TriangleMesh, colours: Sequence[str], backgrounds: Bac
     if colour == MESH:
         return Material(mesh)
     kind = rng.choice(len(_KINDS), p=_KINDS)
-    base = _random_colour(rng, metal=kind == 1) if colour == ANY else dyed(colour, rng)
-    uneven = rng.uniform(0.0, 0.05) if kind in (0, 3) else rng.uniform(0.03, 0.2)
+    base = _random_colour(rng, metal=kind == _METAL) if colour == ANY else dyed(colour, rng)
+    uneven = rng.uniform(0.0, 0.05) if kind in (0, _PRINTED) else rng.uniform(0.03, 0.2)
     texture = base * (1.0 + uneven * _noise(rng))[..., None]
-    if kind == 3:
+    if kind == _PRINTED:
         print_ = backgrounds.image(_TEXTURE, _TEXTURE, rng).astype(np.float64)
         cover = (_noise(rng) > rng.uniform(-0.5, 1.5))[..., None] * rng.uniform(0.3, 1.0)
         texture = (1.0 - cover) * texture + cover * print_
     painted = painted_on(mesh, np.clip(texture, 0, 255).astype(np.uint8), rng)
-    if kind == 1:
-        return Material(painted, float(rng.uniform(0.4, 1.2)), float(rng.uniform(10.0, 100.0)))
-    return Material(painted)
+    finish = _finish(kind, mesh.diameter, rng)
+    if kind == _METAL:
+        return Material(painted, float(rng.uniform(0.4, 1.2)), float(rng.uniform(10.0, 100.0)), finish)
+    return Material(painted, finish=finish)
 
 
 def painted_on(mesh: TriangleMesh, texture: NDArray[np.uint8], rng: Rng) -> TriangleMesh:
@@ -130,7 +134,7 @@ class Wardrobe:
             if len(self._worn) == _KEPT:
                 self._renderer.remove(self._worn.pop(0)[0])
             material = self._make(self._mesh, self._colours, self._backgrounds, self._rng)
-            self._worn.append((self._renderer.add(material.mesh), material))
+            self._worn.append((self._renderer.add(material.mesh, material.finish, like=self._own[0]), material))
             return self._worn[-1]
         return self._worn[self._rng.integers(len(self._worn))]
 
@@ -141,6 +145,20 @@ def _random_colour(rng: Rng, metal: bool) -> NDArray[np.float64]:
     saturation = rng.uniform(0.0, 0.15) if grey else rng.uniform(0.2, 1.0)
     value = rng.uniform(0.35, 0.9) if metal else rng.uniform(0.06, 0.97)
     return 255.0 * np.array(colorsys.hsv_to_rgb(rng.random(), saturation, value))
+
+
+def _finish(kind: int, diameter: float, rng: Rng) -> Finish:
+    """A clear coat on some, reflections on metal; dust and worn edges mostly on what is worn."""
+    mirror = rng.uniform(0.3, 0.9) if kind == _METAL else rng.uniform(0.02, 0.15) * (rng.random() < 0.4)
+    worn, dusty = (rng.random(2) < (0.6 if kind == _WORN else 0.15)).tolist()
+    return Finish(
+        mirror=float(mirror),
+        metal=float(kind == _METAL),
+        room=triple(rng.uniform(1.0, 12.0) * rng.normal(0.0, 1.0, 3)),
+        dust=float(rng.uniform(0.2, 0.8)) if dusty else 0.0,
+        wear=float(diameter * rng.uniform(0.004, 0.02)) if worn else 0.0,
+        bare=triple(rng.uniform(0.02, 0.8) * np.clip(1.0 + rng.normal(0.0, 0.15, 3), 0.5, 1.5)),
+    )
 
 
 def dyed(colour: str, rng: Rng) -> NDArray[np.float64]:

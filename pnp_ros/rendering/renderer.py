@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +23,8 @@ from torch import Tensor
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.objects.mesh import PLAIN_GREY, TriangleMesh
 from pnp_ros.rendering.lens_warp import LensWarp
-from pnp_ros.rendering.lighting import MAX_LIGHTS, Light, Lighting
-from pnp_ros.rendering.shading_normals import corner_normals
+from pnp_ros.rendering.lighting import MAX_LIGHTS, Finish, Light, Lighting
+from pnp_ros.rendering.shading_normals import FAR, corner_normals, edge_distances
 from pnp_ros.types import Pose
 
 if TYPE_CHECKING:
@@ -33,17 +33,19 @@ if TYPE_CHECKING:
 Item = tuple[int, Pose | Tensor | NDArray]
 MAX_ITEMS = 255  # a pixel's item is stored in a byte
 _KEPT_TARGETS = 8  # framebuffers, one for each size
+_FINISH = tuple(field.name for field in fields(Finish))
 
 _VERTEX_SHADER = """
 #version 330
 uniform mat4 T_camera_object;
 uniform mat4 projection;
-in vec3 position; in vec3 normal; in vec2 uv; in vec3 color;
+in vec3 position; in vec3 normal; in vec2 uv; in vec3 color; in vec3 edges;
 out vec3 object_point; out vec3 camera_point; out vec3 camera_normal; out vec2 texture_uv; out vec3 vertex_color;
+out vec3 edge_distances;
 void main() {
     vec4 p = T_camera_object * vec4(position, 1.0);
     object_point = position; camera_point = p.xyz; camera_normal = mat3(T_camera_object) * normal;
-    texture_uv = uv; vertex_color = color;
+    texture_uv = uv; vertex_color = color; edge_distances = edges;
     gl_Position = projection * p;
 }
 """
@@ -54,12 +56,21 @@ uniform sampler2D image;
 uniform vec3 sky; uniform vec3 ground; uniform vec3 up;
 uniform int num_lights; uniform vec4 light_vector[MAX_LIGHTS]; uniform vec3 light_color[MAX_LIGHTS];
 uniform float specular; uniform float shininess; uniform float exposure;
-in vec3 camera_point; in vec3 camera_normal; in vec2 texture_uv; in vec3 vertex_color;
+uniform float mirror; uniform float metal; uniform vec3 room; uniform float dust; uniform float wear; uniform vec3 bare;
+in vec3 object_point; in vec3 camera_point; in vec3 camera_normal; in vec2 texture_uv; in vec3 vertex_color;
+in vec3 edge_distances;
 out vec4 rgba;
 void main() {
     vec3 n = normalize(camera_normal), view = -normalize(camera_point);
     if (dot(n, view) < 0.0) n = -n;
     vec3 albedo = texture(image, texture_uv).rgb * vertex_color;
+    vec3 base = albedo * albedo;
+    if (wear > 0.0) {
+        float uneven = 1.0 + 0.7 * sin(dot(object_point, vec3(0.9, 1.7, 1.3)) / wear * 0.4);
+        float near = min(min(edge_distances.x, edge_distances.y), edge_distances.z);
+        base = mix(bare, base, smoothstep(0.5, 1.0, near / (wear * uneven)));
+    }
+    if (dust > 0.0) base = mix(base, vec3(0.35, 0.33, 0.3), dust * max(dot(n, up), 0.0));
     vec3 diffuse = mix(ground, sky, 0.5 + 0.5 * dot(n, up)), highlight = vec3(0.0);
     for (int i = 0; i < num_lights; ++i) {
         vec3 l = normalize(light_vector[i].xyz - light_vector[i].w * camera_point);
@@ -68,7 +79,14 @@ void main() {
         if (specular > 0.0 && facing > 0.0)
             highlight += specular * pow(max(dot(n, normalize(l + view)), 0.0), shininess) * light_color[i];
     }
-    rgba = vec4(sqrt(clamp(exposure * (albedo * albedo * diffuse + highlight), 0.0, 1.0)), 1.0);
+    vec3 light = base * diffuse;
+    if (mirror > 0.0) {  // the room has a sharp horizon and waves of light and dark; Schlick (1994) for the share
+        vec3 r = reflect(-view, n);
+        vec3 seen = mix(ground, sky, smoothstep(-0.1, 0.1, dot(r, up))) * (1.0 + 0.6 * sin(dot(r, room)));
+        float head_on = 1.0 - max(dot(n, view), 0.0), grazing = head_on * head_on * head_on * head_on * head_on;
+        light = mix(light, seen * mix(vec3(1.0), base, metal), mirror + (1.0 - mirror) * grazing);
+    }
+    rgba = vec4(sqrt(clamp(exposure * (light + highlight), 0.0, 1.0)), 1.0);
 }
 """.replace("MAX_LIGHTS", str(MAX_LIGHTS))
 _GEOMETRY_SHADER = """
@@ -104,9 +122,29 @@ class Rendering:
     coverage: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """The vertices of the context: corners of faces that share their vertex, and nearly their normal, are one.
+
+    Args:
+        corners: (V) vertex of the mesh.
+        normals: (V, 3).
+        edges: (V, 3) distances from the face's sharp edges, metres.
+        index: (3 F) of them, by corner of the mesh's faces.
+    """
+
+    corners: NDArray[np.int64]
+    normals: NDArray[np.float32]
+    edges: NDArray[np.float32]
+    index: NDArray[np.int32]
+
+
 @dataclass(eq=False)
 class _MeshBuffers:
     """A mesh in the context's memory."""
+
+    shape: _Shape
+    finish: Finish
 
     color: moderngl.VertexArray
     geometry: moderngl.VertexArray
@@ -149,11 +187,18 @@ class Renderer:
         """Give back the context and all in it; the renderer cannot be used afterwards."""
         self._context.release()
 
-    def add(self, mesh: TriangleMesh) -> int:
-        """Upload a mesh; the handle names it in :meth:`render`."""
+    def add(self, mesh: TriangleMesh, finish: Finish | None = None, like: int | None = None) -> int:
+        """Upload a mesh; the handle names it in :meth:`render`.
+
+        Args:
+            mesh: in metres.
+            finish: default: matt and new.
+            like: handle of a mesh of the same vertices and faces, whose normals it has: it is quicker so.
+        """
         handle, self._next_handle = self._next_handle, self._next_handle + 1
         with self._context:
-            self._meshes[handle] = self._upload(mesh)
+            shape = _shape(mesh) if like is None else self._meshes[like].shape
+            self._meshes[handle] = self._upload(mesh, shape, finish or Finish())
         return handle
 
     def remove(self, handle: int) -> None:
@@ -209,36 +254,30 @@ class Renderer:
         with self._context:
             return self._draw_color(self._view(items, camera), lighting or Lighting())
 
-    def _upload(self, mesh: TriangleMesh) -> _MeshBuffers:
-        context, corners = self._context, mesh.faces.reshape(-1)
-        normals = corner_normals(mesh).reshape(-1, 3)
-        # corners that share their vertex and (nearly) their normal become one vertex of the context
-        keys = corners.astype(np.int64)
-        for axis in range(3):
-            keys = (keys << 13) | np.round((normals[:, axis] + 1.0) * 4095.0).astype(np.int64)
-        _, first, index = np.unique(keys, return_index=True, return_inverse=True)
-        corners = corners[first]
-        vertices = np.ones((len(corners), 11), np.float32)
+    def _upload(self, mesh: TriangleMesh, shape: _Shape, finish: Finish) -> _MeshBuffers:
+        context, corners = self._context, shape.corners
+        vertices = np.ones((len(corners), 14), np.float32)
         vertices[:, :3] = mesh.vertices[corners]
-        vertices[:, 3:6] = normals[first]
+        vertices[:, 3:6], vertices[:, 11:] = shape.normals, shape.edges
         texture = np.full((1, 1, 3), 255, np.uint8)
         if mesh.texture is not None and mesh.uv is not None:
             texture = mesh.texture
             vertices[:, 6:8] = mesh.uv[corners]
         elif mesh.vertex_colors is not None:
-            vertices[:, 8:] = mesh.vertex_colors[corners] / np.float32(255)
+            vertices[:, 8:11] = mesh.vertex_colors[corners] / np.float32(255)
         else:
-            vertices[:, 8:] = PLAIN_GREY / 255
+            vertices[:, 8:11] = PLAIN_GREY / 255
         vertex_buffer = context.buffer(vertices)
-        index_buffer = context.buffer(index.astype(np.int32))
+        index_buffer = context.buffer(shape.index)
         image = context.texture(texture.shape[1::-1], 3, np.ascontiguousarray(texture[::-1]), alignment=1)
         image.build_mipmaps()  # no anisotropic filter: Mesa 22.3 software GL can loop without end in it
-        color = context.vertex_array(
-            self._color_program, [(vertex_buffer, "3f 3f 2f 3f", "position", "normal", "uv", "color")], index_buffer
-        )
-        geometry = context.vertex_array(self._geometry_program, [(vertex_buffer, "3f 32x", "position")], index_buffer)
+        names = ("position", "normal", "uv", "color", "edges")
+        color = context.vertex_array(self._color_program, [(vertex_buffer, "3f 3f 2f 3f 3f", *names)], index_buffer)
+        geometry = context.vertex_array(self._geometry_program, [(vertex_buffer, "3f 44x", "position")], index_buffer)
         low, high = mesh.bounds
         return _MeshBuffers(
+            shape=shape,
+            finish=finish,
             color=color,
             geometry=geometry,
             texture=image,
@@ -294,6 +333,8 @@ class Renderer:
         for index, (mesh, matrix) in enumerate(zip(view.meshes, view.matrices)):
             _set(program, "T_camera_object", matrix.T)
             _set(program, "item", (index + 1) / 255.0)
+            for name in _FINISH:
+                _set(program, name, getattr(mesh.finish, name))
             mesh.texture.use(0)
             (mesh.color if kind == "color" else mesh.geometry).render()
         return target
@@ -328,6 +369,18 @@ class _View:
     matrices: list[NDArray[np.float32]]
     projection: NDArray[np.float32]
     size: tuple[int, int]
+
+
+def _shape(mesh: TriangleMesh) -> _Shape:
+    corners = mesh.faces.reshape(-1)
+    normals, edges = corner_normals(mesh).reshape(-1, 3), edge_distances(mesh).reshape(-1, 3)
+    keys = corners.astype(np.int64)
+    for axis in range(3):
+        keys = (keys << 13) | np.round((normals[:, axis] + 1.0) * 4095.0).astype(np.int64)
+    alone = np.flatnonzero((edges < FAR).any(1))
+    keys[alone] = -1 - alone  # distances are a face's own
+    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
+    return _Shape(corners[first], normals[first], edges[first], index.reshape(-1).astype(np.int32))
 
 
 def composite(rgba: NDArray[np.uint8], background: ArrayLike) -> NDArray[np.uint8]:
