@@ -133,7 +133,7 @@ class _Shape:
         index: (3 F) of them, by corner of the mesh's faces.
     """
 
-    corners: NDArray[np.int64]
+    corners: NDArray[np.int32]
     normals: NDArray[np.float32]
     edges: NDArray[np.float32]
     index: NDArray[np.int32]

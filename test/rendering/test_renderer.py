@@ -1,5 +1,6 @@
 """The renderer: OpenCV's camera convention, masks, depth, colours, lenses, and clear errors."""
 
+import math
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import torch
 import trimesh
 
 from pnp_ros.cameras.camera import Camera, camera_from_info
+from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering import renderer as renderer_module
-from pnp_ros.rendering.lighting import Light, Lighting
+from pnp_ros.rendering.lighting import Finish, Light, Lighting
 from pnp_ros.rendering.renderer import Renderer, RendererError, composite
 from pnp_ros.types import Pose
 
@@ -136,6 +138,32 @@ def test_light_comes_from_where_it_is(renderer, sphere):
     assert brightness(shiny)[0] > brightness(matt)[0] * 1.02
 
 
+def test_a_finish_reflects_wears_and_gathers_dust(renderer):
+    """A cube seen from above one of its edges: an upper and a lower face, in light from everywhere."""
+    box = trimesh.creation.box((0.1, 0.1, 0.1))
+    mesh = TriangleMesh(box.vertices, box.faces, vertex_colors=np.full((8, 3), 128, np.uint8))
+    plain = renderer.add(mesh)
+    camera = Camera.pinhole(400.0, 400.0, 60.0, 60.0, 121, 121)
+    turned = Pose(so3.exp(torch.tensor([math.pi / 4, 0.0, 0.0])), torch.tensor([0.0, 0.0, 0.5]))
+
+    def rows(**finish):
+        rgb = renderer.render([(renderer.add(mesh, Finish(**finish), like=plain), turned)], camera, WHITE_SKY).rgb
+        return rgb[:, 60].astype(float).mean(-1)
+
+    usual = renderer.render([(plain, turned)], camera, WHITE_SKY).rgb[:, 60].astype(float).mean(-1)
+    np.testing.assert_allclose(rows(), usual)
+    worn = rows(wear=0.01, bare=(1.0, 1.0, 1.0))
+    assert worn[60] > 200 > usual[60]  # the edge in the middle
+    assert worn[40] == worn[80] == usual[40]
+    dusty = rows(dust=1.0)
+    assert dusty[40] != usual[40]
+    assert dusty[80] == usual[80]
+    shiny = rows(mirror=0.5)
+    assert shiny[40] > usual[40] + 20  # half of it is the white sky
+    waves = renderer.render([(renderer.add(mesh, Finish(mirror=1.0, room=(30.0, 10.0, 0.0)), plain), turned)], camera)
+    assert waves.rgb[40, 40:80].astype(float).std() > 5.0 > usual[35:55].std()
+
+
 def test_background_and_coverage(renderer, sphere):
     background = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     rendering = renderer.render([(sphere, pose())], CAMERA, background=background)
@@ -233,6 +261,7 @@ def test_a_process_that_has_rendered_can_train():
     code = """
 import numpy, torch, trimesh
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.renderer import Renderer
 box = trimesh.creation.box((0.1, 0.1, 0.1))
