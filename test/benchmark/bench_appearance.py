@@ -11,6 +11,10 @@ scenes, so that they differ by their colour alone.
 each; with ``--minutes 0`` it only writes them and says how to train them:
 
     PYTHONPATH=test python test/benchmark/bench_appearance.py parts out/parts [--minutes 20]
+
+``gates`` needs no training: noisy keypoints stand in for a network, and it is told what becomes of right poses.
+
+    PYTHONPATH=test python test/benchmark/bench_appearance.py gates [--images 16]
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import argparse
 import itertools
 import math
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,12 +33,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark.aligned_renders import CASTLE, Castle, binomial
-from benchmark.bench_templates import SYMMETRIES
+from benchmark.bench_templates import SYMMETRIES, package_of
 from benchmark.bench_verdict import CAMERA, clutter, real
 from numpy.typing import NDArray
 
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.cli.main import main as run_command
+from pnp_ros.detection.box import Box
+from pnp_ros.detection.crop import box_from_pose
+from pnp_ros.detection.detector import Detection
 from pnp_ros.evaluation.pose_error import add
+from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import save_mesh
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
@@ -44,10 +54,12 @@ from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
 from pnp_ros.rendering.unseen import PAINTS, painted
 from pnp_ros.rendering.validation_frames import validation_frames
-from pnp_ros.types import Pose
+from pnp_ros.sources.source import Sighting
+from pnp_ros.types import Correspondences, Pose
 from synthetic.cad_parts import PARTS
 
 _RIGHT = 0.1  # of the diameter
+_NOISE = 0.05  # of the object's box
 COLOURS = {
     "red": (200, 40, 30),
     "yellow": (224, 176, 32),
@@ -77,11 +89,44 @@ class Outcome:
     reason: str = ""
 
 
-def outcomes(package: ObjectPackage, mesh: TriangleMesh, count: int, aligned: int, seed: int) -> list[Outcome]:
+class NoisyKeypoints:
+    """A source that knows where the object is, about as well as a network of 20 minutes does."""
+
+    name, crop_margin = "keypoints", None
+
+    def __init__(self, mesh: TriangleMesh) -> None:
+        self._points, self._extent = torch.from_numpy(select_keypoints(mesh, 16)), torch.from_numpy(mesh.extreme_points)
+        self._generator = torch.Generator().manual_seed(0)
+
+    def tell(self, camera: Camera, truth: Pose) -> None:
+        """What the next image shows."""
+        self._pixels, self._box = (
+            camera.project(truth.transform(self._points)),
+            box_from_pose(camera, truth, self._extent),
+        )
+
+    def places(self, image: NDArray[np.uint8], count: int) -> list[Detection]:
+        return [Detection(self._box, 1.0)]
+
+    def look(self, image: NDArray[np.uint8], camera: Camera, where: Box | Pose) -> Sighting:
+        sigma = _NOISE * max(self._box.width, self._box.height)
+        noisy = self._pixels + sigma * torch.randn(self._pixels.shape, generator=self._generator)
+        return Sighting(Correspondences(noisy, self._points, torch.full_like(noisy, 1.0 / sigma)), 1.0, self._box)
+
+
+def outcomes(
+    package: ObjectPackage,
+    mesh: TriangleMesh,
+    count: int,
+    aligned: int,
+    seed: int,
+    source: NoisyKeypoints | None = None,
+) -> list[Outcome]:
     """Of ``count`` images of the painted ``mesh``, the first of which are aligned, too; the seed makes the scenes."""
     ranges = replace(with_views(RandomisationConfig(), package.views), negatives=0.0, occlusion=0.3)
-    alone = PoseEstimator(package, EstimatorConfig(align=False, track=False, hypotheses=False))
-    whole = PoseEstimator(package, EstimatorConfig(track=False))
+    sources = None if source is None else [source]
+    alone = PoseEstimator(package, EstimatorConfig(align=False, track=False, hypotheses=False), sources=sources)
+    whole = PoseEstimator(package, EstimatorConfig(track=False), sources=sources)
     points, told = torch.from_numpy(mesh.vertices), []
     for index, frame in enumerate(validation_frames(mesh, ranges, count, seed, unseen=True)):
         assert frame.T_camera_object is not None
@@ -93,6 +138,8 @@ def outcomes(package: ObjectPackage, mesh: TriangleMesh, count: int, aligned: in
             pose = package.symmetry.canonicalise(found.estimate.pose, truth)
             return float(add(pose, truth, points)) / package.diameter
 
+        if source is not None:
+            source.tell(frame.camera, truth)
         first = error(alone.estimate(frame.rgb, frame.camera))
         if index >= aligned:
             told.append(Outcome(first))
@@ -156,6 +203,20 @@ def parts(folder: Path, minutes: float, images: int, aligned: int) -> None:
         if minutes > 0.0:
             run_command(["train", str(file), *options])
             by_colour(load_object_package(folder / name), images, aligned)
+
+
+def gates(images: int) -> None:
+    """What becomes of poses that are about right."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in PARTS.items():
+            package = package_of(name, make(), Path(folder))
+            source, told = NoisyKeypoints(package.mesh), []
+            for m, paint in enumerate(PAINTS):
+                mesh = painted(package.mesh, paint, np.array(COLOURS["red"], np.float64), np.random.default_rng(m))
+                each = images // len(PAINTS)
+                told += outcomes(package, mesh, each, each, 7000 + m, source)
+            print(_row(name, told), flush=True)
+            _why(told)
 
 
 def by_colour(package: ObjectPackage, images: int, aligned: int) -> None:
@@ -222,7 +283,7 @@ def _why(told: Sequence[Outcome]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="+", help="PACKAGE, castle PACKAGE, or parts FOLDER")
+    parser.add_argument("what", nargs="+", help="PACKAGE, castle PACKAGE, parts FOLDER, or gates")
     parser.add_argument(
         "--images", type=int, default=16, help="for each colour and material, or each kind without the castle"
     )
@@ -234,6 +295,8 @@ def main() -> None:
     if kind == ["castle"]:
         castle(load_object_package(place))
         absent(load_object_package(place), arguments.images)
+    elif place == "gates":
+        gates(arguments.images)
     elif kind == ["parts"]:
         parts(Path(place), arguments.minutes, arguments.images, arguments.aligned)
     else:
