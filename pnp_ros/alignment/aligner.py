@@ -38,6 +38,7 @@ from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 MATCH, LINE = 0, 1  # kinds of correspondences
 
 _FEWEST = 20  # axes measured, of matches and lines together, from which a round moves the pose
+_STARVED = 4  # looks in a row that find fewer, after which no closer one was seen to find them
 _DAMPING = 0.026, 0.058  # of the diameter, and rad: how far one round moves a pose that lines hold badly
 _LEAST_VARIANCE = 1e-10  # m^2, rad^2: no start is known better
 _LEARNING = 0.2  # share of an image's colours in what is known of them
@@ -288,7 +289,7 @@ class Aligner:
         shift, looks = math.inf, 0
         found: _Found | str = ""
         window: Window | None = None
-        in_vain: Round | None = None
+        in_vain, starved = None, 0
         try:
             for step in rounds:
                 if step.share > _ENOUGH * shift and step is not rounds[-1]:
@@ -301,10 +302,11 @@ class Aligner:
                 looks += 1
                 matches, lines = seen.count
                 if 2 * matches + lines < _FEWEST:
-                    if step is not rounds[-1]:
-                        in_vain = step
+                    in_vain, starved = step, starved + 1
+                    if step is not rounds[-1] and starved < _STARVED:
                         continue  # few pixels have few corners, and of a thin shape few lines that are free so far
                     return "the image shows hardly anything of the object near the pose", looks
+                starved = 0
                 data = seen.correspondences(step.reach)
                 solved = joint.minimise(data, camera, pose, self._damping, prior)
                 if not bool(solved.usable):

@@ -12,7 +12,7 @@ import torch
 
 from pnp_ros.alignment import aligner as aligner_module
 from pnp_ros.alignment.aligner import LINE, MATCH, Aligner, Alignment, start_at
-from pnp_ros.alignment.config import FOLLOWED, AlignmentConfig
+from pnp_ros.alignment.config import FAR, FOLLOWED, LOOKS, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.geometry import covariance, se3
@@ -258,6 +258,18 @@ def test_what_is_nowhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     given_up = Aligner(mesh).align(np.asarray(image, np.uint8), CAMERA, start, widely=False)
     assert not looks
     assert "may be anywhere" in given_up.evidence.reason
+
+
+def test_looks_that_find_too_little_leave_time_for_other_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, steps = list[Pose](), list[Round]()
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: steps.append(given[1].step) or _LOOK(self, *given))
+    descend = Aligner._descend
+    monkeypatch.setattr(Aligner, "_descend", lambda self, *given: begun.append(given[2]) or descend(self, *given))
+    start = start_at(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.2, 1.0)
+    found = Aligner(demo_mesh()).align(np.full((480, 640, 3), 128, np.uint8), CAMERA, start)
+    assert "hardly anything" in found.evidence.reason
+    assert steps == [*dict.fromkeys(FAR)] * len(begun)  # none of the closer ones
+    assert len(begun) == LOOKS // 4
 
 
 @pytest.mark.parametrize("z", [-0.5, 0.0, 1e-3, 50.0])
