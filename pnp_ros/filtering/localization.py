@@ -126,9 +126,8 @@ def _joint(views: Sequence[View], told: Sequence[PoseEstimate], shared: float) -
     known = all(view.systematic is not None for view in views)
     columns = []
     for view in views:
-        turn = view.camera.rotation.cpu().double()
         moves = view.systematic if known else _root(shared * view.estimate.covariance)
-        columns.append(torch.block_diag(turn, turn) @ moves.detach().cpu().double())  # type: ignore[union-attr]
+        columns.append(covariance.turned(moves.detach(), view.camera.rotation.cpu().double()))  # type: ignore[union-attr]
     own = [(1.0 + _ROUNDING) * each.covariance - c @ c.mT for each, c in zip(told, columns)]
     common = torch.cat(columns)
     return common @ common.mT + torch.block_diag(*own)

@@ -3,13 +3,17 @@
 An error-state Kalman filter (Sola, "Quaternion kinematics for the error-state Kalman filter", 2017) with constant
 velocity and white acceleration (Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and
 Navigation", 2001, section 6.2). The error is ``[dt, dtheta, dv, dw]`` in the axes of the reference frame about the
-object's origin, the package's perturbation of a pose followed by that of its rates.
+object's origin, the package's perturbation of a pose followed by that of its rates, and after it the M causes that all
+measurements have in common, such as a focal length that is a little wrong: a measured pose is off by ``G b`` beside
+its own noise, with ``b`` of unit variance before anything is measured (Jazwinski, "Stochastic Processes and Filtering
+Theory", 1970, section 8.4).
 
 Everything here is numpy, float64: matrices are so small that torch would spend its time on the calls.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,17 +33,20 @@ class Belief:
     Args:
         rotation, translation: (..., 3, 3) and (..., 3), the body's pose in the reference frame.
         velocity: (..., 6) ``[v, w]`` of the body's origin and about it, in the reference frame's axes, m/s and rad/s.
-        covariance: (..., 12, 12) of ``[dt, dtheta, dv, dw]``.
+        causes: (..., M) of what all measurements have in common, in standard deviations.
+        covariance: (..., 12 + M, 12 + M) of ``[dt, dtheta, dv, dw, causes]``.
     """
 
     rotation: Array
     translation: Array
     velocity: Array
+    causes: Array
     covariance: Array
 
     def __getitem__(self, index: int) -> Belief:
         """Of the first batch dimension."""
-        return Belief(self.rotation[index], self.translation[index], self.velocity[index], self.covariance[index])
+        parts = (self.rotation, self.translation, self.velocity, self.causes, self.covariance)
+        return Belief(*(part[index] for part in parts))
 
     @property
     def pose(self) -> Pose:
@@ -47,34 +54,49 @@ class Belief:
         return Pose(torch.from_numpy(self.rotation), torch.from_numpy(self.translation))
 
 
-def moved(belief: Belief, elapsed: float, acceleration: Array) -> Belief:
-    """The belief ``elapsed`` seconds later (negative: earlier, as uncertain as later).
+@dataclass(frozen=True, eq=False)
+class Law:
+    """How a body may move.
 
     Args:
-        belief: now.
-        elapsed: seconds.
         acceleration: (..., 2) density of the white acceleration, linear m/s^1.5 and angular rad/s^1.5: after a second
             the velocity has changed by this much (1 sigma).
+        walk: (..., 2) density of the white velocity beside it, m/s^0.5 and rad/s^0.5.
+        goes_on: (...) 1.0, or 0.0 where the body has no velocity but that: it is then told to be 0, as unsure as
+            ``acceleration`` makes it in a second.
     """
-    turn, jacobian = _exp_and_jacobian(belief.velocity[..., 3:] * elapsed)
+
+    acceleration: Array
+    walk: Array
+    goes_on: Array
+
+
+def moved(belief: Belief, elapsed: float, law: Law) -> Belief:
+    """The belief ``elapsed`` seconds later (negative: earlier, as uncertain as later)."""
+    velocity = law.goes_on[..., None] * belief.velocity
+    turn, jacobian = _exp_and_jacobian(velocity[..., 3:] * elapsed)
     transition = np.zeros_like(belief.covariance)
-    transition[..., range(12), range(12)] = 1.0
-    transition[..., range(3), range(6, 9)] = elapsed
+    each = np.arange(transition.shape[-1])
+    transition[..., each, each] = 1.0
+    transition[..., range(6, 12), range(6, 12)] = law.goes_on[..., None]
+    transition[..., range(3), range(6, 9)] = elapsed * law.goes_on[..., None]
     transition[..., 3:6, 3:6] = turn
-    transition[..., 3:6, 9:] = elapsed * jacobian
-    covariance = transition @ belief.covariance @ transition.swapaxes(-1, -2) + _diffusion(abs(elapsed), acceleration)
-    translation = belief.translation + elapsed * belief.velocity[..., :3]
-    return Belief(turn @ belief.rotation, translation, belief.velocity, covariance)
+    transition[..., 3:6, 9:12] = elapsed * jacobian * law.goes_on[..., None, None]
+    covariance = transition @ belief.covariance @ transition.swapaxes(-1, -2)
+    covariance[..., :12, :12] += _diffusion(abs(elapsed), law)
+    translation = belief.translation + elapsed * velocity[..., :3]
+    return Belief(turn @ belief.rotation, translation, velocity, belief.causes, covariance)
 
 
-def _diffusion(elapsed: float, acceleration: Array) -> Array:
-    """(..., 12, 12) what white acceleration adds in ``elapsed`` seconds."""
-    power = np.square(acceleration).repeat(3, axis=-1)
+def _diffusion(elapsed: float, law: Law) -> Array:
+    """(..., 12, 12) what white acceleration and velocity add in ``elapsed`` seconds."""
+    power, walk = (np.square(each).repeat(3, axis=-1) for each in (law.acceleration, law.walk))
+    goes_on = law.goes_on[..., None]
     noise = np.zeros((*power.shape[:-1], 12, 12))
     first, last = np.arange(6), np.arange(6, 12)
-    noise[..., first, first] = power * elapsed**3 / 3.0
-    noise[..., first, last] = noise[..., last, first] = power * elapsed**2 / 2.0
-    noise[..., last, last] = power * elapsed
+    noise[..., first, first] = goes_on * power * elapsed**3 / 3.0 + walk * elapsed
+    noise[..., first, last] = noise[..., last, first] = goes_on * power * elapsed**2 / 2.0
+    noise[..., last, last] = np.where(goes_on > 0.0, power * elapsed, power)
     return noise
 
 
@@ -101,31 +123,52 @@ class Innovation:
         return np.asarray(-0.5 * (self.chi_square + np.linalg.slogdet(self.covariance).logabsdet))
 
 
-def innovation(belief: Belief, rotation: Array, translation: Array, covariance: Array) -> Innovation:
-    """What a pose (3, 3), (3,) with its covariance (6, 6) says beside the belief."""
+def innovation(belief: Belief, rotation: Array, translation: Array, covariance: Array, common: Array) -> Innovation:
+    """What a pose (3, 3), (3,) says beside the belief, with its own covariance (6, 6) and ``common`` (6, M), by which
+    each cause moves it."""
     delta = difference(belief.rotation, belief.translation, rotation, translation)
-    return Innovation(delta, belief.covariance[..., :6, :6] + covariance)
+    delta = delta - (common @ belief.causes[..., None])[..., 0]
+    spread = _tells(common) @ belief.covariance @ _tells(common).T
+    return Innovation(delta, spread + covariance)
 
 
-def updated(belief: Belief, told: Innovation, covariance: Array) -> Belief:
-    """The belief after a measurement, with ``covariance`` (6, 6) that of the measured pose."""
-    gain = np.linalg.solve(told.covariance, belief.covariance[..., :6, :]).swapaxes(-1, -2)
+def updated(belief: Belief, told: Innovation, covariance: Array, common: Array) -> Belief:
+    """The belief after a measurement, with ``covariance`` (6, 6) and ``common`` (6, M) those of the measured pose."""
+    tells = _tells(common)
+    gain = np.linalg.solve(told.covariance, tells @ belief.covariance).swapaxes(-1, -2)
     change = (gain @ told.delta[..., None])[..., 0]
-    keep = np.broadcast_to(np.eye(12), belief.covariance.shape).copy()
-    keep[..., :6] -= gain
+    keep = np.eye(belief.covariance.shape[-1]) - gain @ tells
     after = keep @ belief.covariance @ keep.swapaxes(-1, -2)  # Joseph's form stays positive
     after = after + gain @ covariance @ gain.swapaxes(-1, -2)
-    return corrected(Belief(belief.rotation, belief.translation, belief.velocity, after), change)
+    return corrected(dataclasses.replace(belief, covariance=after), change)
+
+
+def with_causes(belief: Belief, count: int) -> Belief:
+    """The belief with ``count`` causes, or more where it has them: new ones are as unsure as nothing measured makes
+    them."""
+    new = count - belief.causes.shape[-1]
+    if new <= 0:
+        return belief
+    batch = [(0, 0)] * (belief.causes.ndim - 1)
+    covariance = np.pad(belief.covariance, [*batch, (0, new), (0, new)])
+    last = np.arange(covariance.shape[-1] - new, covariance.shape[-1])
+    covariance[..., last, last] = 1.0
+    return dataclasses.replace(belief, causes=np.pad(belief.causes, [*batch, (0, new)]), covariance=covariance)
+
+
+def _tells(common: Array) -> Array:
+    """(6, 12 + M) by which a measured pose is off, of pose, velocity and causes."""
+    return np.concatenate([np.eye(6), np.zeros((6, 6)), common], axis=-1)
 
 
 def corrected(belief: Belief, change: Array) -> Belief:
-    """The belief moved by (..., 12); its covariance is that of what is left, about the new pose."""
+    """The belief moved by (..., 12 + M); its covariance is that of what is left, about the new pose."""
     turn, jacobian = _exp_and_jacobian(change[..., 3:6])
-    reset = np.broadcast_to(np.eye(12), belief.covariance.shape).copy()
+    reset = np.broadcast_to(np.eye(belief.covariance.shape[-1]), belief.covariance.shape).copy()
     reset[..., 3:6, 3:6] = jacobian
     covariance = reset @ belief.covariance @ reset.swapaxes(-1, -2)
-    translation = belief.translation + change[..., :3]
-    return Belief(turn @ belief.rotation, translation, belief.velocity + change[..., 6:], covariance)
+    velocity, causes = belief.velocity + change[..., 6:12], belief.causes + change[..., 12:]
+    return Belief(turn @ belief.rotation, belief.translation + change[..., :3], velocity, causes, covariance)
 
 
 def mixture(beliefs: Belief, weights: Array) -> Belief:
@@ -137,12 +180,13 @@ def mixture(beliefs: Belief, weights: Array) -> Belief:
     """
     centre = beliefs[int(weights.reshape(-1, weights.shape[-1]).sum(0).argmax())]
     away = difference(centre.rotation, centre.translation, beliefs.rotation, beliefs.translation)
-    offset = np.concatenate([away, beliefs.velocity - centre.velocity], axis=-1)
+    offset = np.concatenate([away, beliefs.velocity - centre.velocity, beliefs.causes - centre.causes], axis=-1)
     mean = weights @ offset
     spread = offset - mean[..., None, :]
     covariances = beliefs.covariance + spread[..., :, None] * spread[..., None, :]
     covariance = (weights[..., None, None] * covariances).sum(-3)
-    return corrected(Belief(centre.rotation, centre.translation, centre.velocity, covariance), mean)
+    middle = Belief(centre.rotation, centre.translation, centre.velocity, centre.causes, covariance)
+    return corrected(middle, mean)
 
 
 def difference(rotation: Array, translation: Array, other_rotation: Array, other_translation: Array) -> Array:

@@ -1,17 +1,19 @@
 """A filter over the poses of one object: smoother than each image's own, with velocity, for any time.
 
-Four models of motion, from quiet to agile, run side by side and are mixed by what they predicted (interacting
-multiple models: Blom, Bar-Shalom, "The interacting multiple model algorithm for systems with Markovian switching
-coefficients", 1988): a still object does not jitter, a moving one does not lag. Part of a pose's error is the same in
-image after image (focal length, size of the mesh); it does not average out, so it is added again to the
-covariance that is told. How large the rest is, the noise of one image by itself, is measured: by how much three poses
-in a row are not on a straight line.
+Five models of motion, one of a body at rest and four from quiet to agile, run side by side and are mixed by what they
+predicted (interacting multiple models: Blom, Bar-Shalom, "The interacting multiple model algorithm for systems with
+Markovian switching coefficients", 1988): a still object does not jitter, a moving one does not lag.
+
+Part of a pose's error is the same in image after image (focal length, size of the mesh). Where each measurement tells
+by how much each such cause moves it (``systematic``), the causes are estimated together with the motion: before a
+camera that moves they show, as they move a still object along with the camera. Where they are not told, that part
+counts as one that does not average out: it is added again to the covariance that is told. How large the rest is, the
+noise of one image by itself, is then measured: by how much three poses in a row are not on a straight line.
 """
 
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import enum
 import math
 from dataclasses import dataclass
@@ -22,12 +24,20 @@ from torch import Tensor
 
 from pnp_ros import settings
 from pnp_ros.filtering import motion
-from pnp_ros.filtering.motion import Array, Belief
+from pnp_ros.filtering.motion import Array, Belief, Law
 from pnp_ros.settings import bounded
 from pnp_ros.types import Pose, PoseEstimate
 from pnp_ros.types.tensors import Values
 
-_MODELS = 4  # from quiet to agile, by equal ratios
+_MOVING = 4  # models, from quiet to agile, by equal ratios; beside them one of rest
+_MODELS = 1 + _MOVING
+_WALK = 1e-5  # white velocity at rest, m/s^0.5; the angular one is ``turning`` times as large in rad/s^0.5
+_ROUNDING = 1e-4  # of a variance: float32 may not tell what is left beside the systematic part
+_KNOWN = (
+    10,
+    4,
+)  # poses from which on the body may be at rest: before, hardly any velocity is as likely as none. The second
+# where causes are told, which look like motion until then
 _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
 _LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle
@@ -104,20 +114,29 @@ class FilteredPose(Values):
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A measurement that was used, and what was believed after it: a belief and a probability of each model.
-
-    ``before`` is the one used before it, ``bends`` how far the last ones were from steady motion, as squared
-    Mahalanobis distances of what independent noise would make.
-    """
+class _Measured:
+    """A pose that an image told: the covariance (6, 6) is that beside ``common`` (6, M), by which M causes move it."""
 
     stamp: float
     rotation: Array
     translation: Array
     covariance: Array
+    common: Array
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A measurement that was used, and what was believed after it: a belief and a probability of each model.
+
+    It is the ``count``-th; ``before`` is the one used before it, ``bends`` how far the last ones were from steady
+    motion, as squared Mahalanobis distances of what independent noise would make.
+    """
+
+    seen: _Measured
     beliefs: Belief
     probability: Array
-    before: _Step | None = None
+    count: int = 1
+    before: _Measured | None = None
     bends: tuple[float, ...] = ()
 
     def noise(self, shared: float) -> float:
@@ -129,13 +148,14 @@ class _Step:
             return 1.0 - shared
         return float(np.clip(np.median(self.bends) / _MEDIAN, _LEAST_NOISE, 1.0))
 
-    def bends_with(self, stamp: float, rotation: Array, translation: Array, covariance: Array) -> tuple[float, ...]:
+    def bends_with(self, new: _Measured) -> tuple[float, ...]:
         """And of the next measurement: the second difference of three has six times the variance of one."""
-        if self.before is None or abs(stamp - 2.0 * self.stamp + self.before.stamp) > _EVEN * (stamp - self.stamp):
+        last, first = self.seen, self.before
+        if first is None or abs(new.stamp - 2.0 * last.stamp + first.stamp) > _EVEN * (new.stamp - last.stamp):
             return self.bends
-        bend = motion.difference(self.rotation, self.translation, rotation, translation)
-        bend = bend - motion.difference(self.before.rotation, self.before.translation, self.rotation, self.translation)
-        return (*self.bends, float(bend @ np.linalg.solve(covariance, bend)) / 6.0)[-_WATCHED:]
+        bend = motion.difference(last.rotation, last.translation, new.rotation, new.translation)
+        bend = bend - motion.difference(first.rotation, first.translation, last.rotation, last.translation)
+        return (*self.bends, float(bend @ np.linalg.solve(new.covariance, bend)) / 6.0)[-_WATCHED:]
 
 
 class PoseFilter:
@@ -155,43 +175,48 @@ class PoseFilter:
     def __init__(self, config: FilterConfig | None = None) -> None:
         self.config = config or FilterConfig()
         c = self.config
-        ladder = np.geomspace(c.quiet, c.agile, _MODELS)
-        self._acceleration = np.stack([ladder, c.turning * ladder], axis=-1)
+        acceleration = np.array([c.quiet, *np.geomspace(c.quiet, c.agile, _MOVING)])
+        walk, goes_on = np.array([_WALK, *_MOVING * [0.0]]), np.array([0.0, *_MOVING * [1.0]])
+        accelerations, walks = (np.stack([each, c.turning * each], axis=-1) for each in (acceleration, walk))
+        self._law = Law(accelerations, walks, goes_on)
         self._steps: list[_Step] = []
 
     def reset(self) -> None:
         """Forget everything."""
         self._steps.clear()
 
-    def update(self, estimate: PoseEstimate, stamp: float) -> Outcome:
+    def update(self, estimate: PoseEstimate, stamp: float, systematic: Tensor | None = None) -> Outcome:
         """Take in a measured pose (no batch dimensions); it may be older than the last one.
 
         Args:
             estimate: pose and covariance, in a frame that stays the same.
             stamp: of the image, seconds.
+            systematic: (6, M) in the same frame, part of the error that all measurements have in common: a standard
+                deviation of each cause moves this one by a column; see
+                :class:`~pnp_ros.pipeline.result.ObjectEstimate`. For a camera that moves: before one that stands
+                still nothing but the object's own motion could tell a cause. None: how large it is, is guessed.
         """
-        values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)
-        rotation, translation, covariance = (value.detach().cpu().double().numpy() for value in values)
-        if not _fit(rotation, translation, covariance) or not math.isfinite(stamp):
+        seen = _measured(estimate, stamp, systematic)
+        if seen is None:
             return Outcome.UNFIT
-        if self._steps and stamp - self._steps[-1].stamp > self.config.patience:
+        if self._steps and (stamp - self._steps[-1].seen.stamp > self.config.patience or self._unlike(seen)):
             self.reset()
         if not self._steps:
-            self._steps = [self._first(rotation, translation, covariance, stamp)]
+            self._steps = [self._first(seen)]
             return Outcome.STARTED
-        place = bisect.bisect_right([step.stamp for step in self._steps], stamp)
-        if place == 0 or self._steps[-1].stamp - stamp > self.config.memory:
+        place = bisect.bisect_right([step.seen.stamp for step in self._steps], stamp)
+        if place == 0 or self._steps[-1].seen.stamp - stamp > self.config.memory:
             return Outcome.LATE
-        told = self._next(self._steps[place - 1], rotation, translation, covariance, stamp)
+        told = self._next(self._steps[place - 1], seen)
         if told is None:
             return Outcome.REJECTED
         later, self._steps[place:] = self._steps[place:], [told]
         for step in later:  # what came after it is told again
-            again = self._next(self._steps[-1], step.rotation, step.translation, step.covariance, step.stamp)
+            again = self._next(self._steps[-1], step.seen)
             if again is not None:
                 self._steps.append(again)
-        oldest = self._steps[-1].stamp - self.config.memory
-        while len(self._steps) > 1 and self._steps[1].stamp <= oldest:
+        oldest = self._steps[-1].seen.stamp - self.config.memory
+        while len(self._steps) > 1 and self._steps[1].seen.stamp <= oldest:
             del self._steps[0]
         return Outcome.ACCEPTED
 
@@ -199,54 +224,70 @@ class PoseFilter:
         """The object at any time near the last measurement; None where nothing is known, or for too long."""
         if not self._steps:
             return None
-        known = [step for step in self._steps if step.stamp <= stamp] or self._steps[:1]
-        step, age = known[-1], stamp - self._steps[-1].stamp
-        if not abs(stamp - step.stamp) <= self.config.patience:
+        known = [step for step in self._steps if step.seen.stamp <= stamp] or self._steps[:1]
+        step, age = known[-1], stamp - self._steps[-1].seen.stamp
+        if not abs(stamp - step.seen.stamp) <= self.config.patience:
             return None
-        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.stamp, self._acceleration), step.probability)
-        covariance = (
-            belief.covariance[:6, :6] + max(self.config.shared, 1.0 - step.noise(self.config.shared)) * step.covariance
-        )
-        told, velocity = torch.from_numpy(covariance), torch.from_numpy(belief.velocity)
-        rates = torch.from_numpy(belief.covariance[6:, 6:].copy())
-        return FilteredPose(stamp, belief.pose, told, velocity, rates, age)
+        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, self._law), step.probability)
+        lasting = max(self.config.shared, 1.0 - step.noise(self.config.shared))
+        told = torch.from_numpy(belief.covariance[:6, :6] + lasting * step.seen.covariance)
+        rates = torch.from_numpy(belief.covariance[6:12, 6:12].copy())
+        return FilteredPose(stamp, belief.pose, told, torch.from_numpy(belief.velocity), rates, age)
 
-    def _first(self, rotation: Array, translation: Array, covariance: Array, stamp: float) -> _Step:
-        joint = np.zeros((_MODELS, 12, 12))
-        joint[:, :6, :6] = (1.0 - self.config.shared) * covariance
+    def _unlike(self, seen: _Measured) -> bool:
+        """Whether a measurement has other causes than those that are known, as of another camera."""
+        known, told = self._steps[-1].beliefs.causes.shape[-1], seen.common.shape[-1]
+        return bool(known and told and known != told)
+
+    def _first(self, seen: _Measured) -> _Step:
+        known, common, each = seen.common.shape[-1], seen.common, np.ones((_MODELS, 1))
+        joint = np.zeros((_MODELS, 12 + known, 12 + known))
+        joint[:, :6, :6] = self._own(seen, 1.0 - self.config.shared) + common @ common.T
         joint[:, range(6, 12), range(6, 12)] = [rate**2 for rate in _UNKNOWN_RATE for _ in range(3)]
-        each = np.ones((_MODELS, 1))
-        beliefs = Belief(each[..., None] * rotation, each * translation, np.zeros((_MODELS, 6)), joint)
-        return _Step(stamp, rotation, translation, covariance, beliefs, np.full(_MODELS, 1.0 / _MODELS))
+        joint[:, :6, 12:], joint[:, 12:, :6], joint[:, 12:, 12:] = -common, -common.T, np.eye(known)
+        at = (each[..., None] * seen.rotation, each * seen.translation)
+        beliefs = Belief(*at, np.zeros((_MODELS, 6)), np.zeros((_MODELS, known)), joint)
+        return _Step(seen, beliefs, np.full(_MODELS, 1.0 / _MODELS))
 
-    def _next(self, last: _Step, rotation: Array, translation: Array, covariance: Array, stamp: float) -> _Step | None:
+    def _next(self, last: _Step, seen: _Measured) -> _Step | None:
         """The step that a measurement leads to; None if it is beyond the gate of all models."""
-        elapsed = stamp - last.stamp
+        elapsed = seen.stamp - last.seen.stamp
         stay = math.exp(-self.config.switching * elapsed)
         change = stay * np.eye(_MODELS) + (1.0 - stay) / _MODELS
         joint = change * last.probability[:, None]  # (from, to)
         expected = joint.sum(0)
         mixed = motion.mixture(last.beliefs, (joint / expected).T)
-        beliefs = motion.moved(mixed, elapsed, self._acceleration)
-        gate = motion.innovation(beliefs, rotation, translation, covariance)
+        beliefs = motion.with_causes(motion.moved(mixed, elapsed, self._law), seen.common.shape[-1])
+        common = np.pad(seen.common, ((0, 0), (0, beliefs.causes.shape[-1] - seen.common.shape[-1])))
+        gate = motion.innovation(beliefs, seen.rotation, seen.translation, seen.covariance, common)
         if not (gate.chi_square <= self.config.gate).any():
             return None
-        bends = last.bends_with(stamp, rotation, translation, covariance)
-        own = last.noise(self.config.shared) * covariance  # the rest is the same in the next image
-        told = motion.innovation(beliefs, rotation, translation, own)
+        own = self._own(seen, last.noise(self.config.shared))
+        told = motion.innovation(beliefs, seen.rotation, seen.translation, own, common)
         score = np.log(expected) + told.log_likelihood
+        if last.count < _KNOWN[bool(common.shape[-1])]:
+            score[0] = -np.inf
         probability = np.maximum(np.exp(score - score.max()), 1e-6)
-        after = motion.updated(beliefs, told, own)
-        before = dataclasses.replace(last, before=None)  # no chain
-        return _Step(stamp, rotation, translation, covariance, after, probability / probability.sum(), before, bends)
+        after = motion.updated(beliefs, told, own, common)
+        return _Step(seen, after, probability / probability.sum(), last.count + 1, last.seen, last.bends_with(seen))
+
+    def _own(self, seen: _Measured, noise: float) -> Array:
+        """The variance that counts as of this image alone: all that is beside the causes, or a share where none are
+        told, since the rest is the same in the next image."""
+        return seen.covariance if seen.common.shape[-1] else noise * seen.covariance
 
 
-def _fit(rotation: Array, translation: Array, covariance: Array) -> bool:
-    """Whether a measurement is finite and its covariance positive."""
-    if not all(np.isfinite(value).all() for value in (rotation, translation, covariance)):
-        return False
+def _measured(estimate: PoseEstimate, stamp: float, systematic: Tensor | None) -> _Measured | None:
+    """None if it is not finite, or a covariance is not positive."""
+    values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)
+    rotation, translation, covariance = (value.detach().cpu().double().numpy() for value in values)
+    common = np.zeros((6, 0)) if systematic is None else systematic.detach().cpu().double().numpy()
+    if common.shape[-1]:
+        covariance = (1.0 + _ROUNDING) * covariance - common @ common.T
+    if not all(np.isfinite(value).all() for value in (rotation, translation, covariance, common, stamp)):
+        return None
     try:
         np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
-        return False
-    return True
+        return None
+    return _Measured(stamp, rotation, translation, covariance, common)

@@ -16,9 +16,19 @@ def rotate(cov: Tensor, rotation: Tensor) -> Tensor:
 
     Both blocks turn, without a lever arm: the perturbation stays about the object's origin.
     """
-    zero = torch.zeros_like(rotation)
-    turn = torch.cat([torch.cat([rotation, zero], dim=-1), torch.cat([zero, rotation], dim=-1)], dim=-2)
+    turn = _of_both(rotation)
     return turn @ cov @ turn.mT
+
+
+def turned(deltas: Tensor, rotation: Tensor) -> Tensor:
+    """Perturbations (..., 6, M), one a column, in other axes, as :func:`rotate`; on the rotation's device and dtype."""
+    return _of_both(rotation) @ deltas.to(rotation)
+
+
+def _of_both(rotation: Tensor) -> Tensor:
+    """(..., 6, 6) that turns dt and dtheta alike."""
+    zero = torch.zeros_like(rotation)
+    return torch.cat([torch.cat([rotation, zero], dim=-1), torch.cat([zero, rotation], dim=-1)], dim=-2)
 
 
 def in_frame(T_frame_camera: Pose, estimate: PoseEstimate) -> PoseEstimate:

@@ -19,7 +19,7 @@ from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.pose_outputs import keep_publishers
 from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
-from pnp_ros.types import Pose, PoseEstimate
+from pnp_ros.types import Pose
 
 
 class OdometryOutput:
@@ -82,27 +82,32 @@ class OdometryOutput:
         if self._node.get_parameter("odometry_for").value == "off" or not publisher.get_subscription_count():
             track.reset()
             return
-        if found.state is ObjectState.VALID and found.estimate is not None:
-            seen = self._in_frame(header, found.estimate)
-            if seen is None:
-                return
-            track.update(seen, conversions.seconds(header.stamp))
+        if found.state is ObjectState.VALID and not self._taken_in(track, header, found):
+            return
         stamp = self._told_stamp(header, track.config.patience)
         motion = track.predict(conversions.seconds(stamp))
         if motion is not None:
             frame = Header(stamp=stamp, frame_id=self._fixed or header.frame_id)
             publisher.publish(conversions.odometry(frame, object_frame, motion))
 
-    def _in_frame(self, header: Header, estimate: PoseEstimate) -> PoseEstimate | None:
-        """The estimate in the fixed frame; None, and a warning, where TF does not tell."""
+    def _taken_in(self, track: PoseFilter, header: Header, found: ObjectEstimate) -> bool:
+        """Give the filter a valid pose; False, and a warning, where TF does not tell where the camera was."""
+        assert found.estimate is not None
         if not self._fixed:
-            return estimate
+            track.update(found.estimate, conversions.seconds(header.stamp))
+            return True
         assert self._transforms is not None
         camera = self._transforms.lookup(self._fixed, header.frame_id, nanoseconds(header.stamp))
         if not isinstance(camera, Pose):
             self._node.get_logger().warning(f"fixed_frame {self._fixed}: {camera}", throttle_duration_sec=10.0)
-            return None
-        return covariance.in_frame(camera, estimate)
+            return False
+        common = found.systematic
+        track.update(
+            covariance.in_frame(camera, found.estimate),
+            conversions.seconds(header.stamp),
+            None if common is None else covariance.turned(common.cpu(), camera.rotation),
+        )
+        return True
 
     def _told_stamp(self, header: Header, patience: float) -> Any:
         """Now, where the clock is that of the images; else the image's time."""

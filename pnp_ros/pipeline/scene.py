@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cameras.single_view import imaged
+from pnp_ros.geometry.single_pose import placed
 from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -350,9 +352,8 @@ class Scene:
         wider: float = _WIDER,
     ) -> None:
         """Fill where an object is and a little around it; a pixel of the image is ``coarse`` of the camera's."""
-        points = torch.from_numpy(self._estimators[name].package.mesh.extreme_points)
-        in_camera = (pose.to("cpu", torch.float32)).transform(wider * points)
-        pixels = camera.project(in_camera).numpy()[(in_camera[:, 2] > 0.0).numpy()]
+        seen = placed(pose, wider * self._estimators[name].package.mesh.extreme_points)
+        pixels = imaged(camera, seen[seen[:, 2] > 0.0])
         pixels = pixels[np.isfinite(pixels).all(axis=-1)]
         if len(pixels) >= 3:
             limit = 4 * max(camera.width, camera.height)

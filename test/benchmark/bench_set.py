@@ -1,13 +1,15 @@
 """Would a set of objects be found better, or more cheaply, by one network than by one each?
 
-Three objects; all networks see crops of the same makers, those of one object in the same order. ``each`` trains a
-network an object on so many crops; ``shared`` trains one on the crops of all, so that both see equally many in all: its
-backbone is common, the last layer has maps and a presence for each object, of which a crop teaches those of its own.
-They are judged by held-out crops: keypoints, and poses that come of them.
+Three objects: the demo's boat, a cube (``../shared/data/cube`` beside the checkout; a second box where that is absent)
+and a printed box. All networks see the same crops, those of one object in the same order. ``its own`` is a network an
+object; ``shared`` is one that learns from the crops of all, so that both see equally many in all: its backbone is
+common, the last layer has maps and a presence for each object, of which a crop teaches those of its own. They are
+judged by held-out crops: keypoints, and poses that come of them.
 
-    PYTHONPATH=test python test/benchmark/bench_set.py [--crops 40000] [--side 64] [--width 16]
+    PYTHONPATH=test python test/benchmark/bench_set.py [--crops 30000] [--side 64] [--width 16] [--difficulty 0]
 
-Small crops and networks, so that 40,000 crops an object take some twenty minutes on one core.
+Small crops and networks, so that 30,000 crops an object take some twenty minutes on one core. At difficulty 0 nothing
+is in front of the object and the window is exact; at 1, as in training, so few crops are too few.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from pnp_ros.io.resources import resource
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, RawPrediction, decode
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.solvers.pnp import solve_pnp
@@ -43,8 +46,9 @@ from pnp_ros.training.steps import images, of_present
 from pnp_ros.types import Correspondences
 from synthetic.printed_box import printed_box
 
-KEYPOINTS, BATCH, CPU = 16, 48, torch.device("cpu")
-_MIXED = 16  # crops of each object in a batch of all three: as many in all
+KEYPOINTS, CPU = 16, torch.device("cpu")
+PART = 16  # crops of one object; a batch is three of these parts, of one object or of each
+CUBE = Path(__file__).parents[2].parent / "shared/data/cube/cube.obj"
 
 
 class SetNetwork(nn.Module):
@@ -71,32 +75,39 @@ def step(network: nn.Module, batch: Batch, _: float) -> tuple[Tensor, dict[str, 
     return keypoint_loss(network(images(batch), batch["owner"]), batch["keypoints"], batch["present"])
 
 
-def makers(meshes: dict[str, TriangleMesh], side: int, seed: int) -> list[ObjectSampler]:
-    """Of crops, one an object."""
+def maker(mesh: TriangleMesh, side: int, seed: int, difficulty: float) -> ObjectSampler:
+    """Of crops of an object."""
     ranges = randomisation(TrainingConfig(), side, KeypointNetworkConfig.crop_margin)
-    points = [torch.from_numpy(select_keypoints(mesh, KEYPOINTS)) for mesh in meshes.values()]
-    return [ObjectSamplerFactory(m, p, Symmetry(), ranges)(seed) for m, p in zip(meshes.values(), points)]
+    points = torch.from_numpy(select_keypoints(mesh, KEYPOINTS))
+    made = ObjectSamplerFactory(mesh, points, Symmetry(), ranges, easy_until=1.0)(seed)
+    made.at(difficulty)
+    return made
 
 
-def mixed(samplers: list[ObjectSampler], each: int) -> Iterator[Batch]:
-    """Batches of ``each`` crops of every object."""
-    while True:
-        parts = []
-        for owner, sampler in enumerate(samplers):
-            sampler.refresh(-(-each // 6))  # a render serves six crops, as in training
-            parts.append(sampler.batch("crops", each) | {"owner": torch.full((each,), owner)})
-        yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def parts(sampler: ObjectSampler, owner: int, count: int) -> list[Batch]:
+    """So many parts of a batch."""
+    made = []
+    for _ in range(count):
+        sampler.refresh(-(-PART // 6))  # a render serves six crops, as in training
+        made.append(sampler.batch("crops", PART) | {"owner": torch.full((PART,), owner)})
+    return made
 
 
-def trained(samplers: list[ObjectSampler], each: int, steps: int, side: int, width: int) -> SetNetwork:
+def joined(each: Iterable[tuple[Batch, ...]]) -> Iterator[Batch]:
+    """Batches of parts."""
+    for several in each:
+        yield {name: torch.cat([part[name] for part in several]) for name in several[0]}
+
+
+def trained(objects: int, batches: Iterable[Batch], steps: int, side: int, width: int) -> SetNetwork:
     """A network after so many steps; the learning rate follows them, not the time."""
     torch.manual_seed(0)
     clock = itertools.count(0.0)
     with tempfile.TemporaryDirectory() as folder:
         config = PhaseConfig("set", float(steps), checkpoint_seconds=1e6)
-        network = SetNetwork(len(samplers), side, width)
+        network = SetNetwork(objects, side, width)
         phase = Phase(network, step, config, Path(folder), CPU, Group(CPU), lambda: next(clock))
-        done = phase.run(mixed(samplers, each), lambda _: None)
+        done = phase.run(iter(batches), lambda _: None)
     assert isinstance(done, SetNetwork)
     return done
 
@@ -136,29 +147,35 @@ def cost(network: SetNetwork, side: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crops", type=int, default=40000, help="that are learnt from, of each object")
+    parser.add_argument("--crops", type=int, default=30000, help="that are learnt from, of each object")
     parser.add_argument("--side", type=int, default=64, help="of a crop, pixels")
     parser.add_argument("--width", type=int, default=16, help="of the networks")
+    parser.add_argument("--difficulty", type=float, default=0.0, help="of the crops, 0 to 1")
     parser.add_argument("--judged", type=int, default=300, help="crops of each object")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    side, width = arguments.side, arguments.width
+    side, width, hard = arguments.side, arguments.width, arguments.difficulty
     demo = load_object_package(resource("config/objects/demo")).mesh
-    meshes = {"demo": demo, "box 0": printed_box(0), "box 1": printed_box(1)}
-    held_out = [maker.batch("crops", arguments.judged) for maker in makers(meshes, side, 1000)]
-    steps = arguments.crops // BATCH
-    print("object | network | keypoints off, px | within 10 %, 5 % | M weights | ms a crop | s of training")
+    other = {"cube": load_mesh(CUBE)} if CUBE.is_file() else {"box 1": printed_box(1)}
+    meshes = {"demo": demo, **other, "box 0": printed_box(0)}
+    held_out = [maker(mesh, side, 1000, hard).batch("crops", arguments.judged) for mesh in meshes.values()]
+    steps = arguments.crops // (PART * len(meshes))
     begin = time.process_time()
-    for name, maker, batch in zip(meshes, makers(meshes, side, 1), held_out):
-        network, seconds = trained([maker], BATCH, steps, side, width), time.process_time() - begin
-        figures = judge(network, batch, 0, meshes[name])
-        weights, milliseconds = cost(network, side)
-        print(f"{name} | its own | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)
+    stock = [parts(maker(m, side, 1, hard), k, steps * len(meshes)) for k, m in enumerate(meshes.values())]
+    print(f"{time.process_time() - begin:.0f} s of CPU for the crops")
+    print("object | network | keypoints off, px | within 10 %, 5 % | M weights | ms a crop | s of training")
+    for own, batch, (name, mesh) in zip(stock, held_out, meshes.items()):
         begin = time.process_time()
-    network = trained(makers(meshes, side, 1), _MIXED, steps * len(meshes), side, width)
+        alone = [part | {"owner": torch.zeros(PART, dtype=torch.long)} for part in own]
+        network = trained(1, joined(zip(*[iter(alone)] * len(meshes))), steps, side, width)
+        seconds, (weights, milliseconds) = time.process_time() - begin, cost(network, side)
+        figures = judge(network, batch, 0, mesh)
+        print(f"{name} | its own | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)
+    begin = time.process_time()
+    network = trained(len(meshes), joined(zip(*stock)), steps * len(meshes), side, width)
     seconds, (weights, milliseconds) = time.process_time() - begin, cost(network, side)
-    for owner, (name, batch) in enumerate(zip(meshes, held_out)):
-        figures = judge(network, batch, owner, meshes[name])
+    for owner, (batch, (name, mesh)) in enumerate(zip(held_out, meshes.items())):
+        figures = judge(network, batch, owner, mesh)
         print(f"{name} | shared | {_row(figures)} | {weights:.2f} | {milliseconds:.1f} | {seconds:.0f}", flush=True)
 
 

@@ -11,11 +11,14 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from pnp_ros.filtering import motion
-from pnp_ros.filtering.motion import Belief
+from pnp_ros.filtering.localization import View, localize
+from pnp_ros.filtering.motion import Belief, Law
+from pnp_ros.geometry import covariance as covariances
 from pnp_ros.geometry import se3, so3
-from pnp_ros.types import Pose
+from pnp_ros.types import Pose, PoseEstimate
 
-ACCELERATION = torch.tensor([0.4, 1.5], dtype=torch.float64)
+LAW = Law(np.array([0.4, 1.5]), np.zeros(2), np.array(1.0))
+NO_CAUSES = np.zeros((6, 0))
 ELAPSED, STEPS = 0.1, 5
 SIGMA = torch.tensor([0.004, 0.004, 0.01, 0.02, 0.02, 0.02], dtype=torch.float64)
 PRIOR = torch.diag(torch.tensor([0.01] * 3 + [0.05] * 3 + [0.5] * 3 + [1.0] * 3, dtype=torch.float64) ** 2)
@@ -33,14 +36,12 @@ def _measured() -> list[Pose]:
 
 
 def _start(pose: Pose) -> Belief:
-    return Belief(pose.rotation.numpy(), pose.translation.numpy(), np.zeros(6), PRIOR.numpy())
+    return Belief(pose.rotation.numpy(), pose.translation.numpy(), np.zeros(6), np.zeros(0), PRIOR.numpy())
 
 
 def _smoothed(measured: list[Pose]) -> tuple[Pose, torch.Tensor, torch.Tensor]:
     """Last pose, velocity and covariance of the trajectory that minimises all residuals together."""
-    noise = torch.linalg.cholesky(
-        torch.linalg.inv(torch.from_numpy(motion._diffusion(ELAPSED, ACCELERATION.numpy())))
-    ).mT
+    noise = torch.linalg.cholesky(torch.linalg.inv(torch.from_numpy(motion._diffusion(ELAPSED, LAW)))).mT
     prior = torch.linalg.cholesky(torch.linalg.inv(PRIOR)).mT
 
     def states(x: np.ndarray) -> tuple[list[Pose], torch.Tensor]:
@@ -106,7 +107,7 @@ def _smoothed_by_gtsam(measured: list[Pose]) -> tuple[Pose, torch.Tensor, torch.
     add(PRIOR.numpy(), (0,), lambda state: np.concatenate([off(matrices[0], state[0]), state[1]]))
     for k in range(1, STEPS):
         add(np.diag(SIGMA.numpy() ** 2), (k,), lambda state, seen=matrices[k]: off(state[0], seen))
-        add(motion._diffusion(ELAPSED, ACCELERATION.numpy()), (k - 1, k), steady)
+        add(motion._diffusion(ELAPSED, LAW), (k - 1, k), steady)
     found = gtsam.LevenbergMarquardtOptimizer(graph, values).optimize()
     last = 2 * (STEPS - 1)
     keys = gtsam.KeyVector([last, last + 1])
@@ -124,9 +125,9 @@ def test_the_filter_ends_where_the_most_probable_trajectory_ends(smoothed: Any) 
     measured = _measured()
     belief = _start(measured[0])
     for pose in measured[1:]:
-        belief = motion.moved(belief, ELAPSED, ACCELERATION.numpy())
-        told = motion.innovation(belief, pose.rotation.numpy(), pose.translation.numpy(), np.diag(SIGMA.numpy() ** 2))
-        belief = motion.updated(belief, told, np.diag(SIGMA.numpy() ** 2))
+        belief, own = motion.moved(belief, ELAPSED, LAW), np.diag(SIGMA.numpy() ** 2)
+        told = motion.innovation(belief, pose.rotation.numpy(), pose.translation.numpy(), own, NO_CAUSES)
+        belief = motion.updated(belief, told, own, NO_CAUSES)
     pose, rate, covariance = smoothed(measured)
     sigma = covariance.diagonal().sqrt()
     off = torch.cat([se3.local(belief.pose, pose), rate - torch.from_numpy(belief.velocity)]) / sigma
@@ -135,8 +136,47 @@ def test_the_filter_ends_where_the_most_probable_trajectory_ends(smoothed: Any) 
     assert bool(((ratio > 0.95) & (ratio < 1.05)).all())
 
 
+def test_causes_that_a_moving_camera_shows_are_those_of_all_views_together() -> None:
+    """Step by step, of a body at rest, what generalised least squares over all views says at once."""
+    generator = torch.Generator().manual_seed(3)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    causes, own = 0.3 * draw(3), torch.diag(SIGMA**2)
+    views = []
+    for k in range(6):
+        camera, columns = Pose(so3.exp(0.4 * k * torch.tensor([0.3, 1.0, 0.0]).double()), draw(3)), 0.02 * draw(6, 3)
+        seen = se3.retract(camera.inverse() @ _truth(0.0), columns @ causes + SIGMA * draw(6))
+        views.append(View(camera, PoseEstimate.of(seen, own + columns @ columns.mT), float(k), columns))
+    first = covariances.in_frame(views[0].camera, views[0].estimate).pose
+    rest, belief = Law(np.zeros(2), np.zeros(2), np.array(0.0)), _start(first)
+    belief = motion.with_causes(dataclasses.replace(belief, covariance=1e6 * PRIOR.numpy()), 3)
+    for view in views:
+        turn = view.camera.rotation
+        pose, noise = view.camera @ view.estimate.pose, covariances.rotate(own, turn).numpy()
+        common = covariances.turned(view.systematic, turn).numpy()
+        belief = motion.moved(belief, 1.0, rest)
+        told = motion.innovation(belief, pose.rotation.numpy(), pose.translation.numpy(), noise, common)
+        belief = motion.updated(belief, told, noise, common)
+    expected = localize(views, gate=1e9).estimate
+    sigma = expected.covariance.diagonal().sqrt()
+    assert float((se3.local(belief.pose, expected.pose) / sigma).abs().max()) < 0.1
+    assert np.allclose(np.diag(belief.covariance)[:6], expected.covariance.diagonal().numpy(), rtol=0.02)
+    assert (
+        float(np.abs(belief.causes - causes.numpy()).max()) < 4.0 * float(np.diag(belief.covariance)[12:].max()) ** 0.5
+    )
+    assert np.diag(belief.covariance)[12:].max() < 0.5
+
+
+def test_a_body_at_rest_has_no_velocity_and_stays() -> None:
+    rest, start = Law(np.array([0.01, 0.02]), np.zeros(2), np.array(0.0)), _start(_truth(0.0))
+    told = motion.moved(dataclasses.replace(start, velocity=np.full(6, 0.5)), 2.0, rest)
+    assert np.array_equal(told.translation, start.translation)
+    assert np.array_equal(told.velocity, np.zeros(6))
+    assert np.allclose(told.covariance[:6, :6], PRIOR.numpy()[:6, :6])
+    assert np.allclose(np.diag(told.covariance)[6:], np.repeat([0.01**2, 0.02**2], 3))
+
+
 def test_moving_there_and_back_without_acceleration_changes_nothing() -> None:
-    start, still = _start(_truth(0.2)), np.zeros(2)
+    start, still = _start(_truth(0.2)), Law(np.zeros(2), np.zeros(2), np.array(1.0))
     belief = dataclasses.replace(start, velocity=np.array([0.1, 0.2, -0.1, 0.5, -0.4, 0.3]))
     back = motion.moved(motion.moved(belief, 0.3, still), -0.3, still)
     assert torch.allclose(back.pose.matrix(), belief.pose.matrix(), atol=1e-12)
@@ -150,6 +190,7 @@ def test_a_mixture_has_the_mean_and_covariance_of_its_samples() -> None:
         np.stack([one.rotation, other.rotation]),
         np.stack([one.translation, other.translation]),
         np.stack([one.velocity, one.velocity + 0.5]),
+        np.zeros((2, 0)),
         0.01 * np.stack([PRIOR.numpy(), 4.0 * PRIOR.numpy()]),
     )
     mixed = motion.mixture(both, np.array([0.3, 0.7]))

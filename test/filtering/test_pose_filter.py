@@ -69,6 +69,56 @@ def test_a_still_object_jitters_much_less() -> None:
     assert float(torch.stack(ratios).mean()) < 0.4
 
 
+def _before_a_moving_camera(k: int, common: torch.Tensor, own: torch.Tensor) -> tuple[PoseEstimate, torch.Tensor]:
+    """A still object in the world as image k tells it, and by how much each of six causes moves that."""
+    angle, moves = 1.2 * math.sin(k / 40.0), math.sqrt(SHARED) * torch.diag(SIGMA)
+    eye = 0.8 * _vector(math.cos(angle), math.sin(angle), 0.6)
+    camera = se3.look_at(eye, _vector(0.0, 0.0, 0.0), _vector(0.0, 0.0, 1.0)).inverse()
+    off = moves @ common + math.sqrt(1.0 - SHARED) * SIGMA * own
+    seen = PoseEstimate.of(se3.retract(camera.inverse() @ still(0.0), off), torch.diag(SIGMA**2))
+    return covariance.in_frame(camera, seen), covariance.turned(moves, camera.rotation)
+
+
+def test_what_all_images_have_wrong_is_learnt_while_the_camera_moves() -> None:
+    squares = []
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        common, motion = 1.5 * torch.randn(6, generator=generator, dtype=torch.float64), PoseFilter()
+        raw, filtered = [], []
+        for k in range(150):
+            own = torch.randn(6, generator=generator, dtype=torch.float64)
+            seen, moves = _before_a_moving_camera(k, common, own)
+            assert motion.update(seen, k / RATE, moves) in (Outcome.STARTED, Outcome.ACCEPTED)
+            if k >= 45:
+                told = motion.predict(k / RATE)
+                raw.append(se3.local(still(0.0), seen.pose))
+                filtered.append(se3.local(still(0.0), told.pose))
+                squares.append(covariance.nees(filtered[-1], told.covariance))
+        for part in (slice(3), slice(3, 6)):
+            spread = [float(torch.stack(each)[:, part].std(0).norm()) for each in (filtered, raw)]
+            assert spread[0] < spread[1] / 3.0
+            assert float(_rms(filtered)[part].norm()) < float(_rms(raw)[part].norm())  # about the orbit's axis it stays
+    assert float(torch.stack(squares).mean()) < 12.0
+
+
+def test_a_pose_without_its_causes_counts_and_another_cameras_begin_anew() -> None:
+    """The first image tells none, a later one again none; late ones with causes are told again in order."""
+    nothing = torch.zeros(6, dtype=torch.float64)
+    told = [_before_a_moving_camera(k, nothing, nothing) for k in range(20)]
+    in_order, late = PoseFilter(), PoseFilter()
+    for k in range(20):
+        common = None if k in (0, 7) else told[k][1]
+        assert in_order.update(told[k][0], k / RATE, common) in (Outcome.STARTED, Outcome.ACCEPTED)
+    for k in (0, 1, 2, 4, 3, 5, 6, 8, 7, *range(9, 20)):
+        assert late.update(told[k][0], k / RATE, None if k in (0, 7) else told[k][1]) is not Outcome.REJECTED
+    a, b = in_order.predict(0.65), late.predict(0.65)
+    assert torch.allclose(a.pose.matrix(), b.pose.matrix(), atol=1e-9)
+    assert torch.allclose(a.covariance, b.covariance, rtol=1e-6, atol=1e-12)
+    assert in_order.update(told[0][0], 20 / RATE, told[0][1][:, :4]) is Outcome.STARTED
+    too_much = 2.0 * torch.diag(SIGMA)  # the causes alone would be more than all of the covariance
+    assert in_order.update(told[0][0], 21 / RATE, too_much) is Outcome.UNFIT
+
+
 @pytest.mark.parametrize(("path", "dropped"), [(steady, 0.0), (swinging, 0.2)])
 def test_the_pose_told_for_now_is_near_and_honest(path: Callable[[float], Pose], dropped: float) -> None:
     """An image is 0.1 s old when its pose is known: the filter makes up for it, and knows how well."""
