@@ -75,6 +75,7 @@ class Scene:
             raise ValueError("packages: expected at least one object, got none")
         self._config, self._device, self._backend = config or EstimatorConfig(), torch.device(device), backend
         self._estimators: dict[str, PoseEstimator] = {}
+        self._reaches: dict[str, float] = {}  # metres that an instance extends from its origin at most
         self._last: dict[str, tuple[Pose, float]] = {}  # valid pose and its time, by instance
         self._objects: dict[str, _Missed] = {}  # by the object's name
         self._turn: deque[str] = deque()  # instances, the next to look for first
@@ -118,6 +119,8 @@ class Scene:
         (name,) = {estimator.package.name for estimator in prepared.values()}
         self._check_new(name, list(prepared))
         self._estimators |= prepared
+        for each, estimator in prepared.items():
+            self._reaches[each] = float(np.linalg.norm(estimator.package.mesh.extreme_points, axis=-1).max())
         self._objects[name] = _Missed()
         self._turn.extend(prepared)
         return tuple(prepared)
@@ -140,7 +143,7 @@ class Scene:
             raise ValueError(f"name: expected one of {', '.join(sorted(self._objects)) or 'none'}, got {name!r}")
         gone = tuple(each for each, estimator in self._estimators.items() if estimator.package.name == name)
         for each in gone:
-            del self._estimators[each]
+            del self._estimators[each], self._reaches[each]
             self._last.pop(each, None)
             self._missing.discard(each)
             self._failed.discard(each)
@@ -263,14 +266,10 @@ class Scene:
         for other, place in _valid(found).items():
             u, v, nearer = place.translation.tolist()
             if other != name and nearer < depth:
-                reach = self._reach(name) / depth + self._reach(other) / nearer
+                reach = self._reaches[name] / depth + self._reaches[other] / nearer
                 if math.hypot(x / depth - u / nearer, y / depth - v / nearer) < reach:
                     front[other] = place
         return front
-
-    def _reach(self, name: str) -> float:
-        """How far an object extends from its origin at most, metres."""
-        return float(np.square(self._estimators[name].package.mesh.extreme_points).sum(-1).max()) ** 0.5
 
     def _hidden(self, name: str, pose: Pose, camera: Camera, others: Mapping[str, Pose]) -> str:
         """Behind what an instance is, if most of it is; else empty."""
@@ -390,4 +389,4 @@ def _valid(found: Mapping[str, ObjectEstimate]) -> dict[str, Pose]:
 
 def _distance(item: ObjectEstimate, pose: Pose) -> float:
     assert item.estimate is not None
-    return float((item.estimate.pose.translation.double() - pose.translation.double()).norm())
+    return math.dist(item.estimate.pose.translation.tolist(), pose.translation.tolist())
