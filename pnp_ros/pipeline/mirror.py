@@ -18,11 +18,13 @@ from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.alignment.rival import log_odds
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.mirror_image import mirror_image
+from pnp_ros.objects.mirror_image import MirrorImage, mirror_image
 from pnp_ros.pipeline.rival import AHEAD
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.sources.edge_likeness import EdgeLikeness
+from pnp_ros.types import Pose
 
+_PLAINLY = 0.7  # share of the object shown from which the nearest of its reflections is the only one to be asked
 _BESIDE = (0.05, 0.1)  # diameters and rad: how far from an aligned pose its mirror image's may be
 
 
@@ -35,9 +37,9 @@ class Mirror:
         config: how poses are aligned.
     """
 
-    def __init__(self, mesh: TriangleMesh, mirrored: TriangleMesh, config: AlignmentConfig) -> None:
-        self._aligner = Aligner(mirrored, config)
-        self._edges = EdgeLikeness(mesh), EdgeLikeness(mirrored)
+    def __init__(self, mesh: TriangleMesh, mirrored: MirrorImage, config: AlignmentConfig) -> None:
+        self._aligner, self._turns = Aligner(mirrored.mesh, config), mirrored.turns
+        self._edges = EdgeLikeness(mesh), EdgeLikeness(mirrored.mesh)
         self._beside = _BESIDE[0] * mesh.diameter, _BESIDE[1]
         self._passed = False
 
@@ -64,11 +66,23 @@ class Mirror:
         return dataclasses.replace(evidence, supported=False, reason="the object's mirror image explains it better")
 
     def lead(self, image: np.ndarray, camera: Camera, one: Alignment) -> float:
-        """Log odds of the mirror image against an aligned pose; minus infinity where the image contradicts it."""
-        self._aligner.forget()
-        other = self._aligner.compare(image, camera, start_at(one.estimate.pose, *self._beside))
-        if not other.evidence.supported:
-            return -math.inf
+        """Log odds of the mirror image against an aligned pose; minus infinity where the image shows nothing of it.
+
+        Where little is shown of a pose, it is looked for in other turns, too. One that the image does not bear out
+        counts: beside a pose that is borne out barely, in clutter, it may lead.
+        """
+        odds = -math.inf
+        for turn in self._turns if one.evidence.explained < _PLAINLY else self._turns[:1]:
+            self._aligner.forget()
+            pose = Pose.from_matrix(one.estimate.pose.matrix() @ turn)
+            other = self._aligner.compare(image, camera, start_at(pose, *self._beside))
+            if bool(other.estimate.usable):
+                odds = max(odds, self._odds(image, camera, other, one))
+            if odds >= AHEAD:
+                break
+        return odds
+
+    def _odds(self, image: np.ndarray, camera: Camera, other: Alignment, one: Alignment) -> float:
         own, others = (
             float(edges.log_likelihoods(image, camera, [found.estimate.pose])[0])
             for edges, found in zip(self._edges, (one, other))

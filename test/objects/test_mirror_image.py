@@ -20,12 +20,18 @@ def corners(mesh: TriangleMesh) -> np.ndarray:
 
 @pytest.mark.parametrize("mesh", [demo_mesh(), bracket(), bent_sheet()], ids=["boat", "bracket", "sheet"])
 def test_it_is_reflected_at_the_plane_that_halves_it_nearly(mesh: TriangleMesh) -> None:
-    mirrored = mirror_image(mesh)
-    assert mirrored is not None
+    found = mirror_image(mesh)
+    assert found is not None
+    mirrored = found.mesh
     np.testing.assert_allclose(mirrored.vertices[:, [0, 2]], mesh.vertices[:, [0, 2]], atol=1e-6)
     total = mirrored.vertices[:, 1] + mesh.vertices[:, 1]
     assert np.ptp(total) < 1e-6
     assert abs(total[0]) < 0.2 * mesh.diameter
+    for turn, axis in zip(found.turns.numpy(), (1, 0, 2)):
+        reflected = mirrored.vertices @ turn[:3, :3].T + turn[:3, 3]
+        assert np.linalg.det(turn[:3, :3]) == pytest.approx(1.0)
+        kept = [k for k in range(3) if k != axis]
+        np.testing.assert_allclose(reflected[:, kept], mesh.vertices[:, kept], atol=1e-6)
     assert volume(mirrored) == pytest.approx(volume(mesh), rel=1e-4)  # its faces look outwards
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.config import AlignmentConfig
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import write_object_package
@@ -19,6 +21,7 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.mirror import Mirror, mirror_of
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.demo_object import demo_mesh
+from pnp_ros.types import PoseEstimate
 from synthetic.cad_parts import bent_sheet, bracket, flange
 from synthetic.scenes import EXACT, Scene, perturbed, scenes
 
@@ -73,6 +76,26 @@ def test_it_is_asked_until_an_image_has_spoken_for_the_object(monkeypatch: pytes
     assert [heard(anew=True), len(asked)] == [True, 4]
     mirror.forget()
     assert [heard(), len(asked)] == [True, 5]
+
+
+def test_where_little_is_shown_other_reflections_are_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = bracket()
+    mirror = mirror_of(mesh, CONFIG)
+    assert mirror is not None
+    (scene,) = scenes(mesh, 1, 1, EXACT)
+    found, turned, compare = aligned(mesh, scene), list[float](), Aligner.compare
+    assert found.evidence.explained > 0.8
+
+    def noted(self: Aligner, image: np.ndarray, camera: Camera, start: PoseEstimate) -> Alignment:
+        turned.append(float(so3.angle_between(start.pose.rotation, found.estimate.pose.rotation)))
+        return compare(self, image, camera, start)
+
+    monkeypatch.setattr(Aligner, "compare", noted)
+    for explained, turns in ((0.8, [0.0]), (0.6, [0.0, np.pi, np.pi])):
+        turned.clear()
+        seen = replace(found, evidence=replace(found.evidence, explained=explained))
+        assert mirror.lead(scene.image, scene.camera, seen) < 0.0
+        assert turned == pytest.approx(turns, abs=2e-3)
 
 
 def test_what_has_a_texture_or_is_its_own_mirror_image_has_no_such_rival() -> None:
