@@ -66,11 +66,16 @@ def judged(
     config: EstimatorConfig = _SEARCH,
     until: float = math.inf,
 ) -> list[FrameResult]:
-    """The estimator's result for each image, without tracking, beside the truth; ``seen`` is called after each.
+    """The estimator's result for each image by itself, beside the truth; ``seen`` is called after each.
 
     No image is begun after the time ``until`` (``time.monotonic``), but for the :data:`FEWEST` first.
     """
     estimator = PoseEstimator(package, config, device)
+    pose_of = running(estimator)
+
+    def by_itself(frame: Frame) -> FrameResult:
+        estimator.reset()  # the colours that it learnt are those of another image's material and light
+        return pose_of(frame)
 
     def truth_of(frame: Frame) -> Truth:
         seen()
@@ -81,7 +86,7 @@ def judged(
 
     within_time = itertools.takewhile(lambda each: each[0] < FEWEST or time.monotonic() < until, enumerate(images))
     frames = (Frame(index, index, image.rgb, image.camera) for index, image in within_time)
-    return evaluate_one(frames, package, running(estimator), truth_of).records
+    return evaluate_one(frames, package, by_itself, truth_of).records
 
 
 def calibrate(
