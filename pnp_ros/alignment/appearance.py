@@ -9,18 +9,15 @@ a Gaussian error of unknown size, ``n`` independent looks that correlate by ``c`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import CropError, crop_from_pose
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.rendering.pose_likeness import PoseLikeness
 from pnp_ros.types import Pose
 
 _SIDE, _MARGIN = 160, 1.3  # of the window, pixels; over the object's box
@@ -34,36 +31,27 @@ _FLAT = 1.0  # grey levels, standard deviation: less is no print
 _CLOSEST = 0.93  # correlation beyond which what is left is the drawing's fault
 
 
-class Appearance:
-    """An object whose poses are compared with images by its grey. For one thread.
+class Appearance(PoseLikeness):
+    """An object whose poses with one outline are compared with images by its grey. For one thread.
 
     Args:
         mesh: in metres.
     """
 
     def __init__(self, mesh: TriangleMesh) -> None:
-        self._mesh, self._extent = RayMesh(mesh), torch.from_numpy(mesh.extreme_points)
+        super().__init__(mesh, _SIDE, _MARGIN)
 
-    def log_likelihoods(self, image: NDArray[np.uint8], camera: Camera, poses: Sequence[Pose]) -> Tensor:
-        """(K,) float64 of poses with one outline, but for a constant; zeros where the image tells nothing.
+    def _compared(self, window: NDArray[np.uint8]) -> Callable[[Pose, Camera], float]:
+        seen = cv2.cvtColor(window, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            camera: of the image.
-            poses: ``T_camera_object``, float32.
-        """
-        found = torch.zeros(len(poses), dtype=torch.float64)
-        try:
-            crop = crop_from_pose(image, camera, poses[0], self._extent, _SIDE, _MARGIN)
-        except CropError:
-            return found
-        seen = cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        for k, pose in enumerate(poses):
-            view = self._mesh.view(pose, crop.camera, with_grey=True)
+        def log_likelihood(pose: Pose, camera: Camera) -> float:
+            view = self._mesh.view(pose, camera, with_grey=True)
             inside = cv2.erode(view.mask, np.ones((3, 3), np.uint8), borderValue=0) > 0
-            if view.grey is not None and inside.sum() >= _FEWEST:
-                found[k] = _log_likelihood(seen, view.grey, inside)
-        return found
+            if view.grey is None or inside.sum() < _FEWEST:
+                return 0.0
+            return _log_likelihood(seen, view.grey, inside)
+
+        return log_likelihood
 
 
 def _log_likelihood(seen: NDArray[np.float32], drawn: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:

@@ -8,17 +8,15 @@ contrast. What hides a part has edges every way, and says nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import CropError, crop_from_pose
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.rendering.ray_view import RayMesh
+from pnp_ros.rendering.pose_likeness import PoseLikeness
 from pnp_ros.sources.edge_response import BINS, CELL, response
 from pnp_ros.sources.template_views import drawn_edges, face_normals
 from pnp_ros.types import Pose
@@ -28,7 +26,7 @@ _LOOK = 8.0  # pixels of an edge that make one independent look
 _TOLD = 2.0  # log-likelihood of a look at an edge that is there and runs one way
 
 
-class EdgeLikeness:
+class EdgeLikeness(PoseLikeness):
     """An object whose poses are compared with images by its edges. For one thread.
 
     Args:
@@ -36,30 +34,20 @@ class EdgeLikeness:
     """
 
     def __init__(self, mesh: TriangleMesh) -> None:
-        self._mesh, self._normals = RayMesh(mesh), face_normals(mesh)
-        self._extent = torch.from_numpy(mesh.extreme_points)
+        super().__init__(mesh, _SIDE, _MARGIN)
+        self._normals = face_normals(mesh)
         self._centre = torch.from_numpy(mesh.bounds.mean(0)).float()
         self._radius = float(np.linalg.norm(mesh.vertices - mesh.bounds.mean(0), axis=1).max())
 
-    def log_likelihoods(self, image: NDArray[np.uint8], camera: Camera, poses: Sequence[Pose]) -> Tensor:
-        """(K,) float64 of the poses, but for a constant; zeros where the image tells nothing.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            camera: of the image.
-            poses: ``T_camera_object``, float32.
-        """
-        found = torch.zeros(len(poses), dtype=torch.float64)
-        try:
-            crop = crop_from_pose(image, camera, poses[0], self._extent, _SIDE, _MARGIN)
-        except CropError:
-            return found
-        seen = response(crop.image)
+    def _compared(self, window: NDArray[np.uint8]) -> Callable[[Pose, Camera], float]:
+        seen = response(window)
         more = seen - seen.mean(0)
-        for k, pose in enumerate(poses):
+
+        def log_likelihood(pose: Pose, camera: Camera) -> float:
             distance = float(pose.transform(self._centre[None])[0, 2])
-            view = self._mesh.view(pose, crop.camera)
+            view = self._mesh.view(pose, camera)
             y, x, angle, share = drawn_edges(view, pose, self._normals, distance, self._radius)
             bins = (angle * (BINS / math.pi)).astype(int) % BINS
-            found[k] = _TOLD / _LOOK * float((share * more[bins, y // CELL, x // CELL]).sum())
-        return found
+            return _TOLD / _LOOK * float((share * more[bins, y // CELL, x // CELL]).sum())
+
+        return log_likelihood
