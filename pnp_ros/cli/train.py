@@ -22,7 +22,7 @@ from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.materials import ANY, likely_colours
-from pnp_ros.training.config import Network, TrainingConfig
+from pnp_ros.training.config import EDGES_BATCH, Network, TrainingConfig
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.likeness import symmetries_to_declare
 from pnp_ros.training.optimisation import Progress
@@ -31,7 +31,6 @@ from pnp_ros.training.symmetries import declared_symmetry
 from pnp_ros.training.trainer import train_object
 from pnp_ros.training.validation import Verdict
 
-_EDGES_BATCH = 16  # crops a step: more steps from as many crops leave the start sooner; not measured with colours
 _CAMERA_TOLERANCE = 0.15  # a given camera's focal length is varied by this much, so that another one works too
 
 
@@ -208,7 +207,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         seed=arguments["seed"],
         start_from=arguments["start_from"],
         sees=sees,
-        crop_batch=_EDGES_BATCH if sees == "edges" else TrainingConfig.crop_batch,
+        crop_batch=EDGES_BATCH if sees == "edges" else TrainingConfig.crop_batch,
         network=arguments["network"],
         loss=arguments["loss"],
         from_poses=arguments["from_poses"],

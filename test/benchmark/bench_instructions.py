@@ -3,8 +3,9 @@
 Run as ``python test/benchmark/bench_instructions.py`` (two minutes of CPU); ``--seconds 2`` for a quick look. Each
 row is a process of its own on one thread, and all times are CPU times, so that other work does not count. Training is
 all that a trained image costs: its share of a render (one in six), its composition, forward, backward and the
-optimiser's step. Inference is what runs where an object is searched for: detector and one crop. Only torch and the
-renderer are held back; the solver's kernels and OpenCV are not. Writes ``out/bench/instructions.json``.
+optimiser's step; of crops seen as colours and as edges, each in the batches that ``pnp-ros train`` gives them.
+Inference is what runs where an object is searched for: detector and one crop. Only torch and the renderer are held
+back; the solver's kernels and OpenCV are not. Writes ``out/bench/instructions.json``.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import torch
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.resources import resource
+from pnp_ros.networks.edges import Sees
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.training.batches import Batch, Kind
-from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.config import EDGES_BATCH, TrainingConfig
 from pnp_ros.training.distributed import Group
 from pnp_ros.training.optimisation import Phase, PhaseConfig, StepLoss
 from pnp_ros.training.pose_losses import PoseLoss
@@ -87,12 +89,19 @@ def measure(package: ObjectPackage, seconds: float) -> dict[str, object]:
     """One machine's row."""
     torch.set_num_threads(1)
     config, points = TrainingConfig(), torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
-    network = KeypointNetwork(KeypointNetworkConfig(num_keypoints=len(points)))
+    sizes: dict[Sees, int] = {"colours": config.crop_batch, "edges": EDGES_BATCH}
+    networks = {sees: KeypointNetwork(KeypointNetworkConfig(num_keypoints=len(points), sees=sees)) for sees in sizes}
+    network = networks["colours"]
     ranges = randomisation(config, network.config.crop_size, network.config.crop_margin)
     sampler = ObjectSampler(ObjectSamplerFactory(package.mesh, points, package.symmetry, ranges), seed=1)
     precision = training_precision(CPU)
     step = KeypointStep(PoseLoss(config.loss, points), points, config.pose_loss_begin)
-    crops = trained(network, step, batches(sampler, "crops", config.crop_batch), seconds)
+    crops = {
+        f"training, {size} crops by their {sees}": trained(
+            networks[sees], step, batches(sampler, "crops", size), seconds
+        )
+        for sees, size in sizes.items()
+    }
     detector = DetectorNetwork(DetectorConfig())
     frames = trained(detector, detector_step, batches(sampler, "frames", config.frame_batch), seconds)
     composed = config.crop_batch * per_second(lambda: next(batches(sampler, "crops", config.crop_batch)))
@@ -103,7 +112,7 @@ def measure(package: ObjectPackage, seconds: float) -> dict[str, object]:
         found = per_second(lambda: models.detector.detect(image, 1)), per_second(lambda: models.network(crop))
     return {
         "precision": str(precision),
-        "training, crops": crops,
+        **crops,
         "training, frames": frames,
         "rendered and composed, crops": composed,
         "inference, detector": found[0],
