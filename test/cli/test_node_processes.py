@@ -13,6 +13,7 @@ pytest.importorskip("rclpy")
 
 from pnp_ros.cli.node_processes import parameter_file
 
+PATIENCE_S = 300.0  # the machine may be busy
 COMMAND = """
 import sys
 from pathlib import Path
@@ -32,13 +33,13 @@ def test_a_terminated_command_leaves_no_node(tmp_path: Path) -> None:
     """Told to the command alone, as a service manager does; its nodes are in its group."""
     command = subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path)], start_new_session=True)
     try:
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + PATIENCE_S
         while not (tmp_path / "bag").is_dir():
             assert command.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
         command.send_signal(signal.SIGTERM)
-        assert command.wait(timeout=15.0) == 128 + signal.SIGTERM
+        assert command.wait(timeout=PATIENCE_S) == 128 + signal.SIGTERM
         with pytest.raises(ProcessLookupError):
             os.killpg(command.pid, 0)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from pathlib import Path
 
 import cv2
@@ -15,19 +15,23 @@ from pnp_ros.io.live import is_live, live_images
 
 
 class FakeCamera:
-    """Stands for cv2.VideoCapture; image ``i`` is grey with value ``i``."""
+    """Stands for cv2.VideoCapture; image ``i`` is grey with value ``i``.
 
-    def __init__(self, count: int, seconds: float, silent: bool = False) -> None:
-        self.count, self.seconds, self.silent, self.given, self.released = count, seconds, silent, 0, False
+    After ``first`` images it waits until it is to go ``on``. Nothing here depends on how fast the machine is.
+    """
+
+    def __init__(self, count: int, first: int) -> None:
+        self.count, self.first, self.given, self.released = count, first, 0, False
+        self.on, self.ended = threading.Event(), threading.Event()
 
     def isOpened(self) -> bool:
         return True
 
     def read(self) -> tuple[bool, np.ndarray | None]:
-        time.sleep(self.seconds)
+        if self.given == self.first:
+            assert self.on.wait(60.0)
         if self.given == self.count:
-            if self.silent:
-                time.sleep(0.5)
+            self.ended.set()
             return False, None
         self.given += 1
         return True, np.full((4, 6, 3), self.given, np.uint8)
@@ -37,23 +41,27 @@ class FakeCamera:
 
 
 def test_the_newest_image_not_a_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    camera = FakeCamera(40, 0.005)
+    camera = FakeCamera(40, first=1)
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera if source == 0 else None)
     seen = []
     for _, rgb in live_images("0"):
         seen.append(int(rgb[0, 0, 0]))
-        time.sleep(0.03)
-    assert seen == sorted(set(seen))
-    assert seen[-1] == 40, "the last one is not lost"
-    assert len(seen) < 35, "those in between are left out"
+        camera.on.set()
+        assert camera.ended.wait(60.0)  # working on the first image, while all others come
+    assert seen == [1, 40], "those in between are left out, and the last one is not lost"
     assert camera.released
 
 
 def test_a_silent_camera_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = FakeCamera(1, first=1)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    images = live_images("/dev/video0")
+    monkeypatch.setattr(live, "_SILENCE", 60.0)  # however long the first image takes
+    next(images)
     monkeypatch.setattr(live, "_SILENCE", 0.1)
-    monkeypatch.setattr(cv2, "VideoCapture", lambda source: FakeCamera(1, 0.0, silent=True))
     with pytest.raises(ImageError, match=r"/dev/video0: no more images for 0\.1 s"):
-        list(live_images("/dev/video0"))
+        next(images)
+    camera.on.set()
 
 
 def test_an_address_is_read_to_its_end(tmp_path: Path) -> None:

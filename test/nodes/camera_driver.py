@@ -9,6 +9,7 @@ import time
 
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 
 
@@ -26,9 +27,10 @@ def main() -> None:
     while not (images.get_subscription_count() and infos.get_subscription_count()):
         time.sleep(0.05)
     time.sleep(1.0)  # the subscriber must know of us, too
-    due = time.monotonic()
-    for _ in range(count):
-        image.header.stamp = info.header.stamp = node.get_clock().now().to_msg()
+    due, begin_ns = time.monotonic(), node.get_clock().now().nanoseconds
+    for index in range(count):
+        stamp_ns = begin_ns + index * 1_000_000_000 // rate  # the sensor's clock is never late
+        image.header.stamp = info.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
         images.publish(image)
         infos.publish(info)
         due += 1.0 / rate

@@ -40,6 +40,6 @@ def test_close_ends_a_waiting_reader() -> None:
     reader = threading.Thread(target=lambda: got.append(queue.get()))
     reader.start()
     queue.close()
-    reader.join(timeout=5.0)
+    reader.join(timeout=60.0)
     assert not reader.is_alive()
     assert got[-1] is None

@@ -88,7 +88,7 @@ def _localize(probe: Any, package: ObjectPackage) -> None:
         transforms.publish(TFMessage(transforms=[conversions.transform(at, "camera_optical_frame", camera)]))
         _send(probe, index)  # the same image is no view of its own
         index += 1
-        probe.wait(lambda: result.done() or remarks[-1:], 1.0, "the result or a remark")
+        probe.wait(lambda: result.done() or remarks[-1:], what="the result or a remark")
     answer = result.result()
     assert answer.status == GoalStatus.STATUS_SUCCEEDED, answer.result.message
     assert answer.result.success

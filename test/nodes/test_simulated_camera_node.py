@@ -22,7 +22,7 @@ from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.simulation import SimulationConfig
 
 TOPICS = ["/camera/image_raw", "/camera/camera_info", "/camera/simulated_camera/truth", "/tf"]
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0  # the machine may be busy
 
 
 def _node(name: str, *arguments: str) -> subprocess.Popen[str]:
@@ -32,11 +32,14 @@ def _node(name: str, *arguments: str) -> subprocess.Popen[str]:
 
 def _record(bag: Path, topics: list[str], *camera: str) -> dict[str, list[Any]]:
     """Play a camera into a bag; the messages by topic."""
-    recorder = _node("bag_recorder", f"output:={bag}", f"topics:=[{', '.join(topics)}]")
+    # The camera waits for who listens to its images and CameraInfos: these are subscribed to last.
+    recorder = _node("bag_recorder", f"output:={bag}", f"topics:=[{', '.join(reversed(topics))}]")
+    simulated = _node("simulated_camera", "wait_for_subscribers:=1", "rate:=20.0", "reliable:=true", *camera)
     try:
-        assert _node("simulated_camera", "wait_for_subscribers:=1", "rate:=20.0", *camera).wait(PATIENCE_S) == 0
+        assert simulated.wait(PATIENCE_S) == 0
         time.sleep(0.5)
     finally:
+        simulated.kill()
         recorder.send_signal(signal.SIGINT)
         assert recorder.wait(PATIENCE_S) == 0
     found: dict[str, list[Any]] = {topic: [] for topic in topics}
