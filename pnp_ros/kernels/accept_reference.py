@@ -15,7 +15,8 @@ probable each of them is.
 
 "Anywhere in the image" is too sure where wrong points crowd in one spot, and a pose is easily found for some of them.
 So an inlier tells less by the logarithm of how much denser than over the image the pose's own *outliers* lie around it.
-What crowds because the object is small crowds without outliers, and tells all it can.
+What crowds because the object is small crowds without outliers, and tells all it can. Every pose is weighed so, also
+one that nobody would believe: else chance has a rival for each right pose among a crowd.
 
 It is too sure, too, where wrong points lie about their right places: any pose near by explains some. Outliers that are
 many tell their spread by their own residuals (:func:`near_spread`). Another null hypothesis then is that *all* points
@@ -68,6 +69,7 @@ TRUSTED_VARIANCE = 4.0  # a Gaussian fit's residuals may be twice as large as th
 THIN = 4.0  # standard deviations of an image point: a relief below that may be flat
 CENTRES = 64  # points, at most, of which the outliers' density is estimated
 CROWD = 1e-3  # of the image's area: squared width of a point's share in that density (Student's t, two degrees)
+CROWD_DOUBT = 1.5  # of evidence besides, as that density is an estimate; without it five times as many wrong ones
 NEAR_SHARE = 0.25  # of the mean square radius of the object's image: a wider spread tells no places apart
 LEAST_NEAR = 8.0  # outliers that tell how far from their places they lie; fewer do not
 CLOSE_TURN, CLOSE_MOVE = math.radians(5.0), 0.05  # rad, share of the distance: between poses that are one answer
@@ -144,9 +146,8 @@ def weigh(
     less = (at_inliers - (volume - broader.clamp_min(0.0)).clamp_min(0.0)).clamp_min(0.0) * informed
     near = less > 0.0
     crowd = (0.5 * rank * crowding(image_points, used, inlier, area) * inlier).sum(-1)
-    crowd = torch.where(evidence - less > MIN_EVIDENCE, crowd, 0.0)
     standing = evidence + torch.where(informed, at_outliers, 0.0) - (crowd - at_inliers).clamp_min(0.0)
-    evidence = evidence - torch.maximum(less, crowd)
+    evidence = evidence - torch.maximum(less, torch.where(crowd > 0.0, crowd + CROWD_DOUBT, 0.0))
     evidence, standing = (x.nan_to_num(-1e30, -1e30, -1e30) for x in (evidence, standing))
     return Weighed(evidence, standing, inlier, near, outliers, log_spread)
 

@@ -29,6 +29,7 @@ TRUSTED_VARIANCE = wp.constant(accept_reference.TRUSTED_VARIANCE)
 BIG = wp.constant(1e30)
 CENTRES = wp.constant(accept_reference.CENTRES)
 CROWD = wp.constant(accept_reference.CROWD)
+CROWD_DOUBT = wp.constant(accept_reference.CROWD_DOUBT)
 
 LINE = wp.constant(math.sqrt(0.5 * math.pi))
 LINE_LOG = wp.constant(2.0 * math.log(2.0))
@@ -283,9 +284,12 @@ def likely_inliers(problem: Problem, sums: vec_sums, mean_weight: float):
 @wp.func
 def weigh(
     chunks: wp.array2d(dtype=Any), problem: Problem, settings: Settings, prior: Prior, group: Any, pose: Pose,
-    sums: vec_sums, information: float, mean_weight: float,
+    sums: vec_sums, information: float, mean_weight: float, fully: bool,
 ):  # fmt: skip
-    """What speaks for a pose at which the points' normal equations are ``sums``."""
+    """What speaks for a pose at which the points' normal equations are ``sums``.
+
+    Unless ``fully``, a crowd is not looked for where the pose is not believed anyway: it stays below all that are.
+    """
     weighed = Weighed()
     likely = likely_inliers(problem, sums, mean_weight)
     told = tell(chunks, problem, group, pose, likely, 0.0)
@@ -314,10 +318,10 @@ def weigh(
         less = wp.max(told[3] - wp.max(volume - wp.max(broader, 0.0), 0.0), 0.0)
     weighed.near = less > 0.0
     weighed.standing = evidence + told[4]
-    if told[1] < problem.used and evidence - less > MIN_EVIDENCE:
+    if told[1] < problem.used and (fully or evidence - less > MIN_EVIDENCE):
         crowd = crowding(chunks, problem, settings, group, pose, likely, spread)
         weighed.standing = weighed.standing - wp.max(crowd - told[3], 0.0)
-        less = wp.max(less, crowd)
+        less = wp.max(less, wp.where(crowd > 0.0, crowd + CROWD_DOUBT, 0.0))
     weighed.evidence = evidence - less
     if not (wp.isfinite(weighed.evidence) and wp.isfinite(weighed.standing)):
         weighed.evidence = -BIG

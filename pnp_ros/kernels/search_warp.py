@@ -207,7 +207,7 @@ def search(
         )  # fmt: skip
         found.cost = found.sums[NEXT_COST]
         known_weighed = weigh(
-            chunks, problem, settings, nothing, alone, known, found.sums, information, mean_weight
+            chunks, problem, settings, nothing, alone, known, found.sums, information, mean_weight, False
         )  # fmt: skip
         found.standing = known_weighed.standing
         found.near = known_weighed.near
@@ -274,7 +274,8 @@ def search(
                         standing = NOTHING
                     if refined_cost < found.cost + rival:
                         weighed = weigh(
-                            chunks, problem, settings, nothing, alone, refined, equations, information, mean_weight
+                            chunks, problem, settings, nothing, alone, refined, equations, information, mean_weight,
+                            False,
                         )  # fmt: skip
                         if many:
                             standing = weighed.standing

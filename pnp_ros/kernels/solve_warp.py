@@ -95,7 +95,7 @@ def solve(
         if settings.accept != 0:
             weighed = weigh(
                 chunks, problem, settings, prior, group, pose, equations, calibration.information,
-                calibration.mean_weight,
+                calibration.mean_weight, True,
             )  # fmt: skip
         minimum.weighed = weighed
         step = step_between(answer.best.pose, pose)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
+from synthetic.cpu_time import cpu_seconds
 from synthetic.problems import Case, Problems, draw
 
 CROWDED = Case(n=32, outliers=0.5, kind="clustered")
@@ -181,6 +181,35 @@ def test_only_outliers_make_a_crowd() -> None:
     assert (accept_reference.crowding(points, used, used, 640.0 * 480.0) == 0.0).all()
 
 
+def _weighed(num_inliers: int) -> accept_reference.Weighed:
+    """Two hundred points in one spot, of which a pose explains so many."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.tensor([300.0, 200.0]) + 20.0 * torch.randn(1, 200, 2, generator=generator)
+    squared = torch.where(torch.arange(200) < num_inliers, 1.0, 1e4)[None]
+    one = torch.ones(1)
+    used = torch.ones(1, 200, dtype=torch.bool)
+    area = 640.0 * 480.0
+    return accept_reference.weigh(
+        squared, torch.full((1, 200), 10.8), used, num_inliers * one, 33.0 * one, area, points, 2 * used, 1e6 * one
+    )
+
+
+def test_a_crowd_counts_against_a_rival_that_nobody_would_believe() -> None:
+    """What a pose is compared with must not be told by another measure, or chance makes a rival of every right pose."""
+    weak, strong = _weighed(6), _weighed(12)
+    assert float(strong.evidence) > accept_reference.MIN_EVIDENCE
+    assert float(weak.standing) < -10.0  # about 0 without the crowd
+
+
+def test_right_poses_among_points_of_the_object_in_other_places_have_no_rival_by_chance() -> None:
+    drawn = draw(Case(n=200, outliers=0.95, kind="shuffled"), 150)
+    for index in (6, 71, 86):  # found, and refused, where such a rival is weighed otherwise
+        problems = drawn.part(index, index + 1)
+        estimate = solve_pnp(problems.correspondences(), problems.lens.camera())
+        assert estimate.usable.all()
+        assert problems.right(estimate.pose).all()
+
+
 @pytest.mark.parametrize(
     "case", [Case(n=12, outliers=0.25), Case(n=8, shape="flat", extent=0.2), Case(n=6), CROWDED, NEAR], ids=str
 )
@@ -202,19 +231,11 @@ def test_the_reference_without_kernels_comes_to_the_same_verdict(case: Case) -> 
     assert (nees(se3.local(double.pose, pose), double.covariance) < 0.1**2)[clear].all()
 
 
-def _cpu_seconds(solve: Callable[[], PoseEstimate]) -> float:
-    solve()  # the first call of its kind records a launch
-    start = time.process_time()
-    solve()
-    return time.process_time() - start
-
-
 def test_to_refuse_unrelated_points_takes_no_longer_than_promised() -> None:
     clean, unrelated = draw(Case(n=64), 200, 9), draw(Case(n=64, noise_only=True), 5, 9)
     camera = clean.lens.camera()
-    one = _cpu_seconds(lambda: solve_pnp(clean.correspondences(), camera)) / 200
-    refused = _cpu_seconds(lambda: solve_pnp(unrelated.correspondences(), camera)) / 5
-    assert refused < 2000 * one  # about 700; 7,600 where each sample that fits nothing is refined
+    accepted, refused = cpu_seconds(*(partial(solve_pnp, x.correspondences(), camera) for x in (clean, unrelated)))
+    assert refused / 5 < 2000 * accepted / 200  # about 700; 7,600 where each sample that fits nothing is refined
 
 
 def test_sampling_ends_where_a_pose_is_improbable_to_be_missed() -> None:
@@ -232,8 +253,8 @@ def test_sampling_ends_where_a_pose_is_improbable_to_be_missed() -> None:
 def test_a_guess_among_many_outliers_costs_a_fraction_of_none() -> None:
     problems = draw(Case(n=64, outliers=0.8), 100, 10)
     c, camera, init = problems.correspondences(), problems.lens.camera(), _near(problems.truth(torch.float32))
-    with_guess = _cpu_seconds(lambda: solve_pnp(c, camera, init=init))
-    assert with_guess < 0.5 * _cpu_seconds(lambda: solve_pnp(c, camera))  # about a fifth; as long, when all was sought
+    with_guess, without = cpu_seconds(lambda: solve_pnp(c, camera, init=init), lambda: solve_pnp(c, camera))
+    assert with_guess < 0.5 * without  # about a fifth; as long, when all was sought
     anywhere = so3.random_rotation(100, generator=torch.Generator().manual_seed(1))
     for start in (init, Pose(anywhere, init.translation)):
         estimate = solve_pnp(c, camera, init=start)
