@@ -54,7 +54,7 @@ class EstimatorConfig:
         settled: a crop whose window differs from the one its pose asks for by at most this share is the right one.
         max_passes: crops per candidate until the pose settles.
         robust_scale: scale of the robust loss, in standard deviations.
-        track: follow the last pose; off, every image is searched anew.
+        track: follow the last pose; off, every image is searched anew, and nothing is learnt of the last.
 
     Raises:
         ValueError: naming the field and what it expects.

@@ -119,8 +119,11 @@ class PoseEstimator:
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
     def reset(self) -> None:
-        """Forget the last pose: the next image is searched."""
-        self._lose()
+        """Forget the last pose and what was learnt since it was found: the next image is searched."""
+        self._track.lose()
+        for each in (self._ahead, self._ambiguity, self._aligner, self._mirror):
+            if each is not None:
+                each.forget()
 
     def follow(self, pose: Pose, stamp: float | None = None) -> None:
         """Take the object to be at ``pose``, by other knowledge: the next image is aligned from there."""
@@ -229,6 +232,8 @@ class PoseEstimator:
             self._adopt(self._next.popleft())
         self._stages.begin()
         self._finish()
+        if not self.config.track:
+            self.reset()  # the colours learnt of one image are not another's
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
         best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
@@ -241,7 +246,7 @@ class PoseEstimator:
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
-            self._lose()
+            self.reset()
         if self._ahead is not None:
             self._ahead.forget(camera)
         return dataclasses.replace(best, latency=self._stages.told())
@@ -439,12 +444,6 @@ class PoseEstimator:
             return False
         moved, turned = np.split(difference(expected, estimate.pose), 2)
         return bool(np.linalg.norm(moved) < _MOVED[0] * self.package.diameter and np.linalg.norm(turned) < _MOVED[1])
-
-    def _lose(self) -> None:
-        self._track.lose()
-        for each in (self._ahead, self._ambiguity, self._aligner, self._mirror):
-            if each is not None:
-                each.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
         return ObjectEstimate.lost(self.package.name, reason, box, score)

@@ -71,11 +71,6 @@ def judged(
     No image is begun after the time ``until`` (``time.monotonic``), but for the :data:`FEWEST` first.
     """
     estimator = PoseEstimator(package, config, device)
-    pose_of = running(estimator)
-
-    def by_itself(frame: Frame) -> FrameResult:
-        estimator.reset()  # the colours that it learnt are those of another image's material and light
-        return pose_of(frame)
 
     def truth_of(frame: Frame) -> Truth:
         seen()
@@ -86,7 +81,7 @@ def judged(
 
     within_time = itertools.takewhile(lambda each: each[0] < FEWEST or time.monotonic() < until, enumerate(images))
     frames = (Frame(index, index, image.rgb, image.camera) for index, image in within_time)
-    return evaluate_one(frames, package, by_itself, truth_of).records
+    return evaluate_one(frames, package, running(estimator), truth_of).records
 
 
 def calibrate(

@@ -11,9 +11,6 @@ import torch
 
 from pnp_ros.alignment.aligner import Aligner, start_at
 from pnp_ros.alignment.rival import log_odds
-from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.box import Box
-from pnp_ros.detection.detector import Detection
 from pnp_ros.geometry import so3
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
@@ -25,33 +22,14 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.solvers.pose_hypotheses import reversal
-from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
 from synthetic.alike_box import alike_box
+from synthetic.eyes import Eyes
 from synthetic.printed_box import printed_box
 from synthetic.scenes import CAMERA, Errors, Scene, scenes
 
 ERRORS = Errors(size=0.002, shape=0.001, focal=0.002, centre=1.0, light=0.5)
 ROUND = alike_turns(alike_box())[2]  # a quarter turn about z
-
-
-class Eyes:
-    """A source that knows where the object is, but for a turn, and is a pixel off."""
-
-    name, crop_margin = "eyes", None
-
-    def __init__(self, keypoints: np.ndarray, turn: torch.Tensor) -> None:
-        self.points, self.turn = torch.from_numpy(keypoints), turn
-        self.truth = Pose.identity()
-
-    def places(self, image: np.ndarray, count: int) -> Sequence[Detection]:
-        return [Detection(Box(0.0, 0.0, 640.0, 480.0), 1.0)]
-
-    def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
-        seen = Pose.from_matrix(self.truth.matrix() @ self.turn)
-        pixels = camera.project(seen.transform(self.points))
-        pixels = pixels + torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
-        return Sighting(Correspondences.from_sigma(pixels, self.points, 1.0), 1.0, Box(0.0, 0.0, 640.0, 480.0))
 
 
 def packaged(folder: Path, mesh: TriangleMesh, symmetry: Symmetry | None = None) -> ObjectPackage:

@@ -14,7 +14,6 @@ import torch
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage
-from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.rendering.validation_frames import ValidationFrame
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group
@@ -62,20 +61,3 @@ def test_a_slow_validation_ends_in_time_once_it_can_tell(
     images = [ValidationFrame(np.zeros((96, 128, 3), np.uint8), camera, None, 0.0)] * 4
     assert len(judged(package, images, until=time.monotonic())) == 2
     assert len(judged(package, images)) == 4
-
-
-def test_each_held_out_image_is_judged_by_itself(
-    untrained_package: Callable[..., ObjectPackage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of any colour, the object has another one in the next image: what was learnt of the last one misleads."""
-    told: list[str] = []
-    for name in ("reset", "estimate"):
-        usual = getattr(PoseEstimator, name)
-        monkeypatch.setattr(
-            PoseEstimator, name, lambda *args, name=name, usual=usual, **more: told.append(name) or usual(*args, **more)
-        )
-    black = np.zeros((96, 128, 3), np.uint8)
-    camera = Camera.pinhole(100.0, 100.0, 64.0, 48.0, 128, 96)
-    images = [ValidationFrame(black, camera, None, 0.0) for _ in range(3)]
-    judged(untrained_package(tmp_path / "thing"), images)
-    assert told == ["reset", "estimate"] * 3
