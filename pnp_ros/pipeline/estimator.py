@@ -120,10 +120,7 @@ class PoseEstimator:
 
     def reset(self) -> None:
         """Forget the last pose and what was learnt since it was found: the next image is searched."""
-        self._track.lose()
-        for each in (self._ahead, self._ambiguity, self._aligner, self._mirror):
-            if each is not None:
-                each.forget()
+        self._lose()
 
     def follow(self, pose: Pose, stamp: float | None = None) -> None:
         """Take the object to be at ``pose``, by other knowledge: the next image is aligned from there."""
@@ -233,7 +230,7 @@ class PoseEstimator:
         self._stages.begin()
         self._finish()
         if not self.config.track:
-            self.reset()  # the colours learnt of one image are not another's
+            self._lose()  # the colours learnt of one image are not another's
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
         best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
@@ -246,7 +243,7 @@ class PoseEstimator:
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
-            self.reset()
+            self._lose()
         if self._ahead is not None:
             self._ahead.forget(camera)
         return dataclasses.replace(best, latency=self._stages.told())
@@ -335,11 +332,9 @@ class PoseEstimator:
     def _settle(self, source: Source, image: np.ndarray, camera: Camera, where: Box | Pose) -> ObjectEstimate:
         """What a source sees in a place, aligned."""
         found = self._settling.settle(source, self._searched, camera, where)
-        return (
-            found
-            if self._aligner is None or found.estimate is None
-            else self._aligned(self._aligner, image, camera, found)
-        )
+        if self._aligner is None or found.estimate is None:
+            return found
+        return self._aligned(self._aligner, image, camera, found)
 
     def _expected(self, start: PoseEstimate) -> ObjectEstimate:
         """What is known before the image is looked at."""
@@ -444,6 +439,12 @@ class PoseEstimator:
             return False
         moved, turned = np.split(difference(expected, estimate.pose), 2)
         return bool(np.linalg.norm(moved) < _MOVED[0] * self.package.diameter and np.linalg.norm(turned) < _MOVED[1])
+
+    def _lose(self) -> None:
+        self._track.lose()
+        for each in (self._ahead, self._ambiguity, self._aligner, self._mirror):
+            if each is not None:
+                each.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
         return ObjectEstimate.lost(self.package.name, reason, box, score)
