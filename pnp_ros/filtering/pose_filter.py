@@ -33,11 +33,9 @@ _MOVING = 4  # models, from quiet to agile, by equal ratios; beside them one of 
 _MODELS = 1 + _MOVING
 _WALK = 1e-5  # white velocity at rest, m/s^0.5; the angular one is ``turning`` times as large in rad/s^0.5
 _ROUNDING = 1e-4  # of a variance: float32 may not tell what is left beside the systematic part
-_KNOWN = (
-    10,
-    4,
-)  # poses from which on the body may be at rest: before, hardly any velocity is as likely as none. The second
-# where causes are told, which look like motion until then
+# Poses from which on the body may be at rest: before, hardly any velocity is as likely as none. The second where
+# causes are told, which look like motion until then.
+_KNOWN = 10, 4
 _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
 _LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle

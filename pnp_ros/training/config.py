@@ -14,9 +14,8 @@ from pnp_ros.training.pose_losses import LOSSES, Loss
 
 Views = Literal["all", "upper"]
 Network = Literal["keypoints", "dense"]
-EDGES_BATCH = (
-    16  # crops a step by their edges: more steps from as many crops leave the start sooner; not measured with colours
-)
+# Crops a step by their edges: more steps from as many crops leave the start sooner; not measured with colours.
+EDGES_BATCH = 16
 
 
 @dataclass(frozen=True)
