@@ -24,8 +24,8 @@ from pnp_ros.rendering.renderer import Renderer
 MESH, ANY = "mesh", "any"
 _TEXTURE = 128  # pixels a side
 _KEPT, _CHANGED = 24, 0.15  # painted copies kept, and how often one is replaced by a new one
+_METAL, _WORN, _PRINTED = 1, 2, 3  # kinds; 0 is plain plastic
 # shares of plain plastic, metal, worn or dusty, printed
-_METAL, _WORN, _PRINTED = 1, 2, 3
 _KINDS = (0.5, 0.2, 0.2, 0.1)
 
 
