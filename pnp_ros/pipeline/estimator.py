@@ -1,52 +1,37 @@
-"""Image to pose: follow or search, look, solve, look again, align with the image, judge.
-
-The image has the last word: a pose from anywhere is aligned with it, and one that it contradicts is not valid.
-"""
+"""Image to pose: follow or search, look, solve, look again; then the image has the last word."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
-from pnp_ros.alignment.look import Drawing
-from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
-from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.ahead import Ahead
-from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.config import EstimatorConfig
-from pnp_ros.pipeline.gates import judge_covariance
-from pnp_ros.pipeline.mirror import mirror_of
+from pnp_ros.pipeline.last_word import LastWord
 from pnp_ros.pipeline.models import Models, check_models
 from pnp_ros.pipeline.package_sources import network_source, package_sources
-from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
-from pnp_ros.pipeline.rival import reversed_rival
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.settling import Settling
 from pnp_ros.pipeline.stages import Stages
 from pnp_ros.pipeline.tracking import INTERVAL, Track
-from pnp_ros.pipeline.views import Views, views_of
+from pnp_ros.pipeline.views import views_of
 from pnp_ros.sources.dense import DenseSource
 from pnp_ros.sources.keypoints import KeypointSource
 from pnp_ros.sources.source import Source
 from pnp_ros.sources.templates import TEMPLATES
 from pnp_ros.types import Pose, PoseEstimate
 
-_TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _ROUGH = 4.0  # times the usual motion, where no source can help out
-_MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
-_GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 
 
 class PoseEstimator:
@@ -107,15 +92,14 @@ class PoseEstimator:
         self._track = Track(package.symmetry, package.diameter)
         self._stages = Stages("detect", "look", "solve", *(["align"] if self.config.align else []))
         self._settling = Settling(package, self.config, self._stages, self._track.choose)
-        self._aligner = Aligner(package.mesh, self.config.alignment) if self.config.align else None
-        self._mirror = mirror_of(package.mesh, self.config.alignment) if self.config.align else None
-        self._ahead = Ahead(self._aligner, self._track) if self._aligner is not None and self.config.track else None
-        self._ambiguity = Ambiguity(package.mesh, package.symmetry) if self.config.hypotheses else None
-        plain = self._aligner is not None and TEMPLATES in self.config.sources and sources_of_package
+        plain = self.config.align and TEMPLATES in self.config.sources and sources_of_package
         self._views = views_of(package, self._sources) if plain else None
+        factor = self._settling.factor
+        self._last_word = LastWord(package, self.config, self._stages, self._track, factor, self._views)
+        aligner = self._last_word.aligner
+        self._ahead = Ahead(aligner, self._track) if aligner is not None and self.config.track else None
         self._clock = 0.0  # the last stamp
         self._missed = False  # in the last image
-        self._seen: Alignment | None = None  # the last pose that was aligned
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
     def reset(self) -> None:
@@ -125,10 +109,9 @@ class PoseEstimator:
     def follow(self, pose: Pose, stamp: float | None = None) -> None:
         """Take the object to be at ``pose``, by other knowledge: the next image is aligned from there."""
         self._clock = self._clock if stamp is None else stamp
-        if self._ambiguity is not None:
-            self._ambiguity.told()
+        self._last_word.told()
         self._missed = False
-        self._track.follow(self._beside(pose), self._clock)
+        self._track.follow(self._last_word.beside(pose), self._clock)
         if self._ahead is not None:
             self._ahead.forget()
 
@@ -137,16 +120,9 @@ class PoseEstimator:
 
         Else :meth:`estimate` does it at first. The poses are the same.
         """
-        self._finish()
+        self._last_word.finish()
         if self._ahead is not None:
             self._ahead.draw()
-
-    def _finish(self) -> None:
-        """Finish with the last image."""
-        if self._aligner is not None:
-            self._aligner.finish()
-        if self._ambiguity is not None:
-            self._ambiguity.finish()
 
     @property
     def device(self) -> torch.device:
@@ -228,21 +204,20 @@ class PoseEstimator:
         if self._next:
             self._adopt(self._next.popleft())
         self._stages.begin()
-        self._finish()
+        self._last_word.finish()
         if not self.config.track:
             self._lose()  # the colours learnt of one image are not another's
         self._clock = self._clock + INTERVAL if stamp is None else stamp
         self._searched = image if searched is None else searched
         best = self._find(image, camera, None if roi is None else Box(*roi), follow, search)
-        if best.state is ObjectState.VALID and self._ambiguity is not None:
-            best = self._with_hypotheses(self._ambiguity, image, camera, best)
+        best = self._last_word.doubted(image, camera, best, self._clock)
         if best.estimate is not None and best.state is not ObjectState.LOST:
             with contextlib.suppress(CropError):
                 best = dataclasses.replace(best, box=box_from_pose(camera, best.estimate.pose, self._extent))
         self._missed = not best.is_followed
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
-        elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and self._aligner is None):
+        elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and not self.config.align):
             self._lose()
         if self._ahead is not None:
             self._ahead.forget(camera)
@@ -252,8 +227,7 @@ class PoseEstimator:
         """The first valid pose: around the last one, else wherever a source says; else the best that is not valid."""
         tried: list[ObjectEstimate] = []
         for found in self._attempts(image, camera, roi, follow, search):
-            if self._views is not None and found.state is ObjectState.VALID:
-                found = self._likeliest(self._views, image, camera, found)
+            found = self._last_word.likeliest(image, camera, found)
             tried.append(found)
             if found.state is ObjectState.VALID:
                 return found
@@ -269,18 +243,18 @@ class PoseEstimator:
             return
         start = self._track.predict(self._clock) if self.config.track else None
         if start is not None:
-            if self._aligner is not None and follow:
+            if self.config.align and follow:
                 # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
                 widely = not (self._missed and search and self._quick)
                 drawn = None if self._ahead is None else self._ahead.drawn(camera, start)
-                yield self._aligned(self._aligner, image, camera, self._expected(start), widely, drawn)
-            if search or self._aligner is None:
+                yield self._last_word.aligned(image, camera, self._expected(start), widely, drawn)
+            if search or not self.config.align:
                 yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
             if not search:
                 return
             wide = self._track.predict(self._clock, _ROUGH)
-            if self._aligner is not None and not self._quick and wide is not None:
-                yield self._aligned(self._aligner, image, camera, self._expected(wide))
+            if self.config.align and not self._quick and wide is not None:
+                yield self._last_word.aligned(image, camera, self._expected(wide))
         if not search:
             return
         if not self._sources:
@@ -299,25 +273,7 @@ class PoseEstimator:
             looked = [(box, found) for box, found in seen if found.score >= self.config.valid_presence]
             with self._stages.timed("look"):
                 guesses = self._views.guesses(self._searched, camera, looked)
-            yield from (self._guess(image, camera, pose, box) for pose, box in guesses)
-
-    def _guess(self, image: np.ndarray, camera: Camera, pose: Pose, box: Box | None) -> ObjectEstimate:
-        """What alignment makes of one of many views."""
-        assert self._aligner is not None
-        start = start_at(pose, _GUESSED[0] * float(pose.translation[2]), _GUESSED[1])
-        told = dataclasses.replace(self._lost("", box), state=ObjectState.UNCERTAIN, estimate=start, source=TEMPLATES)
-        return self._aligned(self._aligner, image, camera, told)
-
-    def _likeliest(self, views: Views, image: np.ndarray, camera: Camera, found: ObjectEstimate) -> ObjectEstimate:
-        """A pose of an untextured object that was found anew, or another view there if its edges are likelier."""
-        if found.source == "tracking":
-            return found
-        one = self._seen
-        found, other = views.likeliest(
-            image, camera, found, lambda pose: (self._guess(image, camera, pose, found.box), self._seen)
-        )
-        self._seen = other or one
-        return found
+            yield from (self._last_word.guess(image, camera, pose, box) for pose, box in guesses)
 
     def _places(self, source: Source) -> Iterator[Detection]:
         """Each is looked for only where none before it gave a valid pose."""
@@ -331,120 +287,17 @@ class PoseEstimator:
 
     def _settle(self, source: Source, image: np.ndarray, camera: Camera, where: Box | Pose) -> ObjectEstimate:
         """What a source sees in a place, aligned."""
-        found = self._settling.settle(source, self._searched, camera, where)
-        if self._aligner is None or found.estimate is None:
-            return found
-        return self._aligned(self._aligner, image, camera, found)
+        return self._last_word.aligned(image, camera, self._settling.settle(source, self._searched, camera, where))
 
     def _expected(self, start: PoseEstimate) -> ObjectEstimate:
         """What is known before the image is looked at."""
         return dataclasses.replace(self._lost("", None), estimate=start, source="tracking")
 
-    def _aligned(
-        self,
-        aligner: Aligner,
-        image: np.ndarray,
-        camera: Camera,
-        found: ObjectEstimate,
-        widely: bool = True,
-        drawn: Drawing | None = None,
-    ) -> ObjectEstimate:
-        """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it."""
-        assert found.estimate is not None
-        with self._stages.timed("align"):
-            aligned = self._seen = aligner.align(image, camera, found.estimate, widely, drawn)
-            evidence = aligned.evidence
-            if self._mirror is not None:
-                evidence = self._mirror.heard(image, camera, aligned, anew=found.source != "tracking")
-        found = dataclasses.replace(found, explained=evidence.explained)
-        if not evidence.supported:
-            if found.source == "tracking":
-                return dataclasses.replace(found, estimate=None, reason=evidence.reason)
-            return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
-        # Without texture some of nearly any outline is found in clutter: a guess needs more of it than a sure pose.
-        guessed = found.source == TEMPLATES or (found.state is ObjectState.UNCERTAIN and math.isnan(evidence.texture))
-        if guessed and evidence.explained < self.config.valid_guess:
-            aligner.forget()  # the colours beside an outline that is not the object's
-            reason = f"the image shows {evidence.explained:.0%} of the object where {found.source} guess it"
-            return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason)
-        estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))
-        verdict = judge_covariance(estimate, self.config)
-        return dataclasses.replace(
-            found,
-            state=verdict.state,
-            estimate=estimate,
-            systematic=aligned.systematic,
-            correspondences=aligned.correspondences,
-            score=max(found.score, evidence.explained),
-            reason=verdict.reason or evidence.remark,
-        )
-
-    def _with_hypotheses(
-        self, ambiguity: Ambiguity, image: np.ndarray, camera: Camera, found: ObjectEstimate
-    ) -> ObjectEstimate:
-        """A pose that is valid by itself, or a likelier one; uncertain if several may be right."""
-        followed = self._as_expected(found)
-        if not followed and self._aligner is not None and found.estimate is not None:
-            nearer = ambiguity.nearer(image, camera, found.estimate.pose)
-            if nearer is not None:
-                other = dataclasses.replace(found, estimate=self._beside(nearer))
-                other = self._aligned(self._aligner, image, camera, other)
-                found = other if other.state is ObjectState.VALID else found
-        left = self._left(ambiguity, image, camera, found, followed)
-        assert found.estimate is not None
-        if left[0].pose is not found.estimate.pose:
-            estimate = dataclasses.replace(found.estimate, pose=left[0].pose, covariance=left[0].covariance)
-            other = dataclasses.replace(found, estimate=estimate)
-            if self._aligner is not None:  # from where it is, and not as if another image had told it
-                other = dataclasses.replace(other, estimate=self._beside(left[0].pose))
-                other = self._aligned(self._aligner, image, camera, other)
-            if other.state is not ObjectState.VALID:  # the points speak for it, the image against it: neither is sure
-                reason = "ambiguous: a likelier pose than this one is contradicted by the image"
-                return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason, hypotheses=left)
-            assert other.estimate is not None
-            if followed:
-                self._track.correct(found.estimate.pose, other.estimate.pose)
-            told = Hypothesis(other.estimate.pose, other.estimate.covariance, left[0].probability)
-            found, left = other, (told, *left[1:])
-        if not (reason := doubt(left)):
-            return found
-        return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason, hypotheses=left)
-
-    def _left(
-        self, ambiguity: Ambiguity, image: np.ndarray, camera: Camera, found: ObjectEstimate, followed: bool
-    ) -> tuple[Hypothesis, ...]:
-        """The poses that the image leaves open."""
-        estimate, points = found.estimate, found.correspondences
-        assert estimate is not None
-        assert points is not None
-        with self._stages.timed("solve"):
-            if self._aligner is not None:
-                alone = functools.partial(independent, points, camera, estimate.pose)
-                one, symmetry = self._seen, self.package.symmetry
-                rival = functools.partial(reversed_rival, self._aligner, image, camera, one, symmetry, self._beside)
-                return ambiguity.weigh(image, camera, estimate, alone, followed, rival)
-            assert found.doubt is not None  # it was solved
-            factor = self._settling.factor(found.source, found.doubt)
-            points = points.scaled(torch.full(points.has_weight.shape, factor**-0.5))
-            return ambiguity.weigh(None, camera, estimate, lambda: points, followed)
-
-    def _beside(self, pose: Pose) -> PoseEstimate:
-        """A start that may be somewhat off."""
-        return start_at(pose, _TOLD[0] * self.package.diameter, _TOLD[1])
-
-    def _as_expected(self, found: ObjectEstimate) -> bool:
-        """Whether the object is where its motion said; else the pose has nothing to do with the last one."""
-        expected, estimate = self._track.expect(self._clock), found.estimate
-        if expected is None or estimate is None:
-            return False
-        moved, turned = np.split(difference(expected, estimate.pose), 2)
-        return bool(np.linalg.norm(moved) < _MOVED[0] * self.package.diameter and np.linalg.norm(turned) < _MOVED[1])
-
     def _lose(self) -> None:
         self._track.lose()
-        for each in (self._ahead, self._ambiguity, self._aligner, self._mirror):
-            if each is not None:
-                each.forget()
+        self._last_word.forget()
+        if self._ahead is not None:
+            self._ahead.forget()
 
     def _lost(self, reason: str, box: Box | None, score: float = 0.0) -> ObjectEstimate:
         return ObjectEstimate.lost(self.package.name, reason, box, score)

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 import torch
 
-from pnp_ros.alignment.aligner import start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError
@@ -11,7 +10,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.backgrounds import BackgroundSource
 from pnp_ros.rendering.materials import painted_on
 from pnp_ros.rendering.renderer import Renderer
@@ -68,30 +67,6 @@ def test_where_it_is_not_nothing_is_valid(source, package, background):
     estimator = PoseEstimator(package, EstimatorConfig(track=False), sources=[source])
     found = estimator.estimate(background, CAMERA)
     assert found.state is not ObjectState.VALID
-
-
-def test_colours_of_a_place_that_is_not_believed_are_forgotten(source, package, image):
-    """They would contradict the object at the next place."""
-    config = EstimatorConfig(track=False)
-    object.__setattr__(config, "valid_guess", 1.1)  # more than there can be
-    estimator = PoseEstimator(package, config, sources=[source])
-    start = start_at(TRUTH, 0.005, 0.05)
-    place = ObjectEstimate(ObjectState.LOST, start, name="bracket", score=0.0, source="templates")
-    found = estimator._aligned(estimator._aligner, image, CAMERA, place)
-    assert "of the object where templates guess it" in found.reason
-    assert not estimator._aligner._colours.known
-
-
-@pytest.mark.parametrize(
-    ("by_network", "state"), [(ObjectState.UNCERTAIN, ObjectState.UNCERTAIN), (ObjectState.VALID, ObjectState.VALID)]
-)
-def test_where_networks_are_not_sure_the_image_must_show_more(source, package, image, by_network, state):
-    config = EstimatorConfig(track=False)
-    object.__setattr__(config, "valid_guess", 1.1)  # more than there can be
-    estimator = PoseEstimator(package, config, sources=[source])
-    start = start_at(TRUTH, 0.005, 0.05)
-    place = ObjectEstimate(by_network, start, name="bracket", score=0.0, source="keypoints")
-    assert estimator._aligned(estimator._aligner, image, CAMERA, place).state is state
 
 
 def test_filters_tell_a_template_from_clutter(source):

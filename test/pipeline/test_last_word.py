@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from pnp_ros.alignment.aligner import start_at
+from pnp_ros.cameras.camera import Camera
+from pnp_ros.geometry import so3
+from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.last_word import LastWord
+from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.pipeline.stages import Stages
+from pnp_ros.pipeline.tracking import Track
+from pnp_ros.rendering.materials import painted_on
+from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.types import Pose
+from synthetic.cad_parts import bracket
+
+CAMERA = Camera.pinhole(330.0, 330.0, 159.5, 119.5, 320, 240)
+TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.008, 0.30]))
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
+    mesh = bracket()
+    folder = tmp_path_factory.mktemp("objects") / "bracket"
+    return write_object_package(folder, name="bracket", mesh=mesh, keypoints=mesh.extreme_points[:6])
+
+
+@pytest.fixture(scope="module")
+def image(package: ObjectPackage) -> np.ndarray:
+    """A yellow bracket before a wall."""
+    wall = np.random.default_rng(0).normal(110.0, 4.0, (240, 320, 3)).clip(0, 255).astype(np.uint8)
+    mesh = painted_on(package.mesh, np.full((8, 8, 3), (224, 176, 32), np.uint8), np.random.default_rng(0))
+    with Renderer() as renderer:
+        return renderer.render([(renderer.add(mesh), TRUTH)], CAMERA, background=wall).rgb
+
+
+def word(package: ObjectPackage, **config: bool) -> LastWord:
+    track = Track(package.symmetry, package.diameter)
+    stages = Stages("solve", "align")
+    return LastWord(package, EstimatorConfig(track=False, **config), stages, track, lambda *_: 1.0, None)
+
+
+def place(state: ObjectState, source: str) -> ObjectEstimate:
+    return ObjectEstimate(state, start_at(TRUTH, 0.005, 0.05), name="bracket", score=0.0, source=source)
+
+
+def more_than_there_can_be(last_word: LastWord) -> LastWord:
+    object.__setattr__(last_word._config, "valid_guess", 1.1)
+    return last_word
+
+
+def test_a_pose_is_moved_to_where_the_image_shows_the_object(package, image):
+    beside = start_at(Pose(so3.exp(torch.tensor([0.0, 0.04, 0.0])) @ TRUTH.rotation, TRUTH.translation), 0.005, 0.05)
+    found = word(package).aligned(image, CAMERA, ObjectEstimate(ObjectState.VALID, beside, source="keypoints"))
+    assert found.state is ObjectState.VALID
+    assert float(so3.angle_between(found.estimate.pose.rotation, TRUTH.rotation)) < 0.015
+    assert found.explained > 0.9
+
+
+def test_without_alignment_a_pose_stays_where_it_is(package, image):
+    told = place(ObjectState.VALID, "keypoints")
+    assert word(package, align=False).aligned(image, CAMERA, told) is told
+
+
+def test_colours_of_a_place_that_is_not_believed_are_forgotten(package, image):
+    """They would contradict the object at the next place."""
+    last_word = more_than_there_can_be(word(package))
+    found = last_word.aligned(image, CAMERA, place(ObjectState.LOST, "templates"))
+    assert "of the object where templates guess it" in found.reason
+    assert not last_word.aligner._colours.known
+
+
+@pytest.mark.parametrize(
+    ("by_network", "state"), [(ObjectState.UNCERTAIN, ObjectState.UNCERTAIN), (ObjectState.VALID, ObjectState.VALID)]
+)
+def test_where_networks_are_not_sure_the_image_must_show_more(package, image, by_network, state):
+    last_word = more_than_there_can_be(word(package))
+    assert last_word.aligned(image, CAMERA, place(by_network, "keypoints")).state is state
