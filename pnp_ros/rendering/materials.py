@@ -27,6 +27,7 @@ _KEPT, _CHANGED = 24, 0.15  # painted copies kept, and how often one is replaced
 _METAL, _WORN, _PRINTED = 1, 2, 3  # kinds; 0 is plain plastic
 # shares of plain plastic, metal, worn or dusty, printed
 _KINDS = (0.5, 0.2, 0.2, 0.1)
+_USED = 0.3  # share of the renders in the mesh's own colours that show it worn, dusty or coated
 
 
 def check_colours(colours: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def random_material(mesh: TriangleMesh, colours: Sequence[str], backgrounds: Bac
     """One of ``colours``, on a random material."""
     colour = colours[int(rng.integers(len(colours)))]
     if colour == MESH:
-        return Material(mesh)
+        return Material(mesh, finish=_finish(_WORN, mesh.diameter, rng) if rng.random() < _USED else Finish())
     kind = rng.choice(len(_KINDS), p=_KINDS)
     base = _random_colour(rng, metal=kind == _METAL) if colour == ANY else dyed(colour, rng)
     uneven = rng.uniform(0.0, 0.05) if kind in (0, _PRINTED) else rng.uniform(0.03, 0.2)
@@ -104,7 +105,7 @@ class Wardrobe:
 
     Args:
         mesh: of the object.
-        colours: see :func:`check_colours`; of the mesh alone, it is always the mesh as it is.
+        colours: see :func:`check_colours`; of the mesh alone, nothing is painted, but its edges may be worn.
         renderer: that draws it.
         backgrounds: for what is printed.
         rng: of the choice.
@@ -123,20 +124,29 @@ class Wardrobe:
         self._mesh, self._colours, self._renderer = mesh, tuple(colours), renderer
         self._make = make or random_material
         self._backgrounds, self._rng = backgrounds, rng
-        self._own = (renderer.add(mesh), Material(mesh))
+        self._own = renderer.add(mesh)
+        self._used: int | None = None  # the mesh as it is, but for its finish: its texture is here twice, no more
         self._worn: list[tuple[int, Material]] = []
 
     def draw(self) -> tuple[int, Material]:
         """A handle of the renderer, and what it is made of."""
         if self._colours == (MESH,):
-            return self._own
+            return self._as_it_is(self._make(self._mesh, self._colours, self._backgrounds, self._rng))
         if len(self._worn) < _KEPT or self._rng.random() < _CHANGED:
             if len(self._worn) == _KEPT:
                 self._renderer.remove(self._worn.pop(0)[0])
             material = self._make(self._mesh, self._colours, self._backgrounds, self._rng)
-            self._worn.append((self._renderer.add(material.mesh, material.finish, like=self._own[0]), material))
+            self._worn.append((self._renderer.add(material.mesh, material.finish, like=self._own), material))
             return self._worn[-1]
         return self._worn[self._rng.integers(len(self._worn))]
+
+    def _as_it_is(self, material: Material) -> tuple[int, Material]:
+        if material.finish == Finish():
+            return self._own, material
+        if self._used is None:
+            self._used = self._renderer.add(self._mesh, Finish(wear=1e-3), like=self._own)
+        self._renderer.refinish(self._used, material.finish)
+        return self._used, material
 
 
 def _random_colour(rng: Rng, metal: bool) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -77,11 +78,29 @@ class _Shape:
     index: NDArray[np.int32]
 
 
+class _Shapes:
+    """Of a mesh and of its painted copies; made when first wanted, for edges are worn on few."""
+
+    def __init__(self, mesh: TriangleMesh) -> None:
+        self._mesh = mesh
+
+    @functools.cached_property
+    def new(self) -> _Shape:
+        """As if no edge were sharp."""
+        return _shape(self._mesh, np.full((3 * len(self._mesh.faces), 3), FAR, np.float32))
+
+    @functools.cached_property
+    def worn(self) -> _Shape:
+        """With its edges."""
+        return _shape(self._mesh, edge_distances(self._mesh).reshape(-1, 3))
+
+
 @dataclass(eq=False)
 class _MeshBuffers:
     """A mesh in the context's memory."""
 
-    shape: _Shape
+    shapes: _Shapes
+    has_edges: bool
     finish: Finish
     color: moderngl.VertexArray
     geometry: moderngl.VertexArray
@@ -134,9 +153,20 @@ class Renderer:
         """
         handle, self._next_handle = self._next_handle, self._next_handle + 1
         with self._context:
-            shape = _shape(mesh) if like is None else self._meshes[like].shape
-            self._meshes[handle] = self._upload(mesh, shape, finish or Finish())
+            shapes = _Shapes(mesh) if like is None else self._meshes[like].shapes
+            self._meshes[handle] = self._upload(mesh, shapes, finish or Finish())
         return handle
+
+    def refinish(self, handle: int, finish: Finish) -> None:
+        """Give a mesh another finish.
+
+        Raises:
+            ValueError: if its edges shall be worn and were not when it was added.
+        """
+        mesh = self._meshes[handle]
+        if finish.wear > 0.0 and not mesh.has_edges:
+            raise ValueError(f"finish: {handle} was added without worn edges, and can have none now")
+        mesh.finish = finish
 
     def remove(self, handle: int) -> None:
         """Free a mesh."""
@@ -191,7 +221,8 @@ class Renderer:
         with self._context:
             return self._draw_color(self._view(items, camera), lighting or Lighting())
 
-    def _upload(self, mesh: TriangleMesh, shape: _Shape, finish: Finish) -> _MeshBuffers:
+    def _upload(self, mesh: TriangleMesh, shapes: _Shapes, finish: Finish) -> _MeshBuffers:
+        shape = shapes.worn if finish.wear > 0.0 else shapes.new
         context, corners = self._context, shape.corners
         vertices = np.ones((len(corners), 14), np.float32)
         vertices[:, :3] = mesh.vertices[corners]
@@ -213,7 +244,8 @@ class Renderer:
         geometry = context.vertex_array(self._geometry_program, [(vertex_buffer, "3f 44x", "position")], index_buffer)
         low, high = mesh.bounds
         return _MeshBuffers(
-            shape=shape,
+            shapes=shapes,
+            has_edges=finish.wear > 0.0,
             finish=finish,
             color=color,
             geometry=geometry,
@@ -309,9 +341,9 @@ class _View:
     size: tuple[int, int]
 
 
-def _shape(mesh: TriangleMesh) -> _Shape:
-    corners = mesh.faces.reshape(-1)
-    normals, edges = corner_normals(mesh).reshape(-1, 3), edge_distances(mesh).reshape(-1, 3)
+def _shape(mesh: TriangleMesh, edges: NDArray[np.float32]) -> _Shape:
+    """With the distances (3 F, 3) of its corners from sharp edges."""
+    corners, normals = mesh.faces.reshape(-1), corner_normals(mesh).reshape(-1, 3)
     keys = corners.astype(np.int64)
     for axis in range(3):
         keys = (keys << 13) | np.round((normals[:, axis] + 1.0) * 4095.0).astype(np.int64)

@@ -6,9 +6,11 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.backgrounds import BackgroundSource
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
-from pnp_ros.rendering.lighting import Lighting
-from pnp_ros.rendering.materials import check_colours, likely_colours, random_material
+from pnp_ros.rendering.lighting import Finish, Lighting
+from pnp_ros.rendering.materials import Wardrobe, check_colours, likely_colours, random_material
+from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.rendering.sample_pool import SamplePool
+from pnp_ros.rendering.unseen import unseen_material
 from pnp_ros.rendering.validation_frames import validation_frames
 from synthetic.printed_box import printed_box
 
@@ -43,9 +45,25 @@ def test_a_printed_mesh_is_left_alone_unless_it_is_told(plain: TriangleMesh) -> 
     one = TriangleMesh(box.vertices, box.faces, vertex_colors=np.full(box.vertices.shape, 77, np.uint8))
     assert likely_colours(one) == ("any",)
     rng = np.random.default_rng(0)
-    material = random_material(box, ("mesh",), BACKGROUNDS, rng)
-    assert material.mesh is box
-    assert material.under(Lighting()) == Lighting()
+    made = [random_material(box, ("mesh",), BACKGROUNDS, rng) for _ in range(20)]
+    assert all(material.mesh is box for material in made)
+    assert all(material.under(Lighting()) == Lighting() for material in made)
+
+
+def test_a_printed_mesh_is_sometimes_worn_and_dusty_and_stays_as_it_is_held_out() -> None:
+    pytest.importorskip("moderngl")
+    box, rng = printed_box(), np.random.default_rng(0)
+    with Renderer() as renderer:
+        looks = Wardrobe(box, ("mesh",), renderer, BACKGROUNDS, rng)
+        drawn = [looks.draw() for _ in range(100)]
+        held_out = Wardrobe(box, ("mesh",), renderer, BACKGROUNDS, rng, unseen_material)
+        assert all(held_out.draw()[1].finish == Finish() for _ in range(20))
+    assert len({handle for handle, _ in drawn}) == 2  # its texture is not copied for each
+    for name in ("wear", "dust"):
+        assert 5 <= sum(getattr(material.finish, name) > 0.0 for _, material in drawn) <= 40
+    new = [handle for handle, material in drawn if material.finish == Finish()]
+    assert 50 <= len(new) <= 90
+    assert len(set(new)) == 1
 
 
 def test_metal_shines(plain: TriangleMesh) -> None:

@@ -15,6 +15,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering import renderer as renderer_module
 from pnp_ros.rendering.lighting import Finish, Light, Lighting
 from pnp_ros.rendering.renderer import Renderer, RendererError, composite
+from pnp_ros.rendering.shading_normals import edge_distances
 from pnp_ros.types import Pose
 
 WHITE_SKY = Lighting(sky=(1.0, 1.0, 1.0), ground=(1.0, 1.0, 1.0), lights=(), specular=0.0)
@@ -162,6 +163,28 @@ def test_a_finish_reflects_wears_and_gathers_dust(renderer):
     assert shiny[40] > usual[40] + 20  # half of it is the white sky
     waves = renderer.render([(renderer.add(mesh, Finish(mirror=1.0, room=(30.0, 10.0, 0.0)), plain), turned)], camera)
     assert waves.rgb[40, 40:80].astype(float).std() > 5.0 > usual[35:55].std()
+
+    used = renderer.add(mesh, Finish(wear=0.001), like=plain)
+    for finish in (Finish(wear=0.01, bare=(1.0, 1.0, 1.0)), Finish(dust=1.0), Finish()):
+        renderer.refinish(used, finish)
+        again = renderer.render([(used, turned)], camera, WHITE_SKY).rgb[:, 60].astype(float).mean(-1)
+        np.testing.assert_allclose(again, rows(**vars(finish)))
+    with pytest.raises(ValueError, match="added without worn edges"):
+        renderer.refinish(plain, Finish(wear=0.01))
+    assert (renderer.render([(plain, turned)], camera, WHITE_SKY).rgb[:, 60].mean(-1) == usual).all()
+
+
+def test_sharp_edges_are_looked_for_once_and_only_where_they_are_worn(renderer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(renderer_module, "edge_distances", lambda mesh: asked.append(mesh) or edge_distances(mesh))
+    box = trimesh.creation.box((0.1, 0.1, 0.1))
+    mesh = TriangleMesh(box.vertices, box.faces)
+    plain = renderer.add(mesh)
+    renderer.add(mesh, Finish(dust=0.5), like=plain)
+    assert not asked
+    worn = renderer.add(mesh, Finish(wear=0.01), like=plain)
+    renderer.add(mesh, Finish(wear=0.02), like=worn)
+    assert len(asked) == 1
 
 
 def test_background_and_coverage(renderer, sphere):

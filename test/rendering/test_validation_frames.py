@@ -13,7 +13,7 @@ from pnp_ros.rendering.validation_frames import validation_frames
 def test_frames_show_the_object_where_they_say():
     mesh = demo_mesh()
     config = RandomisationConfig(negatives=0.2, occlusion=0.6, effects=0.0, distance=(2.0, 4.0))
-    frames = list(validation_frames(mesh, config, 24, seed=5))
+    frames = list(validation_frames(mesh, config, 24, seed=6))
     shown = [frame for frame in frames if frame.T_camera_object is not None]
     assert 0 < len(frames) - len(shown) < 12
     assert all(frame.rgb.shape == (480, 640, 3) and frame.rgb.dtype == np.uint8 for frame in frames)
