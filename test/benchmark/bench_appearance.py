@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark.aligned_renders import CASTLE, Castle, binomial
+from benchmark.aligned_renders import CASTLE, IN_90, Castle, binomial
 from benchmark.bench_templates import SYMMETRIES, package_of
 from benchmark.bench_verdict import CAMERA, clutter, real
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import box_from_pose
 from pnp_ros.detection.detector import Detection
 from pnp_ros.evaluation.pose_error import add
+from pnp_ros.geometry import covariance, se3
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import save_mesh
@@ -81,12 +82,14 @@ class Outcome:
         aligned: of the pose that is given out, valid or not.
         valid: whether it is.
         reason: why not.
+        inside: whether the truth lies in the 90 % region of the pose that is given out.
     """
 
     alone: float
     aligned: float = math.nan
     valid: bool = False
     reason: str = ""
+    inside: bool = False
 
 
 class NoisyKeypoints:
@@ -146,7 +149,12 @@ def outcomes(
             continue
         whole.reset()
         found = whole.estimate(frame.rgb, frame.camera)
-        told.append(Outcome(first, error(found), found.state is ObjectState.VALID, found.reason))
+        inside = False
+        if found.estimate is not None:
+            pose = package.symmetry.canonicalise(found.estimate.pose, truth)
+            off = se3.local(pose, truth).double()
+            inside = float(covariance.nees(off, found.estimate.covariance.double())) < IN_90
+        told.append(Outcome(first, error(found), found.state is ObjectState.VALID, found.reason, inside))
     return told
 
 
@@ -223,7 +231,7 @@ def by_colour(package: ObjectPackage, images: int, aligned: int) -> None:
     """The table, and whether colour matters: all colours are seen in the same scenes."""
     told: dict[str, list[Outcome]] = {name: [] for name in COLOURS}
     seen, tried = len(PAINTS) * images, len(PAINTS) * aligned
-    print(f"colour | network alone < 10 % of {seen} | of {tried} aligned: < 10 %, valid, wrong")
+    print(f"colour | network alone < 10 % of {seen} | of {tried} aligned: < 10 %, valid, wrong | in the 90 % region")
     for c, (name, rgb) in enumerate(COLOURS.items()):
         for m, paint in enumerate(PAINTS):
             mesh = painted(package.mesh, paint, np.array(rgb, np.float64), np.random.default_rng(100 * c + m))
@@ -248,9 +256,10 @@ def _row(name: str, told: Sequence[Outcome]) -> str:
     if not shown:
         return f"{name} | {alone}"
     right = binomial(sum(one.aligned < _RIGHT for one in shown), len(shown))
-    valid = binomial(sum(one.valid for one in shown), len(shown))
-    wrong = sum(one.valid and one.aligned >= _RIGHT for one in shown)
-    return f"{name} | {alone} | {right}, {valid}, {wrong}"
+    valid = [one for one in shown if one.valid]
+    wrong = sum(one.aligned >= _RIGHT for one in valid)
+    inside = f"{sum(one.inside for one in valid)} of {len(valid)}"
+    return f"{name} | {alone} | {right}, {binomial(len(valid), len(shown))}, {wrong} | {inside}"
 
 
 def _spread(what: str, found: NDArray[np.bool_]) -> None:

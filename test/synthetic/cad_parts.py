@@ -47,6 +47,30 @@ def bent_sheet() -> TriangleMesh:
 PARTS: dict[str, Callable[[], TriangleMesh]] = {"bracket": bracket, "flange": flange, "bent_sheet": bent_sheet}
 
 
+def random_part(seed: int) -> TriangleMesh:
+    """A plate with a hole, and on it two to four of: an upright plate with a hole, a rib, a block, a boss."""
+    rng = np.random.default_rng(seed)
+    length, width = rng.uniform(50, 100), rng.uniform(30, 70)
+    thick = rng.uniform(3, 12)
+    radius = rng.uniform(0.1, 0.35) * min(length, width)
+    parts = [_holed((0, length), (0, width), (0, thick), radius)]
+    for kind in rng.integers(0, 4, rng.integers(2, 5)):
+        at, high = np.array([*rng.uniform(0.05, 0.6, 2) * (length, width), thick]), rng.uniform(15, 60)
+        across, along = rng.uniform(5, 0.4 * width), rng.uniform(5, 0.4 * length)
+        if kind == 0:
+            upright = _holed((0, high), (0, width), (0, thick), rng.uniform(0.0, 0.3) * min(high, width))
+            parts.append(upright[..., [2, 1, 0]] + (rng.choice([0.0, at[0], length - thick]), 0.0, thick))
+        elif kind == 1:
+            rib = _prism([(0, 0), (along, 0), (0, high)], (0, rng.uniform(3, 12)))[..., [0, 2, 1]]
+            parts.append(rib * (rng.choice([-1.0, 1.0]), 1.0, 1.0) + at)
+        elif kind == 2:
+            parts.append(_box((0, along), (0, across), (0, 0.5 * high)) + at)
+        else:
+            boss = _round(_box((0, 2 * np.pi), (0.3 * across, 0.6 * across), (0, 0.6 * high)), 1.0)
+            parts.append(boss + at)
+    return _mesh(parts)
+
+
 def _mesh(parts: Sequence[Triangles]) -> TriangleMesh:
     corners = np.concatenate(parts) / 1000.0
     middle = (corners.min((0, 1)) + corners.max((0, 1))) / 2
