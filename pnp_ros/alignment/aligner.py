@@ -20,7 +20,7 @@ from torch import Tensor
 from pnp_ros.alignment import joint
 from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
-from pnp_ros.alignment.config import FAR, FOLLOWED, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
+from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Drawing, Look, Window, draw, look
 from pnp_ros.alignment.regions import factor
@@ -47,7 +47,7 @@ _LARGEST_MOVE, _LARGEST_TURN = 0.4, 0.6  # of the diameter, and rad: between the
 _ENOUGH = 15.0  # times the last move that a round must be able to reach, or it is left out
 _SETTLED = 0.015  # of the object's size: a round that moved a followed pose by less need not be repeated
 _FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
-_LIKELY = 0.15  # of the object's size: doubt about a start that a look at its texture may dispel
+_LIKELY = 0.15  # of the object's size: doubt about a start that a close look may dispel
 _MANY = 24  # matches that do so
 _AHEAD = 0.02  # of the object's size: how far from its start the object may be drawn ahead
 
@@ -251,8 +251,10 @@ class Aligner:
             yield pose, FOLLOWED
             if closely:
                 return
-        elif share <= _NEAR and not learn:
-            yield pose, NEAR
+        elif share <= _LIKELY and not learn:
+            yield pose, FORESEEN
+            if share <= _NEAR:
+                yield pose, NEAR
         if share <= _FAR:
             yield pose, (*MIDDLE, *LAST)
         if not widely:
@@ -313,7 +315,7 @@ class Aligner:
                     return "what the image shows of the object does not determine its pose", looks
                 before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
                 shift = self._moved(before, pose)
-                if step is rounds[-1] or (shift < _SETTLED and rounds is FOLLOWED):
+                if step is rounds[-1] or (shift < _SETTLED and rounds in (FOLLOWED, FORESEEN)):
                     evidence = weigh(seen, pose, camera, self.config, None if self._recognised else self._chroma)
                     found = _Found(pose, seen, data, weights, evidence)
                     if evidence.supported:  # else a closer look may tell more

@@ -12,7 +12,7 @@ import torch
 
 from pnp_ros.alignment import aligner as aligner_module
 from pnp_ros.alignment.aligner import LINE, MATCH, Aligner, Alignment, start_at
-from pnp_ros.alignment.config import FAR, FOLLOWED, LOOKS, AlignmentConfig, Round
+from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, LOOKS, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.geometry import covariance, se3
@@ -223,6 +223,19 @@ def test_a_followed_texture_is_looked_at_once_or_twice(monkeypatch: pytest.Monke
     other = start_at(perturbed(scene.pose, 40.0, 0.0, 0), 0.005, 0.1)
     assert not aligner.compare(scene.image, scene.camera, other).evidence.supported
     assert len(looks) <= 2  # nor is another pose looked for farther off
+
+
+def test_a_followed_outline_is_looked_at_closely_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, sides = plain(demo_mesh()), []
+    aligner, scene = Aligner(mesh), next(scenes(mesh, 1, 1, EXACT))
+    align(aligner, scene, 0)
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: sides.append(given[1].step) or _LOOK(self, *given))
+    for turn in (0.1, 0.2):  # rad: a start that is sure, and one of an object that is half hidden
+        start = start_at(perturbed(scene.pose, 0.3, 0.002, 0), 0.02 * mesh.diameter, turn)
+        found = aligner.align(scene.image, scene.camera, start)
+        assert found.evidence.supported
+        assert add(mesh, found.estimate.pose, scene.pose) < 0.01
+    assert sides == 2 * [FORESEEN[0]]
 
 
 def test_a_look_that_does_not_bear_a_followed_pose_out_is_followed_by_a_closer_one(
