@@ -21,7 +21,6 @@ from torch import Tensor
 from pnp_ros.alignment.appearance import Appearance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
-from pnp_ros.geometry.covariance import nees
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
@@ -29,6 +28,7 @@ from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.result import Hypothesis
 from pnp_ros.pipeline.rival import AHEAD, Rival
 from pnp_ros.rendering.materials import MESH, likely_colours
+from pnp_ros.solvers.epropnp_losses import pose_cost
 from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.sources.edge_likeness import EdgeLikeness
@@ -40,7 +40,6 @@ _DECIDED = -12.0  # log odds below which a turn is not looked at again while the
 _WITHOUT = -15.0  # log odds of a reversal that is no minimum of the correspondences at all
 _FEW = 4  # turns looked at in an image of an object that is followed
 _RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
-_APART = 16.0  # NEES of the reversal at the only mode, below which that mode stands for both
 _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _LOSS = Cauchy(3.0)
@@ -219,8 +218,10 @@ class Ambiguity:
         own = found.probability.double()[mine].sum().clamp_min(math.exp(_WITHOUT)).log()
         logs = found.probability.double()[~mine].clamp_min(math.exp(_WITHOUT)).log() - own
         rival = float(logs.max()) if len(logs) else 0.0
-        if not len(logs) and _apart(found.pose[0], found.covariance[0], mirrored) > _APART:
-            rival = _WITHOUT
+        if len(found) == 1:  # the other side has no minimum of its own, and may be right for all that
+            here, there = (float(pose_cost(correspondences, camera, side, loss=_LOSS)) for side in (pose, mirrored))
+            rival = _bounded(here - there)
+            logs = torch.full_like(logs, rival)
         odds = self._faded + rival
         unsettled = settled and odds > _DECIDED
         if unsettled and (told := ask()) is not None and not self._is_turn(pose, told):
@@ -243,7 +244,7 @@ class Ambiguity:
 
     def _reversed(self, pose: Pose, rival: Rival) -> _Modes:
         """The followed pose and its reversal, if the image does not contradict it."""
-        odds = min(max(rival.odds, _WITHOUT), -_WITHOUT) if rival.estimate is not None else _WITHOUT
+        odds = _bounded(rival.odds) if rival.estimate is not None else _WITHOUT
         self._mode_odds = self._faded + odds
         both = [pose] if rival.estimate is None else [pose, rival.estimate.pose.to("cpu", torch.float32)]
         spreads = pose.rotation.new_zeros(0, 6, 6) if rival.estimate is None else rival.estimate.covariance[None]
@@ -311,6 +312,6 @@ def _angle(one: Pose, other: Pose) -> float:
     return float(np.linalg.norm(difference(one, other)[3:]))
 
 
-def _apart(pose: Pose, covariance: Tensor, other: Pose) -> float:
-    """Squared standard deviations of a pose by which another one is off."""
-    return float(nees(torch.from_numpy(difference(pose, other)), covariance.double()))
+def _bounded(odds: float) -> float:
+    """Of one image: no more than what a reversal that is none costs."""
+    return min(max(odds, _WITHOUT), -_WITHOUT)

@@ -21,7 +21,9 @@ from pnp_ros.pipeline.ambiguity import Ambiguity
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.pose_hypotheses import reversal
+from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose
 from synthetic.alike_box import alike_box
 from synthetic.eyes import Eyes
@@ -149,3 +151,18 @@ def test_a_reversal_that_is_settled_is_looked_for_when_there_is_time() -> None:
     ambiguity.finish()
     ambiguity.finish()
     assert len(asked) == 1
+
+
+def test_a_minimum_on_the_other_side_decides_nothing_where_either_side_fits_alike() -> None:
+    """A card from afar: by noise, only one of the pose and its reversal is a minimum, though both fit as well."""
+    reach, rng = torch.tensor([0.05, 0.035, 0.0]), np.random.default_rng(1)
+    corners = reach.numpy() * np.float32([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    card = TriangleMesh(corners, np.int32([[0, 1, 2], [0, 2, 3]]))
+    points = torch.from_numpy(rng.uniform(-1, 1, (12, 3))).float() * reach
+    noise = torch.from_numpy(rng.normal(0.0, 1.0, (39, 12, 2))).float()[38]  # pixels
+    truth = Pose(so3.exp(torch.tensor([0.35, 0.1, 0.0])), torch.tensor([0.05, 0.02, 1.4]))
+    found = Correspondences.from_sigma(CAMERA.project(truth.transform(points)) + noise, points, 1.0)
+    estimate = solve_pnp(found, CAMERA, init=truth, loss=Cauchy(2.0))
+    both = Ambiguity(card, Symmetry()).weigh(None, CAMERA, estimate, lambda: found, followed=False)
+    assert [h.probability for h in both] == pytest.approx([0.5, 0.5], abs=0.2)
+    assert min(float(so3.angle_between(h.pose.rotation, truth.rotation)) for h in both) < 0.35
