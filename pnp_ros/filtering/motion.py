@@ -14,6 +14,7 @@ Everything here is numpy, float64: matrices are so small that torch would spend 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,11 +65,13 @@ class Law:
         walk: (..., 2) density of the white velocity beside it, m/s^0.5 and rad/s^0.5.
         goes_on: (...) 1.0, or 0.0 where the body has no velocity but that: it is then told to be 0, as unsure as
             ``acceleration`` makes it in a second.
+        fading: seconds in which the first six causes change into others (a Gauss-Markov process of unit variance).
     """
 
     acceleration: Array
     walk: Array
     goes_on: Array
+    fading: float = math.inf
 
 
 def moved(belief: Belief, elapsed: float, law: Law) -> Belief:
@@ -77,15 +80,19 @@ def moved(belief: Belief, elapsed: float, law: Law) -> Belief:
     turn, jacobian = _exp_and_jacobian(velocity[..., 3:] * elapsed)
     transition = np.zeros_like(belief.covariance)
     each = np.arange(transition.shape[-1])
+    stay = math.exp(-abs(elapsed) / law.fading)
     transition[..., each, each] = 1.0
+    transition[..., each[12:18], each[12:18]] = stay
     transition[..., range(6, 12), range(6, 12)] = law.goes_on[..., None]
     transition[..., range(3), range(6, 9)] = elapsed * law.goes_on[..., None]
     transition[..., 3:6, 3:6] = turn
     transition[..., 3:6, 9:12] = elapsed * jacobian * law.goes_on[..., None, None]
     covariance = transition @ belief.covariance @ transition.swapaxes(-1, -2)
     covariance[..., :12, :12] += _diffusion(abs(elapsed), law)
+    covariance[..., each[12:18], each[12:18]] += 1.0 - stay**2
     translation = belief.translation + elapsed * velocity[..., :3]
-    return Belief(turn @ belief.rotation, translation, velocity, belief.causes, covariance)
+    causes = np.concatenate([stay * belief.causes[..., :6], belief.causes[..., 6:]], axis=-1)
+    return Belief(turn @ belief.rotation, translation, velocity, causes, covariance)
 
 
 def _diffusion(elapsed: float, law: Law) -> Array:

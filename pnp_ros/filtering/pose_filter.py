@@ -6,9 +6,11 @@ Markovian switching coefficients", 1988): a still object does not jitter, a movi
 
 Part of a pose's error is the same in image after image (focal length, size of the mesh). Where each measurement tells
 by how much each such cause moves it (``systematic``), the causes are estimated together with the motion: before a
-camera that moves they show, as they move a still object along with the camera. Where they are not told, that part
-counts as one that does not average out: it is added again to the covariance that is told. How large the rest is, the
-noise of one image by itself, is then measured: by how much three poses in a row are not on a straight line.
+camera that moves they show, as they move a still object along with the camera. Of the rest a part changes with the
+view and not from image to image: a first-order Gauss-Markov process (Gelb, "Applied Optimal Estimation", 1974, section
+4.5), estimated with them. Where causes are not told, what images have in common counts as a part that does not average
+out: it is added again to the covariance that is told. How large the noise of one image by itself is, is measured: by
+how much three poses in a row are not on a straight line.
 """
 
 from __future__ import annotations
@@ -33,9 +35,12 @@ _MOVING = 4  # models, from quiet to agile, by equal ratios; beside them one of 
 _MODELS = 1 + _MOVING
 _WALK = 1e-5  # white velocity at rest, m/s^0.5; the angular one is ``turning`` times as large in rad/s^0.5
 _ROUNDING = 1e-4  # of a variance: float32 may not tell what is left beside the systematic part
-# Poses from which on the body may be at rest: before, hardly any velocity is as likely as none. The second where
-# causes are told, which look like motion until then.
-_KNOWN = 10, 4
+_KNOWN = 10  # poses from which on the body may be at rest: before, hardly any velocity is as likely as none
+# Where causes are told they look like motion at first. Rest and motion then go their own ways for so many poses: each
+# learns other causes, and a mixture of both would spoil those of the right one.
+_APART = 30
+# Largest share of the rest of a pose's variance that changes with the view, and seconds in which it does.
+_LINGERING, _FADING = 0.7, 0.5
 _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
 _LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle
@@ -176,7 +181,7 @@ class PoseFilter:
         acceleration = np.array([c.quiet, *np.geomspace(c.quiet, c.agile, _MOVING)])
         walk, goes_on = np.array([_WALK, *_MOVING * [0.0]]), np.array([0.0, *_MOVING * [1.0]])
         accelerations, walks = (np.stack([each, c.turning * each], axis=-1) for each in (acceleration, walk))
-        self._law = Law(accelerations, walks, goes_on)
+        self._law = Law(accelerations, walks, goes_on, _FADING)
         self._steps: list[_Step] = []
 
     def reset(self) -> None:
@@ -227,20 +232,23 @@ class PoseFilter:
         if not abs(stamp - step.seen.stamp) <= self.config.patience:
             return None
         belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, self._law), step.probability)
-        lasting = max(self.config.shared, 1.0 - step.noise(self.config.shared))
-        told = torch.from_numpy(belief.covariance[:6, :6] + lasting * step.seen.covariance)
+        noise = step.noise(self.config.shared)
+        rest = _parts(step.seen, noise)[0] if step.seen.common.shape[-1] else step.seen.covariance
+        lasting = max(self.config.shared, 1.0 - noise) * rest
+        told = torch.from_numpy(belief.covariance[:6, :6] + lasting)
         rates = torch.from_numpy(belief.covariance[6:12, 6:12].copy())
         return FilteredPose(stamp, belief.pose, told, torch.from_numpy(belief.velocity), rates, age)
 
     def _unlike(self, seen: _Measured) -> bool:
         """Whether a measurement has other causes than those that are known, as of another camera."""
         known, told = self._steps[-1].beliefs.causes.shape[-1], seen.common.shape[-1]
-        return bool(known and told and known != told)
+        return bool(known and told and known != 6 + told)
 
     def _first(self, seen: _Measured) -> _Step:
-        known, common, each = seen.common.shape[-1], seen.common, np.ones((_MODELS, 1))
+        own, common = _parts(seen, 1.0 - self.config.shared)
+        known, each = common.shape[-1], np.ones((_MODELS, 1))
         joint = np.zeros((_MODELS, 12 + known, 12 + known))
-        joint[:, :6, :6] = self._own(seen, 1.0 - self.config.shared) + common @ common.T
+        joint[:, :6, :6] = own + common @ common.T
         joint[:, range(6, 12), range(6, 12)] = [rate**2 for rate in _UNKNOWN_RATE for _ in range(3)]
         joint[:, :6, 12:], joint[:, 12:, :6], joint[:, 12:, 12:] = -common, -common.T, np.eye(known)
         at = (each[..., None] * seen.rotation, each * seen.translation)
@@ -249,30 +257,40 @@ class PoseFilter:
 
     def _next(self, last: _Step, seen: _Measured) -> _Step | None:
         """The step that a measurement leads to; None if it is beyond the gate of all models."""
-        elapsed = seen.stamp - last.seen.stamp
+        elapsed, told_of = seen.stamp - last.seen.stamp, bool(seen.common.shape[-1])
         stay = math.exp(-self.config.switching * elapsed)
         change = stay * np.eye(_MODELS) + (1.0 - stay) / _MODELS
+        if told_of and last.count < _APART:
+            change[0, 1:] = change[1:, 0] = 0.0
+            change /= change.sum(1, keepdims=True)
         joint = change * last.probability[:, None]  # (from, to)
         expected = joint.sum(0)
         mixed = motion.mixture(last.beliefs, (joint / expected).T)
-        beliefs = motion.with_causes(motion.moved(mixed, elapsed, self._law), seen.common.shape[-1])
-        common = np.pad(seen.common, ((0, 0), (0, beliefs.causes.shape[-1] - seen.common.shape[-1])))
-        gate = motion.innovation(beliefs, seen.rotation, seen.translation, seen.covariance, common)
-        if not (gate.chi_square <= self.config.gate).any():
-            return None
-        own = self._own(seen, last.noise(self.config.shared))
+        own, common = _parts(seen, last.noise(self.config.shared))
+        beliefs = motion.with_causes(motion.moved(mixed, elapsed, self._law), common.shape[-1])
+        common = np.pad(common, ((0, 0), (0, beliefs.causes.shape[-1] - common.shape[-1])))
         told = motion.innovation(beliefs, seen.rotation, seen.translation, own, common)
+        whole = told.covariance + (0.0 if told_of else seen.covariance - own)  # what lasts is in no belief
+        if not (motion.Innovation(told.delta, whole).chi_square <= self.config.gate).any():
+            return None
         score = np.log(expected) + told.log_likelihood
-        if last.count < _KNOWN[bool(common.shape[-1])]:
+        if not told_of and last.count < _KNOWN:
             score[0] = -np.inf
         probability = np.maximum(np.exp(score - score.max()), 1e-6)
         after = motion.updated(beliefs, told, own, common)
         return _Step(seen, after, probability / probability.sum(), last.count + 1, last.seen, last.bends_with(seen))
 
-    def _own(self, seen: _Measured, noise: float) -> Array:
-        """The variance that counts as of this image alone: all that is beside the causes, or a share where none are
-        told, since the rest is the same in the next image."""
-        return seen.covariance if seen.common.shape[-1] else noise * seen.covariance
+
+def _parts(seen: _Measured, noise: float) -> tuple[Array, Array]:
+    """(6, 6) the variance that counts as of this image alone; (6, 6 + M) by which what lingers and M causes move it.
+
+    Where no causes are told nothing lingers: what is not noise is the same in the next image.
+    """
+    if not seen.common.shape[-1]:
+        return noise * seen.covariance, seen.common
+    lingering = min(_LINGERING, 1.0 - noise)
+    moves = math.sqrt(lingering) * np.linalg.cholesky(seen.covariance)
+    return (1.0 - lingering) * seen.covariance, np.concatenate([moves, seen.common], axis=-1)
 
 
 def _measured(estimate: PoseEstimate, stamp: float, systematic: Tensor | None) -> _Measured | None:

@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import read_images
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.onboarding import onboard
@@ -170,43 +172,88 @@ def moving(runs: int) -> None:
 
 
 def rendered(runs: int) -> None:
-    """The same on rendered images, 300 a run, of a printed box; camera and mesh exact, and off as in ``views``."""
+    """The same on rendered images, 300 a run, of printed boxes; camera and mesh exact, and off as in ``views``.
+
+    First one box and an arc; then as many others, on paths that also rise, come near and look past the box.
+    """
     print(
-        "rendered, moving camera, still object: camera and mesh | single poses spread by mm, deg | filtered / single: "
-        "position, turn | mean NEES | off by mm in the mean, single, filtered"
+        "rendered, moving camera, still object: box | camera and mesh | single poses spread by mm, deg | "
+        "filtered / single: position, turn | without the first two seconds | mean NEES, single, filtered | off by mm "
+        "in the mean, single, filtered"
     )
     generator = np.random.default_rng(0)
     exact = EstimatorConfig(focal_sigma=0.0, centre_sigma=0.0, size_sigma=0.0, shape_sigma=0.0)
     with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
         package = onboard(Path(folder) / "box", "box", printed_box(0)).package
         for run, config in itertools.product(range(runs), (exact, EstimatorConfig())):
-            doubt = config.alignment
-            handle = renderer.add(_another(package.mesh, doubt, generator))
-            believed, background = _believed(doubt, generator), random_background(640, 480, generator)
-            world = Pose(so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3))), torch.zeros(3).double())
-            estimator, motion = PoseEstimator(package, config), PoseFilter()
-            single, filtered, squares = list[Pose](), list[Pose](), list[float]()
-            for k in range(300):
-                place = _camera(run + 0.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
-                seen = (place.inverse() @ world).to(dtype=torch.float32)
-                shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
-                shot = np.clip(shot + generator.normal(0.0, 3.0, shot.shape), 0, 255).astype(np.uint8)
-                found = estimator.estimate(shot, believed, k / 30.0)
-                if found.state is ObjectState.VALID and found.estimate is not None:
-                    estimate = covariance.in_frame(place, found.estimate)
-                    common = None if found.systematic is None else covariance.turned(found.systematic, place.rotation)
-                    motion.update(estimate, k / 30.0, common)
-                    if k >= 30 and (told := motion.predict(k / 30.0)) is not None:
-                        single.append(estimate.pose)
-                        filtered.append(told.pose)
-                        squares.append(float(covariance.nees(se3.local(world, told.pose), told.covariance)))
-            (mm, degrees), ratio = spread(single), np.divide(spread(filtered), spread(single))
-            name, away = "exact" if config is exact else "off", [_away(each, world) for each in (single, filtered)]
-            print(
-                f"{name} | {mm:.2f}, {degrees:.2f} | {ratio[0]:.2f}, {ratio[1]:.2f} | {np.mean(squares):.1f} | "
-                f"{away[0]:.2f}, {away[1]:.2f}",
-                flush=True,
-            )
+            name = f"0 | {'exact' if config is exact else 'off'}"
+            print(name, _stands(package, renderer, config, generator, _arc(run)), sep=" | ", flush=True)
+        for seed in range(11, 11 + runs):
+            other = onboard(Path(folder) / f"box{seed}", "box", printed_box(seed)).package
+            for config in (exact, EstimatorConfig()):
+                path = _arc(0.7 * seed) if seed % 2 else _wandering(0.7 * seed, 1000 + seed)
+                name = f"{seed} | {'exact' if config is exact else 'off'}"
+                row = _stands(other, renderer, config, np.random.default_rng(seed), path)
+                print(name, row, sep=" | ", flush=True)
+
+
+def _stands(
+    package: ObjectPackage,
+    renderer: Renderer,
+    config: EstimatorConfig,
+    generator: np.random.Generator,
+    path: Callable[[int], Pose],
+) -> str:
+    """One row of :func:`rendered`."""
+    doubt = config.alignment
+    handle = renderer.add(_another(package.mesh, doubt, generator))
+    believed, background = _believed(doubt, generator), random_background(640, 480, generator)
+    world = Pose(so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3))), torch.zeros(3).double())
+    estimator, motion = PoseEstimator(package, config), PoseFilter()
+    single, filtered, squares = list[Pose](), list[Pose](), list[tuple[float, float]]()
+    for k in range(300):
+        place = path(k)
+        seen = (place.inverse() @ world).to(dtype=torch.float32)
+        shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
+        shot = np.clip(shot + generator.normal(0.0, 3.0, shot.shape), 0, 255).astype(np.uint8)
+        found = estimator.estimate(shot, believed, k / 30.0)
+        if found.state is ObjectState.VALID and found.estimate is not None:
+            estimate = covariance.in_frame(place, found.estimate)
+            common = None if found.systematic is None else covariance.turned(found.systematic, place.rotation)
+            motion.update(estimate, k / 30.0, common)
+            if k >= 30 and (told := motion.predict(k / 30.0)) is not None:
+                single.append(estimate.pose)
+                filtered.append(told.pose)
+                both = [(each.pose, each.covariance) for each in (estimate, told)]
+                squares.append(tuple(float(covariance.nees(se3.local(world, p), c)) for p, c in both))
+    mm, degrees = spread(single)
+    ratio, later = (np.divide(spread(filtered[first:]), spread(single[first:])) for first in (0, 30))
+    away, mean = [_away(each, world) for each in (single, filtered)], np.mean(squares, axis=0)
+    return (
+        f"{mm:.2f}, {degrees:.2f} | {ratio[0]:.2f}, {ratio[1]:.2f} | {later[0]:.2f}, {later[1]:.2f} | "
+        f"{mean[0]:.1f}, {mean[1]:.1f} | {away[0]:.2f}, {away[1]:.2f}"
+    )
+
+
+def _arc(start: float) -> Callable[[int], Pose]:
+    """T_world_camera of each image on an arc of 57 degrees, there and back."""
+    return lambda k: _camera(start + 0.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
+
+
+def _wandering(start: float, seed: int) -> Callable[[int], Pose]:
+    """T_world_camera of each image: to the side, nearer and farther, up and down, and looking past the middle."""
+    generator = np.random.default_rng(seed)
+    a, b, c, d = generator.uniform(0.3, 1.0, 4)
+    p, q, r, s = generator.uniform(0.0, 6.0, 4)
+
+    def place(k: int) -> Pose:
+        t = k / 30.0
+        angle, away = start + 0.7 * math.sin(0.6 * a * t + p), 0.75 + 0.15 * math.sin(0.5 * b * t + q)
+        eye = [math.cos(angle), math.sin(angle), 0.6 + 0.25 * math.sin(0.7 * c * t + r)]
+        target = torch.tensor([0.04 * math.sin(d * t + s), 0.04 * math.cos(d * t), 0.0], dtype=torch.float64)
+        return se3.look_at(away * torch.tensor(eye, dtype=torch.float64), target, UP).inverse()
+
+    return place
 
 
 def _away(poses: list[Pose], truth: Pose) -> float:

@@ -101,6 +101,30 @@ def test_what_all_images_have_wrong_is_learnt_while_the_camera_moves() -> None:
     assert float(torch.stack(squares).mean()) < 12.0
 
 
+def test_what_changes_with_the_view_is_not_taken_for_motion() -> None:
+    """Most of what is of no cause lasts for about half a second: still the body stands still."""
+    ratios, squares = [], []
+    for seed in range(3):
+        generator, motion = torch.Generator().manual_seed(seed), PoseFilter()
+        common, draws = torch.randn(6, generator=generator), torch.randn(150, 2, 6, generator=generator).double()
+        lasts, keep = draws[0, 0], math.exp(-1.0 / (0.5 * RATE))
+        raw, filtered = [], []
+        for k, (new, own) in enumerate(draws):
+            lasts = keep * lasts + math.sqrt(1.0 - keep**2) * new
+            error = math.sqrt(0.9) * lasts + math.sqrt(0.1) * own
+            seen, moves = _before_a_moving_camera(k, common.double(), error)
+            assert motion.update(seen, k / RATE, moves) in (Outcome.STARTED, Outcome.ACCEPTED)
+            if k >= 45:
+                told = motion.predict(k / RATE)
+                raw.append(se3.local(still(0.0), seen.pose))
+                filtered.append(se3.local(still(0.0), told.pose))
+                squares.append(covariance.nees(filtered[-1], told.covariance))
+        spreads = torch.stack([torch.stack(each).std(0).reshape(2, 3).norm(dim=-1) for each in (filtered, raw)])
+        ratios.append(spreads[0] / spreads[1])
+    assert float(torch.stack(ratios).mean(0).max()) < 0.45  # 0.8 where each image counts as a new one
+    assert float(torch.stack(squares).mean()) < 12.0
+
+
 def test_a_pose_without_its_causes_counts_and_another_cameras_begin_anew() -> None:
     """The first image tells none, a later one again none; late ones with causes are told again in order."""
     nothing = torch.zeros(6, dtype=torch.float64)
