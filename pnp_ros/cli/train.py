@@ -94,7 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that render (default: by the cores)")
     parser.add_argument("--width", type=int, default=default.width, help="network width (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start-from", type=Path, help="object package to go on from, say the one trained last")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="object package whose networks to start with: the one trained last, or that of another object",
+    )
     parser.add_argument(
         "--network",
         choices=get_args(Network),

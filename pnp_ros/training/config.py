@@ -47,7 +47,8 @@ class TrainingConfig:
             keypoints, or object coordinates of the cells. At equal images ``epropnp`` finds more poses.
         pose_loss_begin: share of that network's budget after which the loss through the pose joins in.
         from_poses: the dense network learns from the poses alone, without object coordinates.
-        start_from: object package of the same object whose weights the training starts with; None: random ones.
+        start_from: object package whose weights the training starts with, of another object all but the last layers;
+            None: random ones.
 
     Raises:
         ValueError: naming the field and what it expects.

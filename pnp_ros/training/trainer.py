@@ -205,27 +205,29 @@ class _Run:
 def initial_networks(
     network: CropNetwork, detector: DetectorNetwork, keypoints: np.ndarray, start_from: Path | None
 ) -> tuple[CropNetwork, DetectorNetwork]:
-    """The networks with the weights of a trained package of the same object, if one is given.
+    """The networks with the weights of a trained package, if one is given.
 
-    Of another kind of network the layers are taken that both have.
+    Of another object all layers are taken but the last of the network that finds correspondences, of another kind of
+    network the layers that both have.
 
     Raises:
-        ValueError: if that package has other keypoints or networks of another size.
+        ValueError: if that package has networks of another size, or that see something else.
     """
     if start_from is None:
         return network, detector
     package = load_object_package(start_from)
-    if package.keypoints.shape != keypoints.shape or not np.allclose(package.keypoints, keypoints, atol=1e-6):
-        raise ValueError(f"start_from: {start_from} has other keypoints: it is not of this mesh, or of another version")
     trained_network, trained_detector = load_networks(package)
-    pairs: list[tuple[nn.Module, nn.Module]] = [(network, trained_network), (detector, trained_detector)]
-    if type(network) is not type(trained_network):
-        pairs[0] = network.pyramid, trained_network.pyramid
     if network.config.sees != trained_network.config.sees:
         raise ValueError(
             f"start_from: the networks of {start_from} see {trained_network.config.sees}, expected "
             f"{network.config.sees}"
         )
+    pairs: list[tuple[nn.Module, nn.Module]] = [(network, trained_network), (detector, trained_detector)]
+    if type(network) is not type(trained_network):
+        pairs[0] = network.pyramid, trained_network.pyramid
+    elif package.keypoints.shape != keypoints.shape or not np.allclose(package.keypoints, keypoints, atol=1e-6):
+        logger.info("%s is of another object: all layers are taken from it but the last", start_from)
+        pairs[:1] = [(network.pyramid, trained_network.pyramid), (network.head, trained_network.head)]
     for module, trained in pairs:
         try:
             module.load_state_dict(trained.state_dict())

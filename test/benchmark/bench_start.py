@@ -71,7 +71,7 @@ def learn_start(objects: int, crops: int, seed: int) -> tuple[KeypointNetwork, F
         known.output.bias.copy_(done.output.bias[: 3 * KEYPOINTS])
         known.presence.weight.copy_(done.presence.weight[:1])
         known.presence.bias.copy_(done.presence.bias[:1])
-    return known, judge(known, stock(random_part(0), _JUDGED, 1000, easy_until=0.0))
+    return known, judge(known, stock(random_part(0), _JUDGED, 1000, lambda _: 1.0))
 
 
 def _owner(number: int, crops: Batch) -> Tensor:
@@ -90,7 +90,7 @@ def begun(seed: int, known: KeypointNetwork | None) -> KeypointNetwork:
 def compare(target: str, known: KeypointNetwork, counts: Sequence[int], seeds: int) -> None:
     """The table."""
     mesh = mesh_of(target)
-    crops, held_out = stock(mesh, max(counts), 1), stock(mesh, _JUDGED, 1000, easy_until=0.0)
+    crops, held_out = stock(mesh, max(counts), 1), stock(mesh, _JUDGED, 1000, lambda _: 1.0)
     print("start | seed | crops | keypoints off (median, of 128 px), poses within 10 and 20 % of the diameter")
     for count in counts:
         for seed in range(seeds):

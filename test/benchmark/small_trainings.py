@@ -26,7 +26,7 @@ from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
-from pnp_ros.training.batches import Batch, Kind
+from pnp_ros.training.batches import Batch
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group
 from pnp_ros.training.optimisation import Phase, PhaseConfig, StepLoss
@@ -70,16 +70,21 @@ class Stock:
         return {name: tensor[rows] for name, tensor in self.crops.items()}
 
 
-def stock(mesh: TriangleMesh, count: int, seed: int, kind: Kind = "crops", easy_until: float = 0.5) -> Stock:
-    """``count`` crops of a mesh in any colour; ``dense``: with their object coordinates."""
+def as_in_training(share: float) -> float:
+    """How difficult crops are when that share of the budget is spent."""
+    return min(1.0, 2.0 * share)
+
+
+def stock(mesh: TriangleMesh, count: int, seed: int, difficulty: Callable[[float], float] = as_in_training) -> Stock:
+    """``count`` crops of a mesh in any colour; ``difficulty``, 0 to 1, of each is told by its share of the stock."""
     points = torch.from_numpy(select_keypoints(mesh, KEYPOINTS))
     ranges = randomisation(TrainingConfig(colour=("any",)), SIDE, KeypointNetworkConfig.crop_margin)
-    sampler = ObjectSamplerFactory(mesh, points, Symmetry(), ranges, easy_until=easy_until)(seed)
+    sampler = ObjectSamplerFactory(mesh, points, Symmetry(), ranges, easy_until=1.0)(seed)
     made: list[Batch] = []
     for index in range(0, count, _PART):
-        sampler.at(index / count)
+        sampler.at(difficulty(index / count))
         sampler.refresh(math.ceil(_PART / _REUSE))
-        made.append(sampler.batch(kind, _PART))
+        made.append(sampler.batch("crops", _PART))
     return Stock(mesh, points, {name: torch.cat([each[name] for each in made]) for name in made[0]})
 
 

@@ -25,14 +25,31 @@ def test_training_starts_from_the_weights_of_a_package_of_the_same_object() -> N
             assert torch.equal(network.state_dict()[name], tensor), name
 
 
-def test_the_package_of_another_object_is_no_start() -> None:
+def test_of_another_object_all_layers_are_taken_but_the_last(caplog: pytest.LogCaptureFixture) -> None:
     package = load_object_package(DEMO)
-    networks = KeypointNetwork(KeypointNetworkConfig.from_plain(package.network)), DetectorNetwork(DetectorConfig())
-    with pytest.raises(ValueError, match="has other keypoints"):
-        initial_networks(*networks, package.keypoints + 0.01, DEMO)
+    network = KeypointNetwork(KeypointNetworkConfig(9))
+    with caplog.at_level("INFO", "pnp_ros"):
+        started, detector = initial_networks(network, DetectorNetwork(DetectorConfig()), package.keypoints[:9], DEMO)
+    assert "another object" in caplog.text
+    known, known_detector = load_networks(package)
+    assert isinstance(started, KeypointNetwork)
+    for part in ("pyramid", "head"):
+        for name, tensor in getattr(known, part).state_dict().items():
+            assert torch.equal(getattr(started, part).state_dict()[name], tensor), name
+    assert not started.output.bias.any()
+    assert started.output.out_channels == 27
+    assert torch.equal(detector.output.weight, known_detector.output.weight)
+
+
+def test_a_start_that_does_not_fit_is_refused() -> None:
+    package = load_object_package(DEMO)
+    detector = DetectorNetwork(DetectorConfig())
     edges = new_network(TrainingConfig(sees="edges"), package.mesh)
     with pytest.raises(ValueError, match=r"start_from: the networks of .* see colours, expected edges"):
-        initial_networks(edges, networks[1], package.keypoints, DEMO)
+        initial_networks(edges, detector, package.keypoints, DEMO)
+    narrow = new_network(TrainingConfig(width=16), package.mesh)
+    with pytest.raises(ValueError, match=r"start_from: the networks of .* have another size"):
+        initial_networks(narrow, detector, package.keypoints + 0.01, DEMO)
 
 
 def test_a_dense_network_starts_with_the_layers_it_shares_with_a_keypoint_network() -> None:
