@@ -315,7 +315,9 @@ class Aligner:
                     return "what the image shows of the object does not determine its pose", looks
                 before, pose, weights = pose, solved.pose, solved.inlier_weights.numpy()
                 shift = self._moved(before, pose)
-                if step is rounds[-1] or (shift < _SETTLED and rounds in (FOLLOWED, FORESEEN)):
+                if rounds is FORESEEN and shift > _SETTLED:  # so close a look tells little of what is farther off
+                    return "the object is not where it was expected", looks
+                if step is rounds[-1] or (shift < _SETTLED and rounds is FOLLOWED):
                     evidence = weigh(seen, pose, camera, self.config, None if self._recognised else self._chroma)
                     found = _Found(pose, seen, data, weights, evidence)
                     if evidence.supported:  # else a closer look may tell more

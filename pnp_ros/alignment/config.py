@@ -30,7 +30,7 @@ FAR = (Round(64, 12), Round(64, 12), Round(64, 10), Round(64, 10), Round(64, 8),
 MIDDLE = (Round(80, 6), Round(80, 6), Round(120, 6), Round(120, 5))
 NEAR = (Round(100, 6), Round(200, 2))  # by the outline alone
 FOLLOWED = (Round(200, 6), Round(200, 2))  # by a texture: the second only where the first moved the pose
-FORESEEN = (Round(200, 2), Round(200, 2))  # by the outline alone: likewise
+FORESEEN = (Round(200, 2),)  # by the outline alone: for an object that is where it was expected
 LAST = (Round(160, 4), Round(200, 2), Round(280, 2))
 LOOKS = 32  # at an image, after which no further start is tried
 

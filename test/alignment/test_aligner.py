@@ -236,6 +236,10 @@ def test_a_followed_outline_is_looked_at_closely_first(monkeypatch: pytest.Monke
         assert found.evidence.supported
         assert add(mesh, found.estimate.pose, scene.pose) < 0.01
     assert sides == 2 * [FORESEEN[0]]
+    sides.clear()
+    start = start_at(perturbed(scene.pose, 4.0, 0.01, 0), 0.02 * mesh.diameter, 0.07)
+    assert add(mesh, aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
+    assert len(sides) > 1  # it is not where it was expected
 
 
 def test_a_look_that_does_not_bear_a_followed_pose_out_is_followed_by_a_closer_one(
