@@ -64,7 +64,10 @@ def point_features(rows: Tensor, object_points: Tensor) -> Tensor:
 
 
 def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss) -> Modes:
-    """The modes nearest to poses (B, K, 3, 3), (B, K, 3), by Levenberg-Marquardt.
+    """The modes nearest to poses (B, K, 3, 3), (B, K, 3), by Levenberg-Marquardt, or these poses where they cost less.
+
+    Points that fit no pose drive the object into the camera. There the solver leaves out points that the posterior
+    counts: samples around such a pose would say that nowhere else is any better.
 
     Args:
         features: (B, 12, 3 N) of :func:`point_features`.
@@ -73,6 +76,16 @@ def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera,
         pose: where to start.
         loss: robust loss.
     """
+    start = Pose(pose.rotation.double(), pose.translation.double())
+    refined = _refined(correspondences, camera, pose, loss)
+    better = _cost(features, refined, loss) <= _cost(features, start, loss)
+    rotation = torch.where(better[..., None, None], refined.rotation, start.rotation)
+    translation = torch.where(better[..., None], refined.translation, start.translation)
+    return _evaluate(features, Pose(rotation, translation), loss)
+
+
+def _refined(correspondences: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss) -> Pose:
+    """Where Levenberg-Marquardt leads from poses (B, K, 3, 3), (B, K, 3), in float64."""
     batch, count = pose.translation.shape[:2]
 
     def repeat(tensor: Tensor) -> Tensor:
@@ -86,11 +99,26 @@ def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera,
     like = correspondences.image_points
     start = Pose(pose.rotation.flatten(0, 1).to(like), pose.translation.flatten(0, 1).to(like))
     solution = levenberg_marquardt.refine(repeated, camera, start, loss, anneal=False, accept=False).pose
-    refined = Pose(
+    return Pose(
         solution.rotation.double().unflatten(0, (batch, count)),
         solution.translation.double().unflatten(0, (batch, count)),
     )
-    return _evaluate(features, refined, loss)
+
+
+def _cost(features: Tensor, pose: Pose, loss: RobustLoss) -> Tensor:
+    """(B, K) at poses (B, K)."""
+    matrix = torch.cat([pose.rotation, pose.translation[..., None]], dim=-1)
+    residual, _ = _residuals(features, matrix)
+    return 0.5 * robust.rho(loss.kind, residual.square().sum(-2), loss.scale).double().sum(-1)
+
+
+def _residuals(features: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Whitened residuals (B, K, 2, N) of ``[R | t]`` (B, K, 3, 4), and inverse depths (B, K, 1, N)."""
+    values = (matrix.flatten(-2).to(features) @ features).unflatten(-1, (3, -1))  # (B, K, 3, N)
+    scale = matrix[..., 2, 3].abs().clamp_min(1e-6)
+    inverse_depth = values[..., 2:, :].clamp_min(1e-30).reciprocal()
+    inverse_depth = torch.minimum(inverse_depth, (1.0 / (MIN_DEPTH * scale))[..., None, None].to(features))
+    return values[..., :2, :] * inverse_depth, inverse_depth
 
 
 def _evaluate(features: Tensor, pose: Pose, loss: RobustLoss) -> Modes:
@@ -103,13 +131,10 @@ def _evaluate(features: Tensor, pose: Pose, loss: RobustLoss) -> Modes:
     shift[..., 3] = axes
     turn = torch.cat([so3.hat(axes) @ rotation[..., None, :, :], torch.zeros_like(shift[..., 3:])], dim=-1)
     tangents = torch.cat([shift, turn], dim=-3).flatten(-2)
-    values = (matrix.flatten(-2).to(features) @ features).unflatten(-1, (3, -1))  # (B, K, 3, N)
     slopes = (tangents.flatten(1, 2).to(features) @ features).unflatten(1, (-1, 6)).unflatten(-1, (3, -1))
 
     scale = translation[..., 2].abs().clamp_min(1e-6)
-    inverse_depth = values[..., 2:, :].clamp_min(1e-30).reciprocal()
-    inverse_depth = torch.minimum(inverse_depth, (1.0 / (MIN_DEPTH * scale))[..., None, None].to(features))
-    residual = values[..., :2, :] * inverse_depth
+    residual, inverse_depth = _residuals(features, matrix)
     jacobian = (slopes[..., :2, :] - residual[..., None, :, :] * slopes[..., 2:, :]) * inverse_depth[..., None, :, :]
     squared = residual.square().sum(-2)
     weighted = jacobian
@@ -151,8 +176,8 @@ def find_modes(
     translation = _position_given_rotation(features.double(), rotation.double(), points)
     start = Pose(rotation, translation)
     if loss.kind == RobustKind.GEMAN_MCCLURE:  # its basins are too narrow for random starts
-        start = modes_at(features, correspondences, camera, start, Cauchy(loss.scale)).pose
-    found = modes_at(features, correspondences, camera, start, loss)
+        start = _refined(correspondences, camera, start, Cauchy(loss.scale))
+    found = _evaluate(features, _refined(correspondences, camera, start, loss), loss)
 
     cost = found.cost.nan_to_num(nan=torch.inf)
     lowest = cost.amin(-1, keepdim=True)

@@ -10,6 +10,7 @@ from pnp_ros.geometry import se3, so3
 from pnp_ros.geometry.covariance import nees
 from pnp_ros.solvers import levenberg_marquardt
 from pnp_ros.solvers.epropnp import sample_posterior
+from pnp_ros.solvers.epropnp_losses import pose_cost
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
 from pnp_ros.types import Correspondences, Pose
@@ -196,6 +197,20 @@ def test_given_modes_each_get_samples():
     assert two.modes.translation.shape == (2, 2, 3)
     # The same mode twice is no more evidence.
     torch.testing.assert_close(one.log_evidence, two.log_evidence, rtol=0.0, atol=0.1)
+
+
+def test_points_that_fit_no_pose_do_not_make_the_truth_certain():
+    """What an untrained dense network says: the nearest minimum may lie in the camera, where the posterior has none."""
+    generator, axis = torch.Generator().manual_seed(1), torch.arange(2.0, 64.0, 4.0)
+    cells = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).flatten(0, 1)
+    target = Pose(so3.random_rotation(128, generator=generator), torch.tensor([0.0, 0.0, 0.45]).expand(128, 3))
+    slopes = 0.003 * torch.randn(128, 2, 3, generator=generator)  # metres a pixel
+    points = (cells - 31.5) @ slopes + 0.01 * torch.randn(128, len(cells), 3, generator=generator)
+    found = Correspondences(cells.expand(128, -1, -1), points, torch.full((128, len(cells), 2), 1 / 30))
+    camera = Camera.pinhole(250.0, 250.0, 31.5, 31.5, 64, 64)
+    posterior = sample_posterior(found, camera, modes=target, loss=Cauchy(2.0), generator=generator)
+    log_density = -(pose_cost(found, camera, target, loss=Cauchy(2.0)) + posterior.log_evidence)
+    assert float(log_density.max()) < 25.0  # it was 9,000
 
 
 def test_shapes_and_unbatched_input():
