@@ -59,6 +59,15 @@ class Box(NamedTuple):
         """Whether a point, counted from the image's corner, lies in it."""
         return 0.0 <= point[0] - self.x <= self.width and 0.0 <= point[1] - self.y <= self.height
 
+    def joined(self, other: Box) -> Box:
+        """The smallest box that contains both."""
+        x, y = min(self.x, other.x), min(self.y, other.y)
+        right, bottom = (
+            max(self.x + self.width, other.x + other.width),
+            max(self.y + self.height, other.y + other.height),
+        )
+        return Box(x, y, right - x, bottom - y)
+
     def overlap(self, other: Box) -> float:
         """Intersection over union, 0 to 1."""
         across = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)

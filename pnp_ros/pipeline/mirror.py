@@ -17,6 +17,7 @@ from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.alignment.rival import log_odds
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import CropError
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mirror_image import MirrorImage, mirror_image
 from pnp_ros.pipeline.rival import AHEAD
@@ -83,11 +84,15 @@ class Mirror:
         return odds
 
     def _odds(self, image: np.ndarray, camera: Camera, other: Alignment, one: Alignment) -> float:
-        own, others = (
-            float(edges.log_likelihoods(image, camera, [found.estimate.pose])[0])
-            for edges, found in zip(self._edges, (one, other))
-        )
-        return log_odds(other, one, camera) + others - own
+        odds = log_odds(other, one, camera)
+        sides = [(edges, found.estimate.pose) for edges, found in zip(self._edges, (one, other))]
+        try:
+            mine, its = (edges.box(camera, pose) for edges, pose in sides)
+        except CropError:
+            return odds
+        # from the same pixels: in a window of its own, the smaller of the two would count by a larger scale
+        own, others = (edges.log_likelihoods(image, camera, [pose], mine.joined(its)) for edges, pose in sides)
+        return odds + float(others - own)
 
 
 def mirror_of(mesh: TriangleMesh, config: AlignmentConfig) -> Mirror | None:

@@ -1,6 +1,6 @@
 """What the image's verdict lets pass: the object itself, what is not the object, its reversal, a real video.
 
-PYTHONPATH=test python test/benchmark/bench_verdict.py video verdict absent reversals --problems 40
+PYTHONPATH=test python test/benchmark/bench_verdict.py video verdict mirrors absent reversals --problems 40
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from benchmark.aligned_renders import CASTLE, WRONG, FirstSight, binomial, objects, run, start_of
+from benchmark.aligned_renders import CASTLE, WRONG, Castle, FirstSight, binomial, objects, run, start_of
 from benchmark.parts import chosen
 from numpy.typing import NDArray
 
 from pnp_ros import PoseEstimator, load_object, read_images
+from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
 from pnp_ros.geometry import covariance, se3, so3
@@ -31,13 +32,17 @@ from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.backgrounds import random_background
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
+from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.rendering.simulation import SimulationConfig
+from pnp_ros.sources.template_views import drawn_edges, face_normals
 from pnp_ros.types import Pose
+from synthetic.cad_parts import bent_sheet, bracket
 from synthetic.printed_box import printed_box
 from synthetic.scenes import CAMERA, Errors, Scene, perturbed, random_pose, scenes
 
 CUBE = CASTLE.parent / "cube"
+_TOLD = 2.0  # pixels from which two edges are told apart
 
 
 def mirrored(mesh: TriangleMesh) -> TriangleMesh:
@@ -79,8 +84,66 @@ def verdict(problems: int) -> None:
             drawn = [
                 s for k, other in enumerate(meshes) for s in scenes(other, problems // len(meshes), 32 + k, Errors())
             ]
-            valid = [alignment.evidence.supported for alignment, _ in run(sight, drawn, 5.0, 0.03)]
+            found = run(sight, drawn, 5.0, 0.03)
+            valid = [alignment.evidence.supported for alignment, _ in found]
             print(f"verdict, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
+            if name == "untextured":
+                _told(mesh, meshes[0], drawn, found)
+
+
+def mirrors(problems: int) -> None:
+    """Mirror images of other objects without texture."""
+    for name, mesh in {"bracket": bracket(), "bent sheet": bent_sheet(), "castle": Castle().mesh}.items():
+        sight = FirstSight(mesh)
+        for kind, shown in {"itself": mesh, "mirror image": mirrored(mesh)}.items():
+            drawn = list(scenes(shown, problems, 32, Errors()))
+            found = run(sight, drawn, 5.0, 0.03)
+            valid = [alignment.evidence.supported for alignment, _ in found]
+            print(f"mirrors, {name}, {kind}: valid {binomial(sum(valid), len(valid))}", flush=True)
+        _told(mesh, shown, drawn, found)
+
+
+def _told(
+    mesh: TriangleMesh, shown: TriangleMesh, drawn: Sequence[Scene], found: Sequence[tuple[Alignment, Pose]]
+) -> None:
+    """Of the mirror images that an edge tells: how many are valid.
+
+    None does where the object's edges, drawn at the pose found, lie within two pixels of those of the mirror image,
+    drawn where the image has it, and the other way round: all but 2 % of them.
+    """
+    own, other, aligner = Edges(mesh), Edges(shown), Aligner(shown)
+    valid: list[bool] = []
+    for scene, (alignment, truth) in zip(drawn, found):
+        aligner.forget()
+        there = aligner.compare(scene.image, scene.camera, start_at(truth, 0.02 * mesh.diameter, 0.05))
+        sides = own(alignment.estimate.pose, scene.camera), other(there.estimate.pose, scene.camera)
+        if np.quantile(np.concatenate([_beside(*sides), _beside(*sides[::-1])]), 0.98) > _TOLD:
+            valid.append(alignment.evidence.supported)
+    print(
+        f"  an edge tells {len(valid)} of {len(drawn)}; of these valid {binomial(sum(valid), len(valid))}", flush=True
+    )
+
+
+def _beside(lines: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(N,) pixels from each edge to the next of the others, both (H, W)."""
+    return np.asarray(cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 5)[lines])
+
+
+class Edges:
+    """Draws the edges of a mesh: outline, bends and steps in depth."""
+
+    def __init__(self, mesh: TriangleMesh) -> None:
+        self._mesh, self._normals = RayMesh(mesh), face_normals(mesh)
+        self._middle = mesh.bounds.mean(0)
+        self._radius = float(np.linalg.norm(mesh.vertices - self._middle, axis=1).max())
+
+    def __call__(self, pose: Pose, camera: Camera) -> NDArray[np.bool_]:
+        """(H, W) of the camera's image."""
+        distance = float(pose.transform(torch.from_numpy(self._middle)[None])[0, 2])
+        y, x, *_ = drawn_edges(self._mesh.view(pose, camera), pose, self._normals, distance, self._radius)
+        drawn = np.zeros((camera.height, camera.width), np.bool_)
+        drawn[y, x] = True
+        return drawn
 
 
 def shifted(mesh: TriangleMesh, count: int, seed: int) -> list[Scene]:
@@ -235,6 +298,7 @@ def main() -> None:
     parts: dict[str, Callable[..., None]] = {
         "video": video,
         "verdict": verdict,
+        "mirrors": mirrors,
         "absent": absent,
         "reversals": reversals,
     }
@@ -243,7 +307,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=40, help="images for each figure")
     parser.add_argument("--first", type=int, default=0, help="of absent's images of clutter, to ask them in parts")
     arguments = parser.parse_args()
-    for name, part in chosen(parser, parts, arguments.parts, {"video": CUBE}):
+    for name, part in chosen(parser, parts, arguments.parts, {"video": CUBE, "mirrors": CASTLE}):
         part(arguments.problems, *([arguments.first] if name == "absent" else []))
 
 

@@ -45,5 +45,6 @@ def test_how_much_two_have_in_common() -> None:
     assert box.overlap(box) == 1.0
     assert box.overlap(Box(5.0, 0.0, 10.0, 10.0)) == pytest.approx(1 / 3)
     assert box.overlap(Box(20.0, 20.0, 10.0, 10.0)) == 0.0
+    assert box.joined(Box(20.0, 5.0, 10.0, 10.0)) == Box(0.0, 0.0, 30.0, 15.0)
     assert box.holds((10.0, 0.0))
     assert not box.holds((10.1, 0.0))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.box import Box
 from pnp_ros.geometry import so3
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
@@ -21,7 +23,8 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.mirror import Mirror, mirror_of
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.demo_object import demo_mesh
-from pnp_ros.types import PoseEstimate
+from pnp_ros.sources.edge_likeness import EdgeLikeness
+from pnp_ros.types import Pose, PoseEstimate
 from synthetic.cad_parts import bent_sheet, bracket, flange
 from synthetic.scenes import EXACT, Scene, perturbed, scenes
 
@@ -96,6 +99,26 @@ def test_where_little_is_shown_other_reflections_are_asked_too(monkeypatch: pyte
         seen = replace(found, evidence=replace(found.evidence, explained=explained))
         assert mirror.lead(scene.image, scene.camera, seen) < 0.0
         assert turned == pytest.approx(turns, abs=2e-3)
+
+
+def test_both_are_told_from_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = bent_sheet()
+    mirror = mirror_of(mesh, CONFIG)
+    assert mirror is not None
+    (scene,) = scenes(mesh, 1, 1, EXACT)
+    found, windows, likelihoods = aligned(mesh, scene), list[Box](), EdgeLikeness.log_likelihoods
+
+    def noted(
+        self: EdgeLikeness, image: np.ndarray, camera: Camera, poses: Sequence[Pose], where: Box | None = None
+    ) -> torch.Tensor:
+        assert where is not None
+        windows.append(where)
+        return likelihoods(self, image, camera, poses, where)
+
+    monkeypatch.setattr(EdgeLikeness, "log_likelihoods", noted)
+    mirror.lead(scene.image, scene.camera, found)
+    assert len(windows) == 2
+    assert windows[0] == windows[1]
 
 
 def test_what_has_a_texture_or_is_its_own_mirror_image_has_no_such_rival() -> None:

@@ -60,3 +60,12 @@ def test_nothing_tells_how_far_a_rod_is_turned() -> None:
 def test_a_place_out_of_the_image_tells_nothing(mesh: TriangleMesh, scene: Scene) -> None:
     away = Pose(scene.pose.rotation, scene.pose.translation + torch.tensor([9.0, 0.0, 0.0]))
     assert EdgeLikeness(mesh).log_likelihoods(scene.image, scene.camera, [away, scene.pose]).tolist() == [0.0, 0.0]
+
+
+def test_poses_that_are_asked_one_by_one_are_told_from_the_same_pixels(mesh: TriangleMesh, scene: Scene) -> None:
+    likeness, nearer = EdgeLikeness(mesh), Pose(scene.pose.rotation, 0.8 * scene.pose.translation)
+    both = likeness.log_likelihoods(scene.image, scene.camera, [scene.pose, nearer])
+    where = likeness.box(scene.camera, scene.pose)
+    alone = [likeness.log_likelihoods(scene.image, scene.camera, [pose], where) for pose in (scene.pose, nearer)]
+    assert torch.cat(alone).tolist() == both.tolist()
+    assert float(likeness.log_likelihoods(scene.image, scene.camera, [nearer])[0]) != float(both[1])
