@@ -25,9 +25,9 @@ from pnp_ros.pipeline.ambiguity import Ambiguity, doubt
 from pnp_ros.pipeline.calibration import Doubt
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.gates import judge_covariance
-from pnp_ros.pipeline.mirror import mirror_of
 from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.rival import reversed_rival
+from pnp_ros.pipeline.second_look import second_look_of
 from pnp_ros.pipeline.stages import Stages
 from pnp_ros.pipeline.tracking import Track
 from pnp_ros.pipeline.views import Views
@@ -63,13 +63,13 @@ class LastWord:
         self._config, self._stages, self._track, self._factor, self._views = config, stages, track, factor, views
         self._name, self._symmetry, self._diameter = package.name, package.symmetry, package.diameter
         self.aligner = Aligner(package.mesh, config.alignment) if config.align else None
-        self._mirror = mirror_of(package.mesh, config.alignment) if config.align else None
+        self._second_look = second_look_of(package.mesh, config.alignment) if config.align else None
         self._ambiguity = Ambiguity(package.mesh, package.symmetry) if config.hypotheses else None
         self._seen: Alignment | None = None  # the last pose that was aligned
 
     def forget(self) -> None:
         """The object was lost."""
-        for each in (self._ambiguity, self.aligner, self._mirror):
+        for each in (self._ambiguity, self.aligner, self._second_look):
             if each is not None:
                 each.forget()
 
@@ -108,10 +108,11 @@ class LastWord:
         if self.aligner is None or found.estimate is None:
             return found
         with self._stages.timed("align"):
-            aligned = self._seen = self.aligner.align(image, camera, found.estimate, widely, drawn)
-            evidence = aligned.evidence
-            if self._mirror is not None:
-                evidence = self._mirror.heard(image, camera, aligned, anew=found.source != "tracking")
+            aligned = self.aligner.align(image, camera, found.estimate, widely, drawn)
+            if self._second_look is not None:
+                anew = found.source != "tracking"
+                aligned = self._second_look.judge(self.aligner, image, camera, aligned, anew)
+            self._seen, evidence = aligned, aligned.evidence
         found = dataclasses.replace(found, explained=evidence.explained)
         if not evidence.supported:
             if found.source == "tracking":

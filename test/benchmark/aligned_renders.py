@@ -19,7 +19,7 @@ from pnp_ros.geometry import covariance, se3
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
-from pnp_ros.pipeline.mirror import mirror_of
+from pnp_ros.pipeline.second_look import second_look_of
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.types import Pose, PoseEstimate
 from synthetic.scenes import Scene, perturbed
@@ -82,14 +82,12 @@ class FirstSight:
 
     def __init__(self, mesh: TriangleMesh, config: AlignmentConfig | None = None) -> None:
         self._aligner = Aligner(mesh, config)
-        self._mirror = mirror_of(mesh, self._aligner.config)
+        self._second_look = second_look_of(mesh, self._aligner.config)
 
     def __call__(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
         self._aligner.forget()
         found = self._aligner.align(image, camera, start)
-        if self._mirror is None:
-            return found
-        return replace(found, evidence=self._mirror.heard(image, camera, found))
+        return found if self._second_look is None else self._second_look.judge(self._aligner, image, camera, found)
 
 
 def run(sight: FirstSight, drawn: Sequence[Scene], degrees: float, share: float) -> list[tuple[Alignment, Pose]]:

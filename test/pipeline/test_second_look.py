@@ -1,4 +1,4 @@
-"""An image of the mirror image bears no pose of an object without texture out."""
+"""What an object without texture may be where it is found anew: nearer, or its mirror image."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.mirror import Mirror, mirror_of
 from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.pipeline.second_look import SecondLook, second_look_of
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.sources.edge_likeness import EdgeLikeness
 from pnp_ros.types import Pose, PoseEstimate
@@ -39,30 +40,43 @@ def reflected(mesh: TriangleMesh) -> TriangleMesh:
     return replace(mesh, vertices=mesh.vertices * np.float32([1, -1, 1]), faces=mesh.faces[:, ::-1].copy())
 
 
-def aligned(mesh: TriangleMesh, scene: Scene) -> Alignment:
+def aligned(mesh: TriangleMesh, scene: Scene, aligner: Aligner | None = None) -> Alignment:
     start = start_at(perturbed(scene.pose, 3.0, 0.01, 0), 0.01 * float(scene.pose.translation[2]), 0.05)
-    return Aligner(mesh, CONFIG).align(scene.image, scene.camera, start)
+    return (aligner or Aligner(mesh, CONFIG)).align(scene.image, scene.camera, start)
 
 
 @pytest.mark.parametrize("made", [boat, bracket, bent_sheet])
 def test_the_object_is_told_from_its_mirror_image(made: Callable[[], TriangleMesh]) -> None:
     mesh = made()
-    mirror = mirror_of(mesh, CONFIG)
-    assert mirror is not None
+    look, aligner = SecondLook(mesh, CONFIG), Aligner(mesh, CONFIG)
     for shown, supported in ((mesh, True), (reflected(mesh), False)):
         (scene,) = scenes(shown, 1, 1, EXACT)
-        found = aligned(mesh, scene)
-        evidence = mirror.heard(scene.image, scene.camera, found)
+        found = aligned(mesh, scene, aligner)
+        evidence = look.judge(aligner, scene.image, scene.camera, found).evidence
         assert evidence.supported is (supported and found.evidence.supported)
         assert found.evidence.supported or not supported
 
 
+@pytest.mark.parametrize("made", [boat, bracket])
+def test_a_pose_that_is_too_far_away_gives_way_to_the_nearer_one(made: Callable[[], TriangleMesh]) -> None:
+    mesh = made()
+    look, aligner = SecondLook(mesh, CONFIG), Aligner(mesh, CONFIG)
+    (scene,) = scenes(mesh, 1, 1, EXACT)
+    right = aligned(mesh, scene, aligner)
+    assert look.nearer(scene.image, scene.camera, right) is None
+    pose = right.estimate.pose
+    farther = Pose(pose.rotation, pose.translation / 0.92)
+    wrong = replace(right, estimate=replace(right.estimate, pose=farther))
+    found = look.judge(aligner, scene.image, scene.camera, wrong)
+    assert found.evidence.supported
+    assert float((found.estimate.pose.translation - scene.pose.translation).norm()) < 0.05 * mesh.diameter
+
+
 def test_it_is_asked_until_an_image_has_spoken_for_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = bracket()
-    mirror = mirror_of(mesh, CONFIG)
-    assert mirror is not None
+    look, aligner = SecondLook(mesh, CONFIG), Aligner(mesh, CONFIG)
     (scene,) = scenes(mesh, 1, 1, EXACT)
-    found, asked, lead = aligned(mesh, scene), list[bool](), 5.0
+    found, asked, lead = aligned(mesh, scene, aligner), list[bool](), 5.0
 
     def led(*_: object) -> float:
         asked.append(True)
@@ -71,13 +85,13 @@ def test_it_is_asked_until_an_image_has_spoken_for_the_object(monkeypatch: pytes
     monkeypatch.setattr(Mirror, "lead", led)
 
     def heard(anew: bool = False) -> bool:
-        return mirror.heard(scene.image, scene.camera, found, anew).supported
+        return look.judge(aligner, scene.image, scene.camera, found, anew).evidence.supported
 
     assert [heard(), heard(), len(asked)] == [False, False, 2]
     lead = -5.0
     assert [heard(), heard(), len(asked)] == [True, True, 3]
     assert [heard(anew=True), len(asked)] == [True, 4]
-    mirror.forget()
+    look.forget()
     assert [heard(), len(asked)] == [True, 5]
 
 
@@ -122,7 +136,7 @@ def test_both_are_told_from_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_has_a_texture_or_is_its_own_mirror_image_has_no_such_rival() -> None:
-    assert mirror_of(demo_mesh(), CONFIG) is None
+    assert second_look_of(demo_mesh(), CONFIG) is None
     assert mirror_of(flange(), CONFIG) is None
 
 
