@@ -24,6 +24,7 @@ from pnp_ros.types import Pose
 
 _NEARER = 0.9  # of the distance: from there a pose that follows a crease finds the outline, and a right one itself
 _BESIDE = (0.05, 0.1)  # diameters and rad: how far off that start may be
+_FAR_AHEAD = 6.0  # log odds: a pose that follows a crease is behind by 7 to 37; less tells nothing about a right one
 
 
 class SecondLook:
@@ -76,7 +77,7 @@ class SecondLook:
         self._aligner.forget()
         start = start_at(Pose(pose.rotation, _NEARER * pose.translation), *self._beside)
         other = self._aligner.compare(image, camera, start)
-        if not other.evidence.supported or self._odds(image, camera, other, one) < AHEAD:
+        if not other.evidence.supported or self._odds(image, camera, other, one) < _FAR_AHEAD:
             return None
         return other.estimate.pose
 
