@@ -38,7 +38,7 @@ class Mirror:
         self._odds = Odds(mesh, mirrored.mesh)
         self._beside = _BESIDE[0] * mesh.diameter, _BESIDE[1]
 
-    def lead(self, image: np.ndarray, camera: Camera, one: Alignment) -> float:
+    def lead(self, image: np.ndarray, camera: Camera, one: Alignment, start: Pose | None = None) -> float:
         """Log odds of the mirror image against an aligned pose; minus infinity where the image shows nothing of it.
 
         Where little is shown of a pose, it is looked for in other turns, too. One that the image does not bear out
@@ -48,11 +48,12 @@ class Mirror:
             image: (H, W, 3) uint8 RGB.
             camera: of the image.
             one: the pose, and what the image says of it.
+            start: where the mirror image is looked for; None: at the pose.
         """
-        odds = -math.inf
+        odds, start = -math.inf, one.estimate.pose if start is None else start
         for turn in self._turns if one.evidence.explained < _PLAINLY else self._turns[:1]:
             self._aligner.forget()
-            pose = Pose.from_matrix(one.estimate.pose.matrix() @ turn)
+            pose = Pose.from_matrix(start.matrix() @ turn)
             other = self._aligner.compare(image, camera, start_at(pose, *self._beside))
             if bool(other.estimate.usable):
                 odds = max(odds, self._odds(image, camera, other, one))

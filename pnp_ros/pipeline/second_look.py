@@ -59,13 +59,15 @@ class SecondLook:
         """
         if not one.evidence.supported or not math.isnan(one.evidence.texture) or (self._passed and not anew):
             return one
-        nearer = self.nearer(image, camera, one)
+        first, nearer = one.estimate.pose, self.nearer(image, camera, one)
         if nearer is not None:
             aligner.forget()  # what it learnt of a wrong pose
             one = aligner.align(image, camera, start_at(nearer, *self._beside))
         if not one.evidence.supported:
             return one
-        self._passed = self._mirror is None or self._mirror.lead(image, camera, one) < AHEAD
+        starts = [first] if nearer is None else [first, one.estimate.pose]  # the mirror image may be beside either
+        mirror = self._mirror
+        self._passed = mirror is None or all(mirror.lead(image, camera, one, start) < AHEAD for start in starts)
         if self._passed:
             return one
         reason = "the object's mirror image explains it better"
