@@ -21,12 +21,13 @@ from torch import Tensor
 from pnp_ros.alignment.appearance import Appearance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
+from pnp_ros.geometry.covariance import nees
 from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.result import Hypothesis
-from pnp_ros.pipeline.rival import AHEAD, Rival
+from pnp_ros.pipeline.rival import AHEAD, FEWEST, SAME, Rival
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.solvers.epropnp_losses import pose_cost
 from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
@@ -82,6 +83,7 @@ class Ambiguity:
         self._next, self._count = 0, 0  # turn to be looked at; images
         self._fresh = True  # whether no image has spoken yet
         self._last: Pose | None = None  # followed
+        self._points: Tensor | None = None  # (N, 3) that were seen lately
         self._due: Callable[[], object] | None = None  # a look for modes
 
     def finish(self) -> None:
@@ -129,6 +131,8 @@ class Ambiguity:
             self._look(self._likelihoods, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
         self._count += 1
+        if self._is_own_reversal(pose, estimate.covariance):  # either goes on from here
+            self._mode_odds = 0.0
         settled = followed and self._mode_odds < _DECIDED
         seldom = settled and self._count % _RARELY
         if settled and len(turns) == 1:  # nothing else is looked at
@@ -184,9 +188,15 @@ class Ambiguity:
         turned = _angle(self._last, pose)
         if turned <= _TILT:
             return False
-        points = correspondences()
-        mirrored = reversal(points.object_points[points.has_weight], pose)
+        mirrored = reversal(_on_the_face(correspondences()), pose)
         return _angle(self._last, mirrored) + _TILT < turned
+
+    def _is_own_reversal(self, pose: Pose, covariance: Tensor) -> bool:
+        """Whether what is seen is seen head on, as far as one knows: a region holds the pose and its reversal."""
+        if self._points is None:
+            return False
+        apart = torch.from_numpy(difference(pose, reversal(self._points, pose)))
+        return float(nees(apart, 2.0 * covariance.cpu().double())) < SAME
 
     def _look(self, likelihoods: _Likelihoods, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
         """Let the image speak about the turns that are not decided."""
@@ -209,8 +219,8 @@ class Ambiguity:
         settled = self._mode_odds < _DECIDED
         if not settled and (told := ask()) is not None and not self._is_turn(pose, told):
             return self._reversed(pose, told)
-        used = correspondences.object_points[correspondences.has_weight]
-        mirrored = reversal(used, pose)
+        self._points = _on_the_face(correspondences)
+        mirrored = reversal(self._points, pose)
         generator = torch.Generator().manual_seed(0)  # the same images give the same bytes
         found = pose_hypotheses(correspondences, camera, Pose.stack([pose, mirrored]), _LOSS, generator)
         away, tilt = so3.angle_between(found.pose.rotation, pose.rotation), _angle(pose, mirrored)
@@ -305,6 +315,13 @@ def _between(turns: Tensor) -> Tensor:
     found = torch.eye(4).repeat(len(rotations), 1, 1)
     found[:, :3, :3], found[:, :3, 3] = rotations.float(), (centre - rotations @ centre)[..., 0].float()
     return found
+
+
+def _on_the_face(correspondences: Correspondences) -> Tensor:
+    """(N, 3) points of what is seen: matches, if there are enough; lines may lie on the outline of a side behind it."""
+    used, lines = correspondences.has_weight, ~correspondences.square_root_information[..., 1, :].any(-1)
+    matches = used & ~lines
+    return correspondences.object_points[matches if int(matches.sum()) >= FEWEST else used]
 
 
 def _angle(one: Pose, other: Pose) -> float:

@@ -19,8 +19,8 @@ from pnp_ros.solvers.pose_hypotheses import reversal
 from pnp_ros.types import Pose, PoseEstimate
 
 AHEAD = 2.0  # log odds by which a rival must lead to be followed instead
-_FEWEST = 4  # matches that tell which face is seen
-_ONE, _SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which they are one, and two of one region
+FEWEST = 4  # matches that tell which face is seen
+_ONE, SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which they are one, and two of one region
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def reversed_rival(
         beside: a start around a pose that may be somewhat off.
     """
     points = None if one is None else one.correspondences.object_points[one.kinds == MATCH]
-    if one is None or points is None or len(points) < _FEWEST:
+    if one is None or points is None or len(points) < FEWEST:
         return None
     other = aligner.compare(image, camera, beside(reversal(points, one.estimate.pose)))
     if not other.evidence.supported:
@@ -62,8 +62,8 @@ def reversed_rival(
     odds = log_odds(other, one, camera)
     spread = (one.estimate.covariance + other.estimate.covariance).double()
     apart = float(nees(se3.local(one.estimate.pose, pose).double(), spread))
-    if apart < _ONE or (apart < _SAME and odds < AHEAD):
+    if apart < _ONE or (apart < SAME and odds < AHEAD):
         return None
-    if apart < _SAME:  # its region holds both: no two poses, but one that the image shows better here
+    if apart < SAME:  # its region holds both: no two poses, but one that the image shows better here
         odds = math.inf
     return Rival(dataclasses.replace(other.estimate, pose=pose), odds)

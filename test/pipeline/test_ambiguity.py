@@ -153,6 +153,29 @@ def test_a_reversal_that_is_settled_is_looked_for_when_there_is_time() -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("head_on", [True, False])
+def test_what_is_seen_head_on_may_turn_on_to_either_side(head_on: bool) -> None:
+    """Which side it was before says nothing then; a tracker that went straight on followed the reversal."""
+    ambiguity, asked = Ambiguity(printed_box(), Symmetry()), []
+    face = torch.cartesian_prod(*2 * [torch.linspace(-0.05, 0.05, 4)])
+    points = torch.cat([face, torch.zeros(16, 1)], 1)
+
+    def weighed(tilt: float) -> int:
+        """How often the image is asked for the reversal."""
+        estimate = start_at(Pose(so3.exp(torch.tensor([tilt, 0.0, 0.0])), torch.tensor([0.0, 0.0, 0.5])), 1e-3, 1e-2)
+        seen = Correspondences.from_sigma(CAMERA.project(estimate.pose.transform(points)), points, 0.3)
+        asked.clear()
+        ambiguity.weigh(None, CAMERA, estimate, lambda: seen, True, lambda: asked.append(""))
+        ambiguity.finish()
+        return len(asked)
+
+    ambiguity.told()
+    assert [weighed(0.4) for _ in range(8)] == 8 * [0]
+    if head_on:
+        weighed(0.01)
+    assert (weighed(0.4) > 0) is head_on
+
+
 def test_a_minimum_on_the_other_side_decides_nothing_where_either_side_fits_alike() -> None:
     """A card from afar: by noise, only one of the pose and its reversal is a minimum, though both fit as well."""
     reach, rng = torch.tensor([0.05, 0.035, 0.0]), np.random.default_rng(1)
