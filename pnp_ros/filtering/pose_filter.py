@@ -233,7 +233,7 @@ class PoseFilter:
             return None
         belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, self._law), step.probability)
         noise = step.noise(self.config.shared)
-        rest = _parts(step.seen, noise)[0] if step.seen.common.shape[-1] else step.seen.covariance
+        rest = (1.0 - _lingering(step.seen, noise)) * step.seen.covariance
         lasting = max(self.config.shared, 1.0 - noise) * rest
         told = torch.from_numpy(belief.covariance[:6, :6] + lasting)
         rates = torch.from_numpy(belief.covariance[6:12, 6:12].copy())
@@ -281,14 +281,17 @@ class PoseFilter:
         return _Step(seen, after, probability / probability.sum(), last.count + 1, last.seen, last.bends_with(seen))
 
 
-def _parts(seen: _Measured, noise: float) -> tuple[Array, Array]:
-    """(6, 6) the variance that counts as of this image alone; (6, 6 + M) by which what lingers and M causes move it.
+def _lingering(seen: _Measured, noise: float) -> float:
+    """Share of the variance beside the causes that changes with the view; none where no causes are told: what is not
+    noise is the same in the next image there."""
+    return min(_LINGERING, 1.0 - noise) if seen.common.shape[-1] else 0.0
 
-    Where no causes are told nothing lingers: what is not noise is the same in the next image.
-    """
+
+def _parts(seen: _Measured, noise: float) -> tuple[Array, Array]:
+    """(6, 6) the variance that counts as of this image alone; (6, 6 + M) by which what lingers and M causes move it."""
     if not seen.common.shape[-1]:
         return noise * seen.covariance, seen.common
-    lingering = min(_LINGERING, 1.0 - noise)
+    lingering = _lingering(seen, noise)
     moves = math.sqrt(lingering) * np.linalg.cholesky(seen.covariance)
     return (1.0 - lingering) * seen.covariance, np.concatenate([moves, seen.common], axis=-1)
 

@@ -176,10 +176,11 @@ class LastWord:
         left = self._left(ambiguity, image, camera, found, followed)
         assert found.estimate is not None
         if left[0].pose is not found.estimate.pose:
-            estimate = dataclasses.replace(found.estimate, pose=left[0].pose, covariance=left[0].covariance)
-            other = dataclasses.replace(found, estimate=estimate)
             if self.aligner is not None:
                 other = self._moved(image, camera, found, left[0].pose)
+            else:
+                estimate = dataclasses.replace(found.estimate, pose=left[0].pose, covariance=left[0].covariance)
+                other = dataclasses.replace(found, estimate=estimate)
             if other.state is not ObjectState.VALID:  # the points speak for it, the image against it: neither is sure
                 reason = "ambiguous: a likelier pose than this one is contradicted by the image"
                 return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason, hypotheses=left)

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -79,21 +79,29 @@ def _before_a_moving_camera(k: int, common: torch.Tensor, own: torch.Tensor) -> 
     return covariance.in_frame(camera, seen), covariance.turned(moves, camera.rotation)
 
 
+def _off_before_a_moving_camera(
+    common: torch.Tensor, errors: Sequence[torch.Tensor], squares: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """By what single and filtered poses of a still body are off, from the 45th on; NEES of these go to ``squares``."""
+    motion, raw, filtered = PoseFilter(), [], []
+    for k, error in enumerate(errors):
+        seen, moves = _before_a_moving_camera(k, common, error)
+        assert motion.update(seen, k / RATE, moves) in (Outcome.STARTED, Outcome.ACCEPTED)
+        if k >= 45:
+            told = motion.predict(k / RATE)
+            raw.append(se3.local(still(0.0), seen.pose))
+            filtered.append(se3.local(still(0.0), told.pose))
+            squares.append(covariance.nees(filtered[-1], told.covariance))
+    return raw, filtered
+
+
 def test_what_all_images_have_wrong_is_learnt_while_the_camera_moves() -> None:
     squares = []
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
-        common, motion = 1.5 * torch.randn(6, generator=generator, dtype=torch.float64), PoseFilter()
-        raw, filtered = [], []
-        for k in range(150):
-            own = torch.randn(6, generator=generator, dtype=torch.float64)
-            seen, moves = _before_a_moving_camera(k, common, own)
-            assert motion.update(seen, k / RATE, moves) in (Outcome.STARTED, Outcome.ACCEPTED)
-            if k >= 45:
-                told = motion.predict(k / RATE)
-                raw.append(se3.local(still(0.0), seen.pose))
-                filtered.append(se3.local(still(0.0), told.pose))
-                squares.append(covariance.nees(filtered[-1], told.covariance))
+        common = 1.5 * torch.randn(6, generator=generator, dtype=torch.float64)
+        own = [torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(150)]
+        raw, filtered = _off_before_a_moving_camera(common, own, squares)
         for part in (slice(3), slice(3, 6)):
             spread = [float(torch.stack(each)[:, part].std(0).norm()) for each in (filtered, raw)]
             assert spread[0] < spread[1] / 3.0
@@ -105,20 +113,14 @@ def test_what_changes_with_the_view_is_not_taken_for_motion() -> None:
     """Most of what is of no cause lasts for about half a second: still the body stands still."""
     ratios, squares = [], []
     for seed in range(3):
-        generator, motion = torch.Generator().manual_seed(seed), PoseFilter()
+        generator = torch.Generator().manual_seed(seed)
         common, draws = torch.randn(6, generator=generator), torch.randn(150, 2, 6, generator=generator).double()
         lasts, keep = draws[0, 0], math.exp(-1.0 / (0.5 * RATE))
-        raw, filtered = [], []
-        for k, (new, own) in enumerate(draws):
+        errors = []
+        for new, own in draws:
             lasts = keep * lasts + math.sqrt(1.0 - keep**2) * new
-            error = math.sqrt(0.9) * lasts + math.sqrt(0.1) * own
-            seen, moves = _before_a_moving_camera(k, common.double(), error)
-            assert motion.update(seen, k / RATE, moves) in (Outcome.STARTED, Outcome.ACCEPTED)
-            if k >= 45:
-                told = motion.predict(k / RATE)
-                raw.append(se3.local(still(0.0), seen.pose))
-                filtered.append(se3.local(still(0.0), told.pose))
-                squares.append(covariance.nees(filtered[-1], told.covariance))
+            errors.append(math.sqrt(0.9) * lasts + math.sqrt(0.1) * own)
+        raw, filtered = _off_before_a_moving_camera(common.double(), errors, squares)
         spreads = torch.stack([torch.stack(each).std(0).reshape(2, 3).norm(dim=-1) for each in (filtered, raw)])
         ratios.append(spreads[0] / spreads[1])
     assert float(torch.stack(ratios).mean(0).max()) < 0.45  # 0.8 where each image counts as a new one

@@ -5,7 +5,7 @@ import torch
 from pnp_ros.alignment.aligner import start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
-from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.last_word import LastWord
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
@@ -14,7 +14,7 @@ from pnp_ros.pipeline.tracking import Track
 from pnp_ros.rendering.materials import painted_on
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
-from synthetic.cad_parts import bracket
+from synthetic.cad_parts import packaged
 
 CAMERA = Camera.pinhole(330.0, 330.0, 159.5, 119.5, 320, 240)
 TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.008, 0.30]))
@@ -22,9 +22,7 @@ TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.00
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
-    mesh = bracket()
-    folder = tmp_path_factory.mktemp("objects") / "bracket"
-    return write_object_package(folder, name="bracket", mesh=mesh, keypoints=mesh.extreme_points[:6])
+    return packaged(tmp_path_factory.mktemp("objects") / "bracket", "bracket")
 
 
 @pytest.fixture(scope="module")

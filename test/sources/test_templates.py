@@ -7,7 +7,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError
 from pnp_ros.geometry import so3
-from pnp_ros.objects.object_package import ObjectPackage, write_object_package
+from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectState
@@ -19,7 +19,7 @@ from pnp_ros.sources.template_filters import make_template_filters
 from pnp_ros.sources.template_views import make_template_views
 from pnp_ros.sources.templates import TemplateSearchConfig, TemplateSource
 from pnp_ros.types import Pose
-from synthetic.cad_parts import bracket
+from synthetic.cad_parts import bracket, packaged
 
 CAMERA = Camera.pinhole(330.0, 330.0, 159.5, 119.5, 320, 240)
 QUICK = TemplateSearchConfig(views=160, coarse=60, smallest=0.28, largest=0.55, kept=24, filters=64)
@@ -28,9 +28,7 @@ TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.00
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> ObjectPackage:
-    mesh = bracket()
-    folder = tmp_path_factory.mktemp("objects") / "bracket"
-    return write_object_package(folder, name="bracket", mesh=mesh, keypoints=mesh.extreme_points[:6])
+    return packaged(tmp_path_factory.mktemp("objects") / "bracket", "bracket")
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 
 Triangles = NDArray[np.float64]  # (F, 3, 3) corners in millimetres
 _AROUND = 32  # corners of a hole
@@ -45,6 +47,12 @@ def bent_sheet() -> TriangleMesh:
 
 
 PARTS: dict[str, Callable[[], TriangleMesh]] = {"bracket": bracket, "flange": flange, "bent_sheet": bent_sheet}
+
+
+def packaged(folder: Path, name: str) -> ObjectPackage:
+    """One of the parts as a package that nothing was trained for."""
+    mesh = PARTS[name]()
+    return write_object_package(folder, name=name, mesh=mesh, keypoints=mesh.extreme_points[:6])
 
 
 def random_part(seed: int) -> TriangleMesh:
