@@ -234,7 +234,7 @@ class Aligner:
 
     def _draw(self, camera: Camera, pose: Pose, step: Round, last: Window | None = None) -> Drawing:
         frame = None if last is None else last.frame
-        return draw(self._mesh, self._extent, camera, pose, step, self.config, frame)
+        return draw(self._mesh, self._extent, camera, pose, step, self.config, frame, self._painted)
 
     def _look(self, image: NDArray[np.uint8], drawing: Drawing, learn: bool, last: Window | None = None) -> Look:
         return look(drawing, image, self.config, self._colours, learn, self._shading, self._painted, last)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pnp_ros.alignment import other_sides
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.cameras.single_view import projected
 from pnp_ros.rendering.raster_view import View, pixel_rays
@@ -21,6 +22,7 @@ from pnp_ros.types import Pose
 
 _CONFUSION = 0.02  # probability that a pixel's colour says the opposite of what it is
 _DEPENDENCE = 1.5  # neighbours on a line are not independent: so many pixels tell as much as one
+_FLANKS = 3  # pixels beyond the reach: so near to the outline another side's edge is taken for it
 _SPACING = 3  # pixels of outline per line
 _STEP = 1.5  # pixels inwards and outwards between which the outline is bisected
 _FLANK = 2.5  # pixels of the camera to each side of a step up to which its two colours are taken
@@ -37,12 +39,15 @@ class Lines:
         pixels: (L, 2) where they are seen.
         normals: (L, 2) unit normals, out of the object.
         clean: (L,) whether the view is one step on the line, from object to background, over its reach.
+        doubt: (L,) pixels by which what is found may be off, as it is another side's; see
+            :mod:`pnp_ros.alignment.other_sides`.
     """
 
     points: NDArray[np.float32]
     pixels: NDArray[np.float32]
     normals: NDArray[np.float32]
     clean: NDArray[np.bool_]
+    doubt: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +66,19 @@ class Steps:
 
 
 _EMPTY = np.zeros((0, 2), np.float32)
-NO_LINES = Lines(np.zeros((0, 3), np.float32), _EMPTY, _EMPTY, np.zeros(0, np.bool_))
+NO_LINES = Lines(np.zeros((0, 3), np.float32), _EMPTY, _EMPTY, np.zeros(0, np.bool_), np.zeros(0, np.float32))
 NO_STEPS = Steps(*(np.zeros(0, np.float32) for _ in range(3)))
 
 
-def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray[np.bool_], reach: int) -> Lines:
+def lines(
+    mesh: RayMesh,
+    pose: Pose,
+    camera: Camera,
+    view: View,
+    inside: NDArray[np.bool_],
+    reach: int,
+    hull: NDArray[np.float32] | None = None,
+) -> Lines:
     """Lines across the outline of what is seen at a pose.
 
     Args:
@@ -75,6 +88,7 @@ def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray
         view: of the mesh at the pose in that camera.
         inside: (H, W) bool, pixels that the image has.
         reach: pixels to each side in which a line must be free of other parts of the object.
+        hull: (M, 3) the object's extreme points, if sides that are nearly seen are doubted, too.
     """
     mask = view.mask
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -94,7 +108,11 @@ def lines(mesh: RayMesh, pose: Pose, camera: Camera, view: View, inside: NDArray
     clean = (step[:, : len(places)].min(1, initial=1.0) > 0) & (step[:, len(places) :].max(1, initial=0.0) < 1)
     ends = along(pixels, normals, np.array([-2, 2], np.float32))
     clean &= sample(inside.astype(np.float32), ends, cv2.INTER_NEAREST).all(1)
-    return Lines(points, pixels, normals.astype(np.float32), clean)
+    normals = normals.astype(np.float32)
+    doubt = other_sides.strips(view, mesh.sides, pixels, normals, reach + _FLANKS)
+    if hull is not None and len(points):
+        doubt = np.hypot(doubt, other_sides.nearly_seen(points, hull, pose, camera))
+    return Lines(points, pixels, normals, clean, doubt)
 
 
 def extent(reach: int) -> int:

@@ -155,7 +155,9 @@ class Look:
         """Matches, then lines, in pixels of the whole image."""
         there, lines, steps = self.matches.found, self.lines, self.steps
         offset, normals = steps.offset[self.chosen], lines.normals[self.chosen]
-        sigma = np.sqrt(steps.variance[self.chosen] * (1.0 + (offset / (_NEAR * reach)) ** 2))
+        sigma = np.sqrt(
+            steps.variance[self.chosen] * (1.0 + (offset / (_NEAR * reach)) ** 2) + lines.doubt[self.chosen] ** 2
+        )
         roots = np.zeros((len(offset), 2, 2), np.float32)
         roots[:, 0] = normals / sigma[:, None]
         pixels = np.concatenate([self.matches.pixels[there], lines.pixels[self.chosen] + offset[:, None] * normals])
@@ -181,6 +183,7 @@ def draw(
     step: Round,
     config: AlignmentConfig,
     last: Frame | None = None,
+    painted: bool = True,
 ) -> Drawing:
     """Draw the object at a pose.
 
@@ -192,6 +195,7 @@ def draw(
         step: size of the frame, and reach.
         config: what is compared.
         last: the frame of an earlier look at the image, used again where it still fits.
+        painted: whether the mesh has colours, whose matches tell more than an outline of sides that are nearly seen.
 
     Raises:
         CropError: if the pose does not put the object into the image.
@@ -202,7 +206,7 @@ def draw(
     if config.contours:
         # far off, an object in view may be drawn half outside of the image, whose border then stands for what is beyond
         known = inside if step.reach <= _TRUSTED else np.ones_like(inside)
-        lines = contours.lines(mesh, pose, frame.camera, view, known, step.reach)
+        lines = contours.lines(mesh, pose, frame.camera, view, known, step.reach, extent.numpy() if painted else None)
     return Drawing(pose, step, frame, view, inside, lines)
 
 

@@ -1,6 +1,6 @@
 """How exact alignment is, how sure it says to be, how far it reaches and what it costs.
 
-    PYTHONPATH=test python test/benchmark/bench_alignment.py castle basin coverage regions networks cost --problems 40
+    PYTHONPATH=test python test/benchmark/bench_alignment.py castle coverage head_on --problems 40
 
 ``castle`` compares with ``cv2.rapid`` in the same run where OpenCV has it (opencv-contrib, in an environment of its
 own); ``networks`` takes a package that has some. Shares are of all images, ADD relative to the diameter. CPU time of
@@ -10,6 +10,8 @@ one thread; quote ratios from loaded machines. What is refused, and what is not:
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import itertools
 import tempfile
 import time
@@ -52,7 +54,7 @@ from pnp_ros.rendering.validation_frames import validation_frames
 from pnp_ros.types import Pose
 from synthetic.cad_parts import PARTS
 from synthetic.printed_box import printed_box
-from synthetic.scenes import CAMERA, EXACT, Errors, perturbed, scenes
+from synthetic.scenes import CAMERA, EXACT, Errors, facing, perturbed, scenes
 
 # its images have pixel centres at half integers, its camera file is read with integer ones: half a pixel of doubt
 KNOWN = AlignmentConfig(focal_sigma=0.0, centre_sigma=0.5, size_sigma=0.0, shape_sigma=0.0)
@@ -194,6 +196,18 @@ def coverage(problems: int) -> None:
             report_consistency("  regions", found)
 
 
+def head_on(problems: int) -> None:
+    """As ``coverage``, of boxes of which one side is seen within ten degrees of head on; camera and mesh exact, too."""
+    boxes = {"printed box": printed_box(5), "plain box": dataclasses.replace(printed_box(5), uv=None, texture=None)}
+    for (name, mesh), (kind, off) in itertools.product(boxes.items(), (("exact", EXACT), ("off", Errors()))):
+        rng = np.random.default_rng(61)
+        found = run(
+            FirstSight(mesh), list(scenes(mesh, problems, 62, off, functools.partial(facing, rng=rng))), 2.0, 0.01
+        )
+        print(f"head_on, {name}, camera and mesh {kind}: {shares(errors(mesh, found))}")
+        report_consistency("  regions", found)
+
+
 REGIONS: dict[str, tuple[Callable[[], TriangleMesh], int]] = {  # objects, and the seed of their renders
     "textured": (lambda: objects()["textured"], 81),
     "box": (lambda: printed_box(0), 82),
@@ -318,6 +332,7 @@ def main() -> None:
         "castle": castle,
         "basin": basin,
         "coverage": coverage,
+        "head_on": head_on,
         "regions": regions,
         "cost": cost,
     }

@@ -121,6 +121,19 @@ def random_pose(diameter: float, rng: np.random.Generator) -> Pose:
     return Pose(rotation, torch.tensor([x, y, depth], dtype=torch.float32))
 
 
+def facing(diameter: float, rng: np.random.Generator) -> Pose:
+    """As :func:`random_pose`, with one of the object's axes within ten degrees of pointing at or from the camera."""
+    place = random_pose(diameter, rng).translation
+    at = place.double().numpy() / np.linalg.norm(place)
+    across = np.cross(at, rng.normal(size=3))
+    across /= np.linalg.norm(across)
+    sides = np.roll(np.stack([across, np.cross(at, across), at], 1), rng.integers(3), axis=1)  # which axis points there
+    sides *= (rng.choice((1.0, -1.0)), 1.0, 1.0)
+    sides[:, 1] *= np.linalg.det(sides)
+    tilt = np.radians(rng.uniform(0.0, 10.0)) * across
+    return Pose(so3.exp(torch.from_numpy(tilt)).float() @ torch.from_numpy(sides).float(), place)
+
+
 def _bent(mesh: TriangleMesh, errors: Errors, rng: np.random.Generator) -> TriangleMesh:
     scale = 1.0 + rng.uniform(-errors.size, errors.size)
     waves = rng.normal(size=(3, 3)) * 2.0 * np.pi / mesh.diameter
