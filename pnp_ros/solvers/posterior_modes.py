@@ -78,10 +78,15 @@ def modes_at(features: Tensor, correspondences: Correspondences, camera: Camera,
     """
     start = Pose(pose.rotation.double(), pose.translation.double())
     refined = _refined(correspondences, camera, pose, loss)
-    better = _cost(features, refined, loss) <= _cost(features, start, loss)
-    rotation = torch.where(better[..., None, None], refined.rotation, start.rotation)
-    translation = torch.where(better[..., None], refined.translation, start.translation)
-    return _evaluate(features, Pose(rotation, translation), loss)
+    old, new = _residuals(features, start), _residuals(features, refined)
+    old_cost, new_cost = _cost(old[0], loss), _cost(new[0], loss)
+    better = (new_cost <= old_cost)[..., None]
+    translation = torch.where(better, refined.translation, start.translation)
+    cost = torch.where(better[..., 0], new_cost, old_cost)
+    better = better[..., None]
+    pose = Pose(torch.where(better, refined.rotation, start.rotation), translation)
+    residual, inverse_depth = (torch.where(better, *both) for both in zip(new, old))
+    return _modes(features, pose, residual, inverse_depth, cost, loss)
 
 
 def _refined(correspondences: Correspondences, camera: Camera, pose: Pose, loss: RobustLoss) -> Pose:
@@ -105,15 +110,14 @@ def _refined(correspondences: Correspondences, camera: Camera, pose: Pose, loss:
     )
 
 
-def _cost(features: Tensor, pose: Pose, loss: RobustLoss) -> Tensor:
-    """(B, K) at poses (B, K)."""
-    matrix = torch.cat([pose.rotation, pose.translation[..., None]], dim=-1)
-    residual, _ = _residuals(features, matrix)
+def _cost(residual: Tensor, loss: RobustLoss) -> Tensor:
+    """(B, K) of whitened residuals (B, K, 2, N)."""
     return 0.5 * robust.rho(loss.kind, residual.square().sum(-2), loss.scale).double().sum(-1)
 
 
-def _residuals(features: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Whitened residuals (B, K, 2, N) of ``[R | t]`` (B, K, 3, 4), and inverse depths (B, K, 1, N)."""
+def _residuals(features: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
+    """Whitened residuals (B, K, 2, N) at poses (B, K), and inverse depths (B, K, 1, N)."""
+    matrix = torch.cat([pose.rotation, pose.translation[..., None]], dim=-1)
     values = (matrix.flatten(-2).to(features) @ features).unflatten(-1, (3, -1))  # (B, K, 3, N)
     scale = matrix[..., 2, 3].abs().clamp_min(1e-6)
     inverse_depth = values[..., 2:, :].clamp_min(1e-30).reciprocal()
@@ -123,31 +127,34 @@ def _residuals(features: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 def _evaluate(features: Tensor, pose: Pose, loss: RobustLoss) -> Modes:
     """Cost and covariance at poses (B, K)."""
+    residual, inverse_depth = _residuals(features, pose)
+    return _modes(features, pose, residual, inverse_depth, _cost(residual, loss), loss)
+
+
+def _modes(
+    features: Tensor, pose: Pose, residual: Tensor, inverse_depth: Tensor, cost: Tensor, loss: RobustLoss
+) -> Modes:
+    """The same of what :func:`_residuals` and :func:`_cost` give at these poses."""
     rotation, translation = pose.rotation, pose.translation
-    matrix = torch.cat([rotation, translation[..., None]], dim=-1)
     # d M / d delta: translations move the last column, rotations turn the others.
-    axes = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-    shift = torch.zeros(*translation.shape[:-1], 3, 3, 4, dtype=matrix.dtype, device=matrix.device)
+    axes = torch.eye(3, dtype=rotation.dtype, device=rotation.device)
+    shift = torch.zeros(*translation.shape[:-1], 3, 3, 4, dtype=rotation.dtype, device=rotation.device)
     shift[..., 3] = axes
     turn = torch.cat([so3.hat(axes) @ rotation[..., None, :, :], torch.zeros_like(shift[..., 3:])], dim=-1)
     tangents = torch.cat([shift, turn], dim=-3).flatten(-2)
     slopes = (tangents.flatten(1, 2).to(features) @ features).unflatten(1, (-1, 6)).unflatten(-1, (3, -1))
 
     scale = translation[..., 2].abs().clamp_min(1e-6)
-    residual, inverse_depth = _residuals(features, matrix)
     jacobian = (slopes[..., :2, :] - residual[..., None, :, :] * slopes[..., 2:, :]) * inverse_depth[..., None, :, :]
-    squared = residual.square().sum(-2)
     weighted = jacobian
     if loss.kind != RobustKind.GAUSSIAN:
-        weighted = jacobian * robust.weight(loss.kind, squared, loss.scale)[..., None, None, :]
+        weighted = jacobian * robust.weight(loss.kind, residual.square().sum(-2), loss.scale)[..., None, None, :]
     weighted = weighted.flatten(-2)
     hessian = (weighted @ jacobian.flatten(-2).mT).double()
     hessian = torch.where(hessian.isfinite().all(-1).all(-1)[..., None, None], hessian, 0.0)  # none if out of range
     prior = torch.ones_like(tangents[..., 0])
     prior[..., :3] = (_PRIOR_POSITION * scale).square().reciprocal()[..., None]
-    covariance = _inverse(hessian + torch.diag_embed(prior))
-    cost = 0.5 * robust.rho(loss.kind, squared, loss.scale).double().sum(-1)
-    return Modes(pose, covariance, cost, MIN_DEPTH * scale)
+    return Modes(pose, _inverse(hessian + torch.diag_embed(prior)), cost, MIN_DEPTH * scale)
 
 
 def _inverse(information: Tensor) -> Tensor:

@@ -79,35 +79,53 @@ class FeatureSource:
         box = _within(image, self._around(camera, where) if isinstance(where, Pose) else where)
         left, top, width, height = (int(value) for value in box)
         grey = cv2.cvtColor(image[top : top + height, left : left + width], cv2.COLOR_RGB2GRAY)
-        keys, found = self._sift.detectAndCompute(grey, None)
-        image_points, object_points, sizes = self._matched(keys, None if found is None else np.asarray(found))
-        sigma = np.maximum(self._config.least_sigma, self._config.sigma * sizes)
-        correspondences = Correspondences(
-            torch.from_numpy(image_points + np.array([left, top], np.float32)),
-            torch.from_numpy(object_points),
-            torch.from_numpy(np.repeat(1.0 / sigma[:, None], 2, axis=1).astype(np.float32)),
-        )
-        return Sighting(correspondences, 1.0 if len(sizes) else 0.0, box, matched=True)
+        correspondences, ratio = self._matched(grey, (left, top))
+        return Sighting(correspondences, 1.0 if len(ratio) else 0.0, box, matched=True)
 
     def _around(self, camera: Camera, pose: Pose) -> Box:
         return box_from_pose(camera, pose, self._extent).square(self._config.margin)
 
-    def _matched(
-        self, keys: Sequence[cv2.KeyPoint], descriptors: NDArray | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Pixels (M, 2), object points (M, 3) and sizes (M) in pixels of what passes the ratio test."""
+    def _matched(self, grey: NDArray, corner: tuple[int, int]) -> tuple[Correspondences, NDArray[np.float32]]:
+        """What passes the ratio test in a part of an image, and (N) the distance as a share of the best rival's.
+
+        Args:
+            grey: (H, W) uint8.
+            corner: where the part begins, pixels of the image.
+        """
+        keys, descriptors = self._sift.detectAndCompute(grey, None)
         if descriptors is None or len(self._points) == 0:
-            return np.zeros((0, 2), np.float32), np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
-        neighbours = self._index.knnMatch(_root(descriptors), k=min(6, len(self._points)))
-        index = np.array([[n.trainIdx for n in row] for row in neighbours])
-        distance = np.array([[n.distance for n in row] for row in neighbours])
-        points = self._points[index]
-        elsewhere = np.linalg.norm(points - points[:, :1], axis=2) > self._config.place * self._diameter
-        rival = np.where(elsewhere, distance, np.inf).min(axis=1)
-        good = distance[:, 0] < self._config.ratio * rival
-        pixels = np.array([key.pt for key in keys], np.float32)
-        sizes = np.array([key.size for key in keys], np.float32)
-        return pixels[good], points[good, 0], sizes[good]
+            nothing = torch.zeros(0, 2)
+            return Correspondences(nothing, torch.zeros(0, 3), nothing), np.zeros(0, np.float32)
+        neighbours = self._index.knnMatch(_root(np.asarray(descriptors)), k=min(6, len(self._points)))
+        points, distance, rival = nearest_and_rival(neighbours, self._points, self._config.place * self._diameter)
+        good = distance < self._config.ratio * rival
+        pixels = np.array([key.pt for key in keys], np.float32)[good] + np.array(corner, np.float32)
+        sizes = np.array([key.size for key in keys], np.float32)[good]
+        sigma = np.maximum(self._config.least_sigma, self._config.sigma * sizes)
+        correspondences = Correspondences(
+            torch.from_numpy(pixels),
+            torch.from_numpy(points[good]),
+            torch.from_numpy(np.repeat(1.0 / sigma[:, None], 2, axis=1).astype(np.float32)),
+        )
+        return correspondences, (distance[good] / rival[good]).astype(np.float32)
+
+
+def nearest_and_rival(
+    neighbours: Sequence[Sequence[cv2.DMatch]], points: NDArray[np.float32], apart: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """What the ratio test compares: nearest points (N, 3), their distances (N), and those (N) of the best rivals.
+
+    Args:
+        neighbours: (N, k) of each feature, the most similar first.
+        points: (M, 3) of the object, metres, that they are indices of.
+        apart: metres; what is no farther away from the nearest one is the same place, and no rival. Without any the
+            rival's distance is infinite.
+    """
+    index = np.array([[n.trainIdx for n in row] for row in neighbours])
+    distance = np.array([[n.distance for n in row] for row in neighbours])
+    places = points[index]
+    elsewhere = np.linalg.norm(places - places[:, :1], axis=2) > apart
+    return places[:, 0], distance[:, 0], np.where(elsewhere, distance, np.inf).min(axis=1)
 
 
 def _root(descriptors: NDArray) -> NDArray[np.float32]:

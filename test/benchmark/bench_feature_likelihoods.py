@@ -28,7 +28,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.solvers.pnp_net import canonicalise, likelihood, load_network
 from pnp_ros.solvers.search import Search
 from pnp_ros.sources.feature_table import make_feature_table
-from pnp_ros.sources.features import FeatureSource, _root
+from pnp_ros.sources.features import FeatureSource
 from synthetic.scenes import Errors, Scene, scenes
 
 RATIOS = (SEARCH.ratio, 0.97)
@@ -48,24 +48,12 @@ class Matches:
 
 
 def matches(source: FeatureSource, mesh: TriangleMesh, scene: Scene) -> Matches:
-    """All of an image whose ratio is below the larger one."""
-    keys, found = cv2.SIFT.create(SEARCH.count).detectAndCompute(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), None)
-    rows = source._index.knnMatch(_root(np.asarray(found)), k=6)
-    index, distance = (np.array([[getattr(n, name) for n in row] for row in rows]) for name in ("trainIdx", "distance"))
-    places = source._points[index]
-    elsewhere = np.linalg.norm(places - places[:, :1], axis=2) > SEARCH.place * mesh.diameter
-    rival = np.where(elsewhere, distance, np.inf).min(1)
-    ratio = (distance[:, 0] / np.maximum(rival, 1e-9)).astype(np.float32)
-    kept = ratio < RATIOS[-1]
-    pixels = torch.from_numpy(np.array([key.pt for key in keys], np.float32)[kept])
-    sizes = np.array([key.size for key in keys], np.float32)[kept]
-    points = torch.from_numpy(places[kept, 0])
-    sigma = torch.from_numpy(np.maximum(SEARCH.least_sigma, SEARCH.sigma * sizes))
-    missed = (scene.camera.project(scene.pose.transform(points)) - pixels).norm(dim=-1)
+    """All of an image whose ratio is below the source's."""
+    found, ratio = source._matched(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), (0, 0))
+    projected = scene.camera.project(scene.pose.transform(found.object_points))
     size = float(scene.camera.intrinsics[0]) * mesh.diameter / float(scene.pose.translation[2])
-    right = missed.numpy() < 0.03 * size  # camera and mesh are a little off, too
-    weights = (1.0 / sigma)[:, None].expand(-1, 2)
-    return Matches(Correspondences(pixels, points, weights), ratio[kept], right, scene.camera, scene.pose)
+    right = (projected - found.image_points).norm(dim=-1).numpy() < 0.03 * size  # camera and mesh are a little off, too
+    return Matches(found, ratio, right, scene.camera, scene.pose)
 
 
 def below(one: Matches, ratio: float) -> Matches:
@@ -145,7 +133,8 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     mesh = objects()["textured"]
-    source = FeatureSource(make_feature_table(mesh), mesh.diameter, torch.from_numpy(mesh.extreme_points))
+    loose = replace(SEARCH, ratio=RATIOS[-1])
+    source = FeatureSource(make_feature_table(mesh), mesh.diameter, torch.from_numpy(mesh.extreme_points), loose)
     known = [matches(source, mesh, scene) for _, each in images(mesh, arguments.known, 900) for scene in each]
     judge = taught(known, arguments.steps)
     for name, each in images(mesh, arguments.images, 300):

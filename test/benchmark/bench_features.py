@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pnp_ros import Camera, Correspondences, Pose, solve_pnp
 from pnp_ros.sources.feature_table import FeatureTableConfig, view_features
-from pnp_ros.sources.features import FeatureSearchConfig
+from pnp_ros.sources.features import FeatureSearchConfig, nearest_and_rival
 from synthetic.scenes import Errors, Scene, random_pose, scenes
 
 SEARCH = FeatureSearchConfig()
@@ -100,12 +100,9 @@ def matched(
     """Pixels (M, 2) and object points (M, 3): the most similar one, if the next place is clearly less so."""
     binary = table.dtype == np.uint8
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING if binary else cv2.NORM_L2)
-    rows = matcher.knnMatch(found, table, k=6)
-    index, distance = (np.array([[getattr(n, name) for n in row] for row in rows]) for name in ("trainIdx", "distance"))
-    places = points[index]
-    elsewhere = np.linalg.norm(places - places[:, :1], axis=2) > SEARCH.place * diameter
-    good = distance[:, 0] < SEARCH.ratio * np.where(elsewhere, distance, np.inf).min(1)
-    return np.array([key.pt for key in keys], np.float32)[good], places[good, 0]
+    places, distance, rival = nearest_and_rival(matcher.knnMatch(found, table, k=6), points, SEARCH.place * diameter)
+    good = distance < SEARCH.ratio * rival
+    return np.array([key.pt for key in keys], np.float32)[good], places[good]
 
 
 def solved(pixels: NDArray[np.float32], points: NDArray[np.float32], camera: Camera) -> Pose | None:
