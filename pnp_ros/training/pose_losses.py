@@ -16,7 +16,6 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.solvers.epropnp import sample_posterior
 from pnp_ros.solvers.epropnp_losses import MonteCarloPoseLoss, derivative_regularisation
 from pnp_ros.solvers.linear_covariance import expected_distance, linear_covariance
-from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose
 
@@ -26,6 +25,7 @@ _ROBUST = Cauchy(2.0)  # as the estimator solves
 _SAMPLES = 256
 _DIVERGENCE_WEIGHT, _DERIVATIVE_WEIGHT, _COVARIANCE_WEIGHT = 0.03, 0.1, 0.2
 _LEAST_WEIGHT = 0.2  # 1 / crop pixel; the divergence counts no more where weights are smaller
+_FARTHEST = 100.0  # tenths of the object's size that a step may lead away from the true pose
 _NEAR = 0.05  # of the object's size: distances beyond it count as their logarithms
 
 
@@ -86,17 +86,15 @@ class PoseLoss(nn.Module):
             correspondences, camera, modes=target, num_samples=_SAMPLES, loss=_ROBUST, generator=self._generator
         )
         divergence = self._divergence(posterior.log_evidence, correspondences, camera, target, loss=_ROBUST)
-        solution = solve_pnp(_detached(correspondences), camera, init=target, loss=_ROBUST)
+        # The mode and not what solve_pnp would believe: it counts points alone, each of which may be worth little.
+        mode = Pose(posterior.modes.rotation[:, 0], posterior.modes.translation[:, 0])
         position, orientation = derivative_regularisation(
-            correspondences, camera, solution.pose, target, position_scale=0.1 * self._size, loss=_ROBUST
+            correspondences, camera, mode, target, position_scale=0.1 * self._size, loss=_ROBUST
         )
-        sharpness = torch.where(solution.usable, position + orientation, torch.zeros_like(position)).mean()
+        near = position < _FARTHEST  # a step that leads farther is none
+        sharpness = torch.where(near, position + orientation, torch.zeros_like(position)).mean()
         return _DIVERGENCE_WEIGHT * divergence + _DERIVATIVE_WEIGHT * sharpness
 
     def _lincov(self, correspondences: Correspondences, camera: Camera, target: Pose) -> Tensor:
         distance = expected_distance(linear_covariance(correspondences, camera, target), target, self.points)
         return _COVARIANCE_WEIGHT * torch.log1p((distance / (_NEAR * self._size)).square()).mean()
-
-
-def _detached(points: Correspondences) -> Correspondences:
-    return Correspondences(points.image_points.detach(), points.object_points.detach(), points.weights.detach())

@@ -13,6 +13,7 @@ from pnp_ros.networks.keypoint_network import decode
 from pnp_ros.training.batches import Batch
 from pnp_ros.training.losses import dense_loss, detector_loss, keypoint_loss
 from pnp_ros.training.pose_losses import PoseLoss
+from pnp_ros.training.ray_coordinates import ray_coordinates
 from pnp_ros.types import Correspondences, Pose
 
 
@@ -43,7 +44,7 @@ class KeypointStep:
         return loss + term, figures | more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenseStep:
     """The dense network's own loss, and from a share of the budget on the pose's beside it.
 
@@ -51,27 +52,31 @@ class DenseStep:
         pose_loss: of the pose, on the batches' device.
         size: of the object, metres.
         begin: share of the budget, 0 to 1, at which it joins in.
-        from_poses: no coordinates are told: all is learnt from the poses.
+        box: (2, 3) lowest and highest corner of the object, metres: no coordinates are told, all is learnt from the
+            poses, by which :func:`ray_coordinates` stand in for them. None: they are told.
     """
 
     pose_loss: PoseLoss
     size: float
     begin: float
-    from_poses: bool = False
+    box: Tensor | None = None
 
     def __call__(self, network: nn.Module, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss and figures to show."""
         raw = network(images(batch))
         cells, coordinates = all_cells(raw), batch["coordinates"]
-        if self.from_poses:
-            coordinates = torch.full_like(coordinates, torch.nan)
         joined = self.pose_loss.kind != "heatmap" and progress >= self.begin
         found, camera, pose = of_present(cells, batch)
         residual = None
-        if not (joined and self.pose_loss.teaches_weights):
-            missed = camera.project(pose.transform(found.object_points.detach())) - found.image_points
-            residual = torch.zeros_like(cells.image_points)
-            residual[batch["present"]] = missed.nan_to_num(1e3)
+        with torch.autocast(coordinates.device.type, enabled=False):  # a pose is no matter of eight bits
+            if self.box is not None:
+                points = ray_coordinates(camera, pose, found.image_points, self.box.to(coordinates))
+                coordinates = torch.full_like(coordinates, torch.nan)
+                coordinates[batch["present"]] = points.mT.unflatten(-1, coordinates.shape[-2:])
+            if not (joined and self.pose_loss.teaches_weights):
+                missed = camera.project(pose.transform(found.object_points.detach())) - found.image_points
+                residual = torch.zeros_like(cells.image_points)
+                residual[batch["present"]] = missed.nan_to_num(1e3)
         loss, figures = dense_loss(raw, coordinates, residual, batch["present"], self.size)
         if not joined:
             return loss, figures

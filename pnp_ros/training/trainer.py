@@ -194,7 +194,8 @@ class _Run:
         config, points = self.config, self.factory.keypoints.to(self.device)
         pose_loss = PoseLoss(config.loss, points, config.seed + self.group.rank).to(self.device)
         if config.network == "dense":
-            return DenseStep(pose_loss, self.factory.mesh.diameter, config.pose_loss_begin, config.from_poses)
+            box = torch.from_numpy(self.factory.mesh.bounds) if config.from_poses else None
+            return DenseStep(pose_loss, self.factory.mesh.diameter, config.pose_loss_begin, box)
         return KeypointStep(pose_loss, points, config.pose_loss_begin)
 
     def _report(self, progress: Progress) -> None:

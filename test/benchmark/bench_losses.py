@@ -242,8 +242,8 @@ def _phase(kind: str, loss: str, package: ObjectPackage, arguments: argparse.Nam
     pose_loss = PoseLoss(options.loss, points, arguments.seed)
     step: StepLoss = KeypointStep(pose_loss, points, arguments.begin)
     if kind == "dense":
-        begin = 0.0 if options.from_poses else arguments.begin
-        step = DenseStep(pose_loss, package.diameter, begin, options.from_poses)
+        box = torch.from_numpy(package.mesh.bounds) if options.from_poses else None
+        step = DenseStep(pose_loss, package.diameter, arguments.begin, box)
     rate = arguments.learning_rate
     config = PhaseConfig("network", float(arguments.seen // BATCH), rate, checkpoint_seconds=50.0)
     clock = itertools.count()  # a step is a second

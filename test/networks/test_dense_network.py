@@ -122,7 +122,8 @@ def _learnt(kind: Loss, from_poses: bool, seed: int) -> tuple[float, float]:
     """By what the error of the poses is multiplied, and how much more good cells weigh than those beside the object."""
     batch, start = _batch(seed)
     network, points = _Maps(start, 16), 0.3 * torch.randn(30, 3)
-    step = DenseStep(PoseLoss(kind, points, seed), 2.0, 0.0, from_poses)
+    box = torch.tensor([[-0.5] * 3, [0.5] * 3]) if from_poses else None
+    step = DenseStep(PoseLoss(kind, points, seed), 2.0, 0.0, box)
 
     def error() -> float:
         with torch.no_grad():
