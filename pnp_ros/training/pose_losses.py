@@ -16,6 +16,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.solvers.epropnp import sample_posterior
 from pnp_ros.solvers.epropnp_losses import MonteCarloPoseLoss, derivative_regularisation
 from pnp_ros.solvers.linear_covariance import expected_distance, linear_covariance
+from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Correspondences, Pose
 
@@ -36,15 +37,17 @@ class PoseLoss(nn.Module):
         kind: one of :data:`LOSSES`; ``heatmap`` is none.
         points: (K, 3) of the object, metres, on which distances are measured.
         seed: of the samples.
+        together: the weights of many points count together, as a dense network's. One by one they may be worth so
+            little that ``solve_pnp`` believes no pose: the posterior's mode stands in for its solution.
     """
 
     points: Tensor
 
-    def __init__(self, kind: Loss, points: Tensor, seed: int = 0) -> None:
+    def __init__(self, kind: Loss, points: Tensor, seed: int = 0, together: bool = False) -> None:
         super().__init__()
         if kind not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {kind!r}")
-        self.kind = kind
+        self.kind, self._together = kind, together
         self._size = float(torch.pdist(points).max())
         self._divergence = MonteCarloPoseLoss(floor=_LEAST_WEIGHT)
         self._seed = seed
@@ -86,15 +89,23 @@ class PoseLoss(nn.Module):
             correspondences, camera, modes=target, num_samples=_SAMPLES, loss=_ROBUST, generator=self._generator
         )
         divergence = self._divergence(posterior.log_evidence, correspondences, camera, target, loss=_ROBUST)
-        # The mode and not what solve_pnp would believe: it counts points alone, each of which may be worth little.
-        mode = Pose(posterior.modes.rotation[:, 0], posterior.modes.translation[:, 0])
+        if self._together:
+            solution = Pose(posterior.modes.rotation[:, 0], posterior.modes.translation[:, 0])
+        else:
+            found = solve_pnp(_detached(correspondences), camera, init=target, loss=_ROBUST)
+            solution = found.pose
         position, orientation = derivative_regularisation(
-            correspondences, camera, mode, target, position_scale=0.1 * self._size, loss=_ROBUST
+            correspondences, camera, solution, target, position_scale=0.1 * self._size, loss=_ROBUST
         )
-        near = position < _FARTHEST  # a step that leads farther is none
-        sharpness = torch.where(near, position + orientation, torch.zeros_like(position)).mean()
+        # A step that leads farther than that comes of no pose.
+        counts = position < _FARTHEST if self._together else found.usable
+        sharpness = torch.where(counts, position + orientation, torch.zeros_like(position)).mean()
         return _DIVERGENCE_WEIGHT * divergence + _DERIVATIVE_WEIGHT * sharpness
 
     def _lincov(self, correspondences: Correspondences, camera: Camera, target: Pose) -> Tensor:
         distance = expected_distance(linear_covariance(correspondences, camera, target), target, self.points)
         return _COVARIANCE_WEIGHT * torch.log1p((distance / (_NEAR * self._size)).square()).mean()
+
+
+def _detached(points: Correspondences) -> Correspondences:
+    return Correspondences(points.image_points.detach(), points.object_points.detach(), points.weights.detach())

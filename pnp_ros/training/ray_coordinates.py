@@ -1,13 +1,12 @@
 """Object points for the cells of a crop from its pose alone: where their rays meet the ellipsoid in the object's box.
 
 Every point of its ray explains a cell at the true pose, so that these points give that pose, whatever the object's
-shape is. After Brachmann and Rother (CVPR 2018, arXiv 1711.10228), who begin at a constant depth. But a plane that faces
-the camera hardly tells how it is tilted; an ellipsoid of the object's size tells it as well as the object does.
+shape is. After Brachmann and Rother (CVPR 2018, arXiv 1711.10228), who begin at a constant depth. But a plane that
+faces the camera hardly tells how it is tilted; an ellipsoid of the object's size tells it as the object does.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera

@@ -192,8 +192,9 @@ class _Run:
 
     def _step(self) -> StepLoss:
         config, points = self.config, self.factory.keypoints.to(self.device)
-        pose_loss = PoseLoss(config.loss, points, config.seed + self.group.rank).to(self.device)
-        if config.network == "dense":
+        dense = config.network == "dense"
+        pose_loss = PoseLoss(config.loss, points, config.seed + self.group.rank, dense).to(self.device)
+        if dense:
             box = torch.from_numpy(self.factory.mesh.bounds) if config.from_poses else None
             return DenseStep(pose_loss, self.factory.mesh.diameter, config.pose_loss_begin, box)
         return KeypointStep(pose_loss, points, config.pose_loss_begin)

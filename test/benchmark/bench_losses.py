@@ -239,7 +239,7 @@ def _phase(kind: str, loss: str, package: ObjectPackage, arguments: argparse.Nam
     fresh = new_network(options, package.mesh)
     fresh.config = _sized(fresh.config, arguments.side)
     network, _ = initial_networks(fresh, load_networks(package)[1], package.keypoints, start)
-    pose_loss = PoseLoss(options.loss, points, arguments.seed)
+    pose_loss = PoseLoss(options.loss, points, arguments.seed, together=kind == "dense")
     step: StepLoss = KeypointStep(pose_loss, points, arguments.begin)
     if kind == "dense":
         box = torch.from_numpy(package.mesh.bounds) if options.from_poses else None

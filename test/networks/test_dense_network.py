@@ -123,7 +123,7 @@ def _learnt(kind: Loss, from_poses: bool, seed: int) -> tuple[float, float]:
     batch, start = _batch(seed)
     network, points = _Maps(start, 16), 0.3 * torch.randn(30, 3)
     box = torch.tensor([[-0.5] * 3, [0.5] * 3]) if from_poses else None
-    step = DenseStep(PoseLoss(kind, points, seed), 2.0, 0.0, box)
+    step = DenseStep(PoseLoss(kind, points, seed, together=True), 2.0, 0.0, box)
 
     def error() -> float:
         with torch.no_grad():

@@ -79,6 +79,21 @@ def test_collapsed_weights_do_not_make_a_huge_loss() -> None:
         assert torch.autograd.grad(loss, log_sigma)[0].abs().item() < 2.0, sigma  # 0.1 to 0.6; 12 without a floor
 
 
+def test_points_that_claim_little_are_taught_together() -> None:
+    points, seen, truth = _problems(0)
+
+    def slope(sigma: float, together: bool) -> float:
+        """Of the loss, by the points in the image."""
+        moved = seen.clone().requires_grad_(True)
+        found = Correspondences(moved, points.expand(12, -1, -1), torch.full_like(seen, 1.0 / sigma))
+        loss, _ = PoseLoss("epropnp", points, together=together)(found, CAMERA, truth)
+        return float(torch.autograd.grad(loss, moved)[0].norm())
+
+    # where nobody would believe a pose, its derivative still says where the points should be
+    assert slope(2000.0, together=False) < 0.05 * slope(5.0, together=False)
+    assert slope(2000.0, together=True) > 0.3 * slope(5.0, together=True)
+
+
 def test_nothing_to_learn_from_costs_nothing() -> None:
     points, seen, truth = _problems(0)
     nobody = Correspondences(seen[:0], points.expand(0, -1, -1), seen[:0])
