@@ -17,9 +17,9 @@ from pnp_ros.solvers.pnp import PoseFinder, solve_pnp
 from pnp_ros.solvers.pnp_net import PnPNet
 from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Cauchy, RobustLoss
-from pnp_ros.solvers.search import Guide
+from pnp_ros.solvers.search import Guide, Search
 from pnp_ros.sources.source import Sighting
-from pnp_ros.types import Correspondences, Pose, PoseEstimate
+from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 
 def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, scale: float) -> PoseEstimate:
@@ -35,7 +35,7 @@ def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, s
     points, loss = sighting.correspondences, Cauchy(scale)
     if sighting.matched:  # the kernel's own search sorts out what agrees
         return solve_pnp(points, camera, init=PnPNet() if solver == "pnp_net" else None)
-    init: Pose | PoseFinder | Guide | None
+    init: Pose | PoseFinder | Guide
     if solver == "epropnp":
         starts = None if start is None else Pose.stack([start, reversal(points.object_points, start)])
         init = pose_hypotheses(points, camera, starts, loss, torch.Generator().manual_seed(0)).pose[0]
@@ -43,23 +43,23 @@ def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, s
         init = start
     elif solver == "pnp_net":
         init = PnPNet()
-    elif sighting.dense:
-        init = None
+    elif sighting.dense:  # most cells do not show the object, and their weights say which
+        information = points.axis_weights.square().sum(-1)
+        init = Search(information / information.max().clamp_min(1e-18))
     else:
         init = Classical("ransac")
-    if sighting.dense:
-        return _together(points, camera, init, loss)
-    return solve_pnp(points, camera, init=init, loss=loss)
+    found = solve_pnp(points, camera, init=init, loss=loss)
+    if sighting.dense and int(found.status) in (SolveStatus.UNEXPLAINED, SolveStatus.BEHIND_CAMERA):
+        return _together(points, camera, init if isinstance(init, Pose) else None, loss)
+    return found
 
 
-def _together(
-    points: Correspondences, camera: Camera, init: Pose | PoseFinder | Guide | None, loss: RobustLoss
-) -> PoseEstimate:
+def _together(points: Correspondences, camera: Camera, start: Pose | None, loss: RobustLoss) -> PoseEstimate:
     """The pose of cells whose weights count together, with their covariance.
 
-    A cell by itself may claim less than chance would give, and a solve that takes the weights at their word would
-    believe no pose. So the residuals say what a cell is worth in the search, and the weights what all are.
+    Each of so many may claim less than chance would give, and who takes the weights at their word believes no pose. So
+    the residuals say what a cell is worth for the pose, and the weights how sure all are of it.
     """
-    found = solve_pnp(points, camera, init=init, loss=loss, noise="estimated")
+    found = solve_pnp(points, camera, init=start, loss=loss, noise="estimated")
     claimed = noise_scale(points, camera, found, loss).square().reciprocal()
     return dataclasses.replace(found, covariance=torch.where(found.usable, claimed, 1.0) * found.covariance)

@@ -31,13 +31,13 @@ def test_cells_that_claim_less_than_chance_give_a_pose_and_are_as_sure_as_all_cl
     solver: str, start: Pose | None
 ) -> None:
     covariances = []
-    for sigma in (20.0, 40.0):
+    for sigma in (40.0, 80.0):
         found = solve(solver, _cells(sigma), CAMERA, start, 2.0)
         assert bool(found.usable)
         assert float(so3.angle_between(found.pose.rotation, TRUTH.rotation)) < 0.05
         assert float((found.pose.translation - TRUTH.translation).norm()) < 0.02
         covariances.append(found.covariance)
-    torch.testing.assert_close(covariances[1], 4.0 * covariances[0], rtol=0.02, atol=0.0)
-    # of 400 residuals of 20 pixels, a position across the line of sight, at 500 pixels a radian
-    across = 0.9 / 500.0 * 20.0 / 200**0.5
+    torch.testing.assert_close(covariances[1], 4.0 * covariances[0], rtol=0.05, atol=0.0)
+    # of 400 residuals of 40 pixels, a position across the line of sight, at 500 pixels a radian
+    across = 0.9 / 500.0 * 40.0 / 200**0.5
     assert 0.8 * across < float(covariances[0][0, 0].sqrt()) < 1.5 * across
