@@ -9,6 +9,7 @@ sides, too: a dark silhouette fits several.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -105,7 +106,7 @@ class Views:
         poses = [estimate.pose for estimate in solved if bool(estimate.usable)]
         if not poses:
             return []
-        likely = self.likelihoods(image, camera, poses)
+        likely = torch.cat([self._edges.log_likelihoods(image, camera, [pose]) for pose in poses])
         if keypoints is not None:
             likely = likely + torch.stack([_agreement(keypoints, camera, pose) for pose in poses])
         order = likely.argsort(descending=True).tolist()
@@ -142,7 +143,11 @@ class Views:
                 told.append(rival)
         if not poses:
             return found, None
-        odds = self.likelihoods(image, camera, [pose, *poses])
+        try:
+            where = functools.reduce(Box.joined, (self._edges.box(camera, each) for each in (pose, *poses)))
+        except CropError:
+            return found, None
+        odds = self.likelihoods(image, camera, [pose, *poses], where)
         best = int(odds[1:].argmax())
         ahead = float(odds[1 + best] - odds[0])
         if ahead > AHEAD:
@@ -152,9 +157,12 @@ class Views:
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason), None
         return found, None
 
-    def likelihoods(self, image: np.ndarray, camera: Camera, poses: Sequence[Pose]) -> Tensor:
-        """(K,) float64 of poses by the edges, but for a constant."""
-        return torch.cat([self._edges.log_likelihoods(image, camera, [pose]) for pose in poses])
+    def likelihoods(self, image: np.ndarray, camera: Camera, poses: Sequence[Pose], where: Box) -> Tensor:
+        """(K,) float64 of poses by the edges of a part of the image, but for a constant.
+
+        In a window of its own, the smaller of two poses would count by a larger scale.
+        """
+        return self._edges.log_likelihoods(image, camera, poses, where)
 
 
 def _agreement(keypoints: Correspondences, camera: Camera, pose: Pose) -> Tensor:

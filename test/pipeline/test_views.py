@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from pnp_ros.alignment.aligner import start_at
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import box_from_pose
 from pnp_ros.geometry import so3
@@ -80,9 +84,43 @@ def test_what_shows_nearly_all_is_not_compared(views: Views, scene: Scene) -> No
 
 
 def test_sides_that_fit_alike_are_uncertain(views: Views, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "likelihoods", lambda image, camera, poses: torch.zeros(len(poses)).double())
+    monkeypatch.setattr(views, "likelihoods", lambda image, camera, poses, where: torch.zeros(len(poses)).double())
     monkeypatch.setattr(views, "others", lambda image, camera, pose: [reversed_(pose)])
     one = estimated(scene.pose, 0.75)
     found, _ = views.likeliest(scene.image, scene.camera, one, lambda pose: (estimated(pose, 0.75), None))
     assert found.state is ObjectState.UNCERTAIN
     assert "another view" in found.reason
+
+
+def test_poses_are_compared_in_one_window(views: Views, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, likelihoods = [], views.likelihoods
+
+    def told(image: np.ndarray, camera: Camera, poses: Sequence[Pose], where: Box) -> torch.Tensor:
+        compared.append((poses, where))
+        return likelihoods(image, camera, poses, where)
+
+    monkeypatch.setattr(views, "likelihoods", told)
+    far = Pose(scene.pose.rotation, 2.0 * scene.pose.translation)
+    one, other = estimated(far, 0.75), estimated(reversed_(scene.pose), 0.75)
+    views.likeliest(scene.image, scene.camera, one, lambda pose: (other, None))
+    poses, where = compared[-1]
+    assert len(poses) > 1 and poses[0] is far
+    for pose in poses:
+        box = box_from_pose(scene.camera, pose, torch.from_numpy(MESH.extreme_points))
+        assert where.joined(box) == where
+
+
+def test_what_is_half_as_large_says_half_as_much(views: Views, scene: Scene) -> None:
+    small = cv2.warpAffine(scene.image, np.array([[0.5, 0.0, 160.0], [0.0, 0.5, 120.0]]), (640, 480), borderMode=1)
+    fx, fy, cx, cy = scene.camera.intrinsics.tolist()
+    wide = Camera.pinhole(fx / 2.0, fy / 2.0, cx / 2.0 + 160.0, cy / 2.0 + 120.0, 640, 480)
+    near, far = (
+        float(views.likelihoods(image, camera, [scene.pose], place(scene))[0])
+        for image, camera in ((scene.image, scene.camera), (small, wide))
+    )
+    assert 0.2 * near < far < 0.75 * near
+
+
+def test_a_pose_around_the_camera_is_compared_with_none(views: Views, scene: Scene) -> None:
+    one, around = estimated(scene.pose, 0.75), estimated(Pose(reversed_(scene.pose).rotation, torch.zeros(3)), 0.75)
+    assert views.likeliest(scene.image, scene.camera, one, lambda pose: (around, None))[0] is one
