@@ -2,6 +2,8 @@
 
     PYTHONPATH=test python test/benchmark/bench_mesh.py [--frames 989] [--no-align] [--out out/bench_mesh]
 
+``--package objects/cube`` is one that was trained on the cube, whose networks are measured instead.
+
 The pseudo-truth is of 63 images, made by SIFT on renders and PnP; where one side shows it is itself off by ten degrees
 and more, so each of its poses is judged by the correlation of the re-rendered cube, too. Leaves ``cube.json`` and a
 sheet of images to be looked at.
@@ -30,6 +32,7 @@ from pnp_ros.evaluation.truth import Truth
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.io.images import write_image
 from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.onboarding import onboard
@@ -42,20 +45,18 @@ STANDS = 1.5  # pixels, of edges and of prints, up to which the image bears a tr
 
 
 def main() -> None:
-    """Onboard, estimate, print."""
+    """Onboard or load, estimate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=989, help="images of the video")
-    parser.add_argument("--no-align", action="store_true", help="features alone, each pose as it was solved")
+    parser.add_argument("--package", type=Path, help="of the cube, trained; else it is onboarded")
+    parser.add_argument("--no-align", action="store_true", help="each pose as it was solved from the source's points")
     parser.add_argument("--no-tracking", action="store_true", help="search every image anew")
     parser.add_argument("--sheet-every", type=int, default=42, help="images between those of the sheet")
     parser.add_argument("--out", type=Path, default=Path("out/bench_mesh"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    clock, cpu = time.monotonic(), time.process_time()
-    made = onboard(arguments.out / "cube", "cube", load_mesh(DATA / "cube.obj"))
-    print(f"onboard: {time.monotonic() - clock:.1f} s, {time.process_time() - cpu:.1f} s CPU; {made.verdict}")
-    package = made.package
+    package = onboarded(arguments.out) if arguments.package is None else load_object_package(arguments.package)
 
     entries = json.loads((DATA / "pseudo_truth.json").read_text())["frames"]
     truths = {e["frame"]: Pose.from_matrix(torch.tensor(e["cTo"], dtype=torch.float64)) for e in entries}
@@ -123,6 +124,13 @@ def main() -> None:
     (arguments.out / "cube.json").write_text(json.dumps({**figures, "per_image": rows}, indent=1))
     write_image(arguments.out / "cube.png", contact_sheet(cells))
     print(f"{arguments.out}: cube.json, cube.png")
+
+
+def onboarded(folder: Path) -> ObjectPackage:
+    clock, cpu = time.monotonic(), time.process_time()
+    made = onboard(folder / "cube", "cube", load_mesh(DATA / "cube.obj"))
+    print(f"onboard: {time.monotonic() - clock:.1f} s, {time.process_time() - cpu:.1f} s CPU; {made.verdict}")
+    return made.package
 
 
 def judgement(judged: Sequence[tuple[float, Misses, Misses]]) -> dict[str, object]:
