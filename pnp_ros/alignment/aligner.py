@@ -49,6 +49,8 @@ _SETTLED = 0.015  # of the object's size: a round that moved a followed pose by 
 _FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
 _LIKELY = 0.15  # of the object's size: doubt about a start that a close look may dispel
 _MANY = 24  # matches that do so
+_PLAIN = 12  # matches where the pose says, from which on it is right and what is missing is hidden
+_BRIEF = 8  # looks at an image that did not show a followed object, after which no further start is tried
 _AHEAD = 0.02  # of the object's size: how far from its start the object may be drawn ahead
 
 
@@ -153,6 +155,7 @@ class Aligner:
         start: PoseEstimate,
         widely: bool = True,
         drawn: Drawing | None = None,
+        turn: int | None = None,
     ) -> Alignment:
         """Align a pose with the image.
 
@@ -163,6 +166,8 @@ class Aligner:
                 that is not determined (``UNKNOWN_VARIANCE``) does not count.
             widely: off, a start that is doubted much is not searched around: thirty looks, where two are usual.
             drawn: by :meth:`ahead`, for this camera and :meth:`near` this start.
+            turn: of a start that is searched around, try the start itself and one beside it, this one, counted round:
+                the next image has its turn, too. None: all that fit into thirty looks.
 
         Returns:
             Never an error for a start that does not fit: the evidence says so.
@@ -173,7 +178,7 @@ class Aligner:
         camera.check_image(image)
         self.finish()
         camera, learn, known = _plain(camera), not self._colours.known, _information(start.covariance)
-        best = self._best(image, camera, start, known, widely, drawn=drawn)
+        best = self._best(image, camera, start, known, widely, drawn=drawn, turn=turn)
         if isinstance(best, str):
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
@@ -203,14 +208,15 @@ class Aligner:
         widely: bool,
         closely: bool = False,
         drawn: Drawing | None = None,
+        turn: int | None = None,
     ) -> _Found | str:
         """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
         pose, learn = _single(start.pose), self._learns
         prior = None if information is None else (pose, information)
         best: _Found | str = "it may be anywhere near where it is expected"
-        looks = 0
-        for begin, rounds in self._attempts(pose, start.covariance, learn, widely, closely):
-            if looks >= LOOKS:
+        looks, most = 0, LOOKS if turn is None else _BRIEF
+        for begin, rounds in self._attempts(pose, start.covariance, learn, widely, closely, turn):
+            if looks >= most:
                 break
             found, used = self._descend(image, camera, begin, rounds, prior, learn, drawn)
             looks, drawn = looks + used, None
@@ -219,7 +225,13 @@ class Aligner:
             sure = rounds is not FOLLOWED or (not isinstance(best, str) and best.evidence.matches >= _MANY)
             if not isinstance(best, str) and best.evidence.supported and sure:
                 break
+            if rounds is FOLLOWED and not isinstance(found, str) and self._hidden(found.evidence):
+                break
         return best
+
+    def _hidden(self, seen: Evidence) -> bool:
+        """Whether too little of the texture is shown, but that where the pose says: no other start shows more of it."""
+        return seen.matches >= _PLAIN and seen.texture < self.config.valid_texture
 
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
         """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
@@ -240,7 +252,7 @@ class Aligner:
         return look(drawing, image, self.config, self._colours, learn, self._shading, self._painted, last)
 
     def _attempts(
-        self, pose: Pose, covariance: Tensor, learn: bool, widely: bool, closely: bool
+        self, pose: Pose, covariance: Tensor, learn: bool, widely: bool, closely: bool, turn: int | None = None
     ) -> Iterator[tuple[Pose, Sequence[Round]]]:
         """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
         spread = np.sqrt(np.maximum(covariance.detach().cpu().double().numpy().diagonal(), 0.0))
@@ -263,7 +275,11 @@ class Aligner:
             yield pose, (*FAR, *MIDDLE, *LAST)
         if share <= _FAR:
             return
-        # other starts: moved sideways or turned, what is less known first
+        beside = list(self._beside(pose, spread))
+        yield from beside if turn is None or not beside else [beside[turn % len(beside)]]
+
+    def _beside(self, pose: Pose, spread: NDArray) -> Iterator[tuple[Pose, Sequence[Round]]]:
+        """Other starts: moved sideways or turned, what is less known first."""
         most = np.array([_LARGEST_MOVE * self._diameter] * 2 + [_LARGEST_TURN] * 3)
         steps = np.nan_to_num(np.minimum(_APART * spread[[0, 1, 3, 4, 5]], most), nan=0.0)
         sizes = steps / np.array([self._diameter] * 2 + [2.0] * 3)

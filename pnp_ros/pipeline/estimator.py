@@ -99,7 +99,7 @@ class PoseEstimator:
         aligner = self._last_word.aligner
         self._ahead = Ahead(aligner, self._track) if aligner is not None and self.config.track else None
         self._clock = 0.0  # the last stamp
-        self._missed = False  # in the last image
+        self._missed = 0  # images in a row that did not show it
         self._searched = np.empty((0, 0, 3), np.uint8)  # what the sources see of the image
 
     def reset(self) -> None:
@@ -110,7 +110,7 @@ class PoseEstimator:
         """Take the object to be at ``pose``, by other knowledge: the next image is aligned from there."""
         self._clock = self._clock if stamp is None else stamp
         self._last_word.told()
-        self._missed = False
+        self._missed = 0
         self._track.follow(self._last_word.beside(pose), self._clock)
         if self._ahead is not None:
             self._ahead.forget()
@@ -214,7 +214,7 @@ class PoseEstimator:
         if best.estimate is not None and best.state is not ObjectState.LOST:
             with contextlib.suppress(CropError):
                 best = dataclasses.replace(best, box=box_from_pose(camera, best.estimate.pose, self._extent))
-        self._missed = not best.is_followed
+        self._missed = 0 if best.is_followed else self._missed + 1
         if best.is_followed and best.estimate is not None:
             self._track.follow(best.estimate, self._clock)
         elif self._track.expect(self._clock) is None or (best.state is ObjectState.LOST and not self.config.align):
@@ -242,19 +242,12 @@ class PoseEstimator:
             yield from (self._settle(source, image, camera, roi) for source in self._sources)
             return
         start = self._track.predict(self._clock) if self.config.track else None
-        if start is not None:
-            if self.config.align and follow:
-                # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
-                widely = not (self._missed and search and self._quick)
-                drawn = None if self._ahead is None else self._ahead.drawn(camera, start)
-                yield self._last_word.aligned(image, camera, self._expected(start), widely, drawn)
-            if search or not self.config.align:
-                yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
-            if not search:
+        # what was followed is looked for near and everywhere in turn: both in one image would keep the next one waiting
+        elsewhere = search and (not follow or bool(self._sources and self._missed % 2))
+        if start is not None and not (self.config.align and elsewhere):
+            yield from self._near(image, camera, start, search)
+            if self.config.align or not search:
                 return
-            wide = self._track.predict(self._clock, _ROUGH)
-            if self.config.align and not self._quick and wide is not None:
-                yield self._last_word.aligned(image, camera, self._expected(wide))
         if not search:
             return
         if not self._sources:
@@ -274,6 +267,20 @@ class PoseEstimator:
             with self._stages.timed("look"):
                 guesses = self._views.guesses(self._searched, camera, looked)
             yield from (self._last_word.guess(image, camera, pose, box) for pose, box in guesses)
+
+    def _near(self, image: np.ndarray, camera: Camera, start: PoseEstimate, search: bool) -> Iterator[ObjectEstimate]:
+        """The object where its motion makes it expected."""
+        if self.config.align:
+            # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
+            widely = not (self._missed and search and self._quick)
+            drawn = None if self._ahead is None else self._ahead.drawn(camera, start)
+            yield self._last_word.aligned(image, camera, self._expected(start), widely, drawn, self._missed)
+        slow = self.config.align and not self._quick
+        if (search or not self.config.align) and not (slow and not self._missed):
+            yield from (self._settle(source, image, camera, start.pose) for source in self._sources)
+        wide = self._track.predict(self._clock, _ROUGH)
+        if search and slow and self._missed and wide is not None:
+            yield self._last_word.aligned(image, camera, self._expected(wide), turn=self._missed)
 
     def _places(self, source: Source) -> Iterator[Detection]:
         """Each is looked for only where none before it gave a valid pose."""

@@ -95,6 +95,7 @@ class LastWord:
         found: ObjectEstimate,
         widely: bool = True,
         drawn: Drawing | None = None,
+        turn: int | None = None,
     ) -> ObjectEstimate:
         """A pose moved to where the image shows the object; uncertain, or lost again, if the image contradicts it.
 
@@ -104,11 +105,12 @@ class LastWord:
             found: the pose; returned as it is where poses are not aligned, or without one.
             widely: look farther away, too, where nothing is found near the pose.
             drawn: the object, drawn near the pose before.
+            turn: which of the starts beside the pose is tried; None: all.
         """
         if self.aligner is None or found.estimate is None:
             return found
         with self._stages.timed("align"):
-            aligned = self.aligner.align(image, camera, found.estimate, widely, drawn)
+            aligned = self.aligner.align(image, camera, found.estimate, widely, drawn, turn)
             if self._second_look is not None:
                 anew = found.source != "tracking"
                 aligned = self._second_look.judge(self.aligner, image, camera, aligned, anew)

@@ -289,6 +289,39 @@ def test_looks_that_find_too_little_leave_time_for_other_starts(monkeypatch: pyt
     assert len(begun) == LOOKS // 4
 
 
+def test_starts_beside_a_followed_one_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, descend = list[Pose](), Aligner._descend
+    monkeypatch.setattr(Aligner, "_descend", lambda self, *given: begun.append(given[2]) or descend(self, *given))
+    start = start_at(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.2, 1.0)
+    image, aligner, beside = np.full((480, 640, 3), 128, np.uint8), Aligner(demo_mesh()), list[Pose]()
+    aligner.align(image, CAMERA, start)
+    every = begun[1:]
+    for turn in range(len(every)):
+        begun.clear()
+        aligner.align(image, CAMERA, start, turn=turn)
+        assert torch.equal(begun[0].matrix(), start.pose.matrix())
+        beside += begun[1:]
+    assert len(every) > 5
+    assert all(torch.equal(one.matrix(), other.matrix()) for one, other in zip(beside, every, strict=True))
+
+
+@pytest.mark.parametrize(("shown", "supported"), [(0.4, False), (0.7, True)])
+def test_what_is_hidden_where_it_was_expected_is_not_looked_for_elsewhere(
+    exact: list[Scene], monkeypatch: pytest.MonkeyPatch, shown: float, supported: bool
+) -> None:
+    scene, mesh, steps = min(exact, key=lambda each: float(each.pose.translation[2])), demo_mesh(), list[Round]()
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: steps.append(given[1].step) or _LOOK(self, *given))
+    x = scene.camera.project(scene.pose.transform(torch.from_numpy(mesh.extreme_points)))[:, 0]
+    image = scene.image.copy()
+    image[:, int(x.min() + shown * (x.max() - x.min())) :] = 90  # a wall before the rest
+    start = start_at(perturbed(scene.pose, 0.3, 0.001, 0), 0.03 * mesh.diameter, 0.05)
+    aligner = Aligner(mesh, AlignmentConfig(valid_texture=0.5))
+    aligner.align(scene.image, scene.camera, start)
+    steps.clear()
+    assert aligner.align(image, scene.camera, start).evidence.supported == supported
+    assert set(steps) <= set(FOLLOWED)
+
+
 @pytest.mark.parametrize("z", [-0.5, 0.0, 1e-3, 50.0])
 def test_a_start_that_cannot_be_seen_comes_back_degenerate(z: float) -> None:
     aligner = Aligner(demo_mesh())

@@ -1,15 +1,17 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from pnp_ros.alignment.aligner import Aligner
+from pnp_ros.alignment.aligner import Aligner, Alignment
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import crop_around
+from pnp_ros.detection.detector import Detection
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration
@@ -77,20 +79,32 @@ def test_a_image_without_the_object_is_lost(package: ObjectPackage) -> None:
     assert "detector score" in found.reason
 
 
-def test_what_is_hidden_is_searched_widely_in_one_image_alone(
+def test_what_was_followed_is_looked_for_near_and_everywhere_in_turn(
     package: ObjectPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thirty looks around where it is expected, image after image, were most of what an absent object cost."""
-    estimator, widely = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)), []
-    align = Aligner.align
-    monkeypatch.setattr(Aligner, "align", lambda self, *given: widely.append(given[3]) or align(self, *given))
+    """Both in one image took as long as four images; thirty looks around it, again and again, took longer still."""
+    estimator, looked = PoseEstimator(package, EstimatorConfig(detector_threshold=1.0)), list[str]()
+    align, (source,) = Aligner.align, estimator._sources
+
+    def near(self: Aligner, *given: Any) -> Alignment:
+        looked.append("widely" if given[3] else "near")
+        return align(self, *given)
+
+    def everywhere(*_: object) -> list[Detection]:
+        looked.append("everywhere")
+        return []
+
+    monkeypatch.setattr(Aligner, "align", near)
+    monkeypatch.setattr(source, "places", everywhere)
     estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.0)
-    for index in range(3):
+    for index in range(5):
         assert estimator.estimate(_image(index), CAMERA, 0.1 * index).state is ObjectState.LOST
-    assert widely == [True, False, False]
-    estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.3)
-    estimator.estimate(_image(3), CAMERA, 0.3)
-    assert widely[3:] == [True]
+    assert looked == ["widely", "everywhere", "near", "everywhere", "near"]
+    estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.5)
+    estimator.estimate(_image(5), CAMERA, 0.5)
+    assert looked[5:] == ["widely"]
+    estimator.estimate(_image(5), CAMERA, 2.0)  # nothing is expected anywhere any more
+    assert looked[6:] == ["everywhere"]
 
 
 class _Oracle:
