@@ -242,12 +242,18 @@ class PoseEstimator:
             yield from (self._settle(source, image, camera, roi) for source in self._sources)
             return
         start = self._track.predict(self._clock) if self.config.track else None
-        # what was followed is looked for near and everywhere in turn: both in one image would keep the next one waiting
-        elsewhere = search and (not follow or bool(self._sources and self._missed % 2))
-        if start is not None and not (self.config.align and elsewhere):
-            yield from self._near(image, camera, start, search)
-            if self.config.align or not search:
-                return
+        if start is not None:
+            if self.config.align and follow:
+                # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
+                widely = not (self._missed and search and self._quick)
+                drawn = None if self._ahead is None else self._ahead.drawn(camera, start)
+                yield self._last_word.aligned(image, camera, self._expected(start), widely, drawn, self._missed)
+            # sources look near and everywhere in turn: both in one image would keep the next one waiting
+            elsewhere = search and self.config.align and (not follow or bool(self._sources and self._missed % 2))
+            if not elsewhere:
+                yield from self._near(image, camera, start, search)
+                if self.config.align or not search:
+                    return
         if not search:
             return
         if not self._sources:
@@ -269,12 +275,7 @@ class PoseEstimator:
             yield from (self._last_word.guess(image, camera, pose, box) for pose, box in guesses)
 
     def _near(self, image: np.ndarray, camera: Camera, start: PoseEstimate, search: bool) -> Iterator[ObjectEstimate]:
-        """The object where its motion makes it expected."""
-        if self.config.align:
-            # what the last image did not show is likelier hidden than elsewhere, which quick sources tell
-            widely = not (self._missed and search and self._quick)
-            drawn = None if self._ahead is None else self._ahead.drawn(camera, start)
-            yield self._last_word.aligned(image, camera, self._expected(start), widely, drawn, self._missed)
+        """What the sources see where the object is expected; where they are slow, the image after it was lost waits."""
         slow = self.config.align and not self._quick
         if (search or not self.config.align) and not (slow and not self._missed):
             yield from (self._settle(source, image, camera, start.pose) for source in self._sources)

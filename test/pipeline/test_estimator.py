@@ -99,12 +99,12 @@ def test_what_was_followed_is_looked_for_near_and_everywhere_in_turn(
     estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.0)
     for index in range(5):
         assert estimator.estimate(_image(index), CAMERA, 0.1 * index).state is ObjectState.LOST
-    assert looked == ["widely", "everywhere", "near", "everywhere", "near"]
+    assert looked == ["widely", "near", "everywhere", "near", "near", "everywhere", "near"]
     estimator.follow(Pose(torch.eye(3), torch.tensor([0.0, 0.0, 0.5])), 0.5)
     estimator.estimate(_image(5), CAMERA, 0.5)
-    assert looked[5:] == ["widely"]
+    assert looked[7:] == ["widely"]
     estimator.estimate(_image(5), CAMERA, 2.0)  # nothing is expected anywhere any more
-    assert looked[6:] == ["everywhere"]
+    assert looked[8:] == ["everywhere"]
 
 
 class _Oracle:
