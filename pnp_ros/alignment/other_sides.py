@@ -8,20 +8,27 @@ pose as the edge drawn does, and all lines along it err alike. How far off it ma
 
 from __future__ import annotations
 
-import itertools
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.cameras.single_view import projected
-from pnp_ros.geometry.single_pose import moved
+from pnp_ros.cameras.single_view import imaged
+from pnp_ros.geometry.single_pose import placed
 from pnp_ros.rendering.raster_view import View
 from pnp_ros.rendering.shading_normals import CREASE_COSINE
 from pnp_ros.types import Pose
 
 _TURN = np.radians(5.0)  # by which a pose may be off where another side is nearly seen
+_SINE, _COSINE = np.sin(_TURN), np.cos(_TURN)
+_TURNS = np.array(
+    [
+        np.eye(3),
+        *([[1.0, 0.0, 0.0], [0.0, _COSINE, -s], [0.0, s, _COSINE]] for s in (_SINE, -_SINE)),
+        *([[_COSINE, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, _COSINE]] for s in (_SINE, -_SINE)),
+    ],
+    np.float32,
+)  # (5, 3, 3) none, and about the camera's x and y
 _CONVEX = 1.5  # pixels from the outline of the convex hull: farther in, nothing is known of what may come into view
 
 
@@ -58,20 +65,17 @@ def nearly_seen(
         pose: ``T_camera_object``.
         camera: of the pixels.
     """
-    off = _within(points, extent, pose, camera)
-    convex = off < _CONVEX
-    for axis, turn in itertools.product((3, 4), (_TURN, -_TURN)):
-        delta = np.zeros(6)
-        delta[axis] = turn
-        off = np.maximum(off, _within(points, extent, moved(pose, delta), camera))
-    return np.where(convex, off, np.float32(0.0))
+    seen = placed(pose, np.concatenate([points, extent])) - pose.translation.numpy()
+    turned = seen @ _TURNS.swapaxes(1, 2) + pose.translation.numpy()
+    pixels = imaged(camera, turned.reshape(-1, 3)).reshape(len(_TURNS), -1, 2)
+    off = np.stack([_within(each[: len(points)], each[len(points) :]) for each in pixels])
+    return np.where(off[0] < _CONVEX, off.max(0), np.float32(0.0))
 
 
-def _within(points: NDArray, extent: NDArray, pose: Pose, camera: Camera) -> NDArray[np.float32]:
-    """(L,) pixels of points (L, 3) from the outline of the convex hull."""
-    hull = cv2.convexHull(projected(camera, pose, extent).astype(np.float32))[:, 0]
-    along = np.roll(hull, -1, axis=0) - hull
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
-    across = np.stack([-along[:, 1], along[:, 0]])
-    away = projected(camera, pose, points) @ across - np.einsum("ek,ke->e", hull, across)
+def _within(pixels: NDArray[np.float32], extent: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(L,) distances of pixels (L, 2) from the outline of the convex hull of others (M, 2)."""
+    hull = cv2.convexHull(extent)[:, 0]
+    x, y = (np.concatenate([hull[1:], hull[:1]]) - hull).T
+    across = np.stack([-y, x]) / np.maximum(np.hypot(x, y), np.float32(1e-6))
+    away = pixels @ across - (hull * across.T).sum(1)
     return np.asarray(np.abs(away).min(1), np.float32)
