@@ -22,7 +22,7 @@ from pnp_ros.types import Pose
 
 _CONFUSION = 0.02  # probability that a pixel's colour says the opposite of what it is
 _DEPENDENCE = 1.5  # neighbours on a line are not independent: so many pixels tell as much as one
-_FLANKS = 3  # pixels beyond the reach: so near to the outline another side's edge is taken for it
+_STRIP = 3  # pixels beyond the reach: so near to the outline another side's edge is taken for it
 _SPACING = 3  # pixels of outline per line
 _STEP = 1.5  # pixels inwards and outwards between which the outline is bisected
 _FLANK = 2.5  # pixels of the camera to each side of a step up to which its two colours are taken
@@ -109,7 +109,7 @@ def lines(
     ends = along(pixels, normals, np.array([-2, 2], np.float32))
     clean &= sample(inside.astype(np.float32), ends, cv2.INTER_NEAREST).all(1)
     normals = normals.astype(np.float32)
-    doubt = other_sides.strips(view, mesh.sides, pixels, normals, reach + _FLANKS)
+    doubt = other_sides.strips(view, mesh.face_normals, pixels, normals, reach + _STRIP)
     if hull is not None and len(points):
         doubt = np.hypot(doubt, other_sides.nearly_seen(points, hull, pose, camera))
     return Lines(points, pixels, normals, clean, doubt)

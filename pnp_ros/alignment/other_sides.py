@@ -8,38 +8,34 @@ pose as the edge drawn does, and all lines along it err alike. How far off it ma
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.cameras.single_view import imaged
+from pnp_ros.geometry import so3
 from pnp_ros.geometry.single_pose import placed
 from pnp_ros.rendering.raster_view import View
 from pnp_ros.rendering.shading_normals import CREASE_COSINE
 from pnp_ros.types import Pose
 
-_TURN = np.radians(5.0)  # by which a pose may be off where another side is nearly seen
-_SINE, _COSINE = np.sin(_TURN), np.cos(_TURN)
-_TURNS = np.array(
-    [
-        np.eye(3),
-        *([[1.0, 0.0, 0.0], [0.0, _COSINE, -s], [0.0, s, _COSINE]] for s in (_SINE, -_SINE)),
-        *([[_COSINE, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, _COSINE]] for s in (_SINE, -_SINE)),
-    ],
-    np.float32,
-)  # (5, 3, 3) none, and about the camera's x and y
+_ABOUT = torch.tensor([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])  # the camera's x and y
+_TURNS = so3.exp(math.radians(5.0) * _ABOUT.double()).float().numpy()  # (5, 3, 3) by which a pose may be off
 _CONVEX = 1.5  # pixels from the outline of the convex hull: farther in, nothing is known of what may come into view
 
 
 def strips(
-    view: View, sides: NDArray[np.float32], pixels: NDArray[np.float32], normals: NDArray[np.float32], most: int
+    view: View, face_normals: NDArray[np.float32], pixels: NDArray[np.float32], normals: NDArray[np.float32], most: int
 ) -> NDArray[np.float32]:
     """(L,) width in pixels of the side at the outline, where it is ``most`` at most; 0 elsewhere.
 
     Args:
         view: of the mesh.
-        sides: (F, 3) unit normals of the mesh's faces.
+        face_normals: (F, 3) unit normals of the mesh's faces.
         pixels: (L, 2) on the outline.
         normals: (L, 2) unit normals, out of the object.
         most: pixels.
@@ -48,7 +44,7 @@ def strips(
     where = np.rint(pixels[:, None] - places[:, None] * normals[:, None]).astype(np.int32)
     height, width = view.face.shape
     faces = view.face[where[..., 1].clip(0, height - 1), where[..., 0].clip(0, width - 1)]
-    seen, direction = faces >= 0, sides[faces]
+    seen, direction = faces >= 0, face_normals[faces]
     bent = np.einsum("lpk,lpk->lp", direction[:, :-1], direction[:, 1:]) < CREASE_COSINE
     bent &= seen[:, :-1] & seen[:, 1:]
     return np.where(bent.any(1), bent.argmax(1) + 1, 0).astype(np.float32)

@@ -65,6 +65,13 @@ class TriangleMesh:
         return np.asarray(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1), dtype=np.float64)
 
     @cached_property
+    def face_normals(self) -> NDArray[np.float32]:
+        """(F, 3) unit normal of each triangle, zero where it has no area."""
+        a, b, c = self.vertices[self.faces].swapaxes(0, 1)
+        normals = np.cross(b - a, c - a)
+        return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)).astype(np.float32)
+
+    @cached_property
     def surface_vertices(self) -> NDArray[np.float32]:
         """(U, 3) the vertices that faces use."""
         used = np.zeros(len(self.vertices), bool)

@@ -27,10 +27,7 @@ class RayMesh:
 
     def __init__(self, mesh: TriangleMesh) -> None:
         self._drawing = Drawing(mesh)
-        a, b, c = mesh.vertices[mesh.faces].swapaxes(0, 1)
-        across = np.cross(b - a, c - a)
-        lengths = np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-30)
-        self.sides = (across / lengths).astype(np.float32)  # (F, 3) unit normals of the faces
+        self.face_normals = mesh.face_normals
         self._mesh = wp.Mesh(
             wp.array(mesh.vertices, dtype=wp.vec3, device="cpu"),
             wp.array(mesh.faces.reshape(-1), dtype=wp.int32, device="cpu"),

@@ -18,7 +18,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.pose_likeness import PoseLikeness
 from pnp_ros.sources.edge_response import BINS, CELL, response
-from pnp_ros.sources.template_views import drawn_edges, face_normals
+from pnp_ros.sources.template_views import drawn_edges
 from pnp_ros.types import Pose
 
 _SIDE, _MARGIN = 240, 1.25  # of the window, pixels; over the object's box
@@ -35,7 +35,7 @@ class EdgeLikeness(PoseLikeness):
 
     def __init__(self, mesh: TriangleMesh) -> None:
         super().__init__(mesh, _SIDE, _MARGIN)
-        self._normals = face_normals(mesh)
+        self._normals = mesh.face_normals
         self._centre = torch.from_numpy(mesh.bounds.mean(0)).float()
         self._radius = float(np.linalg.norm(mesh.vertices - mesh.bounds.mean(0), axis=1).max())
 

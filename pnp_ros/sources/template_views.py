@@ -111,7 +111,7 @@ def make_template_views(
     focal = _SIDE / (2.0 * _MARGIN * math.tan(math.asin(1.0 / _DISTANCE)))
     middle = (_SIDE - 1) / 2
     camera = Camera.pinhole(focal, focal, middle, middle, _SIDE, _SIDE)
-    drawn, normals, rng = RayMesh(mesh), face_normals(mesh), np.random.default_rng(0)
+    drawn, normals, rng = RayMesh(mesh), mesh.face_normals, np.random.default_rng(0)
     found: list[tuple[NDArray, ...]] = []
     for direction in view_directions(views, lowest):
         eye = torch.from_numpy(centre + _DISTANCE * radius * direction)
@@ -155,13 +155,6 @@ def drawn_edges(
     ridge = _on_ridge(strength, angle) & (strength > _FAINT) & _is_near(view)
     y, x = np.nonzero(ridge)
     return y, x, angle[y, x], np.minimum(strength[y, x] / _STRONG, np.float32(1.0))
-
-
-def face_normals(mesh: TriangleMesh) -> NDArray[np.float32]:
-    """(F, 3) unit normals of the faces."""
-    a, b, c = mesh.vertices[mesh.faces].swapaxes(0, 1)
-    normals = np.cross(b - a, c - a)
-    return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def _spread(directions: NDArray[np.float32], count: int) -> NDArray[np.intp]:

@@ -35,7 +35,7 @@ from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
 from pnp_ros.rendering.ray_view import RayMesh
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.rendering.simulation import SimulationConfig
-from pnp_ros.sources.template_views import drawn_edges, face_normals
+from pnp_ros.sources.template_views import drawn_edges
 from pnp_ros.types import Pose
 from synthetic.cad_parts import bent_sheet, bracket
 from synthetic.printed_box import printed_box
@@ -133,7 +133,7 @@ class Edges:
     """Draws the edges of a mesh: outline, bends and steps in depth."""
 
     def __init__(self, mesh: TriangleMesh) -> None:
-        self._mesh, self._normals = RayMesh(mesh), face_normals(mesh)
+        self._mesh, self._normals = RayMesh(mesh), mesh.face_normals
         self._middle = mesh.bounds.mean(0)
         self._radius = float(np.linalg.norm(mesh.vertices - self._middle, axis=1).max())
 
