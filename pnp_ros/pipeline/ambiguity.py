@@ -4,7 +4,8 @@ Two kinds of them stand beside the pose that is followed: turns that leave the b
 which the image tells apart by what is printed on it, without texture by its edges, or not at all; and other modes of
 the correspondences' posterior, such as the reversal of a flat body. Both have log odds against the followed pose. Each
 image adds its own; what earlier ones said fades, because neighbouring images err alike. A rival that gets ahead is
-followed from then on.
+followed from then on. Modes are looked for after the pose of a followed object is out: what an image says of them, the
+next one is told.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ class _Modes:
     covariances: Tensor
     odds: Tensor
 
+    @classmethod
+    def alone(cls, pose: Pose) -> _Modes:
+        """The followed pose, beside which no other is known."""
+        return cls(Pose.stack([pose]), pose.rotation.new_zeros(0, 6, 6), torch.zeros(1, dtype=torch.float64))
+
+    def carried(self, pose: Pose) -> _Modes:
+        """Moved with the body to where it is followed now."""
+        if len(self.odds) == 1:
+            return _Modes.alone(pose)
+        one, *others = self.pose.matrix()
+        moved = torch.stack([pose.matrix(), *(pose.matrix() @ torch.linalg.solve(one, other) for other in others)])
+        return _Modes(Pose.from_matrix(moved), self.covariances, self.odds)
+
 
 class Ambiguity:
     """What else may be right beside the pose of one object. For one thread.
@@ -84,6 +98,7 @@ class Ambiguity:
         self._fresh = True  # whether no image has spoken yet
         self._last: Pose | None = None  # followed
         self._points: Tensor | None = None  # (N, 3) that were seen lately
+        self._beside: _Modes | None = None  # where an image last showed them; None: to be looked for at once
         self._due: Callable[[], object] | None = None  # a look for modes
 
     def finish(self) -> None:
@@ -96,7 +111,7 @@ class Ambiguity:
         """The next pose is known by other means to be the right one of those that look alike."""
         self.forget()
         self._turn_odds[1:] = self._mode_odds = 2.0 * _DECIDED
-        self._fresh = False
+        self._fresh, self._beside = False, _Modes.alone(Pose.identity())
 
     def weigh(
         self,
@@ -134,16 +149,17 @@ class Ambiguity:
         if self._is_own_reversal(pose, estimate.covariance):  # either goes on from here
             self._mode_odds = 0.0
         settled = followed and self._mode_odds < _DECIDED
-        seldom = settled and self._count % _RARELY
-        if settled and len(turns) == 1:  # nothing else is looked at
-            if not seldom:  # what it finds, the next image is told
-                self._due = lambda: self._modes(correspondences(), camera, pose, rival)
-            self._last = pose
-            return (Hypothesis(estimate.pose, estimate.covariance, 1.0),)
-        if seldom:
-            modes = _Modes(Pose.stack([pose]), pose.rotation.new_zeros(0, 6, 6), torch.zeros(1, dtype=torch.float64))
+
+        def look() -> _Modes:
+            self._beside = self._modes(correspondences(), camera, pose, rival)
+            return self._beside
+
+        if not followed or kept or self._beside is None:
+            modes = look()
         else:
-            modes = self._modes(correspondences(), camera, pose, rival)
+            modes = self._beside.carried(pose)
+            if not settled or self._count % _RARELY == 0:
+                self._due = look
         weights = (modes.odds[:, None] + turns[None]).flatten().softmax(0)
         covariances = [estimate.covariance.cpu().double(), *modes.covariances]
         found: list[tuple[int, int, float]] = []
@@ -155,7 +171,8 @@ class Ambiguity:
         total = sum(weight for *_, weight in found)
         if any(m == kept and t == 0 and w * math.exp(AHEAD) > found[0][2] for m, t, w in found):  # it is not behind
             found.sort(key=lambda item: (item[:2] != (kept, 0), -item[2]))
-        self._switch(*found[0][:2])
+        if found[0][:2] != (0, 0):
+            self._switch(*found[0][:2])
         told = tuple(
             Hypothesis(estimate.pose, estimate.covariance, w / total)
             if (m, t) == (0, 0)
@@ -268,6 +285,7 @@ class Ambiguity:
 
     def _switch(self, mode: int, turn: int) -> None:
         """Follow another one: the odds are against it from now on."""
+        self._beside = self._due = None
         if mode:
             self._mode_odds = -self._mode_odds
         if turn:
