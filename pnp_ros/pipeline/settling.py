@@ -69,7 +69,12 @@ class Settling:
                 return ObjectEstimate.lost(
                     self._package.name, str(error), found.box if isinstance(where, Pose) else where
                 )
-            found = self._solve(source.name, sighting, camera, where if isinstance(where, Pose) else None)
+            start = where if isinstance(where, Pose) else None
+            found = self._solve(source.name, sighting, camera, start)
+            while found.state is not ObjectState.VALID and sighting.finer is not None:
+                with self._stages.timed("look"):
+                    sighting = sighting.finer()
+                found = self._solve(source.name, sighting, camera, start)
             if found.estimate is None or self._fits(source.crop_margin, sighting.box, camera, found.estimate.pose):
                 return found
             where = found.estimate.pose

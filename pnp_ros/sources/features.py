@@ -7,6 +7,8 @@ approximately (FLANN's kd-trees; Muja and Lowe, VISAPP 2009). What is matched by
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,9 +22,12 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
-from pnp_ros.sources.feature_table import FeatureTable
+from pnp_ros.sources.feature_table import FeatureTable, Sift
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
+
+_LARGEST = 400_000  # pixels of an image that is searched first; a larger one is reduced by halves
+_ENOUGH = 16  # matches there that make a pose worth a try: by chance some are found anywhere
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class FeatureSource:
     ) -> None:
         self._config = config or FeatureSearchConfig()
         self._points, self._diameter, self._extent = table.points, diameter, extent
-        self._sift = cv2.SIFT.create(self._config.count)
+        self._sift = Sift(self._config.count)
         cv2.setRNGSeed(0)  # FLANN's trees are drawn at random: the same table gives the same trees
         self._index = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": 32})
         self._index.add([_root(table.descriptors)])
@@ -79,19 +84,31 @@ class FeatureSource:
         box = _within(image, self._around(camera, where) if isinstance(where, Pose) else where)
         left, top, width, height = (int(value) for value in box)
         grey = cv2.cvtColor(image[top : top + height, left : left + width], cv2.COLOR_RGB2GRAY)
-        correspondences, ratio = self._matched(grey, (left, top))
-        return Sighting(correspondences, 1.0 if len(ratio) else 0.0, box, matched=True)
+        return self._closer(grey, box, _scale(grey))
+
+    def _closer(self, grey: NDArray[np.uint8], box: Box, scale: int) -> Sighting:
+        """What is seen of a part of the image that is reduced so many times, or less if that shows too little."""
+        while True:
+            correspondences, ratio = self._matched(grey, (int(box[0]), int(box[1])), scale)
+            finer = functools.partial(self._closer, grey, box, scale // 2) if scale > 1 else None
+            if finer is None or len(ratio) >= _ENOUGH:
+                return Sighting(correspondences, 1.0 if len(ratio) else 0.0, box, matched=True, finer=finer)
+            scale //= 2
 
     def _around(self, camera: Camera, pose: Pose) -> Box:
         return box_from_pose(camera, pose, self._extent).square(self._config.margin)
 
-    def _matched(self, grey: NDArray, corner: tuple[int, int]) -> tuple[Correspondences, NDArray[np.float32]]:
+    def _matched(
+        self, grey: NDArray, corner: tuple[int, int], scale: int
+    ) -> tuple[Correspondences, NDArray[np.float32]]:
         """What passes the ratio test in a part of an image, and (N) the distance as a share of the best rival's.
 
         Args:
             grey: (H, W) uint8.
             corner: where the part begins, pixels of the image.
+            scale: pixels of it that are taken for one, in x and y.
         """
+        grey = cv2.resize(grey, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) if scale > 1 else grey
         keys, descriptors = self._sift.detectAndCompute(grey, None)
         if descriptors is None or len(self._points) == 0:
             nothing = torch.zeros(0, 2)
@@ -99,8 +116,9 @@ class FeatureSource:
         neighbours = self._index.knnMatch(_root(np.asarray(descriptors)), k=min(6, len(self._points)))
         points, distance, rival = nearest_and_rival(neighbours, self._points, self._config.place * self._diameter)
         good = distance < self._config.ratio * rival
-        pixels = np.array([key.pt for key in keys], np.float32)[good] + np.array(corner, np.float32)
-        sizes = np.array([key.size for key in keys], np.float32)[good]
+        pixels = scale * (np.array([key.pt for key in keys], np.float32)[good] + 0.5) - 0.5
+        pixels += np.array(corner, np.float32)
+        sizes = scale * np.array([key.size for key in keys], np.float32)[good]
         sigma = np.maximum(self._config.least_sigma, self._config.sigma * sizes)
         correspondences = Correspondences(
             torch.from_numpy(pixels),
@@ -108,6 +126,11 @@ class FeatureSource:
             torch.from_numpy(np.repeat(1.0 / sigma[:, None], 2, axis=1).astype(np.float32)),
         )
         return correspondences, (distance[good] / rival[good]).astype(np.float32)
+
+
+def _scale(grey: NDArray) -> int:
+    """How many pixels of an image in x and y are taken for one at first: a power of two."""
+    return 2 ** max(0, math.ceil(math.log2(grey.size / _LARGEST) / 2))
 
 
 def nearest_and_rival(

@@ -6,7 +6,7 @@ be (:meth:`Source.places`) and what is there (:meth:`Source.look`); solving, ali
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,7 @@ class Sighting:
         matched: the points were matched, many of them by chance. Else each is meant to be right, and few that agree
             speak against the pose.
         dense: the points are so many that their errors go together: what counts is what their weights tell in all.
+        finer: a slower look at the same place, for where this one makes no valid pose; None if there is none.
     """
 
     correspondences: Correspondences
@@ -36,6 +37,7 @@ class Sighting:
     box: Box
     matched: bool = False
     dense: bool = False
+    finer: Callable[[], Sighting] | None = None
 
 
 class Source(Protocol):

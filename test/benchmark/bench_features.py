@@ -20,7 +20,7 @@ from benchmark.aligned_renders import add, objects
 from numpy.typing import NDArray
 
 from pnp_ros import Camera, Correspondences, Pose, solve_pnp
-from pnp_ros.sources.feature_table import FeatureTableConfig, view_features
+from pnp_ros.sources.feature_table import FeatureTableConfig, Sift, view_features
 from pnp_ros.sources.features import FeatureSearchConfig, nearest_and_rival
 from synthetic.scenes import Errors, Scene, random_pose, scenes
 
@@ -68,7 +68,7 @@ def _akaze(count: int) -> cv2.Feature2D:
 
 
 KINDS: dict[str, Callable[[int], object]] = {
-    "sift": cv2.SIFT.create,
+    "sift": Sift,
     "orb": cv2.ORB.create,
     "akaze": _akaze,
     "beblid": lambda count: Described(count, "BEBLID"),

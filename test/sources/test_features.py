@@ -12,7 +12,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.lighting import Light, Lighting
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.sources.feature_table import FeatureTable, FeatureTableConfig, make_feature_table, view_directions
+from pnp_ros.sources.feature_table import FeatureTable, FeatureTableConfig, Sift, make_feature_table, view_directions
 from pnp_ros.sources.features import FeatureSource
 from pnp_ros.types import Pose
 
@@ -81,6 +81,45 @@ def test_nothing_is_found_where_nothing_is(source: FeatureSource) -> None:
         source.look(image, CAMERA, (900.0, 0.0, 20.0, 20.0))
     with pytest.raises(CropError, match="box"):
         source.look(image, CAMERA, (float("nan"), 0.0, 20.0, 20.0))
+
+
+def test_features_are_where_the_image_shows_them() -> None:
+    """OpenCV tells them a quarter of a pixel too far to the right and down."""
+    rng = np.random.default_rng(0)
+    centres, (y, x) = rng.uniform(30, 450, (60, 2)), np.mgrid[:480, :640]
+    image = np.full((480, 640), 60.0)
+    for cx, cy in centres:
+        image += 150 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * rng.uniform(2, 6) ** 2))
+    keys, _ = Sift(500).detectAndCompute(image.clip(0, 255).astype(np.uint8), None)
+    off = np.array([key.pt for key in keys])[:, None] - centres
+    nearest = off[np.arange(len(off)), np.linalg.norm(off, axis=2).argmin(1)]
+    close = nearest[np.linalg.norm(nearest, axis=1) < 1.5]
+    assert len(close) > 60
+    assert np.abs(close.mean(0)).max() < 0.03
+
+
+@pytest.mark.parametrize(("depth", "reduced"), [(0.4, True), (3.0, False)])
+def test_a_large_image_is_searched_at_half_its_size_first(
+    source: FeatureSource, box: TriangleMesh, depth: float, reduced: bool
+) -> None:
+    camera = Camera.pinhole(1200.0, 1200.0, 639.5, 479.5, 1280, 960)
+    pose = Pose(so3.exp(torch.tensor([0.5, -0.4, 0.2])), torch.tensor([0.02, -0.03, depth]))
+    with Renderer() as renderer:
+        image = renderer.render([(renderer.add(box), pose)], camera, LIGHT, np.full((960, 1280, 3), 90, np.uint8)).rgb
+    first = source.look(image, camera, (0.0, 0.0, 1280.0, 960.0))
+    assert (first.finer is not None) is reduced  # what is far off shows too little: it is looked at closely at once
+    finer = first if first.finer is None else first.finer()
+    assert finer.finer is None
+    for sighting in (first, finer):
+        right = camera.project(pose.transform(sighting.correspondences.object_points))
+        errors = sighting.correspondences.image_points - right
+        errors = errors[errors.norm(dim=1) < 5.0]
+        assert len(errors) >= 12
+        assert float(errors.mean(0).norm()) < 0.2  # no half pixel is lost where the image is reduced
+    if reduced:
+        assert len(finer.correspondences.image_points) > len(first.correspondences.image_points)
+    small = source.look(image[:480, :640], camera, (0.0, 0.0, 640.0, 480.0))
+    assert small.finer is None
 
 
 def test_the_same_table_gives_the_same_matches(table: FeatureTable, box: TriangleMesh) -> None:

@@ -68,3 +68,32 @@ def test_a_source_of_ones_own(untrained_package: Callable[..., ObjectPackage], t
     aligned = PoseEstimator(package, sources=[source]).estimate(image, CAMERA)  # a black image shows nothing
     assert aligned.state is not ObjectState.VALID
     assert aligned.reason
+
+
+class Coarse(Knowing):
+    """Sees nothing that makes a pose but by a finer look."""
+
+    def look(self, image: np.ndarray, camera: Camera, where: Box | Pose) -> Sighting:
+        closely = super().look(image, camera, where)
+
+        def finer() -> Sighting:
+            self.asked.append("finer")
+            return closely
+
+        random = torch.rand(closely.correspondences.image_points.shape, generator=torch.Generator().manual_seed(1))
+        wrong = Correspondences.from_sigma(200.0 * random, closely.correspondences.object_points, 1.0)
+        return Sighting(wrong, 1.0, closely.box, finer=finer)
+
+
+def test_a_finer_look_is_taken_where_the_first_makes_no_pose(
+    untrained_package: Callable[..., ObjectPackage], tmp_path: Path
+) -> None:
+    package = untrained_package(tmp_path / "thing")
+    source = Coarse(package)
+    found = PoseEstimator(package, EstimatorConfig(align=False), sources=[source]).estimate(
+        np.zeros((240, 320, 3), np.uint8), CAMERA
+    )
+    assert "finer" in source.asked
+    assert found.state is ObjectState.VALID
+    assert found.estimate is not None
+    torch.testing.assert_close(found.estimate.pose.translation, TRUTH.translation, atol=1e-3, rtol=0.0)
