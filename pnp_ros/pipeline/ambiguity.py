@@ -31,7 +31,7 @@ from pnp_ros.pipeline.result import Hypothesis
 from pnp_ros.pipeline.rival import AHEAD, FEWEST, SAME, Rival
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.solvers.epropnp_losses import pose_cost
-from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
+from pnp_ros.solvers.pose_hypotheses import Plane, angle_to_reversal, mirrored, plane_of, pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.sources.edge_likeness import EdgeLikeness
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
@@ -97,7 +97,7 @@ class Ambiguity:
         self._next, self._count = 0, 0  # turn to be looked at; images
         self._fresh = True  # whether no image has spoken yet
         self._last: Pose | None = None  # followed
-        self._points: Tensor | None = None  # (N, 3) that were seen lately
+        self._plane: Plane | None = None  # of the points that were seen lately
         self._beside: _Modes | None = None  # where an image last showed them; None: to be looked for at once
         self._due: Callable[[], object] | None = None  # a look for modes
 
@@ -160,6 +160,9 @@ class Ambiguity:
             modes = self._beside.carried(pose)
             if not settled or self._count % _RARELY == 0:
                 self._due = look
+        if len(modes.odds) == len(turns) == 1:
+            self._last = pose
+            return (Hypothesis(estimate.pose, estimate.covariance, 1.0),)
         weights = (modes.odds[:, None] + turns[None]).flatten().softmax(0)
         covariances = [estimate.covariance.cpu().double(), *modes.covariances]
         found: list[tuple[int, int, float]] = []
@@ -205,15 +208,17 @@ class Ambiguity:
         turned = _angle(self._last, pose)
         if turned <= _TILT:
             return False
-        mirrored = reversal(_on_the_face(correspondences()), pose)
-        return _angle(self._last, mirrored) + _TILT < turned
+        return _angle(self._last, reversal(_on_the_face(correspondences()), pose)) + _TILT < turned
 
     def _is_own_reversal(self, pose: Pose, covariance: Tensor) -> bool:
         """Whether what is seen is seen head on, as far as one knows: a region holds the pose and its reversal."""
-        if self._points is None:
+        if self._plane is None:
             return False
-        apart = torch.from_numpy(difference(pose, reversal(self._points, pose)))
-        return float(nees(apart, 2.0 * covariance.cpu().double())) < SAME
+        both = 2.0 * covariance.cpu().double()
+        if angle_to_reversal(self._plane, pose) ** 2 > SAME * float(both.diagonal()[3:].sum()):
+            return False  # no region of this size holds so large a turn
+        apart = torch.from_numpy(difference(pose, mirrored(self._plane, pose)))
+        return float(nees(apart, both)) < SAME
 
     def _look(self, likelihoods: _Likelihoods, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> None:
         """Let the image speak about the turns that are not decided."""
@@ -236,17 +241,17 @@ class Ambiguity:
         settled = self._mode_odds < _DECIDED
         if not settled and (told := ask()) is not None and not self._is_turn(pose, told):
             return self._reversed(pose, told)
-        self._points = _on_the_face(correspondences)
-        mirrored = reversal(self._points, pose)
+        self._plane = plane_of(_on_the_face(correspondences))
+        other = mirrored(self._plane, pose)
         generator = torch.Generator().manual_seed(0)  # the same images give the same bytes
-        found = pose_hypotheses(correspondences, camera, Pose.stack([pose, mirrored]), _LOSS, generator)
-        away, tilt = so3.angle_between(found.pose.rotation, pose.rotation), _angle(pose, mirrored)
+        found = pose_hypotheses(correspondences, camera, Pose.stack([pose, other]), _LOSS, generator)
+        away, tilt = so3.angle_between(found.pose.rotation, pose.rotation), _angle(pose, other)
         mine = away < 0.5 * tilt if tilt > _TILT else away == away.min()
         own = found.probability.double()[mine].sum().clamp_min(math.exp(_WITHOUT)).log()
         logs = found.probability.double()[~mine].clamp_min(math.exp(_WITHOUT)).log() - own
         rival = float(logs.max()) if len(logs) else 0.0
         if len(found) == 1:  # the other side has no minimum of its own, and may be right for all that
-            here, there = (float(pose_cost(correspondences, camera, side, loss=_LOSS)) for side in (pose, mirrored))
+            here, there = (float(pose_cost(correspondences, camera, side, loss=_LOSS)) for side in (pose, other))
             rival = _bounded(here - there)
             logs = torch.full_like(logs, rival)
         odds = self._faded + rival

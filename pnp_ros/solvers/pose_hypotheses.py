@@ -8,7 +8,9 @@ the mode that is nearest to it; a mode's probability is the weight of its sample
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,19 +90,44 @@ def pose_hypotheses(
     return _shares(posterior, pose, covariance)
 
 
+class Plane(NamedTuple):
+    """Of a body's points: ``centre`` (3,) in metres, and unit ``normal`` (3,), in the object's frame."""
+
+    centre: Tensor
+    normal: Tensor
+
+
+def plane_of(points: Tensor) -> Plane:
+    """The plane of points (N, 3) in metres: their least principal axis stands for its normal."""
+    centre = points.mean(-2)
+    return Plane(centre, torch.linalg.eigh((points - centre).mT @ (points - centre)).eigenvectors[..., 0])
+
+
 def reversal(points: Tensor, pose: Pose) -> Pose:
     """The pose of a flat body that looks the same from afar: mirrored at the image plane, and in its own plane.
 
     Args:
-        points: (N, 3) of the body, as far as it is seen; their least principal axis stands for the plane's normal.
+        points: (N, 3) of the body, as far as it is seen.
         pose: ``T_camera_object``.
     """
-    centre = points.mean(-2)
-    normal = torch.linalg.eigh((points - centre).mT @ (points - centre)).eigenvectors[..., 0]
+    return mirrored(plane_of(points), pose)
+
+
+def mirrored(plane: Plane, pose: Pose) -> Pose:
+    """As :func:`reversal`, of a body whose plane is known."""
+    centre, normal = plane
     seen = pose.rotation @ centre + pose.translation
     ray = seen / seen.norm()
     rotation = _mirror(ray) @ pose.rotation @ _mirror(normal)
     return Pose(rotation, seen - rotation @ centre)
+
+
+def angle_to_reversal(plane: Plane, pose: Pose) -> float:
+    """Between a pose and its reversal, rad: twice that between the plane's normal and the line of sight."""
+    rotation, translation, centre, normal = (v.numpy() for v in (*vars(pose).values(), *plane))
+    seen = rotation @ centre + translation
+    cosine = abs(float(seen @ (rotation @ normal))) / math.sqrt(float(seen @ seen))
+    return 2.0 * math.acos(min(cosine, 1.0))
 
 
 def _mirror(axis: Tensor) -> Tensor:

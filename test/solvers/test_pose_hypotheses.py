@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
 from pnp_ros.solvers.pnp import solve_pnp
-from pnp_ros.solvers.pose_hypotheses import pose_hypotheses, reversal
+from pnp_ros.solvers.pose_hypotheses import angle_to_reversal, mirrored, plane_of, pose_hypotheses, reversal
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose
 
@@ -63,3 +64,15 @@ def test_the_reversal_looks_the_same_from_afar() -> None:
     assert float(so3.angle_between(far.rotation, other.rotation)) > 0.4
     away = CAMERA.project(far.transform(data.object_points)) - CAMERA.project(other.transform(data.object_points))
     assert float(away.abs().max()) < 1e-3 * 600.0 * 0.1 / 100.0
+
+
+def test_the_angle_to_the_reversal_is_that_of_the_reversal() -> None:
+    generator = torch.Generator().manual_seed(3)
+    points = torch.randn(20, 3, generator=generator) * torch.tensor([0.05, 0.04, 0.002])
+    plane = plane_of(points)
+    for rotation in so3.random_rotation(20, generator=generator).float():
+        pose = Pose(rotation, torch.tensor([0.1, -0.05, 0.6]))
+        other = reversal(points, pose)
+        expected = float(so3.angle_between(pose.rotation.double(), other.rotation.double()))
+        assert angle_to_reversal(plane, pose) == pytest.approx(expected, abs=2e-3)
+        torch.testing.assert_close(mirrored(plane, pose).rotation, other.rotation)
