@@ -146,12 +146,13 @@ class Ambiguity:
             self._look(self._likelihoods, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
         self._count += 1
-        if self._is_own_reversal(pose, estimate.covariance):  # either goes on from here
+        if one := self._is_own_reversal(pose, estimate.covariance):  # either goes on from here
             self._mode_odds = 0.0
         settled = followed and self._mode_odds < _DECIDED
 
         def look() -> _Modes:
-            self._beside = self._modes(correspondences(), camera, pose, rival)
+            found = self._modes(correspondences(), camera, pose, rival)
+            self._beside = _Modes.alone(pose) if one and float(found.odds.max()) < AHEAD else found
             return self._beside
 
         if not followed or kept or self._beside is None:
