@@ -152,7 +152,7 @@ class Ambiguity:
 
         def look() -> _Modes:
             found = self._modes(correspondences(), camera, pose, rival)
-            self._beside = _Modes.alone(pose) if one and float(found.odds.max()) < AHEAD else found
+            self._beside = _Modes.alone(pose) if one and not kept and float(found.odds.max()) < AHEAD else found
             return self._beside
 
         if not followed or kept or self._beside is None:
