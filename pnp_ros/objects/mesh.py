@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+
+_Made = TypeVar("_Made")
 
 PLAIN_GREY = 190  # colour of a mesh that brings none
 _DIRECTIONS = 512  # in which the extreme points are sought
@@ -169,3 +174,16 @@ def _diameter(points: NDArray[np.float64], extreme: NDArray[np.float64]) -> floa
 
 def _distances(points: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(points - point, axis=1))
+
+
+def once_a_mesh(make: Callable[[TriangleMesh], _Made]) -> Callable[[TriangleMesh], _Made]:
+    """Decorator: what is made of a mesh is made once, and is the same one for all who ask; they must not change it."""
+    made: WeakKeyDictionary[TriangleMesh, _Made] = WeakKeyDictionary()
+
+    @wraps(make)
+    def known(mesh: TriangleMesh) -> _Made:
+        if mesh not in made:
+            made[mesh] = make(mesh)
+        return made[mesh]
+
+    return known

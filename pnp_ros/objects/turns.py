@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.geometry import so3
-from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh import TriangleMesh, once_a_mesh
 from pnp_ros.objects.surface import sample_surface
 
 _ORDERS = (6, 5, 4, 3, 2)  # of discrete turns, the highest that holds counts
@@ -28,17 +27,11 @@ _SAMPLES, _PROBES, _AT_ONCE = 8_000, 1_500, 100
 AWAY = 0.02  # of the diameter: a point that lies farther from the surface tells the poses apart
 SHARE_AWAY = 0.005  # of the points: a handle is more
 _SAME_AXIS = 0.999  # cosine
-_known: WeakKeyDictionary[TriangleMesh, Tensor] = WeakKeyDictionary()  # each instance of an object asks for them
 
 
+@once_a_mesh  # each instance of an object asks for them
 def alike_turns(mesh: TriangleMesh) -> Tensor:
     """(S, 4, 4) float32: motions of the object's frame that keep the surface in place, without the identity."""
-    if mesh not in _known:
-        _known[mesh] = _alike_turns(mesh)
-    return _known[mesh]
-
-
-def _alike_turns(mesh: TriangleMesh) -> Tensor:
     centre, spread = moments(mesh)
     points = torch.from_numpy((sample_surface(mesh, _SAMPLES) - centre) / mesh.diameter).float()
     probes = points[:_PROBES]

@@ -83,6 +83,7 @@ class Scene:
         self._failed: set[str] = set()  # those that were not found where they were expected: search them next
         self._waited: Counter[str] = Counter()  # images for which an instance was let be as hidden
         self._clock = 0.0
+        self._colour = [0, 0, 0]  # mean of the image
         for package in packages:
             self.add(package, instances)
 
@@ -190,6 +191,7 @@ class Scene:
 
     def _several(self, image: np.ndarray, camera: Camera) -> dict[str, ObjectEstimate]:
         """Follow what was there, and make one attempt at what is missing."""
+        self._colour = [int(value) for value in image.reshape(-1, 3)[::97].mean(0)]
         expected = {name: estimator.expected(self._clock) for name, estimator in self._estimators.items()}
         found = {
             name: ObjectEstimate(
@@ -335,9 +337,8 @@ class Scene:
     ) -> np.ndarray:
         """The image with objects painted over in the mean colour of the image."""
         painted = image.copy()
-        colour = [int(value) for value in image.reshape(-1, 3)[::97].mean(0)]
         for name, pose in places.items():
-            self._fill(painted, name, pose, camera, colour, wider=wider)
+            self._fill(painted, name, pose, camera, self._colour, wider=wider)
         return painted
 
     def _fill(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.kernels import lm_launch, raster_warp
-from pnp_ros.objects.mesh import PLAIN_GREY, TriangleMesh
+from pnp_ros.objects.mesh import PLAIN_GREY, TriangleMesh, once_a_mesh
 from pnp_ros.types import Pose
 
 _GRID = 16  # nodes per side at which a lens is inverted; in between rays are interpolated
@@ -139,6 +139,7 @@ def on(array: NDArray, dtype: type) -> wp.array:
     return wp.array(ptr=array.ctypes.data, shape=(len(array),), dtype=dtype, device="cpu", copy=False)
 
 
+@once_a_mesh  # the textures of nine instances would push each other out of the caches
 def _surface(mesh: TriangleMesh) -> raster_warp.Surface:
     """Grey values by corner, or the texture as a pyramid of grey images, each half as large as the one before."""
     surface = raster_warp.Surface()

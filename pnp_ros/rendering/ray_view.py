@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.kernels import rays_warp
-from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh import TriangleMesh, once_a_mesh
 from pnp_ros.rendering.raster_view import Drawing, View, on, placed
 from pnp_ros.types import Pose
 
@@ -28,10 +28,7 @@ class RayMesh:
     def __init__(self, mesh: TriangleMesh) -> None:
         self._drawing = Drawing(mesh)
         self.face_normals = mesh.face_normals
-        self._mesh = wp.Mesh(
-            wp.array(mesh.vertices, dtype=wp.vec3, device="cpu"),
-            wp.array(mesh.faces.reshape(-1), dtype=wp.int32, device="cpu"),
-        )
+        self._mesh = _searched(mesh)
         ways: Any = rays_warp.Crossings()  # as a drawing, recorded once
         ways.mesh, one = self._mesh.id, np.zeros((1, 3), np.float32)
         ways.inner = ways.outer = ways.points = on(one, wp.vec3)
@@ -72,3 +69,12 @@ class RayMesh:
         self._crossed.set_dim(len(inner))
         self._crossed.launch()
         return points, found > 0
+
+
+@once_a_mesh
+def _searched(mesh: TriangleMesh) -> wp.Mesh:
+    """The triangles in a tree of boxes, for rays to be cast at."""
+    return wp.Mesh(
+        wp.array(mesh.vertices, dtype=wp.vec3, device="cpu"),
+        wp.array(mesh.faces.reshape(-1), dtype=wp.int32, device="cpu"),
+    )
