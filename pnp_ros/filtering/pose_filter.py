@@ -41,6 +41,7 @@ _KNOWN = 10  # poses from which on the body may be at rest: before, hardly any v
 _APART = 30
 # Largest share of the rest of a pose's variance that changes with the view, and seconds in which it does.
 _LINGERING, _FADING = 0.7, 0.5
+_BEYOND = 3.0  # times the rest of a pose's variance beside causes: what they do is told to first order only
 _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
 _LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle
@@ -292,8 +293,9 @@ def _parts(seen: _Measured, noise: float) -> tuple[Array, Array]:
     if not seen.common.shape[-1]:
         return noise * seen.covariance, seen.common
     lingering = _lingering(seen, noise)
-    moves = math.sqrt(lingering) * np.linalg.cholesky(seen.covariance)
-    return (1.0 - lingering) * seen.covariance, np.concatenate([moves, seen.common], axis=-1)
+    rest = _BEYOND * seen.covariance
+    moves = math.sqrt(lingering) * np.linalg.cholesky(rest)
+    return (1.0 - lingering) * rest, np.concatenate([moves, seen.common], axis=-1)
 
 
 def _measured(estimate: PoseEstimate, stamp: float, systematic: Tensor | None) -> _Measured | None:

@@ -174,7 +174,8 @@ def moving(runs: int) -> None:
 def rendered(runs: int) -> None:
     """The same on rendered images, 300 a run, of printed boxes; camera and mesh exact, and off as in ``views``.
 
-    First one box and an arc; then as many others, on paths that also rise, come near and look past the box.
+    First one box and an arc; then as many others, on paths that also rise, come near and look past the box; then as
+    many others that the camera goes right round.
     """
     print(
         "rendered, moving camera, still object: box | camera and mesh | single poses spread by mm, deg | "
@@ -188,10 +189,12 @@ def rendered(runs: int) -> None:
         for run, config in itertools.product(range(runs), (exact, EstimatorConfig())):
             name = f"0 | {'exact' if config is exact else 'off'}"
             print(name, _stands(package, renderer, config, generator, _arc(run)), sep=" | ", flush=True)
-        for seed in range(11, 11 + runs):
+        seeds = [*range(11, 11 + runs), *range(21, 21 + runs)]
+        for seed in seeds:
+            other_path = _arc(0.7 * seed) if seed % 2 else _wandering(0.7 * seed, 1000 + seed)
+            path = _orbit(0.7 * seed) if seed > 20 else other_path
             other = onboard(Path(folder) / f"box{seed}", "box", printed_box(seed)).package
             for config in (exact, EstimatorConfig()):
-                path = _arc(0.7 * seed) if seed % 2 else _wandering(0.7 * seed, 1000 + seed)
                 name = f"{seed} | {'exact' if config is exact else 'off'}"
                 row = _stands(other, renderer, config, np.random.default_rng(seed), path)
                 print(name, row, sep=" | ", flush=True)
@@ -238,6 +241,11 @@ def _stands(
 def _arc(start: float) -> Callable[[int], Pose]:
     """T_world_camera of each image on an arc of 57 degrees, there and back."""
     return lambda k: _camera(start + 0.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
+
+
+def _orbit(start: float) -> Callable[[int], Pose]:
+    """T_world_camera of each image on a circle right round, once."""
+    return lambda k: _camera(start + 2.0 * math.pi * k / 300, torch.zeros(3, dtype=torch.float64))
 
 
 def _wandering(start: float, seed: int) -> Callable[[int], Pose]:
