@@ -69,23 +69,25 @@ def test_a_still_object_jitters_much_less() -> None:
     assert float(torch.stack(ratios).mean()) < 0.4
 
 
-def _before_a_moving_camera(k: int, common: torch.Tensor, own: torch.Tensor) -> tuple[PoseEstimate, torch.Tensor]:
+def _before_a_moving_camera(
+    k: int, common: torch.Tensor, own: torch.Tensor, shared: float = SHARED
+) -> tuple[PoseEstimate, torch.Tensor]:
     """A still object in the world as image k tells it, and by how much each of six causes moves that."""
-    angle, moves = 1.2 * math.sin(k / 40.0), math.sqrt(SHARED) * torch.diag(SIGMA)
+    angle, moves = 1.2 * math.sin(k / 40.0), math.sqrt(shared) * torch.diag(SIGMA)
     eye = 0.8 * _vector(math.cos(angle), math.sin(angle), 0.6)
     camera = se3.look_at(eye, _vector(0.0, 0.0, 0.0), _vector(0.0, 0.0, 1.0)).inverse()
-    off = moves @ common + math.sqrt(1.0 - SHARED) * SIGMA * own
+    off = moves @ common + math.sqrt(1.0 - shared) * SIGMA * own
     seen = PoseEstimate.of(se3.retract(camera.inverse() @ still(0.0), off), torch.diag(SIGMA**2))
     return covariance.in_frame(camera, seen), covariance.turned(moves, camera.rotation)
 
 
 def _off_before_a_moving_camera(
-    common: torch.Tensor, errors: Sequence[torch.Tensor], squares: list[torch.Tensor]
+    common: torch.Tensor, errors: Sequence[torch.Tensor], squares: list[torch.Tensor], shared: float = SHARED
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """By what single and filtered poses of a still body are off, from the 45th on; NEES of these go to ``squares``."""
     motion, raw, filtered = PoseFilter(), [], []
     for k, error in enumerate(errors):
-        seen, moves = _before_a_moving_camera(k, common, error)
+        seen, moves = _before_a_moving_camera(k, common, error, shared)
         assert motion.update(seen, k / RATE, moves) in (Outcome.STARTED, Outcome.ACCEPTED)
         if k >= 45:
             told = motion.predict(k / RATE)
@@ -124,6 +126,25 @@ def test_what_changes_with_the_view_is_not_taken_for_motion() -> None:
         spreads = torch.stack([torch.stack(each).std(0).reshape(2, 3).norm(dim=-1) for each in (filtered, raw)])
         ratios.append(spreads[0] / spreads[1])
     assert float(torch.stack(ratios).mean(0).max()) < 0.45  # 0.8 where each image counts as a new one
+    assert float(torch.stack(squares).mean()) < 12.0
+
+
+def test_causes_that_do_not_quite_what_is_told_are_learnt_all_the_same() -> None:
+    """What they do is told to first order: by up to 0.3 more or less, as the view changes. Most error is theirs."""
+    ratios, squares, shared = [], [], 0.97
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        common = 1.5 * torch.randn(6, generator=generator, dtype=torch.float64)
+        phases = 2.0 * math.pi * torch.rand(6, generator=generator, dtype=torch.float64)
+        errors = []
+        for k in range(150):
+            bent = 0.3 * torch.sin(2.4 * math.sin(k / 40.0) + phases) * math.sqrt(shared) * common
+            own = 0.05 * torch.randn(6, generator=generator, dtype=torch.float64)
+            errors.append((bent + own) / math.sqrt(1.0 - shared))
+        raw, filtered = _off_before_a_moving_camera(common, errors, squares, shared)
+        spreads = torch.stack([torch.stack(each).std(0).reshape(2, 3).norm(dim=-1) for each in (filtered, raw)])
+        ratios.append(spreads[0] / spreads[1])
+    assert float(torch.stack(ratios).mean(0).max()) < 0.22  # 0.25, and NEES 15, where what is told is taken for exact
     assert float(torch.stack(squares).mean()) < 12.0
 
 

@@ -1,6 +1,8 @@
 """Meshes: units, textures, merging, what is refused, and that what is saved comes back."""
 
+import gc
 import logging
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pnp_ros.objects.mesh import MeshError, TriangleMesh
+from pnp_ros.objects.mesh import MeshError, TriangleMesh, once_a_mesh
 from pnp_ros.objects.mesh_files import load_mesh, save_mesh
 
 CUBE = Path(__file__).parents[3] / "shared/data/cube/cube.obj"
@@ -146,6 +148,24 @@ def test_the_diameter_of_many_points_far_out_is_exact_and_quick(flat):
     faces = np.arange(len(points)).reshape(-1, 3)
     faces[:, 1] = (faces[:, 1] + 700) % len(points)
     assert TriangleMesh(points, faces).diameter == pytest.approx(1.0 if flat else np.sqrt(1.09), rel=1e-6)
+
+
+def test_what_is_made_of_a_mesh_is_made_once_and_goes_with_it():
+    made = []
+
+    @once_a_mesh
+    def corners(mesh):
+        made.append(len(mesh.vertices))
+        return np.array(mesh.vertices)
+
+    one, other = (TriangleMesh(0.1 * k * np.eye(3), [[0, 1, 2]]) for k in (1, 2))
+    assert corners(one) is corners(one)
+    assert corners(other)[0, 0] == np.float32(0.2)
+    assert len(made) == 2
+    gone = weakref.ref(other)
+    del other
+    gc.collect()
+    assert gone() is None
 
 
 def test_scene_transforms_and_materials_are_merged(tmp_path):

@@ -39,6 +39,21 @@ def test_the_same_as_a_rasteriser() -> None:
     assert np.corrcoef(view.grey[both], lit)[0, 1] > 0.85
 
 
+def test_instances_share_what_does_not_change_and_draw_by_themselves() -> None:
+    """The texture and the tree of triangles of an object are held once, however many of it there are."""
+    mesh = demo_mesh()
+    one, other = RayMesh(mesh), RayMesh(mesh)
+    assert one._mesh is other._mesh
+    assert one._drawing._surface is other._drawing._surface
+    rays, nearer = pixel_rays(PINHOLE, np.array([[63.5, 63.5]])), Pose(POSE.rotation, 0.5 * POSE.translation)
+    seen, depth = one.view(POSE, PINHOLE, with_grey=True), one.look(POSE, rays)[1]
+    assert other.view(nearer, PINHOLE).mask.sum() > seen.mask.sum()
+    assert other.look(nearer, rays)[1] < depth
+    again = one.view(POSE, PINHOLE, with_grey=True)
+    assert all(np.array_equal(getattr(seen, name), getattr(again, name)) for name in ("points", "face", "grey"))
+    assert RayMesh(replace(mesh, texture=255 - mesh.texture)).view(POSE, PINHOLE, True).grey.sum() != seen.grey.sum()
+
+
 def test_a_mesh_without_texture_is_grey() -> None:
     mesh = replace(demo_mesh(), uv=None, texture=None)
     view = RayMesh(mesh).view(POSE, PINHOLE, with_grey=True)
