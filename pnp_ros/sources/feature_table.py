@@ -170,12 +170,14 @@ def view_features(
             view = renderer.render([(handle, pose)], camera, _EVEN)
             mask = (view.mask > 0).astype(np.uint8)
             grey = fill_outside(np.asarray(cv2.cvtColor(view.rgb, cv2.COLOR_RGB2GRAY), np.uint8), mask)
-            keys, found = features.detectAndCompute(grey, 255 * cv2.erode(mask, np.ones((5, 5), np.uint8)))
+            inner = np.asarray(255 * cv2.erode(mask, np.ones((5, 5), np.uint8)), np.uint8)
+            keys, found = features.detectAndCompute(grey, inner)
             if found is None:
                 continue
             at = np.array([key.pt for key in keys], np.float32)[:, None]
             descriptors.append(np.asarray(found))
-            points.append(cv2.remap(view.object_coordinates, at[..., 0], at[..., 1], cv2.INTER_LINEAR)[:, 0])
+            there = cv2.remap(view.object_coordinates, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+            points.append(np.asarray(there, np.float32)[:, 0])
     return np.concatenate(descriptors or [np.zeros((0, 0))]), np.concatenate(points).astype(np.float32)
 
 

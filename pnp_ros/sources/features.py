@@ -83,7 +83,8 @@ class FeatureSource:
         """Matches within a box, or around the object at a pose; see :class:`~pnp_ros.sources.source.Source`."""
         box = _within(image, self._around(camera, where) if isinstance(where, Pose) else where)
         left, top, width, height = (int(value) for value in box)
-        grey = cv2.cvtColor(image[top : top + height, left : left + width], cv2.COLOR_RGB2GRAY)
+        part = image[top : top + height, left : left + width]
+        grey = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), np.uint8)
         return self._closer(grey, box, _scale(grey))
 
     def _closer(self, grey: NDArray[np.uint8], box: Box, scale: int) -> Sighting:
@@ -108,7 +109,9 @@ class FeatureSource:
             corner: where the part begins, pixels of the image.
             scale: pixels of it that are taken for one, in x and y.
         """
-        grey = cv2.resize(grey, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) if scale > 1 else grey
+        if scale > 1:
+            smaller = cv2.resize(grey, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+            grey = np.asarray(smaller, np.uint8)
         keys, descriptors = self._sift.detectAndCompute(grey, None)
         if descriptors is None or len(self._points) == 0:
             nothing = torch.zeros(0, 2)
