@@ -22,7 +22,7 @@ from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.materials import ANY, likely_colours
-from pnp_ros.training.config import EDGES_BATCH, Network, TrainingConfig
+from pnp_ros.training.config import Network, TrainingConfig, crops_a_step
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.likeness import symmetries_to_declare
 from pnp_ros.training.optimisation import Progress
@@ -211,7 +211,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         seed=arguments["seed"],
         start_from=arguments["start_from"],
         sees=sees,
-        crop_batch=EDGES_BATCH if sees == "edges" else TrainingConfig.crop_batch,
+        crop_batch=crops_a_step(arguments["network"], sees, arguments["device"]),
         network=arguments["network"],
         loss=arguments["loss"],
         from_poses=arguments["from_poses"],

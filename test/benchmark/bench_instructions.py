@@ -25,13 +25,13 @@ import torch
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.io.resources import resource
-from pnp_ros.networks.edges import Sees
+from pnp_ros.networks.edges import SEES
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 from pnp_ros.pipeline.models import load_models
 from pnp_ros.training.batches import Batch, Kind
-from pnp_ros.training.config import EDGES_BATCH, TrainingConfig
+from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group
 from pnp_ros.training.optimisation import Phase, PhaseConfig, StepLoss
 from pnp_ros.training.pose_losses import PoseLoss
@@ -89,18 +89,17 @@ def measure(package: ObjectPackage, seconds: float) -> dict[str, object]:
     """One machine's row."""
     torch.set_num_threads(1)
     config, points = TrainingConfig(), torch.from_numpy(np.ascontiguousarray(package.keypoints, np.float32))
-    sizes: dict[Sees, int] = {"colours": config.crop_batch, "edges": EDGES_BATCH}
-    networks = {sees: KeypointNetwork(KeypointNetworkConfig(num_keypoints=len(points), sees=sees)) for sees in sizes}
+    networks = {sees: KeypointNetwork(KeypointNetworkConfig(num_keypoints=len(points), sees=sees)) for sees in SEES}
     network = networks["colours"]
     ranges = randomisation(config, network.config.crop_size, network.config.crop_margin)
     sampler = ObjectSampler(ObjectSamplerFactory(package.mesh, points, package.symmetry, ranges), seed=1)
     precision = training_precision(CPU)
     step = KeypointStep(PoseLoss(config.loss, points), points, config.pose_loss_begin)
     crops = {
-        f"training, {size} crops by their {sees}": trained(
-            networks[sees], step, batches(sampler, "crops", size), seconds
+        f"training, crops by their {sees}": trained(
+            network, step, batches(sampler, "crops", config.crop_batch), seconds
         )
-        for sees, size in sizes.items()
+        for sees, network in networks.items()
     }
     detector = DetectorNetwork(DetectorConfig())
     frames = trained(detector, detector_step, batches(sampler, "frames", config.frame_batch), seconds)

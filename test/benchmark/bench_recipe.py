@@ -1,10 +1,10 @@
 """What makes a network learn more in the same time? Steps of fewer crops, and crops of half the size at first.
 
-Each way sees crops of one object in any colour, by their edges, as in ``pnp-ros train``, and as many of them as fit
-into a budget. Crops and networks are smaller than there, but a step counts as what it costs at full size, on one thread
-of an Intel Xeon in float32; ``costs`` measures that.
+Each way sees crops of one object, of any colour by their edges or of its texture by their colours, as in ``pnp-ros
+train``, and as many of them as fit into a budget. Crops and networks are smaller than there, but a step counts as what
+it costs at full size, on one thread of an Intel Xeon in float32; ``costs`` measures that.
 
-    PYTHONPATH=test python test/benchmark/bench_recipe.py bracket stripped [--seconds 150]
+    PYTHONPATH=test python test/benchmark/bench_recipe.py bracket stripped demo [--seconds 150]
     PYTHONPATH=test python test/benchmark/bench_recipe.py costs
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from benchmark.small_trainings import KEYPOINTS, judge, mesh_of, network, stock, trained
+from benchmark.small_trainings import FULL, KEYPOINTS, judge, mesh_of, network, seen_of, stock, trained
 from torch import nn
 from torch.nn import functional
 
@@ -50,6 +50,7 @@ class Recipe:
 
 
 RECIPES = (
+    Recipe("48 crops a step", 48),
     Recipe("16 crops a step", 16),
     Recipe("16, the first half small", 16, 0.5),
     Recipe("8", 8),
@@ -63,19 +64,22 @@ def halved(crops: Batch) -> Batch:
     return crops | {"images": pooled, "keypoints": (crops["keypoints"] + 0.5) / 2.0 - 0.5}
 
 
-def compare(name: str, seconds: float, seed: int) -> None:
+def compare(name: str, arguments: argparse.Namespace) -> None:
     """A row for each recipe."""
-    mesh = mesh_of(name)
-    crops = stock(mesh, _CROPS, 1, lambda share: _HARDEST * share)
-    held_out = stock(mesh, _JUDGED, 1000, lambda _: _HELD_OUT)
+    mesh, scale, seed = mesh_of(name), FULL if arguments.full else 1, arguments.seed
+    sees = seen_of(mesh)
+    crops = stock(mesh, _CROPS, 1, lambda share: _HARDEST * share if sees == "edges" else 1.0, scale)
+    held_out = stock(mesh, _JUDGED, 1000, lambda _: _HELD_OUT, scale)
     step = KeypointStep(PoseLoss("heatmap", crops.keypoints), crops.keypoints, 1.0)
     for recipe in RECIPES:
+        if arguments.only and recipe.name not in arguments.only:
+            continue
 
         def source(share: float, generator: torch.Generator, recipe: Recipe = recipe) -> Batch:
             batch = crops.draw(share, generator, recipe.size)
             return halved(batch) if share < recipe.small_until else batch
 
-        done, seen = trained(network(seed), step, source, recipe.cost, seconds, seed)
+        done, seen = trained(network(seed, sees, scale), step, source, recipe.cost, arguments.seconds, seed)
         print(f"{name} | {recipe.name} | {seen} crops | {judge(done, held_out)}", flush=True)
 
 
@@ -117,8 +121,10 @@ def _milliseconds(do: Callable[[], object], times: int = 10) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="+", help="bracket, flange, bent_sheet, stripped (the demo's object), or costs")
+    parser.add_argument("what", nargs="+", help="bracket, flange, bent_sheet, demo (textured), stripped, or costs")
     parser.add_argument("--seconds", type=float, default=150.0, help="budget of each recipe, at full size")
+    parser.add_argument("--only", nargs="+", help="recipes, by their names")
+    parser.add_argument("--full", action="store_true", help="crops and networks as large as in training")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -126,7 +132,7 @@ def main() -> None:
         if what == "costs":
             costs()
         else:
-            compare(what, arguments.seconds, arguments.seed)
+            compare(what, arguments)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Small trainings to compare ways of training by: a stock of crops, a network after a budget, and how good it is.
 
+An object with a texture is learnt by its colours, any other by its edges, as in ``pnp-ros train``.
+
 A crop is half as wide as in ``pnp-ros train`` and so is the network, for a tenth of the time. The budget is counted in
 seconds that each step *would* cost at full size, so that ways whose steps cost more are compared at equal time,
 whatever else the machine does.
@@ -19,11 +21,13 @@ from torch import nn
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.pose_error import add
+from pnp_ros.networks.edges import Sees
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, decode
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.demo_object import demo_mesh
+from pnp_ros.rendering.materials import ANY, likely_colours
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.training.batches import Batch
@@ -36,6 +40,7 @@ from pnp_ros.types import Correspondences
 from synthetic.cad_parts import PARTS
 
 KEYPOINTS, SIDE, WIDTH, CPU = 16, 64, 16, torch.device("cpu")
+FULL = 2  # times SIDE and WIDTH: as in training
 _PART, _REUSE = 16, 6  # crops made at once; a render serves six crops, as in training
 
 
@@ -75,10 +80,19 @@ def as_in_training(share: float) -> float:
     return min(1.0, 2.0 * share)
 
 
-def stock(mesh: TriangleMesh, count: int, seed: int, difficulty: Callable[[float], float] = as_in_training) -> Stock:
-    """``count`` crops of a mesh in any colour; ``difficulty``, 0 to 1, of each is told by its share of the stock."""
+def stock(
+    mesh: TriangleMesh,
+    count: int,
+    seed: int,
+    difficulty: Callable[[float], float] = as_in_training,
+    scale: int = 1,
+) -> Stock:
+    """``count`` crops of a mesh, in its own colours if it has a texture, else in any.
+
+    ``difficulty``, 0 to 1, of each is told by its share of the stock; crops are ``scale`` times as wide.
+    """
     points = torch.from_numpy(select_keypoints(mesh, KEYPOINTS))
-    ranges = randomisation(TrainingConfig(colour=("any",)), SIDE, KeypointNetworkConfig.crop_margin)
+    ranges = randomisation(TrainingConfig(colour=likely_colours(mesh)), SIDE * scale, KeypointNetworkConfig.crop_margin)
     sampler = ObjectSamplerFactory(mesh, points, Symmetry(), ranges, easy_until=1.0)(seed)
     made: list[Batch] = []
     for index in range(0, count, _PART):
@@ -88,10 +102,15 @@ def stock(mesh: TriangleMesh, count: int, seed: int, difficulty: Callable[[float
     return Stock(mesh, points, {name: torch.cat([each[name] for each in made]) for name in made[0]})
 
 
-def network(seed: int) -> KeypointNetwork:
-    """With random weights."""
+def network(seed: int, sees: Sees = "edges", scale: int = 1) -> KeypointNetwork:
+    """With random weights, for crops ``scale`` times as wide."""
     torch.manual_seed(seed)
-    return KeypointNetwork(KeypointNetworkConfig(KEYPOINTS, SIDE, WIDTH, sees="edges"))
+    return KeypointNetwork(KeypointNetworkConfig(KEYPOINTS, SIDE * scale, WIDTH * scale, sees=sees))
+
+
+def seen_of(mesh: TriangleMesh) -> Sees:
+    """What ``pnp-ros train`` would look at."""
+    return "edges" if ANY in likely_colours(mesh) else "colours"
 
 
 def trained(
@@ -145,7 +164,7 @@ class Figures:
 @torch.inference_mode()
 def judge(finished: nn.Module, held_out: Stock) -> Figures:
     """By crops that nothing learnt from, each pose solved from the keypoints alone."""
-    batch = held_out.crops
+    batch, side = held_out.crops, held_out.crops["images"].shape[-1]
     parts = [decode(finished(images({"images": part}))) for part in batch["images"].split(100)]
     points, sigma = (torch.cat([getattr(part, name) for part in parts]) for name in ("image_points", "sigma"))
     off = (points - batch["keypoints"]).norm(dim=-1)[batch["present"]]
@@ -158,4 +177,4 @@ def judge(finished: nn.Module, held_out: Stock) -> Figures:
         pose = solve_pnp(one, camera, loss=Cauchy(2.0)).pose
         errors.append(float(add(pose, truth[k], vertices)) / held_out.mesh.diameter)
     near = np.array(errors)
-    return Figures(float(off.median()) * 128 / SIDE, float((near < 0.1).mean()), float((near < 0.2).mean()))
+    return Figures(float(off.median()) * 128 / side, float((near < 0.1).mean()), float((near < 0.2).mean()))

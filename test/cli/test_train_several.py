@@ -8,6 +8,9 @@ import pytest
 
 from pnp_ros.cli import train
 from pnp_ros.cli.main import main
+from pnp_ros.objects.mesh_files import save_mesh
+from pnp_ros.training.config import TrainingConfig, crops_a_step
+from synthetic.cad_parts import bracket
 
 
 @pytest.fixture
@@ -55,3 +58,33 @@ def test_what_is_wrong_is_said(
     assert main(["train", *words]) == 1
     assert said in capsys.readouterr().err
     assert not trained
+
+
+@pytest.mark.parametrize(
+    ("words", "crops"),
+    [
+        (["--colour", "mesh"], 16),
+        (["--colour", "any"], 16),
+        (["--colour", "mesh", "--network", "dense"], 48),
+        (["--colour", "any", "--network", "dense"], 16),
+    ],
+)
+def test_steps_are_as_large_as_suits(
+    words: list[str], crops: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Small ones learn sooner on a CPU."""
+    configs: list[TrainingConfig] = []
+
+    def note(*arguments: Any) -> None:
+        configs.extend(each for each in arguments if isinstance(each, TrainingConfig))
+
+    monkeypatch.setattr(train, "train_object", note)
+    monkeypatch.setattr(train, "need_renderer", lambda: None)
+    save_mesh(bracket(), tmp_path / "part.ply")
+    assert main(["train", str(tmp_path / "part.ply"), "--out", str(tmp_path / "part"), *words]) == 0
+    assert [config.crop_batch for config in configs] == [crops]
+
+
+def test_steps_of_a_gpu_are_large() -> None:
+    """Where one costs as little as a small one."""
+    assert crops_a_step("keypoints", "colours", "cuda") == crops_a_step("keypoints", "colours", "cuda:1") == 48
