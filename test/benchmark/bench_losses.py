@@ -81,7 +81,10 @@ LAX = EstimatorConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """(N, H, W, 3) uint8 images with intrinsics (N, 4), true poses (N, 4, 4), boxes (N, 4) and visible share (N)."""
+    """(N, H, W, 3) uint8 images with intrinsics (N, 4), true poses (N, 4, 4), boxes (N, 4) and visible share (N).
+
+    A box of NaN: the object is to be searched.
+    """
 
     images: NDArray[np.uint8]
     intrinsics: NDArray[np.float32]
@@ -126,7 +129,8 @@ def test_images(folder: Path, package: ObjectPackage, count: int, level: float |
     path = folder / f"images-{count}-{level}-{seed}.npz"
     if not path.is_file():
         rng = np.random.default_rng(seed)
-        ranges = with_views(randomisation(TrainingConfig(), 128, 1.25), package.views)
+        looks = TrainingConfig(colour=package.colour or TrainingConfig.colour)
+        ranges = with_views(randomisation(looks, 128, 1.25), package.views)
         ranges = dataclasses.replace(ranges, occlusion=0.0, negatives=0.0)
         mesh, backgrounds = RayMesh(package.mesh), BackgroundSource()
         extent = torch.from_numpy(package.mesh.extreme_points)
@@ -323,7 +327,7 @@ def judged(package: ObjectPackage, images: Images, config: EstimatorConfig) -> d
         truth = Pose.from_matrix(torch.from_numpy(matrix))
         estimator.reset()
         begin = time.process_time()
-        found = estimator.estimate(image, camera, roi=tuple(map(float, box)))
+        found = estimator.estimate(image, camera, roi=None if np.isnan(box).any() else tuple(map(float, box)))
         seconds = time.process_time() - begin
         row = [math.inf, math.inf, math.inf, math.nan, math.nan, math.nan, 0.0, seconds]
         if found.estimate is not None:
