@@ -67,9 +67,9 @@ class _Modes:
         """Moved with the body to where it is followed now."""
         if len(self.odds) == 1:
             return _Modes.alone(pose)
-        one, *others = self.pose.matrix()
-        moved = torch.stack([pose.matrix(), *(pose.matrix() @ torch.linalg.solve(one, other) for other in others)])
-        return _Modes(Pose.from_matrix(moved), self.covariances, self.odds)
+        motion = pose @ self.pose[0].inverse()
+        moved = [motion @ self.pose[k] for k in range(1, len(self.odds))]
+        return _Modes(Pose.stack([pose, *moved]), self.covariances, self.odds)
 
 
 class Ambiguity:
@@ -146,13 +146,13 @@ class Ambiguity:
             self._look(self._likelihoods, image, camera, pose)
         turns = self._turn_odds if image is not None else self._turn_odds[:1]
         self._count += 1
-        if one := self._is_own_reversal(pose, estimate.covariance):  # either goes on from here
+        if head_on := self._is_own_reversal(pose, estimate.covariance):  # either goes on from here
             self._mode_odds = 0.0
         settled = followed and self._mode_odds < _DECIDED
 
         def look() -> _Modes:
             found = self._modes(correspondences(), camera, pose, rival)
-            self._beside = _Modes.alone(pose) if one and not kept and float(found.odds.max()) < AHEAD else found
+            self._beside = _Modes.alone(pose) if head_on and not kept and float(found.odds.max()) < AHEAD else found
             return self._beside
 
         if not followed or kept or self._beside is None:

@@ -139,7 +139,7 @@ def on(array: NDArray, dtype: type) -> wp.array:
     return wp.array(ptr=array.ctypes.data, shape=(len(array),), dtype=dtype, device="cpu", copy=False)
 
 
-@once_a_mesh  # the textures of nine instances would push each other out of the caches
+@once_a_mesh  # all instances of an object are drawn of it
 def _surface(mesh: TriangleMesh) -> raster_warp.Surface:
     """Grey values by corner, or the texture as a pyramid of grey images, each half as large as the one before."""
     surface = raster_warp.Surface()

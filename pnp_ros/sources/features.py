@@ -100,7 +100,7 @@ class FeatureSource:
         return box_from_pose(camera, pose, self._extent).square(self._config.margin)
 
     def _matched(
-        self, grey: NDArray, corner: tuple[int, int], scale: int
+        self, grey: NDArray, corner: tuple[int, int], scale: int = 1
     ) -> tuple[Correspondences, NDArray[np.float32]]:
         """What passes the ratio test in a part of an image, and (N) the distance as a share of the best rival's.
 

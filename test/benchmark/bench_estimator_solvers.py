@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aligned_renders import IN_90
 from bench_losses import LEVELS, Images, interval, judged, test_images
 from numpy.typing import NDArray
 
@@ -37,7 +38,6 @@ from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.types import Pose
 
 CUBE = Path(__file__).parents[3] / "shared" / "data" / "cube"
-IN_90 = 10.645  # NEES
 HEAD = (
     "| solver | ADD < 5 % | < 10 % | AUC (20 %) | right, `robust` not / reverse | valid, of them wrong | median NEES "
     "| 90 % regions hold | ms CPU |\n|" + "---|" * 9

@@ -189,10 +189,11 @@ def rendered(runs: int) -> None:
         for run, config in itertools.product(range(runs), (exact, EstimatorConfig())):
             name = f"0 | {'exact' if config is exact else 'off'}"
             print(name, _stands(package, renderer, config, generator, _arc(run)), sep=" | ", flush=True)
-        seeds = [*range(11, 11 + runs), *range(21, 21 + runs)]
-        for seed in seeds:
-            other_path = _arc(0.7 * seed) if seed % 2 else _wandering(0.7 * seed, 1000 + seed)
-            path = _orbit(0.7 * seed) if seed > 20 else other_path
+        paths = {
+            seed: _arc(0.7 * seed) if seed % 2 else _wandering(0.7 * seed, 1000 + seed) for seed in range(11, 11 + runs)
+        }
+        paths |= {seed: _orbit(0.7 * seed) for seed in range(21, 21 + runs)}
+        for seed, path in paths.items():
             other = onboard(Path(folder) / f"box{seed}", "box", printed_box(seed)).package
             for config in (exact, EstimatorConfig()):
                 name = f"{seed} | {'exact' if config is exact else 'off'}"
