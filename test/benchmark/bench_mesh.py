@@ -56,6 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     package = onboarded(arguments.out) if arguments.package is None else load_object_package(arguments.package)
 
     entries = json.loads((DATA / "pseudo_truth.json").read_text())["frames"]
