@@ -20,7 +20,7 @@ from torch import Tensor
 from pnp_ros.alignment import joint
 from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
-from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
+from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, FOUND, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Drawing, Look, Window, draw, look
 from pnp_ros.alignment.regions import factor
@@ -267,6 +267,8 @@ class Aligner:
             yield pose, FORESEEN
             if share <= _NEAR:
                 yield pose, NEAR
+        elif share <= _FAR and self.config.texture:
+            yield pose, FOUND
         if share <= _FAR:
             yield pose, (*MIDDLE, *LAST)
         if not widely:

@@ -31,6 +31,7 @@ MIDDLE = (Round(80, 6), Round(80, 6), Round(120, 6), Round(120, 5))
 NEAR = (Round(100, 6), Round(200, 2))  # by the outline alone
 FOLLOWED = (Round(200, 6), Round(200, 2))  # by a texture: the second only where the first moved the pose
 FORESEEN = (Round(200, 2),)  # by the outline alone: for an object that is where it was expected
+FOUND = (Round(200, 6), Round(280, 2))  # by a texture, where something sees the object and no colours are known yet
 LAST = (Round(160, 4), Round(200, 2), Round(280, 2))
 LOOKS = 32  # at an image, after which no further start is tried
 

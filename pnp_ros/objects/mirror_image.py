@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.mesh import TriangleMesh, once_a_mesh
 from pnp_ros.objects.surface import sample_surface
 from pnp_ros.objects.turns import AWAY, SHARE_AWAY, likely_axes, moments, spacing
 
@@ -30,6 +30,7 @@ class MirrorImage:
     turns: Tensor
 
 
+@once_a_mesh  # each instance of an object asks for it
 def mirror_image(mesh: TriangleMesh) -> MirrorImage | None:
     """The mesh reflected at that plane through its centroid, across one of its axes, that changes it least.
 

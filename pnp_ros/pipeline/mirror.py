@@ -1,12 +1,14 @@
-"""Whether the image shows an object without texture or its mirror image.
+"""Whether the image shows an object or its mirror image.
 
-The mirror image has nearly the same outline, and light that fits its shades, so that an image of it bears a pose of the
-object out. But what it shows it shows better: drawn in the same place and aligned, its lines and shades miss by less,
-and its bends and steps in depth are those of the image.
+The mirror image has nearly the same outline, and light that fits its shades, so that an image of it bears a pose of an
+object without texture out. But what it shows it shows better: drawn in the same place and aligned, its lines and shades
+miss by less, and its bends and steps in depth are those of the image. Of a print that is nearly its own mirror image it
+shows half, and of the mirror image's all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -60,6 +62,43 @@ class Mirror:
             if odds >= AHEAD:
                 break
         return odds
+
+
+class MirroredPrint:
+    """A second look at an object with texture that was found anew: is it its mirror image? For one thread.
+
+    Args:
+        mesh: in metres.
+        mirrored: its mirror image.
+        config: how poses are aligned.
+    """
+
+    def __init__(self, mesh: TriangleMesh, mirrored: MirrorImage, config: AlignmentConfig) -> None:
+        self._aligner = Aligner(mirrored.mesh, config)
+        self._beside = _BESIDE[0] * mesh.diameter, _BESIDE[1]
+
+    def forget(self) -> None:
+        """The object was lost: nothing is known of it."""
+
+    def judge(
+        self, aligner: Aligner, image: np.ndarray, camera: Camera, one: Alignment, anew: bool = True
+    ) -> Alignment:
+        """The aligned pose; not supported where half of it is shown, and more of its mirror image.
+
+        Arguments as :meth:`pnp_ros.pipeline.second_look.SecondLook.judge`.
+        """
+        seen = one.evidence
+        if not anew or not seen.supported or math.isnan(seen.texture) or seen.explained >= _PLAINLY:
+            return one
+        self._aligner.forget()
+        other = self._aligner.compare(image, camera, start_at(one.estimate.pose, *self._beside)).evidence
+        return refused(one) if other.supported and other.explained > seen.explained else one
+
+
+def refused(one: Alignment) -> Alignment:
+    """A pose that the image does not support, as it shows the object's mirror image."""
+    reason = "the object's mirror image explains it better"
+    return dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, supported=False, reason=reason))
 
 
 def mirror_of(mesh: TriangleMesh, config: AlignmentConfig) -> Mirror | None:

@@ -7,7 +7,6 @@ crease lies within the outline, so that the object is nearer than the pose says.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -16,7 +15,8 @@ from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.pipeline.mirror import Mirror, mirror_of
+from pnp_ros.objects.mirror_image import mirror_image
+from pnp_ros.pipeline.mirror import Mirror, MirroredPrint, mirror_of, refused
 from pnp_ros.pipeline.odds import Odds
 from pnp_ros.pipeline.rival import AHEAD
 from pnp_ros.rendering.materials import MESH, likely_colours
@@ -68,10 +68,7 @@ class SecondLook:
         starts = [first] if nearer is None else [first, one.estimate.pose]  # the mirror image may be beside either
         mirror = self._mirror
         self._passed = mirror is None or all(mirror.lead(image, camera, one, start) < AHEAD for start in starts)
-        if self._passed:
-            return one
-        reason = "the object's mirror image explains it better"
-        return dataclasses.replace(one, evidence=dataclasses.replace(one.evidence, supported=False, reason=reason))
+        return one if self._passed else refused(one)
 
     def nearer(self, image: np.ndarray, camera: Camera, one: Alignment) -> Pose | None:
         """A nearer pose that the image bears out better; None where there is none."""
@@ -84,6 +81,9 @@ class SecondLook:
         return other.estimate.pose
 
 
-def second_look_of(mesh: TriangleMesh, config: AlignmentConfig) -> SecondLook | None:
-    """That of an object without texture; None for any other."""
-    return None if likely_colours(mesh) == (MESH,) else SecondLook(mesh, config)
+def second_look_of(mesh: TriangleMesh, config: AlignmentConfig) -> SecondLook | MirroredPrint | None:
+    """That of an object with texture or without; None for one with texture and the shape of its mirror image."""
+    if likely_colours(mesh) != (MESH,):
+        return SecondLook(mesh, config)
+    other = mirror_image(mesh)
+    return None if other is None else MirroredPrint(mesh, other, config)

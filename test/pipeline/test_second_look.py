@@ -1,4 +1,4 @@
-"""What an object without texture may be where it is found anew: nearer, or its mirror image."""
+"""What an object may be where it is found anew: its mirror image, or nearer if it has no texture."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import write_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
-from pnp_ros.pipeline.mirror import Mirror, mirror_of
+from pnp_ros.pipeline.mirror import Mirror, MirroredPrint, mirror_of
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.pipeline.second_look import SecondLook, second_look_of
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.sources.edge_likeness import EdgeLikeness
 from pnp_ros.types import Pose, PoseEstimate
 from synthetic.cad_parts import bent_sheet, bracket, flange
+from synthetic.printed_box import printed_box
 from synthetic.scenes import EXACT, Scene, perturbed, scenes
 
 CONFIG = AlignmentConfig()
@@ -135,8 +136,27 @@ def test_both_are_told_from_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> 
     assert windows[0] == windows[1]
 
 
-def test_what_has_a_texture_or_is_its_own_mirror_image_has_no_such_rival() -> None:
-    assert second_look_of(demo_mesh(), CONFIG) is None
+def test_a_print_of_which_the_image_shows_half_is_told_from_its_mirror_image() -> None:
+    mesh = demo_mesh()
+    aligner, look = Aligner(mesh, CONFIG), second_look_of(mesh, CONFIG)
+    assert isinstance(look, MirroredPrint)
+    pictures = {"mirrored": list(scenes(reflected(mesh), 6, 1, EXACT))[5], "itself": next(scenes(mesh, 1, 1, EXACT))}
+    for shown, scene in pictures.items():
+        aligner.forget()
+        found = aligned(mesh, scene, aligner)
+        assert found.evidence.supported
+        half = _explained(found, min(0.6, found.evidence.explained))
+        assert look.judge(aligner, scene.image, scene.camera, half).evidence.supported is (shown == "itself")
+        assert look.judge(aligner, scene.image, scene.camera, half, anew=False) is half
+        assert look.judge(aligner, scene.image, scene.camera, _explained(found, 0.9)).evidence.supported
+
+
+def _explained(found: Alignment, share: float) -> Alignment:
+    return replace(found, evidence=replace(found.evidence, explained=share))
+
+
+def test_what_has_the_shape_of_its_mirror_image_has_no_such_rival() -> None:
+    assert second_look_of(printed_box(0), CONFIG) is None
     assert mirror_of(flange(), CONFIG) is None
 
 
