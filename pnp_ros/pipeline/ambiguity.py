@@ -28,11 +28,10 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.result import Hypothesis
-from pnp_ros.pipeline.rival import AHEAD, FEWEST, SAME, Rival
+from pnp_ros.pipeline.rival import AHEAD, FEWEST, LOSS, SAME, Rival
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.solvers.epropnp_losses import pose_cost
 from pnp_ros.solvers.pose_hypotheses import Plane, angle_to_reversal, mirrored, plane_of, pose_hypotheses, reversal
-from pnp_ros.solvers.robust_loss import Cauchy
 from pnp_ros.sources.edge_likeness import EdgeLikeness
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
@@ -44,7 +43,6 @@ _FEW = 4  # turns looked at in an image of an object that is followed
 _RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
 _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
-_LOSS = Cauchy(3.0)
 _SMALL, _PARTS = 0.6, 11  # rad: a body that such a turn keeps in place, any may; poses looked at within one such turn
 _Likelihoods = Callable[[NDArray[np.uint8], Camera, Sequence[Pose]], Tensor]
 _SAME_TURN, _ALIKE = 0.05, 0.25  # rad: of two turns; and of a reversal, aligned, and a turn
@@ -245,14 +243,14 @@ class Ambiguity:
         self._plane = plane_of(_on_the_face(correspondences))
         other = mirrored(self._plane, pose)
         generator = torch.Generator().manual_seed(0)  # the same images give the same bytes
-        found = pose_hypotheses(correspondences, camera, Pose.stack([pose, other]), _LOSS, generator)
+        found = pose_hypotheses(correspondences, camera, Pose.stack([pose, other]), LOSS, generator)
         away, tilt = so3.angle_between(found.pose.rotation, pose.rotation), _angle(pose, other)
         mine = away < 0.5 * tilt if tilt > _TILT else away == away.min()
         own = found.probability.double()[mine].sum().clamp_min(math.exp(_WITHOUT)).log()
         logs = found.probability.double()[~mine].clamp_min(math.exp(_WITHOUT)).log() - own
         rival = float(logs.max()) if len(logs) else 0.0
         if len(found) == 1:  # the other side has no minimum of its own, and may be right for all that
-            here, there = (float(pose_cost(correspondences, camera, side, loss=_LOSS)) for side in (pose, other))
+            here, there = (float(pose_cost(correspondences, camera, side, loss=LOSS)) for side in (pose, other))
             rival = _bounded(here - there)
             logs = torch.full_like(logs, rival)
         odds = self._faded + rival
