@@ -269,6 +269,8 @@ class Aligner:
                 yield pose, NEAR
         elif share <= _FAR and self.config.texture:
             yield pose, FOUND
+            if closely:
+                return
         if share <= _FAR:
             yield pose, (*MIDDLE, *LAST)
         if not widely:
