@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.materials import ANY, likely_colours
-from pnp_ros.training.config import Network, TrainingConfig, crops_a_step
+from pnp_ros.training.config import SHIPPED, Network, TrainingConfig, crops_a_step, has_start
 from pnp_ros.training.distributed import launch
 from pnp_ros.training.likeness import symmetries_to_declare
 from pnp_ros.training.optimisation import Progress
@@ -96,8 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--start-from",
-        type=Path,
-        help="object package whose networks to start with: the one trained last, or that of another object",
+        metavar="PACKAGE",
+        help="object package whose networks to start with: the one trained last, or that of another object; or none "
+        "(default: layers that come with pnp-ros, where the networks see edges)",
     )
     parser.add_argument(
         "--network",
@@ -209,7 +210,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         workers=arguments["workers"],
         width=arguments["width"],
         seed=arguments["seed"],
-        start_from=arguments["start_from"],
+        start_from=_start(arguments, sees),
         sees=sees,
         crop_batch=crops_a_step(arguments["network"], sees, arguments["device"]),
         network=arguments["network"],
@@ -230,6 +231,13 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     plain = not found.usable and trained.package.features_path is None
     reporter.say(found.text + longer + ("; without networks (pnp-ros onboard) its edges are searched" if plain else ""))
     return found
+
+
+def _start(arguments: dict[str, Any], sees: Sees) -> Path | Literal["shipped"] | None:
+    told = arguments["start_from"]
+    if told is not None:
+        return None if told == "none" else Path(told)
+    return SHIPPED if has_start(arguments["network"], sees, arguments["width"]) else None
 
 
 def _focal_range(camera_path: Path | None) -> tuple[float, float]:

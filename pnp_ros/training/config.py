@@ -14,7 +14,9 @@ from pnp_ros.training.pose_losses import LOSSES, Loss
 
 Views = Literal["all", "upper"]
 Network = Literal["keypoints", "dense"]
+SHIPPED: Literal["shipped"] = "shipped"
 _SMALL_STEP, _LARGE_STEP = 16, 48  # crops
+_USUAL_WIDTH = 32
 
 
 def crops_a_step(network: Network, sees: Sees, device: str) -> int:
@@ -24,6 +26,11 @@ def crops_a_step(network: Network, sees: Sees, device: str) -> int:
     """
     is_large = sees == "colours" and (network == "dense" or device != "cpu")
     return _LARGE_STEP if is_large else _SMALL_STEP
+
+
+def has_start(network: Network, sees: Sees, width: int) -> bool:
+    """Whether layers for such a network come with pnp_ros."""
+    return network == "keypoints" and sees == "edges" and width == _USUAL_WIDTH
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class TrainingConfig:
         pose_loss_begin: share of that network's budget after which the loss through the pose joins in.
         from_poses: the dense network learns from the poses alone, without object coordinates.
         start_from: object package whose weights the training starts with, of another object all but the last layers;
-            None: random ones.
+            ``shipped``: layers that come with pnp_ros, of a keypoint network that sees edges; None: random ones.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -74,7 +81,7 @@ class TrainingConfig:
     seed: int = bounded(0, 0, 2**31 - 1)
     crop_batch: int = bounded(_SMALL_STEP, 2, 100_000)
     frame_batch: int = bounded(24, 2, 100_000)
-    width: int = bounded(32, 1, 4096)
+    width: int = bounded(_USUAL_WIDTH, 1, 4096)
     detector_share: float = bounded(0.15, 1e-6, 0.9)
     validation_share: float = bounded(0.06, 1e-6, 0.5)
     validation_frames: int = bounded(400, 1, 1_000_000)
@@ -84,7 +91,7 @@ class TrainingConfig:
     loss: Loss = chosen("epropnp", LOSSES)
     pose_loss_begin: float = bounded(0.4, 0.0, 1.0)
     from_poses: bool = False
-    start_from: Path | None = None
+    start_from: Path | Literal["shipped"] | None = None
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -94,6 +101,10 @@ class TrainingConfig:
         if self.from_poses and (self.network != "dense" or self.loss not in ("epropnp", "both")):
             raise ValueError(
                 f"from_poses: expected network dense and loss epropnp or both, got {self.network} and {self.loss}"
+            )
+        if self.start_from == SHIPPED and not has_start(self.network, self.sees, self.width):
+            raise ValueError(
+                f"start_from: {SHIPPED} are layers of a keypoint network that sees edges, {_USUAL_WIDTH} wide"
             )
         if not self.detector_share + self.validation_share < 1.0:
             raise ValueError(f"detector_share: expected to leave time for the keypoints, got {self.detector_share}")

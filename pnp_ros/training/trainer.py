@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from torch import nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.evaluation.overlay import contact_sheet
-from pnp_ros.io.checkpoints import serialised, write_bytes_atomically
+from pnp_ros.io.checkpoints import read_tensors, serialised, under_prefix, write_bytes_atomically
 from pnp_ros.io.images import write_image
+from pnp_ros.io.resources import resource
 from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.networks.precision import training_precision
@@ -38,7 +39,7 @@ from pnp_ros.rendering.domain_randomisation import RandomisationConfig, view_set
 from pnp_ros.rendering.validation_frames import ValidationFrame, validation_frames
 from pnp_ros.sources.feature_table import make_feature_table, table_config
 from pnp_ros.training.batches import Batch, BatchConfig, BatchSource, Kind
-from pnp_ros.training.config import TrainingConfig
+from pnp_ros.training.config import SHIPPED, TrainingConfig
 from pnp_ros.training.distributed import Group, process_device
 from pnp_ros.training.optimisation import Phase, PhaseConfig, Progress, StepLoss
 from pnp_ros.training.pose_losses import PoseLoss
@@ -48,6 +49,8 @@ from pnp_ros.training.validation import FEWEST, Verdict, calibrate, judged, summ
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
+START = "config/start.safetensors"  # made by test/benchmark/learn_start.py
+SHARED_LAYERS = ("pyramid", "head")  # of a keypoint network, which any object can use
 _EASY_UNTIL = 0.5  # share of the budget of an object that is learnt by its edges
 _SHOWN, _ACROSS, _SIDE = 48, 8, 128  # crops of a training that are shown, in a row, pixels
 # neither the networks nor what they learn from depend on these: they may change when a training goes on
@@ -205,9 +208,12 @@ class _Run:
 
 
 def initial_networks(
-    network: CropNetwork, detector: DetectorNetwork, keypoints: np.ndarray, start_from: Path | None
+    network: CropNetwork,
+    detector: DetectorNetwork,
+    keypoints: np.ndarray,
+    start_from: Path | Literal["shipped"] | None,
 ) -> tuple[CropNetwork, DetectorNetwork]:
-    """The networks with the weights of a trained package, if one is given.
+    """The networks with the weights of a trained package, if one is given, or the layers that are shipped.
 
     Of another object all layers are taken but the last of the network that finds correspondences, of another kind of
     network the layers that both have.
@@ -216,6 +222,12 @@ def initial_networks(
         ValueError: if that package has networks of another size, or that see something else.
     """
     if start_from is None:
+        return network, detector
+    if start_from == SHIPPED:
+        logger.info("the layers that come with pnp_ros are the start: they know another object")
+        layers = read_tensors(resource(START))
+        for name in SHARED_LAYERS:
+            getattr(network, name).load_state_dict(under_prefix(name, layers))
         return network, detector
     package = load_object_package(start_from)
     trained_network, trained_detector = load_networks(package)
@@ -229,7 +241,7 @@ def initial_networks(
         pairs[0] = network.pyramid, trained_network.pyramid
     elif package.keypoints.shape != keypoints.shape or not np.allclose(package.keypoints, keypoints, atol=1e-6):
         logger.info("%s is of another object: all layers are taken from it but the last", start_from)
-        pairs[:1] = [(network.pyramid, trained_network.pyramid), (network.head, trained_network.head)]
+        pairs[:1] = [(getattr(network, name), getattr(trained_network, name)) for name in SHARED_LAYERS]
     for module, trained in pairs:
         try:
             module.load_state_dict(trained.state_dict())

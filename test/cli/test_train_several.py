@@ -1,4 +1,4 @@
-"""``pnp-ros train`` with several meshes: one package each, in one folder."""
+"""``pnp-ros train``: with several meshes one package each, in one folder; and what a training starts with."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,3 +88,30 @@ def test_steps_are_as_large_as_suits(
 def test_steps_of_a_gpu_are_large() -> None:
     """Where one costs as little as a small one."""
     assert crops_a_step("keypoints", "colours", "cuda") == crops_a_step("keypoints", "colours", "cuda:1") == 48
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ([], "shipped"),
+        (["--start-from", "none"], None),
+        (["--start-from", "objects/other"], Path("objects/other")),
+        (["--colour", "#e0b020"], None),  # sees colours
+        (["--colour", "#e0b020", "--sees", "edges"], "shipped"),
+        (["--width", "16"], None),
+        (["--network", "dense"], None),
+    ],
+)
+def test_what_a_training_starts_with(
+    words: list[str], start: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs: list[TrainingConfig] = []
+
+    def note(name: str, mesh: object, symmetry: object, out: Path, config: TrainingConfig, reporter: object) -> None:
+        configs.append(config)
+
+    monkeypatch.setattr(train, "train_object", note)
+    monkeypatch.setattr(train, "need_renderer", lambda: None)
+    save_mesh(bracket(), tmp_path / "part.ply")
+    assert main(["train", str(tmp_path / "part.ply"), "--out", str(tmp_path / "part"), *words]) == 0
+    assert configs[0].start_from == start

@@ -37,7 +37,8 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
-    for name in ("py.typed", "share/msg/ObjectPoseArray.msg", "share/config/objects/demo/weights.safetensors"):
+    weights = ("objects/demo/weights.safetensors", "start.safetensors")
+    for name in ("py.typed", "share/msg/ObjectPoseArray.msg", *(f"share/config/{file}" for file in weights)):
         assert f"pnp_ros/{name}" in names
     assert not [name for name in names if name.startswith(("test", "launch", "docs"))]
     for part in ("License-Expression: Apache-2.0", "Classifier: Typing :: Typed", "# pnp_ros"):

@@ -1,17 +1,21 @@
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
+from pnp_ros.io.checkpoints import read_tensors
+from pnp_ros.io.resources import resource
 from pnp_ros.networks.dense_network import DenseNetwork
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.models import load_networks
 from pnp_ros.training.config import TrainingConfig
 from pnp_ros.training.distributed import Group
-from pnp_ros.training.trainer import _claim, initial_networks, new_network
+from pnp_ros.training.trainer import SHARED_LAYERS, START, _claim, initial_networks, new_network
 
 DEMO = Path(__file__).parents[2] / "config/objects/demo"
 
@@ -50,6 +54,30 @@ def test_a_start_that_does_not_fit_is_refused() -> None:
     narrow = new_network(TrainingConfig(width=16), package.mesh)
     with pytest.raises(ValueError, match=r"start_from: the networks of .* have another size"):
         initial_networks(narrow, detector, package.keypoints + 0.01, DEMO)
+
+
+def test_the_shipped_layers_are_all_but_the_last() -> None:
+    package = load_object_package(DEMO)
+    config = TrainingConfig(sees="edges", start_from="shipped")
+    torch.manual_seed(1)
+    fresh = copy.deepcopy(network := new_network(config, package.mesh))
+    detector = DetectorNetwork(DetectorConfig(sees="edges"))
+    untouched = copy.deepcopy(detector)
+    started, started_detector = initial_networks(network, detector, package.keypoints, config.start_from)
+    shipped = read_tensors(resource(START))
+    assert sum(tensor.nbytes for tensor in shipped.values()) < 12e6
+    assert {name.split(".")[0] for name in shipped} == set(SHARED_LAYERS)
+    for name, tensor in started.state_dict().items():
+        expected = shipped[name].to(tensor.dtype) if name in shipped else fresh.state_dict()[name]
+        assert torch.equal(tensor, expected), name
+    for name, tensor in started_detector.state_dict().items():
+        assert torch.equal(tensor, untouched.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("other", [{"sees": "colours"}, {"sees": "edges", "width": 16}, {"network": "dense"}])
+def test_shipped_layers_are_for_one_kind_of_network(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="start_from: shipped are layers of a keypoint network that sees edges"):
+        TrainingConfig(**other, start_from="shipped")
 
 
 def test_a_dense_network_starts_with_the_layers_it_shares_with_a_keypoint_network() -> None:
