@@ -9,17 +9,16 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.cameras.single_view import imaged
-from pnp_ros.geometry.single_pose import placed
 from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
+from pnp_ros.pipeline.explained import Explained
 from pnp_ros.pipeline.package_sources import package_sources
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.tracking import INTERVAL
@@ -28,11 +27,9 @@ from pnp_ros.types import Pose
 _SAME_PLACE = 0.3  # diameters between two objects' centres that cannot both be there
 _WIDER = 1.1  # how much more than the object is painted over, so that its edge is not left
 _REACH = (0.5, 1.5)  # diameters, and diameters a second, that a missing object may have gone from where it was last
-_HIDDEN = 0.7  # share of an object behind others above which it is looked for less often
 _WAIT = 4  # images for which it then is let be: where it is behind them is a guess
 _RAREST = 8, 4  # images between two searches for an object that is not found; and where one was seen lately
 _LATELY = 3.0  # seconds
-_COARSE = 4  # pixels of the image a pixel of the masks that tell who is hidden
 
 
 @dataclass
@@ -75,7 +72,8 @@ class Scene:
             raise ValueError("packages: expected at least one object, got none")
         self._config, self._device, self._backend = config or EstimatorConfig(), torch.device(device), backend
         self._estimators: dict[str, PoseEstimator] = {}
-        self._reaches: dict[str, float] = {}  # metres that an instance extends from its origin at most
+        self._shapes: dict[str, NDArray[np.float32]] = {}  # (M, 3) extreme points of an instance
+        self._reaches: dict[str, float] = {}  # metres that it extends from its origin at most
         self._last: dict[str, tuple[Pose, float]] = {}  # valid pose and its time, by instance
         self._objects: dict[str, _Missed] = {}  # by the object's name
         self._turn: deque[str] = deque()  # instances, the next to look for first
@@ -83,7 +81,6 @@ class Scene:
         self._failed: set[str] = set()  # those that were not found where they were expected: search them next
         self._waited: Counter[str] = Counter()  # images for which an instance was let be as hidden
         self._clock = 0.0
-        self._colour = [0, 0, 0]  # mean of the image
         for package in packages:
             self.add(package, instances)
 
@@ -121,7 +118,8 @@ class Scene:
         self._check_new(name, list(prepared))
         self._estimators |= prepared
         for each, estimator in prepared.items():
-            self._reaches[each] = float(np.linalg.norm(estimator.package.mesh.extreme_points, axis=-1).max())
+            self._shapes[each] = estimator.package.mesh.extreme_points
+            self._reaches[each] = float(np.linalg.norm(self._shapes[each], axis=-1).max())
         self._objects[name] = _Missed()
         self._turn.extend(prepared)
         return tuple(prepared)
@@ -144,7 +142,7 @@ class Scene:
             raise ValueError(f"name: expected one of {', '.join(sorted(self._objects)) or 'none'}, got {name!r}")
         gone = tuple(each for each, estimator in self._estimators.items() if estimator.package.name == name)
         for each in gone:
-            del self._estimators[each], self._reaches[each]
+            del self._estimators[each], self._shapes[each], self._reaches[each]
             self._last.pop(each, None)
             self._missing.discard(each)
             self._failed.discard(each)
@@ -177,7 +175,7 @@ class Scene:
         if len(self._estimators) == 1:  # as its estimator does by itself
             found = {n: estimator.estimate(image, camera, self._clock) for n, estimator in self._estimators.items()}
         else:
-            found = self._several(image, camera)
+            found = self._several(Explained(image, camera, self._shapes))
         for name, pose in _valid(found).items():
             self._last[name] = pose, self._clock
         self._missing = found.keys() - _valid(found)
@@ -189,9 +187,8 @@ class Scene:
         for estimator in self._estimators.values():
             estimator.rest()
 
-    def _several(self, image: np.ndarray, camera: Camera) -> dict[str, ObjectEstimate]:
+    def _several(self, seen: Explained) -> dict[str, ObjectEstimate]:
         """Follow what was there, and make one attempt at what is missing."""
-        self._colour = [int(value) for value in image.reshape(-1, 3)[::97].mean(0)]
         expected = {name: estimator.expected(self._clock) for name, estimator in self._estimators.items()}
         found = {
             name: ObjectEstimate(
@@ -202,32 +199,30 @@ class Scene:
         near = {name: float(pose.translation[2]) for name, pose in expected.items() if pose is not None}
         followed = sorted(near.keys() - self._missing, key=lambda name: near[name])  # what may hide others first
         for name in followed:
-            self._follow(name, image, camera, expected, found)
+            self._follow(name, seen, expected, found)
         self._settle_claims(found, expected)
-        self._look_for_one(image, camera, expected, found, followed)
+        self._look_for_one(seen, expected, found, followed)
         return found
 
     def _follow(
         self,
         name: str,
-        image: np.ndarray,
-        camera: Camera,
+        seen: Explained,
         expected: Mapping[str, Pose | None],
         found: dict[str, ObjectEstimate],
     ) -> None:
         """Look for an instance where it is expected, and nowhere else."""
-        searched, pose = None, expected[name]
+        image, searched, pose = seen.image, None, expected[name]
         if not self._config.align:  # else no source is asked
             known = {other: pose for other, pose in expected.items() if pose is not None} | _valid(found)
-            searched = self._without(image, camera, {other: pose for other, pose in known.items() if other != name})
+            searched = seen.without({other: pose for other, pose in known.items() if other != name}, _WIDER)
         elif pose is not None and (front := self._in_front(name, pose, found)):
-            image = self._without(image, camera, front, 1.0)  # its print and its edges draw the pose to them
-        found[name] = self._estimators[name].estimate(image, camera, self._clock, searched=searched, search=False)
+            image = seen.without(front)  # its print and its edges draw the pose to them
+        found[name] = self._estimators[name].estimate(image, seen.camera, self._clock, searched=searched, search=False)
 
     def _look_for_one(
         self,
-        image: np.ndarray,
-        camera: Camera,
+        seen: Explained,
         expected: Mapping[str, Pose | None],
         found: dict[str, ObjectEstimate],
         followed: Sequence[str],
@@ -239,10 +234,10 @@ class Scene:
             pose, valid = expected[name], _valid(found)
             if name in valid:
                 continue
-            hidden = self._hidden(name, pose, camera, valid) if pose is not None else ""
+            hidden = seen.behind(name, pose, valid) if pose is not None else []
             if hidden and (name in followed or self._waited[name] < _WAIT):
                 self._waited[name] += 1
-                found[name] = dataclasses.replace(found[name], reason=hidden)
+                found[name] = dataclasses.replace(found[name], reason=f"hidden behind {', '.join(hidden)}")
                 continue
             paused = bool(hidden) or self._objects[self._estimators[name].package.name].pause > 0
             near = pose is not None and name not in followed and (paused or name not in self._failed)
@@ -252,11 +247,11 @@ class Scene:
             self._turn.append(name)
             self._waited[name] = 0
             if near:
-                self._follow(name, image, camera, expected, found)
+                self._follow(name, seen, expected, found)
                 if not hidden:
                     self._failed.add(name)
             else:
-                self._search(name, image, camera, expected, found)
+                self._search(name, seen, expected, found)
                 self._failed.discard(name)
             self._settle_claims(found, expected)
             return
@@ -273,32 +268,18 @@ class Scene:
                     front[other] = place
         return front
 
-    def _hidden(self, name: str, pose: Pose, camera: Camera, others: Mapping[str, Pose]) -> str:
-        """Behind what an instance is, if most of it is; else empty."""
-        size = camera.height // _COARSE + 1, camera.width // _COARSE + 1
-        own = np.zeros(size, np.uint8)
-        self._fill(own, name, pose, camera, 1, _COARSE, 1.0)
-        whole, front = int(own.sum()), []
-        for other, place in others.items():
-            if other != name and place.translation[2] < pose.translation[2]:
-                before = int(own.sum())
-                self._fill(own, other, place, camera, 0, _COARSE, 1.0)
-                if own.sum() < before:
-                    front.append(other)
-        return f"hidden behind {', '.join(front)}" if whole and own.sum() < (1.0 - _HIDDEN) * whole else ""
-
     def _search(
         self,
         seeker: str,
-        image: np.ndarray,
-        camera: Camera,
+        seen: Explained,
         expected: Mapping[str, Pose | None],
         found: dict[str, ObjectEstimate],
     ) -> None:
         """Search the whole image for an object, for all its instances that are missing."""
         places, package = _valid(found), self._estimators[seeker].package
-        searched = self._without(image, camera, places) if places else None
-        item = self._estimators[seeker].estimate(image, camera, self._clock, searched=searched, follow=False)
+        searched = seen.without(places, _WIDER) if places else None
+        estimator = self._estimators[seeker]
+        item = estimator.estimate(seen.image, seen.camera, self._clock, searched=searched, follow=False)
         before, latency = found[seeker], Counter(found[seeker].latency)
         latency.update(item.latency)
         told = before if item.state is ObjectState.LOST and before.latency else item
@@ -306,8 +287,8 @@ class Scene:
         if not item.is_followed or item.estimate is None:
             missed = self._objects[package.name]
             missed.times += 1
-            seen = [self._last[n][1] for n, e in self._estimators.items() if e.package is package and n in self._last]
-            lately = any(self._clock - stamp <= _LATELY for stamp in seen)
+            times = [self._last[n][1] for n, e in self._estimators.items() if e.package is package and n in self._last]
+            lately = any(self._clock - stamp <= _LATELY for stamp in times)
             missed.pause = min(2**missed.times, _RAREST[lately])
             return
         self._objects[package.name] = _Missed()
@@ -331,34 +312,6 @@ class Scene:
             return (0 if away <= _REACH[0] + _REACH[1] * max(0.0, self._clock - stamp) else 2), away
 
         return min(missing, key=unlike)
-
-    def _without(
-        self, image: np.ndarray, camera: Camera, places: Mapping[str, Pose], wider: float = _WIDER
-    ) -> np.ndarray:
-        """The image with objects painted over in the mean colour of the image."""
-        painted = image.copy()
-        for name, pose in places.items():
-            self._fill(painted, name, pose, camera, self._colour, wider=wider)
-        return painted
-
-    def _fill(
-        self,
-        image: np.ndarray,
-        name: str,
-        pose: Pose,
-        camera: Camera,
-        colour: int | list[int],
-        coarse: int = 1,
-        wider: float = _WIDER,
-    ) -> None:
-        """Fill where an object is and a little around it; a pixel of the image is ``coarse`` of the camera's."""
-        seen = placed(pose, wider * self._estimators[name].package.mesh.extreme_points)
-        pixels = imaged(camera, seen[seen[:, 2] > 0.0])
-        pixels = pixels[np.isfinite(pixels).all(axis=-1)]
-        if len(pixels) >= 3:
-            limit = 4 * max(camera.width, camera.height)
-            hull = cv2.convexHull((np.clip(pixels, -limit, limit) / coarse).round().astype(np.int32))
-            cv2.fillConvexPoly(image, hull, colour)
 
     def _settle_claims(self, found: dict[str, ObjectEstimate], expected: Mapping[str, Pose | None]) -> None:
         """Of two objects in one place keep the one that was expected there; the other one is searched anew."""

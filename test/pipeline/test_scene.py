@@ -114,14 +114,6 @@ def test_a_found_instance_gets_the_name_of_the_one_last_seen_nearest(onboarded: 
     assert scene._named(names[:2], _at(3.0)) == "box_1"
 
 
-def test_who_is_behind_another_one_is_not_looked_for(onboarded: ObjectPackage) -> None:
-    scene = Scene([onboarded], instances=2)
-    near = {"box_0": _at(0.0, 0.4)}
-    assert scene._hidden("box_1", _at(0.0, 0.8), CAMERA, near) == "hidden behind box_0"
-    assert scene._hidden("box_1", _at(0.15, 0.8), CAMERA, near) == ""
-    assert scene._hidden("box_1", _at(0.0, 0.3), CAMERA, near) == ""
-
-
 def test_what_is_in_front_is_not_compared_with_what_it_hides(
     onboarded: ObjectPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
