@@ -155,7 +155,7 @@ def moving(runs: int) -> None:
             world = Pose(so3.exp(0.2 * UP), torch.tensor([0.1, 0.05, 0.0], dtype=torch.float64))
             single, filtered = list[Pose](), list[Pose]()
             for k in range(300):
-                place = _camera(1.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
+                place = camera_at(1.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
                 own = math.sqrt(1.0 - shared) * torch.randn(6, generator=generator, dtype=torch.float64)
                 seen = PoseEstimate.of(
                     se3.retract(place.inverse() @ world, NOISE * (common + own)), torch.diag(NOISE**2)
@@ -210,8 +210,8 @@ def _stands(
 ) -> str:
     """One row of :func:`rendered`."""
     doubt = config.alignment
-    handle = renderer.add(_another(package.mesh, doubt, generator))
-    believed, background = _believed(doubt, generator), random_background(640, 480, generator)
+    handle = renderer.add(another_mesh(package.mesh, doubt, generator))
+    believed, background = believed_camera(doubt, generator), random_background(640, 480, generator)
     world = Pose(so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3))), torch.zeros(3).double())
     estimator, motion = PoseEstimator(package, config), PoseFilter()
     single, filtered, squares = list[Pose](), list[Pose](), list[list[float]]()
@@ -241,12 +241,12 @@ def _stands(
 
 def _arc(start: float) -> Callable[[int], Pose]:
     """T_world_camera of each image on an arc of 57 degrees, there and back."""
-    return lambda k: _camera(start + 0.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
+    return lambda k: camera_at(start + 0.5 * math.sin(k / 60), torch.zeros(3, dtype=torch.float64))
 
 
 def _orbit(start: float) -> Callable[[int], Pose]:
     """T_world_camera of each image on a circle right round, once."""
-    return lambda k: _camera(start + 2.0 * math.pi * k / 300, torch.zeros(3, dtype=torch.float64))
+    return lambda k: camera_at(start + 2.0 * math.pi * k / 300, torch.zeros(3, dtype=torch.float64))
 
 
 def _wandering(start: float, seed: int) -> Callable[[int], Pose]:
@@ -280,10 +280,10 @@ def rig(runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
         package = onboard(Path(folder) / "box", "box", printed_box(0)).package
         for run in range(runs):
-            handle = renderer.add(_another(package.mesh, doubt, generator))
+            handle = renderer.add(another_mesh(package.mesh, doubt, generator))
             start = so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3)))
-            cameras = [(_believed(doubt, generator), PoseEstimator(package)) for _ in names]
-            places = [_camera(run + 2.1 * k, torch.zeros(3, dtype=torch.float64)) for k in range(len(names))]
+            cameras = [(believed_camera(doubt, generator), PoseEstimator(package)) for _ in names]
+            places = [camera_at(run + 2.1 * k, torch.zeros(3, dtype=torch.float64)) for k in range(len(names))]
             background, rigs = random_background(640, 480, generator), {count: Rig(names[:count]) for count in told}
             bumped, turn = Rig(names), Pose(so3.exp(math.radians(2.0) * UP[[0, 2, 1]]), torch.zeros(3).double())
             for k in range(45):
@@ -315,14 +315,14 @@ def rig(runs: int) -> None:
     print(f"one of three turned by 2 deg: named in {named} of {updates} images; none turned: one named in {wrongly}")
 
 
-def _believed(doubt: AlignmentConfig, generator: np.random.Generator) -> Camera:
+def believed_camera(doubt: AlignmentConfig, generator: np.random.Generator) -> Camera:
     """CAMERA as it may be told where it is as exact as the configuration says."""
     focal = 600.0 * (1.0 + doubt.focal_sigma * generator.standard_normal())
     cx, cy = np.array([319.5, 239.5]) + doubt.centre_sigma * generator.standard_normal(2)
     return Camera.pinhole(focal, focal, cx, cy, 640, 480)
 
 
-def _camera(angle: float, target: torch.Tensor) -> Pose:
+def camera_at(angle: float, target: torch.Tensor) -> Pose:
     """T_world_camera on a circle of 0.8 m."""
     eye = 0.8 * torch.tensor([math.cos(angle), math.sin(angle), 0.6], dtype=torch.float64)
     return se3.look_at(eye, target, UP).inverse()
@@ -333,7 +333,7 @@ def cameras(runs: int) -> None:
     print("cameras | position error mm | mean NEES | within 90 %")
     for count in (1, 2, 3):
         generator, errors, squares = torch.Generator().manual_seed(0), [], []
-        places = {f"camera {k}": _camera(2.1 * k, torch.zeros(3, dtype=torch.float64)) for k in range(count)}
+        places = {f"camera {k}": camera_at(2.1 * k, torch.zeros(3, dtype=torch.float64)) for k in range(count)}
         for _ in range(runs):
             rig = Rig(list(places))
             common = {name: torch.randn(6, generator=generator, dtype=torch.float64) for name in places}
@@ -365,12 +365,12 @@ def views(runs: int) -> None:
         package, doubt = onboard(Path(folder) / "box", "box", box).package, AlignmentConfig()
         estimator = PoseEstimator(package)
         for run in range(runs):
-            believed = _believed(doubt, generator)
-            handle = renderer.add(_another(box, doubt, generator))
+            believed = believed_camera(doubt, generator)
+            handle = renderer.add(another_mesh(box, doubt, generator))
             turn = so3.exp(torch.from_numpy(generator.uniform(-1.5, 1.5, 3)))
             truth, found = Pose(turn, torch.zeros(3, dtype=torch.float64)), list[View]()
             for k in range(5):
-                place = _camera(run + 0.35 * k, torch.from_numpy(generator.uniform(-0.05, 0.05, 3)))
+                place = camera_at(run + 0.35 * k, torch.from_numpy(generator.uniform(-0.05, 0.05, 3)))
                 seen = (place.inverse() @ truth).to(dtype=torch.float32)
                 background = random_background(640, 480, generator)
                 shot = renderer.render([(handle, seen)], CAMERA, background=background).rgb
@@ -394,7 +394,7 @@ def views(runs: int) -> None:
         )
 
 
-def _another(mesh: TriangleMesh, doubt: AlignmentConfig, generator: np.random.Generator) -> TriangleMesh:
+def another_mesh(mesh: TriangleMesh, doubt: AlignmentConfig, generator: np.random.Generator) -> TriangleMesh:
     """The object as it may be where its mesh is as exact as the configuration says."""
     phase = 2.0 * np.pi * mesh.vertices / mesh.diameter
     waves = np.concatenate([np.sin(phase), np.cos(phase)], -1) / 3.0**0.5
