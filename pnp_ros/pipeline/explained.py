@@ -29,35 +29,24 @@ class Explained:
 
     def __init__(self, image: NDArray[np.uint8], camera: Camera, shapes: Mapping[str, NDArray]) -> None:
         self.image, self.camera, self._shapes = image, camera, shapes
-        self._painted: list[tuple[slice, slice]] = []  # parts of the canvas that are not as in the image
 
     @functools.cached_property
     def _colour(self) -> list[int]:
         """Mean of the image."""
         return [int(value) for value in self.image.reshape(-1, 3)[::97].mean(0)]
 
-    @functools.cached_property
-    def _canvas(self) -> NDArray[np.uint8]:
-        return self.image.copy()
-
     def without(self, places: Mapping[str, Pose], wider: float = 1.0) -> NDArray[np.uint8]:
-        """(H, W, 3) the image with objects painted over in its mean colour. It is as it is until the next call.
+        """(H, W, 3) a copy of the image with objects painted over in its mean colour.
 
         Args:
             places: ``T_camera_object`` of each that is painted over.
             wider: how many times as large.
         """
-        for part in self._painted:
-            self._canvas[part] = self.image[part]
-        self._painted.clear()
+        painted = self.image.copy()  # who looks at it may look again when the next one is painted
         for name, pose in places.items():
-            outline = self._outline(name, pose, wider)
-            if len(outline):
-                cv2.fillConvexPoly(self._canvas, outline, self._colour)
-                left, top, width, height = cv2.boundingRect(outline)
-                rows, columns = (slice(max(0, a), max(0, a + n)) for a, n in ((top, height), (left, width)))
-                self._painted.append((rows, columns))
-        return self._canvas
+            if len(outline := self._outline(name, pose, wider)):
+                cv2.fillConvexPoly(painted, outline, self._colour)
+        return painted
 
     def behind(self, name: str, pose: Pose, others: Mapping[str, Pose]) -> list[str]:
         """The names of those that together hide most of an object at a pose; empty where they do not."""
