@@ -16,6 +16,7 @@ import argparse
 import time
 
 import torch
+from benchmark.learn_start import SHAPE
 from benchmark.small_trainings import FULL, Stock, judge, mesh_of, network, stock, trained
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
@@ -27,7 +28,6 @@ from pnp_ros.training.trainer import SHARED_LAYERS, initial_networks
 from synthetic.assemblies import random_assembly
 
 _BATCH, _JUDGED, _POSE_FROM = 16, 400, 0.4
-_OTHER = 5  # the assembly that the shipped layers know
 
 
 def learnt(crops: Stock, count: int, seed: int, known: KeypointNetwork | None, scale: int = 1) -> KeypointNetwork:
@@ -65,7 +65,7 @@ def main() -> None:
         known, _ = initial_networks(fresh, DetectorNetwork(DetectorConfig(sees="edges")), points, SHIPPED)
         assert isinstance(known, KeypointNetwork)
     else:
-        known = learnt(stock(random_assembly(_OTHER), arguments.learnt, 0), arguments.learnt, 100, None)
+        known = learnt(stock(random_assembly(SHAPE), arguments.learnt, 0), arguments.learnt, 100, None)
     held_out = stock(mesh, _JUDGED, 1000, lambda _: 1.0, scale)
     print("start | seed | crops | keypoints off (median, of 128 px), poses within 10 and 20 % of the diameter")
     for count in arguments.crops:

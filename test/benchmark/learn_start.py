@@ -22,7 +22,7 @@ from pnp_ros.pipeline.models import load_keypoint_networks
 from pnp_ros.training.trainer import SHARED_LAYERS, START
 from synthetic.assemblies import random_assembly
 
-_SHAPE = 5  # boxes, a cone, a wedge: no side looks like another
+SHAPE = 5  # boxes, a cone, a wedge: no side looks like another
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     mesh = arguments.out.with_suffix(".ply")
     mesh.parent.mkdir(parents=True, exist_ok=True)
-    save_mesh(random_assembly(_SHAPE), mesh)
+    save_mesh(random_assembly(SHAPE), mesh)
     options = ["--colour", "any", "--start-from", "none", "--minutes", f"{arguments.minutes:g}"]
     run_command(["train", str(mesh), "--out", str(arguments.out), *options])
     if arguments.write:
