@@ -3,7 +3,7 @@
 A face seen nearly head on fits its reversal, too: the same print lies in the same place, some ten degrees off. What
 tells the two is little. The reversal's perspective is the other way round, so that its matches miss by more; and the
 sides that it draws are not those in the image, so that less of its outline is found. Both are log-likelihoods of which
-only the differences count.
+only the differences count, the outline's as far as it is found at one of the two.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def log_odds(other: Alignment, one: Alignment, camera: Camera) -> float:
     misses = [_misses(each, camera) for each in (one, other)]
     count = min(map(len, misses))
     missed = float(misses[0].mean() - misses[1].mean()) * count / _MATCHES if count else 0.0
-    return missed + (_outline(other.evidence) - _outline(one.evidence)) / _LINES
+    sides = other.evidence, one.evidence
+    # where neither pose finds more of its outline than chance would, something hides it, and it tells nothing
+    known = np.interp(max(each.lines / max(each.sought, 1) for each in sides), (_BY_CHANCE, _FOUND), (0.0, 1.0))
+    return missed + float(known) * (_outline(sides[0]) - _outline(sides[1])) / _LINES
 
 
 def _misses(alignment: Alignment, camera: Camera) -> NDArray[np.float64]:
