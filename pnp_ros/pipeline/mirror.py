@@ -22,7 +22,7 @@ from pnp_ros.pipeline.odds import Odds
 from pnp_ros.pipeline.rival import AHEAD
 from pnp_ros.types import Pose
 
-_PLAINLY = 0.7  # share of the object shown from which the nearest of its reflections is the only one to be asked
+_PLAINLY = 0.7  # share of the object shown from which few reflections are asked: of a print none, else the nearest
 _BESIDE = (0.05, 0.1)  # diameters and rad: how far from an aligned pose its mirror image's may be
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.objects.instance_names import instance_names
@@ -72,8 +71,7 @@ class Scene:
             raise ValueError("packages: expected at least one object, got none")
         self._config, self._device, self._backend = config or EstimatorConfig(), torch.device(device), backend
         self._estimators: dict[str, PoseEstimator] = {}
-        self._shapes: dict[str, NDArray[np.float32]] = {}  # (M, 3) extreme points of an instance
-        self._reaches: dict[str, float] = {}  # metres that it extends from its origin at most
+        self._reaches: dict[str, float] = {}  # metres that an instance extends from its origin at most
         self._last: dict[str, tuple[Pose, float]] = {}  # valid pose and its time, by instance
         self._objects: dict[str, _Missed] = {}  # by the object's name
         self._turn: deque[str] = deque()  # instances, the next to look for first
@@ -118,8 +116,7 @@ class Scene:
         self._check_new(name, list(prepared))
         self._estimators |= prepared
         for each, estimator in prepared.items():
-            self._shapes[each] = estimator.package.mesh.extreme_points
-            self._reaches[each] = float(np.linalg.norm(self._shapes[each], axis=-1).max())
+            self._reaches[each] = float(np.linalg.norm(estimator.package.mesh.extreme_points, axis=-1).max())
         self._objects[name] = _Missed()
         self._turn.extend(prepared)
         return tuple(prepared)
@@ -142,7 +139,7 @@ class Scene:
             raise ValueError(f"name: expected one of {', '.join(sorted(self._objects)) or 'none'}, got {name!r}")
         gone = tuple(each for each, estimator in self._estimators.items() if estimator.package.name == name)
         for each in gone:
-            del self._estimators[each], self._shapes[each], self._reaches[each]
+            del self._estimators[each], self._reaches[each]
             self._last.pop(each, None)
             self._missing.discard(each)
             self._failed.discard(each)
@@ -175,7 +172,8 @@ class Scene:
         if len(self._estimators) == 1:  # as its estimator does by itself
             found = {n: estimator.estimate(image, camera, self._clock) for n, estimator in self._estimators.items()}
         else:
-            found = self._several(Explained(image, camera, self._shapes))
+            shapes = {name: estimator.package.mesh.extreme_points for name, estimator in self._estimators.items()}
+            found = self._several(Explained(image, camera, shapes))
         for name, pose in _valid(found).items():
             self._last[name] = pose, self._clock
         self._missing = found.keys() - _valid(found)

@@ -36,7 +36,6 @@ class Track:
         self._stamp = 0.0
         self._velocity: NDArray[np.float64] | None = None  # (6,) [dt, dtheta] a second
         self._interval = INTERVAL  # between the last two poses
-        self._expected: tuple[float, Pose] | None = None  # what was asked last: an image asks several times
 
     @property
     def pose(self) -> Pose | None:
@@ -54,24 +53,20 @@ class Track:
             self._velocity, self._interval = difference(self._last.pose, estimate.pose) / elapsed, elapsed
         else:
             self._velocity, self._interval = None, INTERVAL
-        self._last, self._stamp, self._expected = estimate, stamp, None
+        self._last, self._stamp = estimate, stamp
 
     def correct(self, wrong: Pose, right: Pose) -> None:
         """What was taken to be at ``wrong`` in this image is at ``right``: so it was earlier, and it moved alike."""
         if self._last is not None:
             pose = self._last.pose @ (wrong.inverse() @ right)
-            self._last, self._expected = dataclasses.replace(self._last, pose=pose), None
+            self._last = dataclasses.replace(self._last, pose=pose)
 
     def expect(self, stamp: float) -> Pose | None:
         """Where the object is at a time in seconds, by constant velocity; None: not known."""
         elapsed = stamp - self._stamp
         if self._last is None or not 0.0 <= elapsed <= PATIENCE:
             return None
-        if self._velocity is None:
-            return self._last.pose
-        if self._expected is None or self._expected[0] != stamp:
-            self._expected = stamp, moved(self._last.pose, self._velocity * elapsed)
-        return self._expected[1]
+        return self._last.pose if self._velocity is None else moved(self._last.pose, self._velocity * elapsed)
 
     def predict(self, stamp: float, doubt: float = 1.0) -> PoseEstimate | None:
         """Where the object is at a time, by constant velocity, and how far off that may be; None: not known.
@@ -96,4 +91,4 @@ class Track:
 
     def lose(self) -> None:
         """Forget the pose: the next image is searched."""
-        self._last = self._velocity = self._expected = None
+        self._last = self._velocity = None

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aligned_renders import IN_90
 from bench_filter import another_mesh, believed_camera, camera_at
 from bench_scene import CAMERA
 
@@ -38,7 +39,6 @@ RATE, AHEAD, GAP = 30.0, 0.1, 0.5
 _SETTLED_S = 0.5, 1.0  # seconds that are left out, of the short runs and the long ones
 _SHORT, _LONG = 60, 270  # images
 _DROPPED, _LATE_S = 0.2, 0.1
-_INSIDE = 10.645  # the 90 % point of chi-square with six degrees of freedom
 
 
 def _body(turn: Sequence[float], place: Sequence[float]) -> Pose:
@@ -168,7 +168,7 @@ def row(errors: Errors, refused: int) -> str:
     return (
         f"{1e3 * a[0]:.1f}, {math.degrees(a[1]):.2f} | {1e3 * b[0]:.1f}, {math.degrees(b[1]):.2f} | "
         f"{1e3 * c[0]:.1f}, {math.degrees(c[1]):.2f} | {d[0] / c[0]:.2f}, {d[1] / c[1]:.2f} | "
-        f"{np.mean(errors.squares):.1f} | {across.mean():.1f}, {100 * (across < _INSIDE).mean():.0f} % | "
+        f"{np.mean(errors.squares):.1f} | {across.mean():.1f}, {100 * (across < IN_90).mean():.0f} % | "
         f"{rms[0]:.2f}, {rms[1]:.2f} | {most[0]:.1f}, {most[1]:.1f} | {refused}"
     )
 
