@@ -16,6 +16,7 @@ how much three poses in a row are not on a straight line.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import enum
 import math
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
 _LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle
 _MEDIAN = 5.348  # of chi-square with six degrees of freedom
+_LASTS = 0.5  # share of an acceleration's power that outlasts a gap: 0 is white noise, 1 stays as it is
 _EVEN = 0.3  # by which two intervals may differ
 _UNKNOWN_RATE = (2.0, 10.0)  # of a body seen once, 1 sigma: m/s and rad/s
 
@@ -152,6 +154,16 @@ class _Step:
             return 1.0 - shared
         return float(np.clip(np.median(self.bends) / _MEDIAN, _LEAST_NOISE, 1.0))
 
+    def over_a_gap(self, elapsed: float, law: Law) -> Law:
+        """How the body may move where no image says, for so many seconds.
+
+        From image to image its acceleration may count as white. It is not: a hand that slows down goes on to do so,
+        and what lasts moves a body ``elapsed`` / interval times as far, squared, as what is new at each interval.
+        """
+        interval = self.seen.stamp - self.before.stamp if self.before is not None else abs(elapsed)
+        growth = max(_LASTS * abs(elapsed) / max(interval, 1e-9), 1.0)
+        return dataclasses.replace(law, acceleration=law.acceleration * math.sqrt(growth) ** law.goes_on[:, None])
+
     def bends_with(self, new: _Measured) -> tuple[float, ...]:
         """And of the next measurement: the second difference of three has six times the variance of one."""
         last, first = self.seen, self.before
@@ -232,7 +244,8 @@ class PoseFilter:
         step, age = known[-1], stamp - self._steps[-1].seen.stamp
         if not abs(stamp - step.seen.stamp) <= self.config.patience:
             return None
-        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, self._law), step.probability)
+        law = step.over_a_gap(stamp - step.seen.stamp, self._law)
+        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, law), step.probability)
         noise = step.noise(self.config.shared)
         rest = (1.0 - _lingering(step.seen, noise)) * step.seen.covariance
         lasting = max(self.config.shared, 1.0 - noise) * rest

@@ -129,8 +129,8 @@ class Ambiguity:
             correspondences: gives the (N) it was solved from, with weights such that their errors count as
                 independent; asked only where other modes are looked for.
             followed: whether it is the last image's pose, moved; else it was found anew.
-            rival: what the image says of the pose's reversal; None where that is no other pose, or nothing is compared:
-                then the correspondences alone speak of it. Asked only where it is not settled.
+            rival: what the image says of the pose's reversal; None where nothing is compared: then the correspondences
+                alone speak of it. Asked only where it is not settled.
         """
         if followed:
             self.finish()
@@ -275,8 +275,8 @@ class Ambiguity:
 
     def _reversed(self, pose: Pose, rival: Rival) -> _Modes:
         """The followed pose and its reversal, if the image does not contradict it."""
-        odds = _bounded(rival.odds) if rival.estimate is not None else _WITHOUT
-        self._mode_odds = self._faded + odds
+        one = rival.estimate is None and rival.odds == 0.0  # what was known of the reversal counts no longer
+        self._mode_odds = 0.0 if one else self._faded + _bounded(rival.odds)
         both = [pose] if rival.estimate is None else [pose, rival.estimate.pose.to("cpu", torch.float32)]
         spreads = pose.rotation.new_zeros(0, 6, 6) if rival.estimate is None else rival.estimate.covariance[None]
         logs = torch.tensor([0.0, self._mode_odds], dtype=torch.float64)[: len(both)]

@@ -31,7 +31,8 @@ _ONE, SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which 
 class Rival:
     """The reversal of the followed pose, where the image shows it best: its estimate, and its log odds in this image.
 
-    None for an estimate that the image contradicts; infinite odds where it is the same pose, but better.
+    No estimate where the image contradicts it (odds of minus infinity), or where one region holds both poses and the
+    image shows the reversal no better (odds of 0): infinite odds where it does.
     """
 
     estimate: PoseEstimate | None
@@ -46,7 +47,7 @@ def reversed_rival(
     symmetry: Symmetry,
     beside: Callable[[Pose], PoseEstimate],
 ) -> Rival | None:
-    """The reversal of an aligned pose, aligned; None where it is no other pose, or too few matches tell.
+    """The reversal of an aligned pose, aligned; None where too few matches tell.
 
     Of a reversal far away the matches are asked first: if they lead from there back to the pose, no image bears it out.
 
@@ -64,16 +65,16 @@ def reversed_rival(
     matches = Correspondences(data.image_points[chosen], data.object_points[chosen], data.weights[chosen])
     start = reversal(matches.object_points, one.estimate.pose)
     if _leads_back(matches, camera, start, one.estimate.pose):
-        return Rival(None, 0.0)
+        return Rival(None, -math.inf)
     other = aligner.compare(image, camera, beside(start))
     if not other.evidence.supported:
-        return Rival(None, 0.0)
+        return Rival(None, -math.inf)
     pose = symmetry.canonicalise(other.estimate.pose, one.estimate.pose)
     odds = log_odds(other, one, camera)
     spread = (one.estimate.covariance + other.estimate.covariance).double()
     apart = float(nees(se3.local(one.estimate.pose, pose).double(), spread))
     if apart < _ONE or (apart < SAME and odds < AHEAD):
-        return None
+        return Rival(None, 0.0)
     if apart < SAME:  # its region holds both: no two poses, but one that the image shows better here
         odds = math.inf
     return Rival(dataclasses.replace(other.estimate, pose=pose), odds)
