@@ -47,6 +47,8 @@ _WATCHED = 45  # poses by which their noise is judged, and the fewest
 _FEWEST = 10
 _LEAST_NOISE = 0.03  # share of the variance; less would follow what little there is, more would be slow to settle
 _MEDIAN = 5.348  # of chi-square with six degrees of freedom
+_STEADY, _HANDLED = 2, 3  # the first models, of rest and of quiet motion; the one of what a hand moves
+_TOUCHED = 0.02  # how often what is at rest or steady comes to be handled, per second
 _LASTS = 0.5  # share of an acceleration's power that outlasts a gap: 0 is white noise, 1 stays as it is
 _EVEN = 0.3  # by which two intervals may differ
 _UNKNOWN_RATE = (2.0, 10.0)  # of a body seen once, 1 sigma: m/s and rad/s
@@ -154,15 +156,20 @@ class _Step:
             return 1.0 - shared
         return float(np.clip(np.median(self.bends) / _MEDIAN, _LEAST_NOISE, 1.0))
 
-    def over_a_gap(self, elapsed: float, law: Law) -> Law:
-        """How the body may move where no image says, for so many seconds.
+    def across(self, elapsed: float, law: Law) -> tuple[Law, Array]:
+        """How the body may move where no image says, for so many seconds, and how likely each model is then.
 
         From image to image its acceleration may count as white. It is not: a hand that slows down goes on to do so,
-        and what lasts moves a body ``elapsed`` / interval times as far, squared, as what is new at each interval.
+        and what lasts moves a body ``elapsed`` / interval times as far, squared, as what is new at each interval. And
+        what is at rest or goes its steady way may be touched meanwhile.
         """
         interval = self.seen.stamp - self.before.stamp if self.before is not None else abs(elapsed)
         growth = max(_LASTS * abs(elapsed) / max(interval, 1e-9), 1.0)
-        return dataclasses.replace(law, acceleration=law.acceleration * math.sqrt(growth) ** law.goes_on[:, None])
+        acceleration = law.acceleration * math.sqrt(growth) ** law.goes_on[:, None]
+        probability = self.probability.copy()
+        probability[:_STEADY] *= math.exp(-_TOUCHED * abs(elapsed))
+        probability[_HANDLED] += 1.0 - probability.sum()
+        return dataclasses.replace(law, acceleration=acceleration), probability
 
     def bends_with(self, new: _Measured) -> tuple[float, ...]:
         """And of the next measurement: the second difference of three has six times the variance of one."""
@@ -244,8 +251,8 @@ class PoseFilter:
         step, age = known[-1], stamp - self._steps[-1].seen.stamp
         if not abs(stamp - step.seen.stamp) <= self.config.patience:
             return None
-        law = step.over_a_gap(stamp - step.seen.stamp, self._law)
-        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, law), step.probability)
+        law, probability = step.across(stamp - step.seen.stamp, self._law)
+        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, law), probability)
         noise = step.noise(self.config.shared)
         rest = (1.0 - _lingering(step.seen, noise)) * step.seen.covariance
         lasting = max(self.config.shared, 1.0 - noise) * rest

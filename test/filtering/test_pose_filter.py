@@ -274,3 +274,29 @@ def test_settings_name_their_field() -> None:
         FilterConfig(quiet=1.0, agile=0.5)
     with pytest.raises(ValueError, match="shared"):
         FilterConfig(shared=1.5)
+
+
+@pytest.mark.parametrize("path", [swinging, still, steady])
+def test_a_gap_claims_no_more_than_is_known(path: Callable[[float], Pose]) -> None:
+    """Half a second ahead, from any image on; a swing goes on to speed up and slow down meanwhile."""
+    squares = []
+    for seed in range(2):
+        seen, told = Seen(path, seed), PoseFilter()
+        for stamp, pose in seen.poses:
+            told.update(_estimate(pose), stamp)
+            if stamp > 1.0:
+                ahead = told.predict(stamp + 0.499)
+                squares.append(float(covariance.nees(se3.local(path(ahead.stamp), ahead.pose), ahead.covariance)))
+    inside = sum(square < 10.645 for square in squares) / len(squares)
+    assert inside > 0.9
+    assert sum(squares) / len(squares) < 6.0
+
+
+def test_what_rests_may_be_touched_while_it_is_hidden() -> None:
+    seen, told = Seen(still), PoseFilter()
+    for stamp, pose in seen.poses:
+        told.update(_estimate(pose), stamp)
+    last = seen.poses[-1][0]
+    soon, late = (told.predict(last + ahead).covariance.diagonal()[:3].sum().sqrt() for ahead in (0.03, 0.49))
+    assert soon < 0.004  # metres: what a single pose has wrong in all images
+    assert 0.01 < late < 0.05
