@@ -18,15 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aligned_renders import IN_90
 from bench_scene import CAMERA
-from filtering.test_pose_filter import LATENCY, Seen, steady, still, swinging
+from filtering.test_pose_filter import LATENCY, RATE, Seen, steady, still, swinging
 from filtering.test_pose_filter import SIGMA as NOISE
 
 from pnp_ros.alignment.config import AlignmentConfig
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.evaluation.pose_error import add
 from pnp_ros.filtering.localization import View, localize
-from pnp_ros.filtering.pose_filter import PoseFilter
+from pnp_ros.filtering.pose_filter import FilteredPose, PoseFilter
 from pnp_ros.filtering.rig import Rig
 from pnp_ros.geometry import covariance, se3, so3
 from pnp_ros.io.camera_info import read_camera_info
@@ -47,6 +48,7 @@ from synthetic.printed_box import printed_box
 CUBE = Path(__file__).parents[2].parent / "shared/data/cube"
 STILL = ((30, 75), (415, 450))  # frames in which the position hardly moves
 SIGMA = torch.tensor([0.001, 0.001, 0.006, 0.02, 0.02, 0.008], dtype=torch.float64)
+GAP = 0.499  # seconds: as long as the filter predicts
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 
@@ -69,9 +71,8 @@ def video() -> None:
         estimator, camera = PoseEstimator(package), read_camera_info(CUBE / "camera_info.yaml").camera()
         motion, single, filtered = PoseFilter(), dict[int, Pose](), dict[int, Pose]()
         track, ahead = Track(package.symmetry, package.diameter), dict[str, list[torch.Tensor]](track=[], filter=[])
+        foreseen, across = dict[int, FilteredPose](), list[float]()  # by image, and NEES of what that image shows
         for k, (stamp, rgb) in enumerate(read_images(CUBE / "cube_video.mp4")):
-            if k >= STILL[-1][1]:
-                break
             found = estimator.estimate(rgb, camera, stamp)
             if found.state is ObjectState.VALID and found.estimate is not None:
                 single[k] = found.estimate.pose
@@ -81,6 +82,11 @@ def video() -> None:
                     ahead["filter"].append(se3.local(_double(found.estimate.pose), mixed.pose))
                 track.follow(found.estimate, stamp)
                 motion.update(found.estimate, stamp)
+                if (expected := foreseen.pop(k, None)) is not None:
+                    off = se3.local(_double(found.estimate.pose), expected.pose)
+                    across.append(float(covariance.nees(off, expected.covariance)))
+                if (expected := motion.predict(stamp + GAP)) is not None:
+                    foreseen[k + round(GAP * RATE)] = expected
             if (told := motion.predict(stamp)) is not None:
                 filtered[k] = told.pose
     print("the next image's pose, expected by | off by mm, median, 95 %, 99 % | deg")
@@ -92,6 +98,8 @@ def video() -> None:
             *(", ".join(f"{x:.2f}" for x in np.percentile(size.numpy(), [50, 95, 99])) for size in sizes),
             sep=" | ",
         )
+    within = 100 * (np.array(across) < IN_90).mean()
+    print(f"{GAP:.2f} s ahead, {len(across)} poses: mean NEES {np.mean(across):.1f}, {within:.0f} % within 90 %")
     print("cube stands still, frames | single poses mm, deg | filtered mm, deg | the same about the hand's slow motion")
     for first, last in STILL:
         parts = [[poses[k] for k in range(first, last) if k in poses] for poses in (single, filtered)]

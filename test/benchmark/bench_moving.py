@@ -184,7 +184,7 @@ def main() -> None:
         "most | refused"
     )
     scenes = [(steady, False), (steady, True), (still, False), (swung, False), (swung, True)]
-    scenes += [(turntable, True), (pushed, True), (held, True)]
+    scenes += [(turntable, True), (pushed, True), (held, True), (held, False), (pushed, False)]
     with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
         packages = [onboard(Path(folder) / f"box{seed}", "box", printed_box(seed)).package for seed in (0, 31)]
         for number, (path, moves) in enumerate(scenes):
