@@ -7,6 +7,8 @@ point each shows. No training: seconds on a CPU.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,6 +126,7 @@ class Sift:
     """
 
     def __init__(self, count: int) -> None:
+        _keep_freed_memory()
         self._sift = cv2.SIFT.create(count)
 
     def detectAndCompute(
@@ -134,6 +137,20 @@ class Sift:
         for key in keys:
             key.pt = key.pt[0] - 0.25, key.pt[1] - 0.25
         return keys, descriptors
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Have glibc keep 128 MiB that are freed for what is allocated next.
+
+    An image's pyramid is some 70 MB. By default they go back to the system after each image, and the pages of the next
+    one are cleared anew, which takes nearly as long as what they are for.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 128 << 20)
+        mallopt(mmap_threshold, 32 << 20)
 
 
 def make_feature_table(mesh: TriangleMesh, config: FeatureTableConfig | None = None) -> FeatureTable:
