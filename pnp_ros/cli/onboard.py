@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", choices=("all", "upper"), default="all", help="orientations that occur (default all)"
     )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +169,7 @@ def write_object_package(
 ) -> ObjectPackage:
     """Write a package, or replace what another write left in the folder; other files there stay.
 
-    Each file is written beside its place and moved there, ``object.yaml`` last, and the result is loaded back.
+    Each file is written beside its place, loaded back, and moved there, ``object.yaml`` last.
 
     Args:
         weights, features: a serialised safetensors file, or the path of one.
@@ -204,10 +204,11 @@ def write_object_package(
         }
         yaml_path = Path(temporary) / YAML_NAME
         yaml_path.write_text(_dump_yaml(fields))
-        load_object_package(temporary)  # nothing is moved unless it would load
+        package = load_object_package(temporary)  # nothing is moved unless it would load
         for path in [*written, yaml_path]:
             os.replace(path, root / path.name)
-    return load_object_package(root)
+    paths = (path and root / path.name for path in (package.weights_path, package.features_path))
+    return replace(package, root=root, **dict(zip(("weights_path", "features_path"), paths)))
 
 
 def _from_older(fields: dict) -> dict:

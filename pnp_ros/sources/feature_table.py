@@ -11,6 +11,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from pnp_ros.geometry.se3 import look_at
 from pnp_ros.io.checkpoints import CheckpointError, read_metadata, read_tensors, serialised
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.lighting import Lighting
-from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.rendering.renderer import Renderer, Rendering
 from pnp_ros.settings import bounded, check
 
 FORMAT_VERSION = 1
@@ -178,24 +179,31 @@ def view_features(
     focal = config.size / (2.0 * _MARGIN * math.tan(math.asin(1.0 / _DISTANCE)))
     middle = (config.size - 1) / 2
     camera = Camera.pinhole(focal, focal, middle, middle, config.size, config.size)
-    descriptors, points = list[NDArray](), [np.zeros((0, 3), np.float32)]
-    with Renderer() as renderer:
-        handle = renderer.add(mesh)
+    with Renderer() as renderer, ThreadPoolExecutor(1) as beside:
+        handle, found = renderer.add(mesh), []
         for direction in view_directions(config.views, config.lowest_elevation):
             eye = torch.from_numpy(centre + _DISTANCE * radius * direction)
             pose = look_at(eye, torch.from_numpy(centre), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
             view = renderer.render([(handle, pose)], camera, _EVEN)
-            mask = (view.mask > 0).astype(np.uint8)
-            grey = fill_outside(np.asarray(cv2.cvtColor(view.rgb, cv2.COLOR_RGB2GRAY), np.uint8), mask)
-            inner = np.asarray(255 * cv2.erode(mask, np.ones((5, 5), np.uint8)), np.uint8)
-            keys, found = features.detectAndCompute(grey, inner)
-            if found is None:
-                continue
-            at = np.array([key.pt for key in keys], np.float32)[:, None]
-            descriptors.append(np.asarray(found))
-            there = cv2.remap(view.object_coordinates, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
-            points.append(np.asarray(there, np.float32)[:, 0])
-    return np.concatenate(descriptors or [np.zeros((0, 0))]), np.concatenate(points).astype(np.float32)
+            found.append(beside.submit(_features_of, view, features))  # while the next one is rendered
+    pairs = [pair for pair in (each.result() for each in found) if pair is not None]
+    if not pairs:
+        return np.zeros((0, 0)), np.zeros((0, 3), np.float32)
+    descriptors, points = (np.concatenate(each) for each in zip(*pairs))
+    return descriptors, points
+
+
+def _features_of(view: Rendering, features: Sift | cv2.Feature2D) -> tuple[NDArray, NDArray[np.float32]] | None:
+    """Descriptors (F, D) of a view and the object points (F, 3) that they show; None without any."""
+    mask = (view.mask > 0).astype(np.uint8)
+    grey = fill_outside(np.asarray(cv2.cvtColor(view.rgb, cv2.COLOR_RGB2GRAY), np.uint8), mask)
+    inner = np.asarray(255 * cv2.erode(mask, np.ones((5, 5), np.uint8)), np.uint8)
+    keys, descriptors = features.detectAndCompute(grey, inner)
+    if descriptors is None:
+        return None
+    at = np.array([key.pt for key in keys], np.float32)[:, None]
+    there = cv2.remap(view.object_coordinates, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+    return np.asarray(descriptors), np.asarray(there, np.float32)[:, 0]
 
 
 def view_directions(count: int, lowest_elevation: float = -90.0) -> NDArray[np.float64]:
