@@ -141,12 +141,12 @@ def test_the_kernels_of_the_estimator_are_compiled_beforehand(capsys: pytest.Cap
         assert list(folder.glob(f"wp_*{kernel}*/*.o")), kernel
 
 
-@pytest.mark.parametrize("command", ["run", "evaluate", "view", "adapt", "demo", "replay"])
+@pytest.mark.parametrize("command", ["run", "evaluate", "view", "adapt", "demo", "replay", "onboard"])
 def test_networks_have_one_thread_unless_more_are_asked_for(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = RUN if command == "run" else [command, "bag", "--object", "objects/mug"]
-    words = ["demo"] if command == "demo" else words
+    words = {"demo": ["demo"], "onboard": ["onboard", "mug.obj", "--out", "objects/mug"]}.get(command, words)
     before, found = torch.get_num_threads(), []
     module = importlib.import_module(f"pnp_ros.cli.{command}")
     monkeypatch.setattr(module, "run", lambda _: found.append(torch.get_num_threads()) or 0)
