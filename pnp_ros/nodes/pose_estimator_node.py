@@ -26,6 +26,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from pnp_ros.adaptation.versions import VersionStore
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.detection.crop import box_from_pose
 from pnp_ros.geometry.se3 import look_at
 from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import AdaptationStatus
@@ -219,13 +220,13 @@ class PoseEstimatorNode(ManagedNode):
         assert self._scene is not None
         width, height = 640, 480
         camera = Camera.pinhole(width, width, width / 2, height / 2, width, height)
-        roi = (width / 4, height / 4, width / 2, height / 2)
         for estimator in self._scene.estimators.values():
             mesh = estimator.package.mesh
             centre = torch.from_numpy(mesh.bounds.mean(axis=0))
             pose = look_at(centre + mesh.diameter * torch.tensor(_ASIDE), centre, torch.tensor((0.0, 0.0, 1.0)))
             drawn = RayMesh(mesh).view(pose, camera, with_grey=True).grey
             image = np.repeat(np.asarray(drawn, np.uint8)[..., None], 3, axis=2)
+            roi = box_from_pose(camera, pose, torch.from_numpy(mesh.extreme_points))
             estimator.estimate(image, camera, 0.0, roi)
         self._scene.reset()
 

@@ -207,8 +207,8 @@ def write_object_package(
         package = load_object_package(temporary)  # nothing is moved unless it would load
         for path in [*written, yaml_path]:
             os.replace(path, root / path.name)
-    paths = (path and root / path.name for path in (package.weights_path, package.features_path))
-    return replace(package, root=root, **dict(zip(("weights_path", "features_path"), paths)))
+    weights_path, features_path = (path and root / path.name for path in (package.weights_path, package.features_path))
+    return replace(package, root=root, weights_path=weights_path, features_path=features_path)
 
 
 def _from_older(fields: dict) -> dict:
