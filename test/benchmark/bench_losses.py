@@ -57,7 +57,7 @@ from pnp_ros.types import Pose
 
 RUNS = (*(f"{network}-{loss}" for network in ("keypoints", "dense") for loss in LOSSES), "dense-epropnp/poses")
 LEVELS = (0.0, 0.3, 0.6)  # of the object's pixels that are hidden
-BATCH = 48
+BATCH = 48  # crops that are made at once
 FULL = 128  # pixels, the side of the crops
 CPU = torch.device("cpu")
 # whatever pose the solver finds, whoever would doubt it
@@ -206,17 +206,17 @@ class _ForkError(Exception):
 def train(run: str, data: dict[str, NDArray], package: ObjectPackage, arguments: argparse.Namespace) -> nn.Module:
     """The averaged network of a run after ``--seen`` images."""
     kind, _, loss = run.partition("-")
-    steps, begin = arguments.seen // BATCH, arguments.begin
+    steps, begin = arguments.seen // arguments.batch, arguments.begin
     folder = arguments.out / f"{kind}-{_settings(arguments)}"
     fork = folder / "start" / "network.safetensors"
     target = folder / loss / "network.safetensors"
     if not target.is_file() and int(begin * steps) > 0 and "/" not in loss:
         shared = _phase(kind, "heatmap", package, arguments, fork.parent)
-        _run(shared, data, int(begin * steps), arguments, f"{kind} start")
+        _run(shared, data, int(begin * steps), arguments, f"{kind} start", arguments.batch)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(fork, target)
     phase = _phase(kind, loss, package, arguments, target.parent)
-    _run(phase, data, steps, arguments, run)
+    _run(phase, data, steps, arguments, run, arguments.batch)
     return phase.average
 
 
@@ -224,6 +224,7 @@ def _settings(arguments: argparse.Namespace) -> str:
     """Those that change what is learnt, as a part of a file's name."""
     start = "demo" if arguments.from_demo else f"width{arguments.width}"
     start += "" if arguments.side == FULL else f"-side{arguments.side}"
+    start += f"-steps{arguments.batch}"
     return f"{start}-{arguments.seen}-{arguments.begin:g}-{arguments.learning_rate:g}-{arguments.seed}"
 
 
@@ -249,7 +250,7 @@ def _phase(kind: str, loss: str, package: ObjectPackage, arguments: argparse.Nam
         box = torch.from_numpy(package.mesh.bounds) if options.from_poses else None
         step = DenseStep(pose_loss, package.diameter, arguments.begin, box)
     rate = arguments.learning_rate
-    config = PhaseConfig("network", float(arguments.seen // BATCH), rate, checkpoint_seconds=50.0)
+    config = PhaseConfig("network", float(arguments.seen // arguments.batch), rate, checkpoint_seconds=50.0)
     clock = itertools.count()  # a step is a second
     return Phase(network, step, config, folder, CPU, Group(CPU), lambda: float(next(clock)))
 
@@ -282,7 +283,14 @@ def smaller(batch: Batch, side: int) -> Batch:
     }
 
 
-def _run(phase: Phase, data: dict[str, NDArray], until: int, arguments: argparse.Namespace, name: str) -> None:
+def _run(
+    phase: Phase,
+    data: dict[str, NDArray],
+    until: int,
+    arguments: argparse.Namespace,
+    name: str,
+    size: int = BATCH,
+) -> None:
     began, first = time.process_time(), phase.steps
 
     def report(progress: Progress) -> None:
@@ -297,8 +305,8 @@ def _run(phase: Phase, data: dict[str, NDArray], until: int, arguments: argparse
         while True:
             if step >= until:
                 raise _ForkError
-            epoch, place = divmod(step * BATCH, count // BATCH * BATCH)
-            order = np.random.default_rng((arguments.seed, epoch)).permutation(count)[place : place + BATCH]
+            epoch, place = divmod(step * size, count // size * size)
+            order = np.random.default_rng((arguments.seed, epoch)).permutation(count)[place : place + size]
             rows = np.sort(order)
             chosen = {key: torch.from_numpy(np.ascontiguousarray(values[rows])) for key, values in data.items()}
             if "coordinates" in chosen:
@@ -413,6 +421,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/bench_losses"))
     parser.add_argument("--only", nargs="*", default=RUNS, choices=RUNS)
     parser.add_argument("--seen", type=int, default=70_000, help="crops that each run sees")
+    parser.add_argument("--batch", type=int, default=TrainingConfig.crop_batch, help="crops a step")
     parser.add_argument("--crops", type=int, default=12_000, help="different ones")
     parser.add_argument("--begin", type=float, default=TrainingConfig.pose_loss_begin, help="of the loss of the pose")
     parser.add_argument("--frames", type=int, default=200, help="judged at each level")
