@@ -212,7 +212,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         seed=arguments["seed"],
         start_from=_start(arguments, sees),
         sees=sees,
-        crop_batch=crops_a_step(arguments["network"], sees, arguments["device"]),
+        crop_batch=crops_a_step(sees, arguments["device"]),
         network=arguments["network"],
         loss=arguments["loss"],
         from_poses=arguments["from_poses"],

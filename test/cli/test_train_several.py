@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said(
     [
         (["--colour", "mesh"], 16),
         (["--colour", "any"], 16),
-        (["--colour", "mesh", "--network", "dense"], 48),
+        (["--colour", "mesh", "--network", "dense"], 16),
         (["--colour", "any", "--network", "dense"], 16),
     ],
 )
@@ -87,7 +87,7 @@ def test_steps_are_as_large_as_suits(
 
 def test_steps_of_a_gpu_are_large() -> None:
     """Where one costs as little as a small one."""
-    assert crops_a_step("keypoints", "colours", "cuda") == crops_a_step("keypoints", "colours", "cuda:1") == 48
+    assert crops_a_step("colours", "cuda") == crops_a_step("colours", "cuda:1") == 48
 
 
 @pytest.mark.parametrize(
