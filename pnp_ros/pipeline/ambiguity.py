@@ -41,7 +41,6 @@ _DECIDED = -12.0  # log odds below which a turn is not looked at again while the
 _WITHOUT = -15.0  # log odds of a reversal that is no minimum of the correspondences at all
 _FEW = 4  # turns looked at in an image of an object that is followed
 _RARELY = 4  # images for one in which modes are looked for, once the followed pose is known to be the right one
-_AGAIN = 2  # and where one region holds a pose and its reversal
 _TILT = 0.1  # rad between a pose and its reversal, below which the two are one
 _LEAST, _MOST = 2e-3, 24  # probability, and number, of hypotheses that are told
 _SMALL, _PARTS = 0.6, 11  # rad: a body that such a turn keeps in place, any may; poses looked at within one such turn
@@ -158,8 +157,7 @@ class Ambiguity:
             modes = look()
         else:
             modes = self._beside.carried(pose)
-            open_alone = len(modes.odds) == 1 and self._mode_odds == 0.0  # it and its reversal are one
-            if self._count % (_RARELY if settled else _AGAIN if open_alone else 1) == 0:
+            if not settled or self._count % _RARELY == 0:
                 self._due = look
         if len(modes.odds) == len(turns) == 1:
             self._last = pose
