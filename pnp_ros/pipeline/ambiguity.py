@@ -28,7 +28,7 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.objects.turns import alike_turns
 from pnp_ros.pipeline.result import Hypothesis
-from pnp_ros.pipeline.rival import AHEAD, FEWEST, LOSS, SAME, Rival
+from pnp_ros.pipeline.rival import AHEAD, ALIKE, FEWEST, LOSS, SAME, Rival
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.solvers.epropnp_losses import pose_cost
 from pnp_ros.solvers.pose_hypotheses import Plane, angle_to_reversal, mirrored, plane_of, pose_hypotheses, reversal
@@ -275,8 +275,10 @@ class Ambiguity:
 
     def _reversed(self, pose: Pose, rival: Rival) -> _Modes:
         """The followed pose and its reversal, if the image does not contradict it."""
-        one = rival.estimate is None and rival.odds == 0.0  # what was known of the reversal counts no longer
-        self._mode_odds = 0.0 if one else self._faded + _bounded(rival.odds)
+        if rival is ALIKE:  # what was known of the reversal counts no longer
+            self._mode_odds = 0.0
+            return _Modes.alone(pose)
+        self._mode_odds = self._faded + _bounded(rival.odds)
         both = [pose] if rival.estimate is None else [pose, rival.estimate.pose.to("cpu", torch.float32)]
         spreads = pose.rotation.new_zeros(0, 6, 6) if rival.estimate is None else rival.estimate.covariance[None]
         logs = torch.tensor([0.0, self._mode_odds], dtype=torch.float64)[: len(both)]

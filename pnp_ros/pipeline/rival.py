@@ -31,12 +31,15 @@ _ONE, SAME = 0.5, 16.0  # NEES of a pose and its reversal, aligned, below which 
 class Rival:
     """The reversal of the followed pose, where the image shows it best: its estimate, and its log odds in this image.
 
-    No estimate where the image contradicts it (odds of minus infinity), or where one region holds both poses and the
-    image shows the reversal no better (odds of 0): infinite odds where it does.
+    Infinite odds where one region holds both poses and the image shows the reversal better.
     """
 
     estimate: PoseEstimate | None
     odds: float
+
+
+CONTRADICTED = Rival(None, -math.inf)  # by the image
+ALIKE = Rival(None, 0.0)  # one region holds both poses, and the image shows neither better
 
 
 def reversed_rival(
@@ -65,16 +68,16 @@ def reversed_rival(
     matches = Correspondences(data.image_points[chosen], data.object_points[chosen], data.weights[chosen])
     start = reversal(matches.object_points, one.estimate.pose)
     if _leads_back(matches, camera, start, one.estimate.pose):
-        return Rival(None, -math.inf)
+        return CONTRADICTED
     other = aligner.compare(image, camera, beside(start))
     if not other.evidence.supported:
-        return Rival(None, -math.inf)
+        return CONTRADICTED
     pose = symmetry.canonicalise(other.estimate.pose, one.estimate.pose)
     odds = log_odds(other, one, camera)
     spread = (one.estimate.covariance + other.estimate.covariance).double()
     apart = float(nees(se3.local(one.estimate.pose, pose).double(), spread))
     if apart < _ONE or (apart < SAME and odds < AHEAD):
-        return Rival(None, 0.0)
+        return ALIKE
     if apart < SAME:  # its region holds both: no two poses, but one that the image shows better here
         odds = math.inf
     return Rival(dataclasses.replace(other.estimate, pose=pose), odds)

@@ -21,6 +21,7 @@ from pnp_ros.pipeline.ambiguity import Ambiguity
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
+from pnp_ros.pipeline.rival import ALIKE
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.pose_hypotheses import reversal
 from pnp_ros.solvers.robust_loss import Cauchy
@@ -174,6 +175,19 @@ def test_what_is_seen_head_on_may_turn_on_to_either_side(head_on: bool) -> None:
     if head_on:
         weighed(0.01)
     assert (weighed(0.4) > 0) is head_on
+
+
+def test_a_pose_that_is_one_with_its_reversal_stays_open() -> None:
+    """Its matches were found where it is: they would settle what the image leaves open."""
+    ambiguity, asked = Ambiguity(printed_box(), Symmetry()), []
+    estimate = start_at(Pose(so3.exp(torch.tensor([0.1, 0.0, 0.0])), torch.tensor([0.0, 0.0, 0.5])), 1e-3, 1e-3)
+    points = torch.cat([torch.cartesian_prod(*2 * [torch.linspace(-0.05, 0.05, 4)]), torch.zeros(16, 1)], 1)
+    seen = Correspondences.from_sigma(CAMERA.project(estimate.pose.transform(points)), points, 0.3)
+    for image in range(6):
+        told = ambiguity.weigh(None, CAMERA, estimate, lambda: seen, image > 0, lambda: asked.append("") or ALIKE)
+        ambiguity.finish()
+        assert [h.probability for h in told] == [1.0]
+        assert len(asked) == image + 1
 
 
 def test_a_minimum_on_the_other_side_decides_nothing_where_either_side_fits_alike() -> None:
