@@ -364,6 +364,7 @@ def judge(run: str, network: nn.Module, package: ObjectPackage, arguments: argpa
             keypoints=package.keypoints,
             network=network.config.to_plain(),  # type: ignore[union-attr, operator]
             detector=package.detector,
+            views=package.views,
             calibration=calibration,
             weights=serialised(weights_of(network, detector)),
         )
