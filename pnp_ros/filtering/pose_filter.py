@@ -249,10 +249,11 @@ class PoseFilter:
             return None
         known = [step for step in self._steps if step.seen.stamp <= stamp] or self._steps[:1]
         step, age = known[-1], stamp - self._steps[-1].seen.stamp
-        if not abs(stamp - step.seen.stamp) <= self.config.patience:
+        elapsed = stamp - step.seen.stamp
+        if not abs(elapsed) <= self.config.patience:
             return None
-        law, probability = step.across(stamp - step.seen.stamp, self._law)
-        belief = motion.mixture(motion.moved(step.beliefs, stamp - step.seen.stamp, law), probability)
+        law, probability = step.across(elapsed, self._law)
+        belief = motion.mixture(motion.moved(step.beliefs, elapsed, law), probability)
         noise = step.noise(self.config.shared)
         rest = (1.0 - _lingering(step.seen, noise)) * step.seen.covariance
         lasting = max(self.config.shared, 1.0 - noise) * rest

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -25,9 +24,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
 from pnp_ros.adaptation.versions import VersionStore
-from pnp_ros.cameras.camera import Camera
-from pnp_ros.detection.crop import box_from_pose
-from pnp_ros.geometry.se3 import look_at
 from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import AdaptationStatus
 from pnp_ros.networks.onnx_runtime import BACKENDS, backend_of
@@ -47,13 +43,12 @@ from pnp_ros.nodes.ros_compat import LATCHED, STEADY_CLOCK, image_profile, run, 
 from pnp_ros.nodes.weights import WeightsFollower, describe
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.rehearsal import rehearse
 from pnp_ros.pipeline.scene import Scene
-from pnp_ros.rendering.ray_view import RayMesh
 
 _REPORT_S = 1.0
 _PATIENCE_S = 0.6  # for the image in hand, when the node is asked to stop
 _WARNED_AGAIN_S = 30.0
-_ASIDE = (1.5, 2.0, 1.7)  # diameters: from where each object is drawn once, with three of its sides in view
 
 
 class PoseEstimatorNode(ManagedNode):
@@ -147,7 +142,7 @@ class PoseEstimatorNode(ManagedNode):
             if estimator.models is not None:
                 self.get_logger().info(f"networks: {backend_of(estimator.models.network)}")
                 break
-        self._warm_up()
+        rehearse(self._scene)
         self._follow_versions()
         self.get_logger().info("ready")
 
@@ -211,24 +206,6 @@ class PoseEstimatorNode(ManagedNode):
         assert self._weights is not None
         if message.object_name in {item.package.name for item in self._scene.estimators.values()}:
             self._weights.follow(message.active_version)
-
-    def _warm_up(self) -> None:
-        """Find each object in a drawing of it, so that the first image does not wait for kernels to be compiled.
-
-        That takes half a minute, once on each machine; loading them and what else is made once, a fifth of a second.
-        """
-        assert self._scene is not None
-        width, height = 640, 480
-        camera = Camera.pinhole(width, width, width / 2, height / 2, width, height)
-        for estimator in self._scene.estimators.values():
-            mesh = estimator.package.mesh
-            centre = torch.from_numpy(mesh.bounds.mean(axis=0))
-            pose = look_at(centre + mesh.diameter * torch.tensor(_ASIDE), centre, torch.tensor((0.0, 0.0, 1.0)))
-            drawn = RayMesh(mesh).view(pose, camera, with_grey=True).grey
-            image = np.repeat(np.asarray(drawn, np.uint8)[..., None], 3, axis=2)
-            roi = box_from_pose(camera, pose, torch.from_numpy(mesh.extreme_points))
-            estimator.estimate(image, camera, 0.0, roi)
-        self._scene.reset()
 
     def activate(self) -> None:
         """Subscribe and begin to process."""

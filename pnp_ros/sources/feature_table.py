@@ -11,7 +11,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,12 +180,13 @@ def view_features(
     middle = (config.size - 1) / 2
     camera = Camera.pinhole(focal, focal, middle, middle, config.size, config.size)
     with Renderer() as renderer, ThreadPoolExecutor(1) as beside:
-        handle, found = renderer.add(mesh), []
+        handle, found = renderer.add(mesh), list[Future[tuple[NDArray, NDArray[np.float32]] | None]]()
         for direction in view_directions(config.views, config.lowest_elevation):
             eye = torch.from_numpy(centre + _DISTANCE * radius * direction)
             pose = look_at(eye, torch.from_numpy(centre), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
             view = renderer.render([(handle, pose)], camera, _EVEN)
-            found.append(beside.submit(_features_of, view, features))  # while the next one is rendered
+            wait(found)  # one view at most is held beside the one that is rendered
+            found.append(beside.submit(_features_of, view, features))
     pairs = [pair for pair in (each.result() for each in found) if pair is not None]
     if not pairs:
         return np.zeros((0, 0)), np.zeros((0, 3), np.float32)

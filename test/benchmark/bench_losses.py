@@ -284,12 +284,7 @@ def smaller(batch: Batch, side: int) -> Batch:
 
 
 def _run(
-    phase: Phase,
-    data: dict[str, NDArray],
-    until: int,
-    arguments: argparse.Namespace,
-    name: str,
-    size: int = BATCH,
+    phase: Phase, data: dict[str, NDArray], until: int, arguments: argparse.Namespace, name: str, size: int = BATCH
 ) -> None:
     began, first = time.process_time(), phase.steps
 
