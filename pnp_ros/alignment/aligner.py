@@ -28,8 +28,8 @@ from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
-from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
-from pnp_ros.geometry.single_pose import moved, placed
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE, nees
+from pnp_ros.geometry.single_pose import difference, moved, placed
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.rendering.ray_view import RayMesh
@@ -51,6 +51,8 @@ _LIKELY = 0.15  # of the object's size: doubt about a start that a close look ma
 _MANY = 24  # matches that do so
 _PLAIN = 12  # matches where the pose says, from which on it is right and what is missing is hidden
 _BRIEF = 8  # looks at an image that did not show a followed object, after which no further start is tried
+_ARRIVED = 0.25  # NEES from another pose, each as uncertain as that one, below which a look has led to it
+_THERE = "the image shows the object at the other pose"
 _AHEAD = 0.02  # of the object's size: how far from its start the object may be drawn ahead
 
 
@@ -188,15 +190,25 @@ class Aligner:
             self.forget()
         return self._alignment(best, camera, known)
 
-    def compare(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
+    def compare(
+        self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, one: Alignment | None = None
+    ) -> Alignment:
         """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned.
 
         One that a texture does not bear out at once is not looked at from farther off: it would be another pose then.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            camera: of the image.
+            start: of the other pose.
+            one: the one that was aligned; given back as it is where a look leads from the start to it.
         """
         camera.check_image(image)
         self.finish()
         camera, known = _plain(camera), _information(start.covariance)
-        best = self._best(image, camera, start, known, widely=False, closely=True)
+        best = self._best(image, camera, start, known, widely=False, closely=True, one=one)
+        if best is _THERE and one is not None:
+            return one
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)
 
     def _best(
@@ -209,6 +221,7 @@ class Aligner:
         closely: bool = False,
         drawn: Drawing | None = None,
         turn: int | None = None,
+        one: Alignment | None = None,
     ) -> _Found | str:
         """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
         pose, learn = _single(start.pose), self._learns
@@ -218,7 +231,9 @@ class Aligner:
         for begin, rounds in self._attempts(pose, start.covariance, learn, widely, closely, turn):
             if looks >= most:
                 break
-            found, used = self._descend(image, camera, begin, rounds, prior, learn, drawn)
+            found, used = self._descend(image, camera, begin, rounds, prior, learn, drawn, one)
+            if found is _THERE:
+                return found
             looks, drawn = looks + used, None
             if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
                 best = found
@@ -306,8 +321,12 @@ class Aligner:
         prior: tuple[Pose, NDArray] | None,
         learn: bool,
         drawn: Drawing | None,
+        one: Alignment | None,
     ) -> tuple[_Found | str, int]:
-        """What the rounds lead to, or why they lead nowhere; and how often they looked. ``drawn``: for the first."""
+        """What the rounds lead to, or why they lead nowhere; and how often they looked.
+
+        ``drawn``: for the first; ``one``: where nothing else is to be found.
+        """
         shift, looks = math.inf, 0
         found: _Found | str = ""
         window: Window | None = None
@@ -342,6 +361,8 @@ class Aligner:
                     found = _Found(pose, seen, data, weights, evidence)
                     if evidence.supported:  # else a closer look may tell more
                         break
+                elif one is not None and _is_at(pose, one.estimate):
+                    return _THERE, looks
         except CropError as error:
             return str(error), looks
         return found, looks
@@ -393,6 +414,12 @@ def _plain(camera: Camera) -> Camera:
 
 def _single(pose: Pose) -> Pose:
     return Pose(pose.rotation.detach().cpu().float(), pose.translation.detach().cpu().float())
+
+
+def _is_at(pose: Pose, other: PoseEstimate) -> bool:
+    """Whether a pose is none other than one that is known."""
+    apart = torch.from_numpy(difference(other.pose, pose)).double()
+    return float(nees(apart, 2.0 * other.covariance.double())) < _ARRIVED
 
 
 def _kinds(seen: Look) -> Tensor:

@@ -69,7 +69,9 @@ def reversed_rival(
     start = reversal(matches.object_points, one.estimate.pose)
     if _leads_back(matches, camera, start, one.estimate.pose):
         return CONTRADICTED
-    other = aligner.compare(image, camera, beside(start))
+    other = aligner.compare(image, camera, beside(start), one)
+    if other is one:
+        return ALIKE
     if not other.evidence.supported:
         return CONTRADICTED
     pose = symmetry.canonicalise(other.estimate.pose, one.estimate.pose)
