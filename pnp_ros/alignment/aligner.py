@@ -22,7 +22,7 @@ from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
 from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, FOUND, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
-from pnp_ros.alignment.look import Drawing, Look, Window, draw, look
+from pnp_ros.alignment.look import Drawing, Lesson, Look, Window, draw, look
 from pnp_ros.alignment.regions import factor
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.alignment.uncertainty import covariance
@@ -115,7 +115,7 @@ class Aligner:
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
         self._colours = ColourModel()
-        self._unlearnt: Look | None = None  # what the colours are still to be taught by
+        self._unlearnt: Lesson | None = None  # what the colours are still to be taught by
 
     @property
     def _learns(self) -> bool:
@@ -130,7 +130,7 @@ class Aligner:
     def finish(self) -> None:
         """Learn what the last image showed, which the next one does else."""
         if self._unlearnt is not None:
-            self._unlearnt.learn(self._colours, _LEARNING)
+            self._unlearnt.teach(self._colours, _LEARNING)
             self._unlearnt = None
 
     def ahead(self, camera: Camera, start: PoseEstimate) -> Drawing | None:
@@ -185,7 +185,7 @@ class Aligner:
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
         if best.evidence.supported and self.config.contours:
-            self._unlearnt = best.seen
+            self._unlearnt = best.seen.lesson
         elif learn:
             self.forget()
         return self._alignment(best, camera, known)

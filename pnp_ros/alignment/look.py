@@ -121,6 +121,27 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a look teaches of colours: little of it, as each of many objects keeps one until the next image.
+
+    Args:
+        colours: (H, W) of the image, as :class:`ColourModel` counts them.
+        mask: (H, W) 1 where the object is drawn, else 0.
+        inside: (H, W) bool, pixels of the window that the image has.
+    """
+
+    colours: NDArray[np.int32]
+    mask: NDArray[np.uint8]
+    inside: NDArray[np.bool_]
+
+    def teach(self, model: ColourModel, rate: float) -> None:
+        """The object's colours, and those around it; ``rate`` as of :meth:`ColourModel.learn`."""
+        square = np.ones((_CORE, _CORE), np.uint8)
+        core, ring = cv2.erode(self.mask, square, borderValue=0), cv2.dilate(self.mask, square)
+        model.learn(self.colours, (core > 0) & self.inside, (ring == 0) & self.inside, rate)
+
+
+@dataclass(frozen=True, eq=False)
 class Look:
     """What one look found.
 
@@ -168,11 +189,10 @@ class Look:
             (np.concatenate([self.matches.roots[there], roots]) / scale).astype(np.float32),
         )
 
-    def learn(self, colours: ColourModel, rate: float) -> None:
-        """Teach the colours of the object drawn here and of what is around it."""
-        square, mask = np.ones((_CORE, _CORE), np.uint8), self.view.mask
-        core, ring = cv2.erode(mask, square, borderValue=0), cv2.dilate(mask, square)
-        colours.learn(self.window.bins, (core > 0) & self.inside, (ring == 0) & self.inside, rate)
+    @property
+    def lesson(self) -> Lesson:
+        """Of the object drawn here, and of what is around it."""
+        return Lesson(self.window.bins, self.view.mask, self.inside)
 
 
 def draw(
@@ -247,7 +267,7 @@ def look(
     if not config.contours:
         return found
     if learn:
-        found.learn(colours, 1.0)
+        found.lesson.teach(colours, 1.0)
     blunt = step.reach > _SHARP
     steps = contours.steps(
         colours.posterior(window.bins), lines, step.reach, view.mask.astype(np.float32) if blunt else None
