@@ -97,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start-from",
         metavar="PACKAGE",
-        help="object package whose networks to start with: the one trained last, or that of another object; or none "
-        "(default: layers that come with pnp-ros, where the networks see edges)",
+        help="object package whose networks to start with: the one trained last, or that of another object; none; or "
+        "shipped: layers that come with pnp-ros (default for the usual width; by colours, if all views occur)",
     )
     parser.add_argument(
         "--network",
@@ -235,9 +235,12 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
 
 def _start(arguments: dict[str, Any], sees: Sees) -> Path | Literal["shipped"] | None:
     told = arguments["start_from"]
+    if told == SHIPPED:
+        return SHIPPED
     if told is not None:
         return None if told == "none" else Path(told)
-    return SHIPPED if has_start(arguments["network"], sees, arguments["width"]) else None
+    easy = sees == "colours" and arguments["views"] == "upper"  # learnt as soon without
+    return SHIPPED if has_start(arguments["network"], arguments["width"]) and not easy else None
 
 
 def _focal_range(camera_path: Path | None) -> tuple[float, float]:

@@ -27,9 +27,9 @@ def crops_a_step(sees: Sees, device: str) -> int:
     return _LARGE_STEP if sees == "colours" and device != "cpu" else _SMALL_STEP
 
 
-def has_start(network: Network, sees: Sees, width: int) -> bool:
+def has_start(network: Network, width: int) -> bool:
     """Whether layers for such a network come with pnp_ros."""
-    return network == "keypoints" and sees == "edges" and width == _USUAL_WIDTH
+    return network == "keypoints" and width == _USUAL_WIDTH
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class TrainingConfig:
         pose_loss_begin: share of that network's budget after which the loss through the pose joins in.
         from_poses: the dense network learns from the poses alone, without object coordinates.
         start_from: object package whose weights the training starts with, of another object all but the last layers;
-            ``shipped``: layers that come with pnp_ros, of a keypoint network that sees edges; None: random ones.
+            ``shipped``: layers that come with pnp_ros, of a keypoint network that sees edges, so that one which sees
+            colours has a first layer of its own; None: random ones.
 
     Raises:
         ValueError: naming the field and what it expects.
@@ -101,10 +102,8 @@ class TrainingConfig:
             raise ValueError(
                 f"from_poses: expected network dense and loss epropnp or both, got {self.network} and {self.loss}"
             )
-        if self.start_from == SHIPPED and not has_start(self.network, self.sees, self.width):
-            raise ValueError(
-                f"start_from: {SHIPPED} are layers of a keypoint network that sees edges, {_USUAL_WIDTH} wide"
-            )
+        if self.start_from == SHIPPED and not has_start(self.network, self.width):
+            raise ValueError(f"start_from: {SHIPPED} are layers of a keypoint network, {_USUAL_WIDTH} wide")
         if not self.detector_share + self.validation_share < 1.0:
             raise ValueError(f"detector_share: expected to leave time for the keypoints, got {self.detector_share}")
 

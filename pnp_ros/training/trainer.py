@@ -13,14 +13,14 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pnp_ros.detection.detector_network import DetectorConfig, DetectorNetwork
 from pnp_ros.evaluation.overlay import contact_sheet
@@ -28,6 +28,7 @@ from pnp_ros.io.checkpoints import read_tensors, serialised, under_prefix, write
 from pnp_ros.io.images import write_image
 from pnp_ros.io.resources import resource
 from pnp_ros.networks.dense_network import DenseNetwork, DenseNetworkConfig
+from pnp_ros.networks.edges import Sees
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig
 from pnp_ros.networks.precision import training_precision
 from pnp_ros.objects.keypoints import select_keypoints
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_FOLDER = "training"
 START = "config/start.safetensors"  # made by test/benchmark/learn_start.py
 SHARED_LAYERS = ("pyramid", "head")  # of a keypoint network, which any object can use
+_START_SEES: Sees = "edges"
+_FIRST_LAYER = "stem."  # of the pyramid
 _EASY_UNTIL = 0.5  # share of the budget of an object that is learnt by its edges
 _SHOWN, _ACROSS, _SIDE = 48, 8, 128  # crops of a training that are shown, in a row, pixels
 # neither the networks nor what they learn from depend on these: they may change when a training goes on
@@ -225,9 +228,7 @@ def initial_networks(
         return network, detector
     if start_from == SHIPPED:
         logger.info("the layers that come with pnp_ros are the start: they know another object")
-        layers = read_tensors(resource(START))
-        for name in SHARED_LAYERS:
-            getattr(network, name).load_state_dict(under_prefix(name, layers))
+        take_shared_layers(network, read_tensors(resource(START)), _START_SEES)
         return network, detector
     package = load_object_package(start_from)
     trained_network, trained_detector = load_networks(package)
@@ -248,6 +249,19 @@ def initial_networks(
         except RuntimeError as error:
             raise ValueError(f"start_from: the networks of {start_from} have another size: {error}") from error
     return network, detector
+
+
+def take_shared_layers(network: CropNetwork, layers: Mapping[str, Tensor], sees: Sees) -> None:
+    """Give a keypoint network those layers of another one that any object can use.
+
+    The first one, which knows what that network ``sees``, is left as it is where this one sees something else.
+    """
+    for name in SHARED_LAYERS:
+        known = under_prefix(name, layers)
+        if network.config.sees != sees:
+            known = {layer: tensor for layer, tensor in known.items() if not layer.startswith(_FIRST_LAYER)}
+        module = getattr(network, name)
+        module.load_state_dict(module.state_dict() | known)
 
 
 def _training_threads(group: Group) -> int:

@@ -31,7 +31,7 @@ from pnp_ros.networks.keypoint_network import KeypointNetwork
 from pnp_ros.training.config import SHIPPED
 from pnp_ros.training.pose_losses import PoseLoss
 from pnp_ros.training.steps import KeypointStep
-from pnp_ros.training.trainer import SHARED_LAYERS, initial_networks
+from pnp_ros.training.trainer import initial_networks, take_shared_layers
 from synthetic.assemblies import random_assembly
 
 _BATCH, _POSE_FROM = 16, 0.4
@@ -56,11 +56,8 @@ def learnt(
     Of one that sees something else the first layer is not taken, either.
     """
     fresh = network(seed, sees, scale)
-    for name in SHARED_LAYERS if known is not None else ():
-        layers = getattr(known, name).state_dict()
-        if sees != known.config.sees:
-            layers = {layer: tensor for layer, tensor in layers.items() if not layer.startswith("stem.")}
-        getattr(fresh, name).load_state_dict(layers, strict=sees == known.config.sees)
+    if known is not None:
+        take_shared_layers(fresh, known.state_dict(), known.config.sees)
     step = KeypointStep(PoseLoss("epropnp", crops.keypoints, seed), crops.keypoints, _POSE_FROM)
     done, _ = trained(
         fresh,

@@ -96,8 +96,10 @@ def test_steps_of_a_gpu_are_large() -> None:
         ([], "shipped"),
         (["--start-from", "none"], None),
         (["--start-from", "objects/other"], Path("objects/other")),
-        (["--colour", "#e0b020"], None),  # sees colours
-        (["--colour", "#e0b020", "--sees", "edges"], "shipped"),
+        (["--views", "upper"], "shipped"),
+        (["--colour", "#e0b020"], "shipped"),  # sees colours
+        (["--colour", "#e0b020", "--views", "upper"], None),
+        (["--colour", "#e0b020", "--views", "upper", "--start-from", "shipped"], "shipped"),
         (["--width", "16"], None),
         (["--network", "dense"], None),
     ],
