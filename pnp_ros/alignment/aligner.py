@@ -20,7 +20,19 @@ from torch import Tensor
 from pnp_ros.alignment import joint
 from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
-from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, FOUND, LAST, LOOKS, MIDDLE, NEAR, AlignmentConfig, Round
+from pnp_ros.alignment.config import (
+    FAR,
+    FOLLOWED,
+    FORESEEN,
+    FOUND,
+    HOPED,
+    LAST,
+    LOOKS,
+    MIDDLE,
+    NEAR,
+    AlignmentConfig,
+    Round,
+)
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Drawing, Lesson, Look, Window, draw, look
 from pnp_ros.alignment.regions import factor
@@ -237,7 +249,7 @@ class Aligner:
             looks, drawn = looks + used, None
             if isinstance(best, str) or (not isinstance(found, str) and found.score > best.score):
                 best = found
-            sure = rounds is not FOLLOWED or (not isinstance(best, str) and best.evidence.matches >= _MANY)
+            sure = rounds not in (FOLLOWED, HOPED) or (not isinstance(best, str) and best.evidence.matches >= _MANY)
             if not isinstance(best, str) and best.evidence.supported and sure:
                 break
             if rounds is FOLLOWED and not isinstance(found, str) and self._hidden(found.evidence):
@@ -282,8 +294,8 @@ class Aligner:
             yield pose, FORESEEN
             if share <= _NEAR:
                 yield pose, NEAR
-        elif share <= _FAR and self.config.texture:
-            yield pose, FOUND
+        elif share <= _LIKELY and self.config.texture:
+            yield pose, FOUND if share <= _FAR else HOPED
             if closely:
                 return
         if share <= _FAR:

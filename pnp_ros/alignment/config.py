@@ -33,6 +33,7 @@ FOLLOWED = (Round(200, 6), Round(200, 2))  # by a texture: the second only where
 FORESEEN = (Round(200, 2),)  # by the outline alone: for an object that is where it was expected
 FOUND = (Round(200, 6), Round(280, 2))  # by a texture, where something sees the object and no colours are known yet
 LAST = (Round(160, 4), Round(200, 2), Round(280, 2))
+HOPED = (Round(200, 6), Round(200, 6), *LAST[1:])  # as FOUND, where the pose is known less well
 LOOKS = 32  # at an image, after which no further start is tried
 
 

@@ -12,7 +12,7 @@ import torch
 
 from pnp_ros.alignment import aligner as aligner_module
 from pnp_ros.alignment.aligner import LINE, MATCH, Aligner, Alignment, start_at
-from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, LOOKS, AlignmentConfig, Round
+from pnp_ros.alignment.config import FAR, FOLLOWED, FORESEEN, HOPED, LOOKS, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.alignment.shading import Shading
 from pnp_ros.geometry import covariance, se3
@@ -223,6 +223,21 @@ def test_a_followed_texture_is_looked_at_once_or_twice(monkeypatch: pytest.Monke
     other = start_at(perturbed(scene.pose, 40.0, 0.0, 0), 0.005, 0.1)
     assert not aligner.compare(scene.image, scene.camera, other).evidence.supported
     assert len(looks) <= 2  # nor is another pose looked for farther off
+
+
+def test_a_texture_that_is_not_known_well_is_looked_at_closely_first(
+    monkeypatch: pytest.MonkeyPatch, exact: list[Scene]
+) -> None:
+    aligner, scene, steps = Aligner(demo_mesh()), exact[5], []
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: steps.append(given[1].step) or _LOOK(self, *given))
+    start = start_at(perturbed(scene.pose, 4.0, 0.01, 0), 0.01, 0.2)
+    assert add(demo_mesh(), aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
+    assert set(steps) <= set(HOPED)
+    steps.clear()
+    aligner.forget()
+    monkeypatch.setattr(aligner_module, "_MANY", 1000)  # it is not shown beyond doubt there
+    assert add(demo_mesh(), aligner.align(scene.image, scene.camera, start).estimate.pose, scene.pose) < 0.01
+    assert FAR[0] in steps
 
 
 def test_a_followed_outline_is_looked_at_closely_first(monkeypatch: pytest.MonkeyPatch) -> None:
