@@ -50,11 +50,18 @@ def alike_turns(mesh: TriangleMesh) -> Tensor:
         order = order_of_turns(partial(kept, axis))
         if order is not None:
             generators.append(2.0 * np.pi / (order or _STEPS) * axis)
-    rotations = group_of_turns(generators, _MOST)[1:]
-    turns = torch.eye(4).repeat(len(rotations), 1, 1)
-    turns[:, :3, :3] = torch.from_numpy(rotations).float()
-    turns[:, :3, 3] = torch.from_numpy(centre - rotations @ centre).float()
-    return turns
+    return _about(centre, group_of_turns(generators, _MOST)[1:])
+
+
+def half_turns(mesh: TriangleMesh) -> Tensor:
+    """(A, 4, 4) float32: half turns of the object's frame about the likely axes, through the surface's centroid.
+
+    Seen from behind a body has the outline that it has from the front, mirrored; one that is about its own mirror
+    image, as a flange or a bracket, shows nearly the same outline after such a turn, and another side.
+    """
+    centre, spread = moments(mesh)
+    rotations = np.stack([2.0 * np.outer(axis, axis) - np.eye(3) for axis in likely_axes(spread)])
+    return _about(centre, rotations)
 
 
 def spacing(points: Tensor) -> float:
@@ -109,3 +116,11 @@ def group_of_turns(generators: list[NDArray[np.float64]], most: int) -> NDArray[
             if len(found) < most and all(float(np.abs(product - known).max()) > 1e-3 for known in found):
                 found.append(product)
     return np.stack(found)
+
+
+def _about(centre: NDArray[np.float64], rotations: NDArray[np.float64]) -> Tensor:
+    """(R, 4, 4) float32: rotations (R, 3, 3) about a point (3,)."""
+    turns = torch.eye(4).repeat(len(rotations), 1, 1)
+    turns[:, :3, :3] = torch.from_numpy(rotations).float()
+    turns[:, :3, 3] = torch.from_numpy(centre - rotations @ centre).float()
+    return turns

@@ -3,7 +3,7 @@
 A network that has learnt for minutes knows where the object is, and about where its keypoints are; of the side that it
 shows it is often wrong. Templates of the edges know the sides, but not the object. So all views that a place may show
 are compared by both: the edges of the whole surface, and the keypoints. A pose that is found is compared with other
-sides, too: a dark silhouette fits several.
+sides, too: a dark silhouette fits several. Half turns have about its outline; what else may be there, templates tell.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pnp_ros.geometry.single_pose import difference
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.objects.turns import half_turns
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.rival import AHEAD
 from pnp_ros.pipeline.solving import solve
@@ -51,7 +52,7 @@ class Views:
 
     def __init__(self, mesh: TriangleMesh, symmetry: Symmetry, templates: TemplateSource) -> None:
         self._templates, self._edges, self._symmetry = templates, EdgeLikeness(mesh), symmetry
-        self._extent = torch.from_numpy(mesh.extreme_points)
+        self._extent, self._half_turns = torch.from_numpy(mesh.extreme_points), half_turns(mesh)
 
     def guesses(
         self, image: np.ndarray, camera: Camera, looked: Sequence[tuple[Box, ObjectEstimate]]
@@ -76,12 +77,22 @@ class Views:
         return [(pose, box) for _, pose, box in told[:_GUESSES]]
 
     def others(self, image: np.ndarray, camera: Camera, pose: Pose) -> list[Pose]:
-        """The likeliest views from other sides in the place of a pose."""
+        """Other sides in the place of a pose: those with about its outline, and the likeliest views."""
         try:
             box = box_from_pose(camera, pose, self._extent)
         except CropError:
             return []
-        return [other for _, other in self.poses(image, camera, box) if self.apart(other, pose)][:_RIVALS]
+        likely = [other for _, other in self.poses(image, camera, box) if self.apart(other, pose)]
+        return [*self._turned(pose), *likely[:_RIVALS]]
+
+    def _turned(self, pose: Pose) -> list[Pose]:
+        """A pose after each half turn that shows another side."""
+        kept: list[Pose] = []
+        for turn in self._half_turns:
+            other = Pose.from_matrix(pose.matrix() @ turn)
+            if all(self.apart(other, each) for each in (pose, *kept)):
+                kept.append(other)
+        return kept
 
     def apart(self, one: Pose, other: Pose) -> bool:
         """Whether two poses show the object from other sides."""

@@ -1,5 +1,7 @@
 """The turns that leave a shape in place, and no others."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import trimesh
 
 from pnp_ros.geometry import so3
 from pnp_ros.objects.mesh import TriangleMesh
-from pnp_ros.objects.turns import alike_turns
+from pnp_ros.objects.turns import alike_turns, half_turns
 from pnp_ros.rendering.demo_object import demo_mesh
 from synthetic.printed_box import printed_box
 
@@ -33,3 +35,15 @@ def test_a_cylinder_that_stands_askew_beside_its_origin_is_turned_about_its_own_
 
 def test_what_has_no_symmetry_has_no_turns() -> None:
     assert len(alike_turns(demo_mesh())) == 0
+
+
+def test_half_turns_keep_the_centroid_and_show_the_other_side() -> None:
+    mesh = printed_box(size=(0.12, 0.09, 0.06))
+    moved = dataclasses.replace(mesh, vertices=mesh.vertices + np.float32([0.3, 0.0, 0.1]))
+    centre = torch.tensor([0.3, 0.0, 0.1]) + torch.from_numpy(mesh.bounds.mean(0)).float()
+    turns = half_turns(moved)
+    assert len(turns) == 3
+    for turn in turns:
+        torch.testing.assert_close(turn[:3, :3] @ centre + turn[:3, 3], centre, atol=1e-5, rtol=0.0)
+        torch.testing.assert_close(turn @ turn, torch.eye(4), atol=1e-5, rtol=0.0)
+        assert float(turn[:3, :3].trace()) == pytest.approx(-1.0, abs=1e-5)

@@ -14,12 +14,12 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import box_from_pose
 from pnp_ros.geometry import so3
-from pnp_ros.objects.symmetry import Symmetry
+from pnp_ros.objects.symmetry import ContinuousSymmetry, Symmetry
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.pipeline.views import Views
 from pnp_ros.sources.templates import TemplateSearchConfig, TemplateSource
 from pnp_ros.types import Correspondences, Pose
-from synthetic.cad_parts import bracket
+from synthetic.cad_parts import bracket, flange
 from synthetic.scenes import EXACT, Scene, scenes
 
 MESH = bracket()
@@ -70,6 +70,23 @@ def test_a_wrong_side_gives_way_to_the_right_one(views: Views, scene: Scene) -> 
     found, _ = views.likeliest(scene.image, scene.camera, wrong, lambda pose: (estimated(scene.pose, 0.95), None))
     assert found.estimate is not None
     assert not views.apart(found.estimate.pose, scene.pose)
+
+
+def test_the_side_with_the_same_outline_is_compared(
+    views: Views, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "poses", lambda image, camera, box: [])  # no template is like the image
+    wrong = reversed_(scene.pose)
+    others = views.others(scene.image, scene.camera, wrong)
+    assert any(not views.apart(other, scene.pose) for other in others)
+    assert all(views.apart(other, wrong) for other in others)
+
+
+def test_turns_that_a_symmetry_calls_the_same_are_compared_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = flange()
+    views = Views(mesh, Symmetry(continuous=(ContinuousSymmetry((0.0, 0.0, 1.0)),)), TemplateSource(mesh))
+    monkeypatch.setattr(views, "poses", lambda image, camera, box: [])
+    assert len(views.others(scene.image, scene.camera, scene.pose)) == 1  # from below
 
 
 def test_the_right_side_stays(views: Views, scene: Scene) -> None:
