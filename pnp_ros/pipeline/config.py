@@ -44,7 +44,7 @@ class EstimatorConfig:
         valid_matches: fewest matches that agree on a valid pose.
         valid_guess: smallest share of an object without texture that the image must show, by area, for a guess to be
             valid: a pose from templates, of which some among thousands come near by chance, or one of which the
-            networks are not sure.
+            networks are not sure. A tenth more of the object where its shading tells nothing.
         max_chi_square: largest reduced chi-square of a valid pose's inliers.
         max_keypoint_sigma: largest median standard deviation of a valid pose's keypoints, as a share of the object's
             projected diameter.

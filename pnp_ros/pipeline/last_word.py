@@ -36,6 +36,7 @@ from pnp_ros.types import Pose, PoseEstimate
 
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
+_SHADED, _UNSHADED = 0.3, 0.1  # likeness from which shading tells something; where it does not, a guess must show more
 _GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 
 
@@ -122,7 +123,8 @@ class LastWord:
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
         # Without texture some of nearly any outline is found in clutter: a guess needs more of it than a sure pose.
         guessed = found.source == TEMPLATES or (found.state is ObjectState.UNCERTAIN and math.isnan(evidence.texture))
-        if guessed and evidence.explained < self._config.valid_guess:
+        unshaded = not evidence.likeness > _SHADED
+        if guessed and evidence.explained < self._config.valid_guess + unshaded * _UNSHADED:
             self.aligner.forget()  # the colours beside an outline that is not the object's
             reason = f"the image shows {evidence.explained:.0%} of the object where {found.source} guess it"
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason)

@@ -44,9 +44,13 @@ def place(state: ObjectState, source: str) -> ObjectEstimate:
     return ObjectEstimate(state, start_at(TRUTH, 0.005, 0.05), name="bracket", score=0.0, source=source)
 
 
-def more_than_there_can_be(last_word: LastWord) -> LastWord:
-    object.__setattr__(last_word._config, "valid_guess", 1.1)
+def asking(last_word: LastWord, share: float) -> LastWord:
+    object.__setattr__(last_word._config, "valid_guess", share)
     return last_word
+
+
+def more_than_there_can_be(last_word: LastWord) -> LastWord:
+    return asking(last_word, 1.1)
 
 
 def test_a_pose_is_moved_to_where_the_image_shows_the_object(package, image):
@@ -76,3 +80,15 @@ def test_colours_of_a_place_that_is_not_believed_are_forgotten(package, image):
 def test_where_networks_are_not_sure_the_image_must_show_more(package, image, by_network, state):
     last_word = more_than_there_can_be(word(package))
     assert last_word.aligned(image, CAMERA, place(by_network, "keypoints")).state is state
+
+
+@pytest.mark.parametrize(("plain", "state"), [(False, ObjectState.VALID), (True, ObjectState.UNCERTAIN)])
+def test_a_guess_of_which_the_shading_tells_nothing_must_show_more(package, image, plain, state):
+    """An outline alone may be that of a spot on the wall."""
+    told = place(ObjectState.LOST, "templates")
+    if plain:
+        yellow = (image[..., 0].astype(int) - image[..., 2]) > 30
+        image = np.where(yellow[..., None], np.uint8([224, 176, 32]), image)
+    shown = word(package).aligned(image, CAMERA, told).explained
+    assert asking(word(package), shown - 0.05).aligned(image, CAMERA, told).state is state
+    assert asking(word(package), shown - 0.15).aligned(image, CAMERA, told).state is ObjectState.VALID
