@@ -194,6 +194,8 @@ class Aligner:
         camera, learn, known = _plain(camera), not self._colours.known, _information(start.covariance)
         best = self._best(image, camera, start, known, widely, drawn=drawn, turn=turn)
         if isinstance(best, str):
+            if learn:
+                self.forget()
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
         if best.evidence.supported and self.config.contours:
@@ -217,8 +219,10 @@ class Aligner:
         """
         camera.check_image(image)
         self.finish()
-        camera, known = _plain(camera), _information(start.covariance)
+        camera, known, learn = _plain(camera), _information(start.covariance), self._learns
         best = self._best(image, camera, start, known, widely=False, closely=True, one=one)
+        if learn:
+            self._colours.forget()
         if best is _THERE and one is not None:
             return one
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)
@@ -261,14 +265,19 @@ class Aligner:
         return seen.matches >= _PLAIN and seen.texture < self.config.valid_texture
 
     def judge(self, image: NDArray[np.uint8], camera: Camera, pose: Pose) -> Evidence:
-        """The image's verdict on a pose from anywhere, which stays as it is; arguments as :meth:`align`."""
+        """The image's verdict on a pose from anywhere, which stays as it is, as does what is known of the colours.
+
+        Arguments as :meth:`align`.
+        """
         camera.check_image(image)
         self.finish()
-        camera, pose = _plain(camera), _single(pose)
+        camera, pose, learn = _plain(camera), _single(pose), self._learns
         try:
-            seen = self._look(image, self._draw(camera, pose, LAST[0]), self._learns)
+            seen = self._look(image, self._draw(camera, pose, LAST[0]), learn)
         except CropError as error:
             return nothing(str(error))
+        if learn:
+            self._colours.forget()
         return weigh(seen, pose, camera, self.config, self._chroma)
 
     def _draw(self, camera: Camera, pose: Pose, step: Round, last: Window | None = None) -> Drawing:

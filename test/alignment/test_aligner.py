@@ -292,6 +292,27 @@ def test_what_is_nowhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "may be anywhere" in given_up.evidence.reason
 
 
+def test_a_look_at_nothing_teaches_no_colours() -> None:
+    """The object would not be found at the next place, however near the start is."""
+    mesh, (scene, *_) = bent_sheet(), scenes(bent_sheet(), 1, 1, EXACT)
+    aligner, away = Aligner(mesh), Pose(scene.pose.rotation, torch.tensor([0.9, 0.0, 3.4]))
+    assert "hardly anything" in aligner.align(scene.image, scene.camera, start_at(away, 0.17, 0.1)).evidence.reason
+    found = aligner.align(scene.image, scene.camera, start_at(scene.pose, 0.005, 0.03))
+    assert found.evidence.supported
+    assert found.evidence.explained > 0.9
+
+
+@pytest.mark.parametrize("how", ["compare", "judge"])
+def test_a_pose_that_is_compared_or_judged_teaches_nothing(how: str) -> None:
+    mesh, (scene, *_) = bent_sheet(), scenes(bent_sheet(), 1, 1, EXACT)
+    aligner, aside = Aligner(mesh), Pose(scene.pose.rotation, scene.pose.translation * torch.tensor([-1.0, -1.0, 1.0]))
+    if how == "judge":
+        aligner.judge(scene.image, scene.camera, aside)
+    else:
+        aligner.compare(scene.image, scene.camera, start_at(aside, 0.005, 0.03))
+    assert aligner.align(scene.image, scene.camera, start_at(scene.pose, 0.005, 0.03)).evidence.explained > 0.9
+
+
 def test_looks_that_find_too_little_leave_time_for_other_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, steps = list[Pose](), list[Round]()
     monkeypatch.setattr(Aligner, "_look", lambda self, *given: steps.append(given[1].step) or _LOOK(self, *given))
