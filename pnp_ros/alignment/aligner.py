@@ -7,10 +7,10 @@ and the start with its covariance are one least-squares problem; its minimum is 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,21 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pnp_ros.alignment import joint
+from pnp_ros.alignment.attempts import attempts
 from pnp_ros.alignment.chroma import Chroma
 from pnp_ros.alignment.colours import ColourModel
-from pnp_ros.alignment.config import (
-    FAR,
-    FOLLOWED,
-    FORESEEN,
-    FOUND,
-    HOPED,
-    LAST,
-    LOOKS,
-    MIDDLE,
-    NEAR,
-    AlignmentConfig,
-    Round,
-)
+from pnp_ros.alignment.config import FOLLOWED, FORESEEN, HOPED, LAST, LOOKS, AlignmentConfig, Round
 from pnp_ros.alignment.evidence import Evidence, nothing, weigh
 from pnp_ros.alignment.look import Drawing, Lesson, Look, Window, draw, look
 from pnp_ros.alignment.regions import factor
@@ -41,7 +30,7 @@ from pnp_ros.alignment.uncertainty import covariance
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import CropError
 from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE, nees
-from pnp_ros.geometry.single_pose import difference, moved, placed
+from pnp_ros.geometry.single_pose import difference, placed
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.materials import MESH, likely_colours
 from pnp_ros.rendering.ray_view import RayMesh
@@ -54,13 +43,9 @@ _STARVED = 4  # looks in a row that find fewer, after which no closer one was se
 _DAMPING = 0.026, 0.058  # of the diameter, and rad: how far one round moves a pose that lines hold badly
 _LEAST_VARIANCE = 1e-10  # m^2, rad^2: no start is known better
 _LEARNING = 0.2  # share of an image's colours in what is known of them
-_APART = 1.5  # standard deviations of the start between several starts
-_LARGEST_MOVE, _LARGEST_TURN = 0.4, 0.6  # of the diameter, and rad: between them at most
 _ENOUGH = 15.0  # times the last move that a round must be able to reach, or it is left out
 _SETTLED = 0.015  # of the object's size: a round that moved a followed pose by less need not be repeated
-_FAR, _NEAR = 0.06, 0.05  # of the object's size: where a start must be searched widely, and hardly
-_LIKELY = 0.15  # of the object's size: doubt about a start that a close look may dispel
-_MANY = 24  # matches that do so
+_MANY = 24  # matches that dispel the doubt about a start
 _PLAIN = 12  # matches where the pose says, from which on it is right and what is missing is hidden
 _BRIEF = 8  # looks at an image that did not show a followed object, after which no further start is tried
 _ARRIVED = 0.25  # NEES from another pose, each as uncertain as that one, below which a look has led to it
@@ -126,6 +111,7 @@ class Aligner:
         self._extent = torch.from_numpy(mesh.extreme_points)
         self._corners = np.stack(np.meshgrid(*mesh.bounds.T), -1).reshape(-1, 3).astype(np.float32)
         self._diameter = mesh.diameter
+        self._attempts = partial(attempts, mesh.diameter, config.texture)
         self._colours = ColourModel()
         self._unlearnt: Lesson | None = None  # what the colours are still to be taught by
 
@@ -152,7 +138,7 @@ class Aligner:
         """
         self.finish()
         camera, pose = _plain(camera), _single(start.pose)
-        begin, rounds = next(self._attempts(pose, start.covariance, self._learns, widely=True, closely=False))
+        begin, rounds = next(self._attempts(pose, start.covariance, self._learns))
         try:
             return self._draw(camera, begin, rounds[0])
         except CropError:
@@ -286,52 +272,6 @@ class Aligner:
 
     def _look(self, image: NDArray[np.uint8], drawing: Drawing, learn: bool, last: Window | None = None) -> Look:
         return look(drawing, image, self.config, self._colours, learn, self._shading, self._painted, last)
-
-    def _attempts(
-        self, pose: Pose, covariance: Tensor, learn: bool, widely: bool, closely: bool, turn: int | None = None
-    ) -> Iterator[tuple[Pose, Sequence[Round]]]:
-        """Where to begin and how to go on, the likeliest first, for a start as far off as its covariance says."""
-        spread = np.sqrt(np.maximum(covariance.detach().cpu().double().numpy().diagonal(), 0.0))
-        share = self._share(spread, float(pose.translation[2]))
-        if not math.isfinite(share):
-            share = math.inf
-        if share <= _LIKELY and self.config.texture and not learn:
-            yield pose, FOLLOWED
-            if closely:
-                return
-        elif share <= _LIKELY and not learn:
-            yield pose, FORESEEN
-            if share <= _NEAR:
-                yield pose, NEAR
-        elif share <= _LIKELY and self.config.texture:
-            yield pose, FOUND if share <= _FAR else HOPED
-            if closely:
-                return
-        if share <= _FAR:
-            yield pose, (*MIDDLE, *LAST)
-        if not widely:
-            return
-        if share > _NEAR:
-            yield pose, (*FAR, *MIDDLE, *LAST)
-        if share <= _FAR:
-            return
-        beside = list(self._beside(pose, spread))
-        yield from beside if turn is None or not beside else [beside[turn % len(beside)]]
-
-    def _beside(self, pose: Pose, spread: NDArray) -> Iterator[tuple[Pose, Sequence[Round]]]:
-        """Other starts: moved sideways or turned, what is less known first."""
-        most = np.array([_LARGEST_MOVE * self._diameter] * 2 + [_LARGEST_TURN] * 3)
-        steps = np.nan_to_num(np.minimum(_APART * spread[[0, 1, 3, 4, 5]], most), nan=0.0)
-        sizes = steps / np.array([self._diameter] * 2 + [2.0] * 3)
-        for axis, sign in itertools.product(np.argsort(-sizes, kind="stable"), (1.0, -1.0)):
-            if sizes[axis] > _FAR:
-                delta = np.zeros(6)
-                delta[(0, 1, 3, 4, 5)[axis]] = sign * steps[axis]
-                yield moved(pose, delta), (*FAR, *MIDDLE, *LAST)
-
-    def _share(self, delta: NDArray, depth: float) -> float:
-        """By how large a share of the object's size the image changes with [dt, dtheta]."""
-        return float(max(*(delta[:2] / self._diameter), delta[2] / max(depth, 1e-6), *(0.5 * delta[3:])))
 
     def _descend(
         self,

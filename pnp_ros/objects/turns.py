@@ -53,6 +53,7 @@ def alike_turns(mesh: TriangleMesh) -> Tensor:
     return _about(centre, group_of_turns(generators, _MOST)[1:])
 
 
+@once_a_mesh
 def half_turns(mesh: TriangleMesh) -> Tensor:
     """(A, 4, 4) float32: half turns of the object's frame about the likely axes, through the surface's centroid.
 
