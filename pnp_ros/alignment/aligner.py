@@ -117,7 +117,7 @@ class Aligner:
 
     @property
     def _learns(self) -> bool:
-        """Whether colours are to be learnt before they are used."""
+        """Whether each look has to find the colours by itself: none were learnt."""
         return self.config.contours and not self._colours.known
 
     def forget(self) -> None:
@@ -177,17 +177,13 @@ class Aligner:
         """
         camera.check_image(image)
         self.finish()
-        camera, learn, known = _plain(camera), not self._colours.known, _information(start.covariance)
+        camera, known = _plain(camera), _information(start.covariance)
         best = self._best(image, camera, start, known, widely, drawn=drawn, turn=turn)
         if isinstance(best, str):
-            if learn:
-                self.forget()
             return self._lost(start, best)
         self._recognised |= best.evidence.supported and math.isfinite(best.evidence.colours)
         if best.evidence.supported and self.config.contours:
             self._unlearnt = best.seen.lesson
-        elif learn:
-            self.forget()
         return self._alignment(best, camera, known)
 
     def compare(
@@ -205,10 +201,8 @@ class Aligner:
         """
         camera.check_image(image)
         self.finish()
-        camera, known, learn = _plain(camera), _information(start.covariance), self._learns
+        camera, known = _plain(camera), _information(start.covariance)
         best = self._best(image, camera, start, known, widely=False, closely=True, one=one)
-        if learn:
-            self._colours.forget()
         if best is _THERE and one is not None:
             return one
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)
@@ -226,14 +220,14 @@ class Aligner:
         one: Alignment | None = None,
     ) -> _Found | str:
         """The best that the attempts lead to, or why they lead nowhere; ``information``: of the start."""
-        pose, learn = _single(start.pose), self._learns
+        pose = _single(start.pose)
         prior = None if information is None else (pose, information)
         best: _Found | str = "it may be anywhere near where it is expected"
         looks, most = 0, LOOKS if turn is None else _BRIEF
-        for begin, rounds in self._attempts(pose, start.covariance, learn, widely, closely, turn):
+        for begin, rounds in self._attempts(pose, start.covariance, self._learns, widely, closely, turn):
             if looks >= most:
                 break
-            found, used = self._descend(image, camera, begin, rounds, prior, learn, drawn, one)
+            found, used = self._descend(image, camera, begin, rounds, prior, drawn, one)
             if found is _THERE:
                 return found
             looks, drawn = looks + used, None
@@ -257,21 +251,20 @@ class Aligner:
         """
         camera.check_image(image)
         self.finish()
-        camera, pose, learn = _plain(camera), _single(pose), self._learns
+        camera, pose = _plain(camera), _single(pose)
         try:
-            seen = self._look(image, self._draw(camera, pose, LAST[0]), learn)
+            seen = self._look(image, self._draw(camera, pose, LAST[0]))
         except CropError as error:
             return nothing(str(error))
-        if learn:
-            self._colours.forget()
         return weigh(seen, pose, camera, self.config, self._chroma)
 
     def _draw(self, camera: Camera, pose: Pose, step: Round, last: Window | None = None) -> Drawing:
         frame = None if last is None else last.frame
         return draw(self._mesh, self._extent, camera, pose, step, self.config, frame, self._painted)
 
-    def _look(self, image: NDArray[np.uint8], drawing: Drawing, learn: bool, last: Window | None = None) -> Look:
-        return look(drawing, image, self.config, self._colours, learn, self._shading, self._painted, last)
+    def _look(self, image: NDArray[np.uint8], drawing: Drawing, last: Window | None = None) -> Look:
+        colours = self._colours if self._colours.known else None
+        return look(drawing, image, self.config, colours, self._shading, self._painted, last)
 
     def _descend(
         self,
@@ -280,7 +273,6 @@ class Aligner:
         pose: Pose,
         rounds: Sequence[Round],
         prior: tuple[Pose, NDArray] | None,
-        learn: bool,
         drawn: Drawing | None,
         one: Alignment | None,
     ) -> tuple[_Found | str, int]:
@@ -299,7 +291,7 @@ class Aligner:
                 if step == in_vain:
                     continue
                 drawing = drawn if drawn is not None and drawn.step == step else self._draw(camera, pose, step, window)
-                seen, pose, drawn = self._look(image, drawing, learn, window), drawing.pose, None
+                seen, pose, drawn = self._look(image, drawing, window), drawing.pose, None
                 window = seen.window
                 looks += 1
                 matches, lines = seen.count

@@ -234,8 +234,7 @@ def look(
     drawing: Drawing,
     image: NDArray[np.uint8],
     config: AlignmentConfig,
-    colours: ColourModel,
-    learn: bool,
+    colours: ColourModel | None,
     shading: Shading | None = None,
     painted: bool = True,
     last: Window | None = None,
@@ -246,8 +245,7 @@ def look(
         drawing: with this configuration.
         image: (H, W, 3) uint8.
         config: what is compared.
-        colours: of object and background.
-        learn: teach the colours from this pose before they are used.
+        colours: of object and background; None: as they are if the object is where it is drawn.
         shading: of the mesh; None leaves the light out of what is compared.
         painted: whether the mesh has colours; else its shading is all there is to be compared.
         last: the window of an earlier look at the image, used again if it is the drawing's.
@@ -266,7 +264,8 @@ def look(
     found = Look(pose, window, view, inside, matches, contours.NO_LINES, contours.NO_STEPS, lines.clean[:0], shaded)
     if not config.contours:
         return found
-    if learn:
+    if colours is None:
+        colours = ColourModel()
         found.lesson.teach(colours, 1.0)
     blunt = step.reach > _SHARP
     steps = contours.steps(
