@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +50,8 @@ class Evidence:
         reason: why not, in words; empty if it does.
         colours: correlation of the image's colours with the texture's; NaN where one has none, or none was asked for.
         sought: lines across its outline that were looked at; 0 where they are too few to tell anything.
+        solidity: share of the convex hull of the object in view that it fills: the nearer to 1, the more other things
+            have such an outline. NaN where more than the outline speaks for the pose.
     """
 
     explained: float
@@ -62,6 +65,7 @@ class Evidence:
     reason: str
     colours: float = math.nan
     sought: int = 0
+    solidity: float = math.nan
 
     @property
     def remark(self) -> str:
@@ -105,7 +109,9 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig, chrom
         colours = chroma.likeness(look.view, look.window.image, like, float(look.window.frame.camera.intrinsics[0]))
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
     good, sought = int(good_lines.sum()), count if count >= _FEW_LINES else 0
-    weighed = Evidence(float(explained), texture, contour, likeness, matches, good, expected, True, "", colours, sought)
+    solidity = _solidity(mask & look.inside) if look.shaded and not likeness > _DOUBTFUL else math.nan
+    told = (likeness, matches, good, expected, True, "", colours, sought, solidity)
+    weighed = Evidence(float(explained), texture, contour, *told)
     reason = _contradiction(weighed, like, look.shaded, found, config)
     return replace(weighed, supported=not reason, reason=reason)
 
@@ -155,6 +161,14 @@ def _good_lines(look: Look, pose: Pose) -> NDArray[np.bool_]:
     reached = lines.pixels + steps.offset[:, None] * lines.normals
     off = np.abs(((projected(look.window.frame.camera, pose, lines.points) - reached) * lines.normals).sum(1))
     return look.chosen & (off < _TOLERANCE) & (steps.contrast > _CONTRAST) & (steps.variance < 9.0)
+
+
+def _solidity(mask: NDArray[np.bool_]) -> float:
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not outlines:
+        return math.nan
+    hull = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), cv2.convexHull(np.concatenate(outlines)), 1)
+    return float(np.count_nonzero(mask)) / float(np.count_nonzero(hull))
 
 
 def _beside(like: Likeness, pixels: NDArray, normals: NDArray, good: NDArray[np.bool_]) -> float:

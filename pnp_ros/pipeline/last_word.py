@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.evidence import Evidence
 from pnp_ros.alignment.look import Drawing
 from pnp_ros.alignment.uncertainty import independent
 from pnp_ros.cameras.camera import Camera
@@ -37,6 +38,7 @@ from pnp_ros.types import Pose, PoseEstimate
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
 _SHADED, _UNSHADED = 0.3, 0.1  # likeness from which shading tells something; where it does not, a guess must show more
+_PLAIN = 0.93  # solidity from which on an outline is that of many things, of any spot or hole
 _GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 
 
@@ -123,11 +125,9 @@ class LastWord:
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
         # Without texture some of nearly any outline is found in clutter: a guess needs more of it than a sure pose.
         guessed = found.source == TEMPLATES or (found.state is ObjectState.UNCERTAIN and math.isnan(evidence.texture))
-        unshaded = not evidence.likeness > _SHADED
-        if guessed and evidence.explained < self._config.valid_guess + unshaded * _UNSHADED:
+        if guessed and (lacking := self._guess_lacks(evidence, found.source)):
             self.aligner.forget()  # the colours beside an outline that is not the object's
-            reason = f"the image shows {evidence.explained:.0%} of the object where {found.source} guess it"
-            return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=reason)
+            return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=lacking)
         estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))
         verdict = judge_covariance(estimate, self._config)
         return dataclasses.replace(
@@ -139,6 +139,15 @@ class LastWord:
             score=max(found.score, evidence.explained),
             reason=verdict.reason or evidence.remark,
         )
+
+    def _guess_lacks(self, evidence: Evidence, source: str) -> str:
+        """Why the image does not bear a guess out that it bears out as a pose."""
+        unshaded = not evidence.likeness > _SHADED
+        if evidence.explained < self._config.valid_guess + unshaded * _UNSHADED:
+            return f"the image shows {evidence.explained:.0%} of the object where {source} guess it"
+        if unshaded and evidence.solidity > _PLAIN:
+            return f"the image shows nothing of the object but an outline without dents where {source} guess it"
+        return ""
 
     def guess(self, image: np.ndarray, camera: Camera, pose: Pose, box: Box | None) -> ObjectEstimate:
         """What alignment makes of one of many views that a place, the ``box``, may show."""

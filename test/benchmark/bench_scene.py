@@ -1,8 +1,9 @@
 """Several objects and instances in one image: are they all told, do names stay, and what does it cost?
 
 Printed boxes of one shape, each object with a print of its own, turn and pass in front of each other. The package is
-made of the mesh alone. A row for each number of instances; one thread. The scenes take turns, image by image, so that
-what else the computer does slows all of them alike.
+made of the mesh alone. A row for each number of instances; one thread. Beside them each instance of the largest scene
+is shown by itself, on its own path, so that all of them together are compared with the sum of each alone. The scenes
+take turns, image by image, so that what else the computer does slows all of them alike.
 
     PYTHONPATH=test python test/benchmark/bench_scene.py [--images 300] [--objects 3] [--instances 1 3]
         [--plot docs/images/instances.png]
@@ -87,13 +88,13 @@ class Row:
 
 
 class Shown:
-    """A scene that is shown image after image, and what came of it."""
+    """A scene that is shown image after image, and what came of it; the first instance goes the ``first`` path."""
 
-    def __init__(self, packages: Sequence[ObjectPackage], instances: int, renderer: Renderer) -> None:
+    def __init__(self, packages: Sequence[ObjectPackage], instances: int, renderer: Renderer, first: int = 0) -> None:
         before = _resident()
         self._scene = Scene(packages, instances=instances)
         self._owners = [package for package in packages for _ in range(instances)]
-        self._instances, self._renderer = instances, renderer
+        self._instances, self._renderer, self._first = instances, renderer, first
         handles = {package.name: renderer.add(package.mesh) for package in packages}
         self._handles = [handles[package.name] for package in self._owners]
         self._background = random_background(640, 480, np.random.default_rng(0))
@@ -106,7 +107,7 @@ class Shown:
 
     def look(self, k: int) -> None:
         """Image ``k``."""
-        poses = [path(i, k / RATE) for i in range(len(self._owners))]
+        poses = [path(self._first + i, k / RATE) for i in range(len(self._owners))]
         items = list(zip(self._handles, poses))
         shot = self._renderer.render(items, CAMERA, background=self._background)
         alone = [_COARSE**2 * self._renderer.render([item], _SMALL).mask.astype(bool).sum() for item in items]
@@ -154,13 +155,12 @@ def _resident() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Cost and memory over the number of instances, as PNG."""
+def draw(rows: Sequence[Row], each: float, path: Path) -> None:
+    """Cost and memory over the number of instances, as PNG; ``each``: ms of one by itself, in the mean of all."""
     figure = Figure((7.2, 2.7), layout="constrained", dpi=130)
     times, memory = figure.subplots(1, 2)
     counts = np.array([row.kinds * row.instances for row in rows])
-    alone = min(rows, key=lambda row: row.kinds * row.instances)
-    times.plot([0, counts.max()], [0, alone.median * counts.max()], color=GREY, lw=1, label="one, times as many")
+    times.plot([0, counts.max()], [0, each * counts.max()], color=GREY, lw=1, label="each by itself, added up")
     for name, colour in (("median", BLUE), ("tail", ORANGE)):
         values = [getattr(row, name) for row in rows]
         times.plot(counts, values, "o", color=colour, label={"median": "median", "tail": "99 %"}[name])
@@ -195,20 +195,25 @@ def main() -> None:
             first = Shown(packages[:1], 1, renderer)  # kept: what a process needs once is not counted
             sizes = itertools.product(sorted({1, arguments.objects}), arguments.instances)
             scenes = [Shown(packages[:kinds], instances, renderer) for kinds, instances in sizes]
+            owners = [package for package in packages for _ in range(max(arguments.instances))]
+            apart = [Shown([package], 1, renderer, first) for first, package in enumerate(owners)]
             for k in range(round(_SETTLED_S * RATE), arguments.images):
-                for scene in scenes[:: 1 if k % 2 else -1]:
+                for scene in [*scenes, *apart][:: 1 if k % 2 else -1]:
                     scene.look(k)
             del first
-        rows = [scene.row for scene in scenes]
+        rows, alone = ([scene.row for scene in shown] for shown in (scenes, apart))
     print(
         "objects x instances | valid % | ADD < 10 %, all | worst object | wrong | swaps | ms p50, mean, p99 | 1/s | MiB"
     )
     print(*rows, sep="\n")
-    one = min(rows, key=lambda row: row.kinds * row.instances)
+    largest = max(rows, key=lambda row: row.kinds * row.instances)
     for name in ("median", "mean"):
-        print(f"times one, {name}:", ", ".join(f"{getattr(row, name) / getattr(one, name):.1f}" for row in rows))
+        each = [getattr(row, name) for row in alone]
+        together = getattr(largest, name)
+        listed = ", ".join(f"{ms:.1f}" for ms in each)
+        print(f"{name}: {together:.1f} ms together, {together / sum(each):.2f} times the sum of each alone ({listed})")
     if arguments.plot:
-        draw(rows, arguments.plot)
+        draw(rows, float(np.mean([row.median for row in alone])), arguments.plot)
 
 
 if __name__ == "__main__":

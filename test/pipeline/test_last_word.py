@@ -5,7 +5,7 @@ import torch
 from pnp_ros.alignment.aligner import start_at
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import so3
-from pnp_ros.objects.object_package import ObjectPackage
+from pnp_ros.objects.object_package import ObjectPackage, write_object_package
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.last_word import LastWord
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
@@ -14,7 +14,7 @@ from pnp_ros.pipeline.tracking import Track
 from pnp_ros.rendering.materials import painted_on
 from pnp_ros.rendering.renderer import Renderer
 from pnp_ros.types import Pose
-from synthetic.cad_parts import packaged
+from synthetic.cad_parts import block, packaged
 
 CAMERA = Camera.pinhole(330.0, 330.0, 159.5, 119.5, 320, 240)
 TRUTH = Pose(so3.exp(torch.tensor([-1.9, 0.5, 0.4])), torch.tensor([0.015, -0.008, 0.30]))
@@ -92,3 +92,20 @@ def test_a_guess_of_which_the_shading_tells_nothing_must_show_more(package, imag
     shown = word(package).aligned(image, CAMERA, told).explained
     assert asking(word(package), shown - 0.05).aligned(image, CAMERA, told).state is state
     assert asking(word(package), shown - 0.15).aligned(image, CAMERA, told).state is ObjectState.VALID
+
+
+@pytest.mark.parametrize(("plain", "state"), [(False, ObjectState.VALID), (True, ObjectState.UNCERTAIN)])
+def test_an_outline_without_dents_and_nothing_inside_may_be_anything(tmp_path, plain, state):
+    mesh = block()
+    package = write_object_package(tmp_path / "block", name="block", mesh=mesh, keypoints=mesh.extreme_points[:6])
+    with Renderer() as renderer:
+        shot = renderer.render([(renderer.add(mesh), TRUTH)], CAMERA)
+    wall = np.random.default_rng(0).normal(110.0, 4.0, (240, 320, 3)).clip(0, 255).astype(np.uint8)
+    inside = np.uint8([224, 176, 32]) if plain else shot.rgb // 2 + np.uint8([80, 40, 0])
+    image = np.where(shot.mask[..., None] > 0, inside, wall)
+    found = word(package).aligned(image, CAMERA, place(ObjectState.LOST, "templates"))
+    assert found.explained > 0.9
+    assert found.state is state
+    assert ("outline without dents" in found.reason) is plain
+    sure = word(package).aligned(image, CAMERA, place(ObjectState.VALID, "keypoints"))
+    assert sure.state is ObjectState.VALID  # the networks saw more in it

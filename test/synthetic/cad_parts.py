@@ -24,6 +24,11 @@ def bracket() -> TriangleMesh:
     return _mesh([*base, upright[:, ::-1], rib[:, ::-1]])
 
 
+def block() -> TriangleMesh:
+    """What nothing tells from other blocks."""
+    return _mesh([_holed((-40, 40), (-25, 25), (0, 30), 0.0)])
+
+
 def flange() -> TriangleMesh:
     """A disc with four bolt holes and a hub: it looks alike after each quarter turn about z."""
     quarter = 33 * np.pi / 2
