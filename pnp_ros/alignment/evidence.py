@@ -51,7 +51,7 @@ class Evidence:
         colours: correlation of the image's colours with the texture's; NaN where one has none, or none was asked for.
         sought: lines across its outline that were looked at; 0 where they are too few to tell anything.
         solidity: share of the convex hull of the object in view that it fills: the nearer to 1, the more other things
-            have such an outline. NaN where more than the outline speaks for the pose.
+            have such an outline. NaN of a mesh with a texture.
     """
 
     explained: float
@@ -109,7 +109,7 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig, chrom
         colours = chroma.likeness(look.view, look.window.image, like, float(look.window.frame.camera.intrinsics[0]))
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
     good, sought = int(good_lines.sum()), count if count >= _FEW_LINES else 0
-    solidity = _solidity(mask & look.inside) if look.shaded and not likeness > _DOUBTFUL else math.nan
+    solidity = _solidity(mask & look.inside) if look.shaded else math.nan
     told = (likeness, matches, good, expected, True, "", colours, sought, solidity)
     weighed = Evidence(float(explained), texture, contour, *told)
     reason = _contradiction(weighed, like, look.shaded, found, config)

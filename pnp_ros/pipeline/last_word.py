@@ -37,8 +37,10 @@ from pnp_ros.types import Pose, PoseEstimate
 
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
-_SHADED, _UNSHADED = 0.3, 0.1  # likeness from which shading tells something; where it does not, a guess must show more
-_PLAIN = 0.93  # solidity from which on an outline is that of many things, of any spot or hole
+# Likeness from which shading tells something, and solidity from which on an outline is that of many things, of any spot
+# or hole; how much more a guess must show that the first does not speak for, or the second not.
+_SHADED, _UNSHADED = 0.3, 0.1
+_SOLID, _UNDENTED = 0.93, 0.15
 _GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 
 
@@ -142,10 +144,11 @@ class LastWord:
 
     def _guess_lacks(self, evidence: Evidence, source: str) -> str:
         """Why the image does not bear a guess out that it bears out as a pose."""
-        unshaded = not evidence.likeness > _SHADED
-        if evidence.explained < self._config.valid_guess + unshaded * _UNSHADED:
+        unshaded, undented = not evidence.likeness > _SHADED, evidence.solidity > _SOLID
+        more = max(unshaded * _UNSHADED, undented * _UNDENTED)
+        if evidence.explained < self._config.valid_guess + more:
             return f"the image shows {evidence.explained:.0%} of the object where {source} guess it"
-        if unshaded and evidence.solidity > _PLAIN:
+        if unshaded and undented:
             return f"the image shows nothing of the object but an outline without dents where {source} guess it"
         return ""
 

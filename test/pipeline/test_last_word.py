@@ -107,5 +107,7 @@ def test_an_outline_without_dents_and_nothing_inside_may_be_anything(tmp_path, p
     assert found.explained > 0.9
     assert found.state is state
     assert ("outline without dents" in found.reason) is plain
+    last_word = asking(word(package), found.explained - 0.12)
+    assert last_word.aligned(image, CAMERA, place(ObjectState.LOST, "templates")).state is ObjectState.UNCERTAIN
     sure = word(package).aligned(image, CAMERA, place(ObjectState.VALID, "keypoints"))
     assert sure.state is ObjectState.VALID  # the networks saw more in it
