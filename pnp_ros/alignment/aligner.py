@@ -263,7 +263,7 @@ class Aligner:
         return draw(self._mesh, self._extent, camera, pose, step, self.config, frame, self._painted)
 
     def _look(self, image: NDArray[np.uint8], drawing: Drawing, last: Window | None = None) -> Look:
-        colours = self._colours if self._colours.known else None
+        colours = None if self._learns else self._colours
         return look(drawing, image, self.config, colours, self._shading, self._painted, last)
 
     def _descend(

@@ -110,8 +110,9 @@ def weigh(look: Look, pose: Pose, camera: Camera, config: AlignmentConfig, chrom
     explained = textured * np.nan_to_num(texture) + (1.0 - textured) * np.nan_to_num(contour)
     good, sought = int(good_lines.sum()), count if count >= _FEW_LINES else 0
     solidity = _solidity(mask & look.inside) if look.shaded else math.nan
-    told = (likeness, matches, good, expected, True, "", colours, sought, solidity)
-    weighed = Evidence(float(explained), texture, contour, *told)
+    weighed = Evidence(
+        float(explained), texture, contour, likeness, matches, good, expected, True, "", colours, sought, solidity
+    )
     reason = _contradiction(weighed, like, look.shaded, found, config)
     return replace(weighed, supported=not reason, reason=reason)
 

@@ -39,7 +39,7 @@ _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the use
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
 # Likeness from which shading tells something, and solidity from which on an outline is that of many things, of any spot
 # or hole; how much more a guess must show that the first does not speak for, or the second not.
-_SHADED, _UNSHADED = 0.3, 0.1
+_SHADED, _UNSHADED = 0.6, 0.1
 _SOLID, _UNDENTED = 0.93, 0.15
 _GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 
