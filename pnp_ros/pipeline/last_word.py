@@ -38,9 +38,9 @@ from pnp_ros.types import Pose, PoseEstimate
 _TOLD = (0.05, 0.1)  # diameters and rad: how far off a pose may be that the user tells
 _MOVED = (0.5, 0.5)  # diameters and rad from where it was expected: beyond, a pose was found anew
 # Likeness from which shading tells something, and solidity from which on an outline is that of many things, of any spot
-# or hole; how much more a guess must show that the first does not speak for, or the second not.
+# or hole, unless the networks are as sure that the object is there; how much more a guess must show for each.
 _SHADED, _UNSHADED = 0.6, 0.1
-_SOLID, _UNDENTED = 0.93, 0.15
+_SOLID, _PRESENT, _UNDENTED = 0.93, 0.98, 0.15
 _GUESSED = (0.1, 0.2)  # of the distance and rad: how far off a view is that templates tell
 
 
@@ -127,7 +127,7 @@ class LastWord:
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=evidence.reason)
         # Without texture some of nearly any outline is found in clutter: a guess needs more of it than a sure pose.
         guessed = found.source == TEMPLATES or (found.state is ObjectState.UNCERTAIN and math.isnan(evidence.texture))
-        if guessed and (lacking := self._guess_lacks(evidence, found.source)):
+        if guessed and (lacking := self._guess_lacks(evidence, found)):
             self.aligner.forget()  # the colours beside an outline that is not the object's
             return dataclasses.replace(found, state=ObjectState.UNCERTAIN, reason=lacking)
         estimate = dataclasses.replace(aligned.estimate, pose=self._track.choose(aligned.estimate.pose))
@@ -142,9 +142,10 @@ class LastWord:
             reason=verdict.reason or evidence.remark,
         )
 
-    def _guess_lacks(self, evidence: Evidence, source: str) -> str:
+    def _guess_lacks(self, evidence: Evidence, found: ObjectEstimate) -> str:
         """Why the image does not bear a guess out that it bears out as a pose."""
-        unshaded, undented = not evidence.likeness > _SHADED, evidence.solidity > _SOLID
+        source, present = found.source, found.source != TEMPLATES and found.score > _PRESENT
+        unshaded, undented = not evidence.likeness > _SHADED, evidence.solidity > _SOLID and not present
         more = max(unshaded * _UNSHADED, undented * _UNDENTED)
         if evidence.explained < self._config.valid_guess + more:
             return f"the image shows {evidence.explained:.0%} of the object where {source} guess it"

@@ -40,8 +40,8 @@ def word(package: ObjectPackage, **config: bool) -> LastWord:
     return LastWord(package, EstimatorConfig(track=False, **config), stages, track, lambda *_: 1.0, None)
 
 
-def place(state: ObjectState, source: str) -> ObjectEstimate:
-    return ObjectEstimate(state, start_at(TRUTH, 0.005, 0.05), name="bracket", score=0.0, source=source)
+def place(state: ObjectState, source: str, score: float = 0.0) -> ObjectEstimate:
+    return ObjectEstimate(state, start_at(TRUTH, 0.005, 0.05), name="bracket", score=score, source=source)
 
 
 def asking(last_word: LastWord, share: float) -> LastWord:
@@ -109,5 +109,8 @@ def test_an_outline_without_dents_and_nothing_inside_may_be_anything(tmp_path, p
     assert ("outline without dents" in found.reason) is plain
     last_word = asking(word(package), found.explained - 0.12)
     assert last_word.aligned(image, CAMERA, place(ObjectState.LOST, "templates")).state is ObjectState.UNCERTAIN
-    sure = word(package).aligned(image, CAMERA, place(ObjectState.VALID, "keypoints"))
-    assert sure.state is ObjectState.VALID  # the networks saw more in it
+    told = [place(ObjectState.VALID, "keypoints"), place(ObjectState.UNCERTAIN, "keypoints", 0.99)]
+    for each in told:  # the networks see more in it
+        assert word(package).aligned(image, CAMERA, each).state is ObjectState.VALID
+    unsure = place(ObjectState.UNCERTAIN, "keypoints", 0.9)
+    assert word(package).aligned(image, CAMERA, unsure).state is state
