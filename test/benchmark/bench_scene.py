@@ -196,7 +196,7 @@ def main() -> None:
             sizes = itertools.product(sorted({1, arguments.objects}), arguments.instances)
             scenes = [Shown(packages[:kinds], instances, renderer) for kinds, instances in sizes]
             owners = [package for package in packages for _ in range(max(arguments.instances))]
-            apart = [Shown([package], 1, renderer, first) for first, package in enumerate(owners)]
+            apart = [Shown([package], 1, renderer, number) for number, package in enumerate(owners)]
             for k in range(round(_SETTLED_S * RATE), arguments.images):
                 for scene in [*scenes, *apart][:: 1 if k % 2 else -1]:
                     scene.look(k)
