@@ -64,10 +64,10 @@ class FineTuningNode(Node):
         self._package, self._device = package, self._checked_device()
         if self.get_parameter("nice").value:
             receive_less_urgently()
-        self._reference = make_reference(self, self.get_parameter("reference").value)
+        self._delay_s = self.get_parameter("reference_delay").value
+        self._reference = make_reference(self, self.get_parameter("reference").value, self._delay_s)
         config = self.settings.read_config("adaptation", AdaptationConfig)
         self._adapter = Adapter(package, config, store, self._device, supervision=self._reference.supervision)
-        self._delay_s = self.get_parameter("reference_delay").value
         self._queue = ObservationQueue(
             self.get_parameter("max_rate").value,
             self.get_parameter("rectified").value,

@@ -29,8 +29,13 @@ _VALUES: dict[str, Callable[[Any], tuple[Any, Any]]] = {  # position and orienta
 }
 
 
-def make_reference(node: Node, text: str) -> Reference:
+def make_reference(node: Node, text: str, late_s: float) -> Reference:
     """The reference of a parameter (:class:`~pnp_ros.evaluation.pose_source.PoseSource`).
+
+    Args:
+        node: that listens.
+        text: the parameter's.
+        late_s: for which an image waits for its reference.
 
     Raises:
         ValueError: if it is none of them, or the board's file cannot be used.
@@ -40,9 +45,9 @@ def make_reference(node: Node, text: str) -> Reference:
     except ValueError as error:
         raise ValueError(f"parameter reference: {error}") from error
     if source.kind is PoseSourceKind.TF:
-        return TransformReference(TransformHistory(node), source.name, str(source))
+        return TransformReference(TransformHistory(node, late_s), source.name, str(source))
     if source.kind is PoseSourceKind.TOPIC:
-        return TopicReference(node, source.name)
+        return TopicReference(node, source.name, late_s)
     return board_reference(Path(source.name)) if source.kind is PoseSourceKind.BOARD else SelfReference()
 
 
@@ -81,8 +86,9 @@ class TopicReference(TransformReference):
     The type is the publisher's. Each pose becomes a transform from its frame to one named as the topic.
     """
 
-    def __init__(self, node: Node, topic: str) -> None:
-        super().__init__(TransformHistory(node), f"reference{node.resolve_topic_name(topic)}", f"topic:{topic}")
+    def __init__(self, node: Node, topic: str, late_s: float) -> None:
+        history = TransformHistory(node, late_s)
+        super().__init__(history, f"reference{node.resolve_topic_name(topic)}", f"topic:{topic}")
         self._node, self._topic = node, node.resolve_topic_name(topic)
         self._why_none = "nobody publishes it"
         self._search = node.create_timer(_SEARCH_S, self._look_for_publisher)

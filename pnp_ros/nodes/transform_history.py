@@ -17,15 +17,21 @@ from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.io.transforms import TransformTree
 from pnp_ros.types import Pose
 
-_KEPT_NS = 10_000_000_000  # transforms older than this say nothing about an image that still waits
+_KEPT_S = 10.0  # transforms older than this say nothing about an image that still waits
 _QUATERNION_TOLERANCE = 1e-2  # of the squared norm, as in tf2
 _DEPTH = 200
 
 
 class TransformHistory:
-    """The last seconds of ``/tf`` and all of ``/tf_static``. Invalid transforms are left out and counted."""
+    """The last seconds of ``/tf`` and all of ``/tf_static``. Invalid transforms are left out and counted.
 
-    def __init__(self, node: Node) -> None:
+    Args:
+        node: that listens.
+        late_s: the latest that one transform of a chain may come after the others; they are kept for it.
+    """
+
+    def __init__(self, node: Node, late_s: float = 0.0) -> None:
+        self._kept_ns = round(1e9 * (_KEPT_S + late_s))
         self.refused, self.problem = 0, ""
         self._moving: dict[tuple[str, str], list[tuple[int, TransformStamped]]] = defaultdict(list)
         self._static: dict[str, TransformStamped] = {}
@@ -53,13 +59,12 @@ class TransformHistory:
             else:
                 self._insert(self._moving[parent, child], nanoseconds(transform.header.stamp), transform)
 
-    @staticmethod
-    def _insert(entries: list[tuple[int, TransformStamped]], stamp_ns: int, transform: TransformStamped) -> None:
-        if entries and stamp_ns < entries[-1][0] - _KEPT_NS:
+    def _insert(self, entries: list[tuple[int, TransformStamped]], stamp_ns: int, transform: TransformStamped) -> None:
+        if entries and stamp_ns < entries[-1][0] - self._kept_ns:
             entries.clear()  # time jumped back, as where a bag begins again
         bisect.insort(entries, (stamp_ns, transform), key=lambda entry: entry[0])
-        if entries[0][0] < stamp_ns - 2 * _KEPT_NS:
-            del entries[: bisect.bisect(entries, stamp_ns - _KEPT_NS, key=lambda entry: entry[0])]
+        if entries[0][0] < stamp_ns - 2 * self._kept_ns:
+            del entries[: bisect.bisect(entries, stamp_ns - self._kept_ns, key=lambda entry: entry[0])]
 
     def lookup(self, target: str, source: str, stamp_ns: int, without: str = "") -> Pose | str:
         """``T_target_source`` at a time, float64, or why it is not known.

@@ -1,5 +1,6 @@
 """Real processes: what the fine-tuning node says, refuses and survives."""
 
+import copy
 import math
 import subprocess
 import sys
@@ -39,14 +40,17 @@ class _Listener:
         self.probe.wait(lambda: all(p.get_subscription_count() for p in publishers), START_S, "the node")
 
     def show(self, spoil: Callable[[PoseStamped], object] = lambda _: None, name: str = "demo") -> None:
-        """One image with its estimate and its reference."""
+        """One image with its estimate and its reference, of now."""
         self._index += 1
         header = self.probe.header(self._index)
-        truth = PoseStamped(header=self.probe.header(self._index))  # not the estimate's: it may be spoilt
+        header.stamp.sec, header.stamp.nanosec = divmod(time.monotonic_ns(), 10**9)
+        truth = PoseStamped(header=copy.deepcopy(header))  # not the estimate's: it may be spoilt
         truth.pose.position.z = 0.5
         spoil(truth)
         self._truth.publish(truth)
-        self.probe.send(self.probe.image(self._index), self.probe.camera_info(self._index))
+        image, info = self.probe.image(self._index), self.probe.camera_info(self._index)
+        image.header = info.header = header
+        self.probe.send(image, info)
         estimate = ObjectPose(object_name=name, object_id=name, state=ObjectPose.LOST)
         self._objects.publish(ObjectPoseArray(header=header, objects=[estimate]))
 

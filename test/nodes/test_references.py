@@ -163,7 +163,7 @@ def _as_transform(header: Header, pose: Any) -> TransformStamped:
 )
 def test_poses_of_a_topic_come_in_any_of_four_types(node: Node, make: Any) -> None:
     message = make(_header(0, CAMERA), conversions.message_from_pose(_pose(2)))
-    reference = make_reference(node, "topic:/mocap/mug")
+    reference = make_reference(node, "topic:/mocap/mug", 0.5)
     assert _told(reference, 0) is None
     assert "nobody publishes it" in reference.problem
     publisher = node.create_publisher(type(message), "/mocap/mug", 10)
@@ -176,7 +176,7 @@ def test_poses_of_a_topic_come_in_any_of_four_types(node: Node, make: Any) -> No
 
 
 def test_a_topic_of_another_type_is_said(node: Node) -> None:
-    reference = make_reference(node, "topic:/images")
+    reference = make_reference(node, "topic:/images", 0.5)
     node.create_publisher(Image, "/images", 10)
     for _ in range(100):
         rclpy.spin_once(node, timeout_sec=0.05)
@@ -184,6 +184,15 @@ def test_a_topic_of_another_type_is_said(node: Node) -> None:
         if "got sensor_msgs/msg/Image" in reference.problem:
             break
     assert "expected one of PoseStamped" in reference.problem
+
+
+def test_what_a_late_reference_needs_is_still_there(node: Node) -> None:
+    history = TransformHistory(node, late_s=30.0)  # a motion capture that tells its poses half a minute later
+    reference = TransformReference(history, OBJECT, "tf:mug_truth")
+    for second in range(200):
+        history.add(_transform(1000 * second, "base", CAMERA, _pose(0)))
+    history.add(_transform(161_000, "base", OBJECT, _pose(1)))
+    _same(_told(reference, 161_000), se3.compose(se3.inverse(_pose(0)), _pose(1)))
 
 
 def test_old_transforms_are_forgotten_and_time_may_jump_back(node: Node) -> None:
@@ -203,18 +212,18 @@ def test_unknown_references_are_refused(text: str) -> None:
     with pytest.raises(
         ValueError, match="parameter reference: expected self, tf:FRAME, topic:/NAME or board:FILE, got"
     ):
-        make_reference(SimpleNamespace(), text)  # type: ignore[arg-type]
+        make_reference(SimpleNamespace(), text, 0.5)  # type: ignore[arg-type]
 
 
 def test_a_missing_board_is_named(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match=r"board\.yaml"):
-        make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml")  # type: ignore[arg-type]
+        make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml", 0.5)  # type: ignore[arg-type]
 
 
 def test_a_board_that_is_not_seen_is_said(tmp_path: Path) -> None:
     here = {"translation": [0, 0, 0], "quat_wxyz": [1, 0, 0, 0]}
     board = {"type": "aruco", "dictionary": "DICT_4X4_50", "markers": [{"id": 1, "side": 0.05}], "T_board_object": here}
     (tmp_path / "board.yaml").write_text(yaml.safe_dump(board))
-    reference = make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml")  # type: ignore[arg-type]
+    reference = make_reference(SimpleNamespace(), f"board:{tmp_path}/board.yaml", 0.5)  # type: ignore[arg-type]
     assert _told(reference, 0) is None
     assert reference.problem.startswith(f"board:{tmp_path}/board.yaml: not seen")
