@@ -12,9 +12,10 @@ from pnp_ros.kernels import accept_reference, lm_problem, packed_estimate
 from pnp_ros.kernels import robust as robust_math
 from pnp_ros.kernels.accept_warp import GAUSSIAN, Weighed, fits
 from pnp_ros.kernels.alternatives_warp import close, step_between
-from pnp_ros.kernels.chunks_warp import EPS, USED, Buffers, Calibration, Problem, Settings, residuals
+from pnp_ros.kernels.chunks_warp import USED, Buffers, Calibration, Problem, Settings, residuals
 from pnp_ros.kernels.pose_warp import (
     CAUCHY,
+    EPS,
     GEMAN_MCCLURE,
     NEXT_COST,
     UNSEEN,
@@ -23,6 +24,7 @@ from pnp_ros.kernels.pose_warp import (
     about_origin,
     invert,
     mat66,
+    positive_definite,
     robust,
     vec_sums,
 )
@@ -128,7 +130,7 @@ def write_pose(
     cost = best.sums[NEXT_COST]
     status = wp.where(best.converged, CONVERGED, MAX_ITERATIONS)
     least = wp.where(prior.active, MIN_PIVOT_WITH_PRIOR, MIN_PIVOT)
-    determined = pivot > least and problem.residuals + prior.rank >= NUM_PARAMETERS
+    determined = pivot > least and problem.residuals + prior.rank >= NUM_PARAMETERS and positive_definite(covariance)
     # An origin so far away that single precision rounds the points by more than half a deviation of the image's.
     rounding = EPS * wp.length(problem.centroid)
     rounding2 = rounding * rounding * problem.lens.focal[0] * problem.lens.focal[1]
@@ -161,7 +163,8 @@ def write_pose(
         other_scale = covariance_scale(problem, calibration, answer.other)
         other_covariance, other_pivot = covariance_of(prior, answer.other, other_scale)
         other_covariance = about_origin(other_covariance, lever_of(answer.other.pose, problem))
-        if other_pivot > MIN_PIVOT and answer.other.sums[UNSEEN] <= allowed:
+        there = other_pivot > MIN_PIVOT and positive_definite(other_covariance)
+        if there and answer.other.sums[UNSEEN] <= allowed:
             second = at_origin(answer.other.pose, problem)
             second_covariance = other_covariance
             probability = 1.0 / (1.0 + wp.exp(wp.min(best.weighed.standing - answer.other.weighed.standing, 80.0)))

@@ -11,11 +11,10 @@ import warp as wp
 
 from pnp_ros.kernels import lens_warp, lm_problem
 from pnp_ros.kernels.lens_warp import Lens, load_lens
-from pnp_ros.kernels.pose_warp import Pose, add_up, vec6, vec9
+from pnp_ros.kernels.pose_warp import EPS, Pose, add_up, vec6, vec9
 from pnp_ros.types.correspondences import MIN_WEIGHT_RATIO
 
 BEHIND_PENALTY = wp.constant(lm_problem.BEHIND_PENALTY)
-EPS = wp.constant(2.0**-23)
 MIN_RATIO = wp.constant(MIN_WEIGHT_RATIO)
 LINE_CHANCE = wp.constant(0.25)
 LOG_2_PI = wp.constant(math.log(2.0 * math.pi))

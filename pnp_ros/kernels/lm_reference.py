@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
 from pnp_ros.geometry import so3
-from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
+from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE, is_valid
 from pnp_ros.kernels import doubt_reference, robust
 from pnp_ros.kernels.doubt_reference import Outliers
 from pnp_ros.kernels.lm_problem import (
@@ -32,6 +32,7 @@ from pnp_ros.kernels.lm_problem import (
     LAMBDA_START,
     MIN_PIVOT,
     MIN_PIVOT_WITH_PRIOR,
+    ROUNDING,
     LMProblem,
     LMResult,
     LMSettings,
@@ -255,9 +256,6 @@ def finish(
     if problem.prior is not None:
         told, least = residuals + problem.prior.rank, MIN_PIVOT_WITH_PRIOR[c.dtype]
     determined = (pivot > least) & (told >= robust.NUM_PARAMETERS)
-    status = torch.where(converged, int(SolveStatus.CONVERGED), int(SolveStatus.MAX_ITERATIONS))
-    status = torch.where(determined, status, int(SolveStatus.DEGENERATE))
-    status = torch.where(unseen > allowed, int(SolveStatus.BEHIND_CAMERA), status).to(torch.int8)
     scale = robust.covariance_scale(
         settings.kind, settings.scale, inlier_weights.sum(-1), used.sum(-1).to(c), residuals.to(c)
     )
@@ -272,10 +270,27 @@ def finish(
         )
         covariance = torch.where(determined[:, None, None], doubtful, covariance)
     lever = (rotation @ centroid[..., None]).squeeze(-1)
-    shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
-    shift[:, :3, 3:] = so3.hat(lever)  # about the centroid: t_c = t + R c, so dt = dt_c - dtheta x (R c)
+    covariance = _about_origin(covariance, lever)
+    determined = determined & is_valid(covariance)
+    covariance = torch.where(determined[:, None, None], covariance, UNKNOWN_VARIANCE * torch.eye(6).to(covariance))
+    status = torch.where(converged, int(SolveStatus.CONVERGED), int(SolveStatus.MAX_ITERATIONS))
+    status = torch.where(determined, status, int(SolveStatus.DEGENERATE))
+    status = torch.where(unseen > allowed, int(SolveStatus.BEHIND_CAMERA), status).to(torch.int8)
     cost = 0.5 * robust.rho(settings.kind, final.squared, c[:, None]).sum(-1) + final.prior_cost
-    return LMResult(rotation, translation - lever, shift @ covariance @ shift.mT, inlier_weights, cost, status)
+    return LMResult(rotation, translation - lever, covariance, inlier_weights, cost, status)
+
+
+def _about_origin(covariance: Tensor, lever: Tensor) -> Tensor:
+    """A covariance (B, 6, 6) of the centroid's pose moved to the origin ``lever`` (B, 3) away.
+
+    From a far origin all that is seen of the centroid's sharp place is a difference of large numbers, whose rounding
+    may leave no covariance: so much is added to the variances.
+    """
+    shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
+    shift[:, :3, 3:] = so3.hat(lever)  # t_c = t + R c, so dt = dt_c - dtheta x (R c)
+    moved = shift @ covariance @ shift.mT
+    rounding = ROUNDING * torch.finfo(moved.dtype).eps * moved.diagonal(dim1=-2, dim2=-1)
+    return 0.5 * (moved + moved.mT) + torch.diag_embed(rounding)
 
 
 def _invert(hessian: Tensor, good: Tensor, factor: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 # mypy: disable-error-code="assignment, no-redef"
-# ruff: noqa: UP018 - Warp's dialect: float(x) makes a variable, and all results of a call are named
+# ruff: noqa: UP018, RUF059 - Warp's dialect: float(x) makes a variable, and all results of a call are named
 """What the pose kernels compute with: poses, sums over threads, robust losses and 6x6 normal equations."""
 
 from typing import Any
 
 import warp as wp
 
-from pnp_ros.kernels import lens_warp
+from pnp_ros.kernels import lens_warp, lm_problem
 from pnp_ros.kernels.robust import RobustKind
 
 HUBER = wp.constant(int(RobustKind.HUBER))
@@ -19,6 +19,8 @@ NEXT_COST = wp.constant(28)  # with the scale of the step that follows
 UNSEEN = wp.constant(29)  # points with weight that the camera cannot see
 WEIGHT_SUM = wp.constant(30)  # robust weights of points with weight
 NUM_SUMS = 31
+EPS = wp.constant(2.0**-23)
+ROUNDING = wp.constant(lm_problem.ROUNDING * 2.0**-23)
 
 vec7 = wp.types.vector(length=7, dtype=wp.float32)
 vec9 = wp.types.vector(length=9, dtype=wp.float32)
@@ -200,4 +202,19 @@ def about_origin(covariance: mat66, lever: wp.vec3):
     shift[1, 3] = lever[2]
     shift[2, 3] = -lever[1]
     shift[2, 4] = lever[0]
-    return shift * covariance * wp.transpose(shift)
+    moved = shift * covariance * wp.transpose(shift)
+    moved = 0.5 * (moved + wp.transpose(moved))
+    for i in range(6):
+        moved[i, i] = (1.0 + ROUNDING) * moved[i, i]
+    return moved
+
+
+@wp.func
+def positive_definite(covariance: mat66):
+    """Whether a symmetric matrix is, by more than rounding."""
+    upper = vec_sums(0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            upper[(i * (11 - i)) // 2 + j] = covariance[i, j]
+    factor, scale, pivot = factorise(upper, 0.0)
+    return pivot > EPS

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
-from pnp_ros.geometry.covariance import UNKNOWN_VARIANCE
 from pnp_ros.pipeline.calibration import relative_sigma
 from pnp_ros.pipeline.config import EstimatorConfig
 from pnp_ros.pipeline.result import ObjectState
@@ -97,8 +96,6 @@ def _lost_reason(estimate: PoseEstimate, sighting: Sighting, diameter: float, co
     values = (estimate.pose.rotation, estimate.pose.translation, estimate.covariance)
     if not all(bool(torch.isfinite(value).all()) for value in values):
         return "no pose: not finite"
-    if float(estimate.covariance.diagonal().max()) >= UNKNOWN_VARIANCE:  # in single precision it is none any more
-        return "no pose: what was found does not determine it"
     count = int((estimate.inlier_weights > _INLIER_WEIGHT).sum())
     what, needed = ("matches", config.min_matches) if sighting.matched else ("keypoints", config.min_inliers)
     if count < needed:

@@ -99,10 +99,6 @@ def test_unusable_or_implausible_poses_are_lost() -> None:
     assert _judge(correspondences, nan)[0] is ObjectState.LOST
     far = dataclasses.replace(estimate, pose=Pose(estimate.pose.rotation, torch.tensor([0.0, 0.0, 100.0])))
     assert "implausible distance" in _judge(correspondences, far)[1]
-    blind = dataclasses.replace(estimate, covariance=7e17 * estimate.covariance / estimate.covariance[4, 4])
-    state, reason = _judge(correspondences, blind)  # of an absurd CameraInfo; what is left of it may be indefinite
-    assert state is ObjectState.LOST
-    assert "does not determine" in reason
 
 
 @pytest.mark.parametrize(

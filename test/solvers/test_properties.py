@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.geometry.covariance import nees
+from pnp_ros.geometry.covariance import is_valid, nees
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
@@ -141,6 +141,30 @@ def test_no_finite_input_gives_nan(
     if estimate.usable:
         rotation = estimate.pose.rotation
         torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3, dtype=dtype), atol=1e-3, rtol=0)
+        assert is_valid(estimate.covariance)
+
+
+@quick
+@given(
+    seed=seeds,
+    loss=losses,
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    origin=st.floats(0.0, 4.0),
+    distance=st.floats(-1.0, 5.0),
+    stretch=st.floats(-3.0, 3.0),
+)
+def test_every_usable_pose_has_a_covariance(
+    seed: int, loss: Gaussian, dtype: torch.dtype, origin: float, distance: float, stretch: float
+) -> None:
+    """However far the origin, however small the object in the image, however absurd the CameraInfo."""
+    c, _, truth = random_problems(8, 10, seed=seed, dtype=torch.float64)
+    away = 10.0**distance * truth.translation
+    camera = Camera.pinhole(800.0, 800.0 * 10.0**stretch, 320.0, 240.0, 640, 480).to(dtype=torch.float64)
+    seen = camera.project(Pose(truth.rotation, away).transform(c.object_points))
+    shift = 10.0**origin * torch.tensor([0.6, -0.7, 0.4], dtype=torch.float64)
+    both = Correspondences.from_sigma(seen.to(dtype), (c.object_points + shift).to(dtype))
+    estimate = solve_pnp(both, camera.to(dtype=dtype), loss=loss)
+    assert is_valid(estimate.covariance).all()
 
 
 @pytest.mark.parametrize("n", [6, 8, 64, 512])
