@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,18 +65,20 @@ def exact() -> list[Scene]:
     return list(scenes(demo_mesh(), 6, 1, EXACT))
 
 
-def test_light_does_not_move_the_pose(monkeypatch: pytest.MonkeyPatch, exact: list[Scene]) -> None:
+def test_light_does_not_move_the_pose(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crease of which one side is darker in the image, but not in the mesh's own colours, would draw matches."""
-
     mesh = demo_mesh()
+    bright = list(scenes(mesh, 16, 1, replace(EXACT, light=2.0)))
 
-    def misses() -> list[float]:
+    def misses() -> np.ndarray:
         aligner = Aligner(mesh)
-        return [add(mesh, align(aligner, scene, k).estimate.pose, scene.pose) for k, scene in enumerate(exact[:5])]
+        return np.array(
+            [add(mesh, align(aligner, scene, k).estimate.pose, scene.pose) for k, scene in enumerate(bright)]
+        )
 
     lit = misses()
     monkeypatch.setattr(Shading, "lit", lambda self, view, shown, inside, eye: view.grey)
-    assert np.median(lit) < 0.7 * np.median(misses())  # one image of little depth would rule a mean
+    assert np.log(lit / misses()).mean() < np.log(0.75)  # one image of little depth would rule a mean
 
 
 def test_a_texture_alone_moves_a_pose(exact: list[Scene]) -> None:
@@ -152,13 +155,14 @@ def test_a_camera_that_tells_how_exact_it_is_is_believed(exact: list[Scene]) -> 
     assert torch.equal(same, default)
 
 
-@pytest.mark.parametrize("other", [mirrored, reprinted])
-def test_a_similar_object_is_refused(other) -> None:
+@pytest.mark.parametrize(("other", "most"), [(mirrored, 0.5), (reprinted, 0.25)])
+def test_a_similar_object_does_not_look_like_it(other: Callable[[TriangleMesh], TriangleMesh], most: float) -> None:
+    """The mirror image of a side seen head on is like it: the pipeline looks again (``test_second_look``)."""
     mesh = demo_mesh()
     aligner = Aligner(mesh)
-    found = [align(aligner, scene, seed).evidence for seed, scene in enumerate(scenes(other(mesh), 3, 4, EXACT))]
-    assert not any(evidence.supported for evidence in found)
-    assert max(evidence.likeness for evidence in found) < 0.5
+    found = [align(aligner, scene, seed).evidence for seed, scene in enumerate(scenes(other(mesh), 12, 4, EXACT))]
+    assert sum(evidence.supported for evidence in found) <= 4 * (other is mirrored)
+    assert np.median([evidence.likeness for evidence in found]) < most
 
 
 def test_a_blurred_worn_and_badly_lit_object_is_itself_and_its_mirror_image_is_not() -> None:
