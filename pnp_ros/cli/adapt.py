@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -99,12 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
     shown = partial(_frames, source, lambda frame: blocks.is_held_out(frame.stamp_ns))
     held_out = FrameSource(source.path, source.kind, shown, lambda: count_out)
     store = VersionStore(arguments.versions or arguments.out / "versions", package)
-    measured = partial(
-        _measured, package, store, held_out, truth_of, not reference.supervision.independent, arguments.device
-    )
+    overlap = not reference.supervision.independent
+    measured = partial(_measured, package, store, held_out, truth_of, overlap, arguments.device, arguments.out)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    before = measured(arguments.out / "before")
+    before = measured("before")
     with (arguments.out / HISTORY_NAME).open("w") as file:
         result = adapt(
             lambda: tqdm(learnt(), "adapting", total=len(stamps) - count_out, unit=" images"),
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     history = load_history(arguments.out)
     write_adaptation_image(arguments.out / "adaptation.png", history)
-    after = measured(arguments.out / "after", adaptation_plots(history))
+    after = measured("after", adaptation_plots(history))
     print(_table(before, after))
     print(_outcome(result, store, arguments))
     return 0
@@ -172,25 +172,31 @@ def _measured(
     overlap: bool,
     device: str,
     out: Path,
+    name: str,
     more_plots: Sequence[tuple[str, str]] = (),
-) -> dict[str, Any]:
-    """Report of the held-out images with the newest good weights."""
+) -> list[dict[str, Any]]:
+    """Reports of the held-out images with the newest good weights: of the estimator, and of the networks alone."""
     newest = store.newest()
     adapted = newest.applied_to(package) if newest else package
-    pose_of = running(PoseEstimator(adapted, EstimatorConfig(track=held_out.kind != "bop"), device))
-    meter = OverlapMeter(package) if overlap else None
-    done = evaluate_one(images(held_out, description=out.name), package, pose_of, truth_of, meter)
-    return write_report(out, package, held_out, done, more_plots=more_plots)
+    as_used = EstimatorConfig(track=held_out.kind != "bop")
+    alone = dataclasses.replace(as_used, sources=("keypoints",), align=False)
+    reports = []
+    for folder, config in ((name, as_used), (f"{name}_networks_alone", alone)):
+        pose_of = running(PoseEstimator(adapted, config, device))
+        meter = OverlapMeter(package) if overlap else None
+        done = evaluate_one(images(held_out, description=folder.replace("_", " ")), package, pose_of, truth_of, meter)
+        reports.append(write_report(out / folder, package, held_out, done, more_plots=more_plots))
+    return reports
 
 
-def _table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The figures that tell, side by side."""
-    rows: list[tuple[str, ...]] = [("on the images that were held out", "before", "after")]
-    counts = (f"{r['frames']['valid']} of {r['frames']['total']}" for r in (before, after))
-    rows.append(("images with a valid pose", *counts))
+def _table(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> str:
+    """The figures that tell, side by side; what learns are the networks, and alignment may hide what they gained."""
+    reports = [report for pair in zip(before, after) for report in pair]
+    rows: list[tuple[str, ...]] = [("on the images that were held out", "before", "after", "networks alone", "after")]
+    rows.append(("images with a valid pose", *(f"{r['frames']['valid']} of {r['frames']['total']}" for r in reports)))
     for name, path in _FIGURES:
-        values = [_figure(summary, path) for summary in (before, after)]
-        if values != [None, None]:
+        values = [_figure(summary, path) for summary in reports]
+        if any(value is not None for value in values):
             rows.append((name, *map(figure_text, values)))
     return _aligned(rows)
 

@@ -73,7 +73,9 @@ def test_refuses_what_does_not_get_better_and_says_why(
     assert main([*arguments, "--steps", "7"]) == 0
     said = capsys.readouterr().out
     assert "nothing was promoted" in said
-    assert "images with a valid pose" in said
+    (counts,) = (line.split() for line in said.splitlines() if line.startswith("images with a valid pose"))
+    assert counts.count("of") == 4  # of the estimator and of the networks alone, before and after
+    assert " ".join(counts[-3:]) == f"0 of {counts[-1]}"  # untrained ones know nothing
     assert "7 steps, 0 versions promoted" in said
     assert "held-back error" in said
     assert "failed" in said
@@ -86,6 +88,7 @@ def test_refuses_what_does_not_get_better_and_says_why(
         report = json.loads((out / name / "report.json").read_text())
         assert 0.25 * FRAMES <= report["frames"]["total"] <= 0.4 * FRAMES  # every third block of time
         assert ("Adaptation: losses" in (out / name / "report.html").read_text()) is plots
+        assert json.loads((out / f"{name}_networks_alone" / "report.json").read_text())["frames"]["valid"] == 0
 
 
 def _use_config(monkeypatch: pytest.MonkeyPatch, changes: dict[str, float]) -> None:
