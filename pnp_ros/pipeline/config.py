@@ -79,7 +79,7 @@ class EstimatorConfig:
     valid_matches: int = bounded(12, 1, 10_000)
     valid_guess: float = bounded(0.7, 0.0, 1.0)
     max_chi_square: float = bounded(4.0, 1e-6, 1e12)
-    max_keypoint_sigma: float = bounded(0.06, 1e-6, 1e12)
+    max_keypoint_sigma: float = bounded(0.15, 1e-6, 1e12)
     max_rotation_sigma: float = bounded(0.12, 1e-6, 1e12)
     max_translation_sigma: float = bounded(0.05, 1e-6, 1e12)
     min_distance: float = bounded(0.6, 1e-6, 1e6)

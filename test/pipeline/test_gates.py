@@ -74,11 +74,11 @@ def test_noise_beyond_the_stated_sigmas_is_uncertain() -> None:
 
 def test_keypoints_with_wide_sigmas_are_uncertain_though_they_agree() -> None:
     correspondences, _ = _scene(noise=0.5)
-    vague = dataclasses.replace(correspondences, weights=torch.full((16, 2), 1 / 12.0))
+    vague = dataclasses.replace(correspondences, weights=torch.full((16, 2), 1 / 24.0))
     estimate = solve_pnp(vague, CAMERA, init=Classical("ransac"), loss=Cauchy(2.0))
     verdict = judge(estimate, Sighting(vague, 0.99, BOX), CAMERA, DIAMETER, EstimatorConfig(max_rotation_sigma=3.0))
     assert verdict.state is ObjectState.UNCERTAIN
-    assert "keypoint sigma 0.08" in verdict.reason
+    assert "keypoint sigma 0.16" in verdict.reason
 
 
 @pytest.mark.parametrize(("block", "word"), [(slice(0, 3), "translation"), (slice(3, 6), "rotation")])
