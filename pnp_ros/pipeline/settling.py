@@ -106,7 +106,7 @@ class Settling:
         if reason := absent(sighting, config):  # not worth a solve
             return dataclasses.replace(ObjectEstimate.lost(name, reason, sighting.box, sighting.score), source=source)
         with self._stages.timed("solve"):
-            solved = solve(config.solver, sighting, camera, start, config.robust_scale)
+            solved = solve(config.solver, sighting, camera, start, config.robust_scale, config.min_matches)
             doubt = doubt_of(solved.pose, correspondences, camera, diameter, sighting.dense)
             factor = self.factor(source, doubt)
             chosen = self._choose(solved.pose)

@@ -7,11 +7,15 @@ trusts each point, ``epropnp`` looks at all modes of the posterior and goes on f
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 
 import torch
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.kernels.search_reference import samples_needed
 from pnp_ros.solvers.classical import Classical
+from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.noise_scale import noise_scale
 from pnp_ros.solvers.pnp import PoseFinder, solve_pnp
 from pnp_ros.solvers.pnp_net import PnPNet
@@ -22,7 +26,9 @@ from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
 
-def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, scale: float) -> PoseEstimate:
+def solve(
+    solver: str, sighting: Sighting, camera: Camera, start: Pose | None, scale: float, min_matches: int = 0
+) -> PoseEstimate:
     """The pose of what a source saw.
 
     Args:
@@ -31,10 +37,12 @@ def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, s
         camera: of the whole image.
         start: where the object is expected; None where it is searched.
         scale: of the robust loss on keypoints, standard deviations.
+        min_matches: a pose on which fewer matches agree is not worth a search: of hundreds by chance it would be long.
     """
     points, loss = sighting.correspondences, Cauchy(scale)
     if sighting.matched:  # the kernel's own search sorts out what agrees
-        return solve_pnp(points, camera, init=PnPNet() if solver == "pnp_net" else None)
+        limits = _limits(points.image_points.shape[-2], min_matches)
+        return solve_pnp(points, camera, solver=limits, init=PnPNet() if solver == "pnp_net" else None)
     init: Pose | PoseFinder | Guide
     if solver == "epropnp":
         starts = None if start is None else Pose.stack([start, reversal(points.object_points, start)])
@@ -52,6 +60,13 @@ def solve(solver: str, sighting: Sighting, camera: Camera, start: Pose | None, s
     if sighting.dense and int(found.status) in (SolveStatus.UNEXPLAINED, SolveStatus.BEHIND_CAMERA):
         return _together(points, camera, init if isinstance(init, Pose) else None, loss)
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _limits(matches: int, min_matches: int) -> LevenbergMarquardt:
+    """A search that finds what ``min_matches`` of the matches agree on."""
+    needed = math.ceil(samples_needed(min_matches, matches))
+    return LevenbergMarquardt(samples=min(LevenbergMarquardt.samples, needed))
 
 
 def _together(points: Correspondences, camera: Camera, start: Pose | None, loss: RobustLoss) -> PoseEstimate:
