@@ -24,7 +24,6 @@ from pnp_ros.kernels.pose_warp import (
     about_origin,
     invert,
     mat66,
-    positive_definite,
     robust,
     vec_sums,
 )
@@ -126,11 +125,11 @@ def write_pose(
     pose = at_origin(best.pose, problem)
     r = wp.quat_to_matrix(pose.rotation)
     t = 1.0 * pose.translation
-    covariance = about_origin(covariance, lever_of(best.pose, problem))
+    covariance, told = about_origin(covariance, lever_of(best.pose, problem))
     cost = best.sums[NEXT_COST]
     status = wp.where(best.converged, CONVERGED, MAX_ITERATIONS)
     least = wp.where(prior.active, MIN_PIVOT_WITH_PRIOR, MIN_PIVOT)
-    determined = pivot > least and problem.residuals + prior.rank >= NUM_PARAMETERS and positive_definite(covariance)
+    determined = pivot > least and problem.residuals + prior.rank >= NUM_PARAMETERS and told
     # An origin so far away that single precision rounds the points by more than half a deviation of the image's.
     rounding = EPS * wp.length(problem.centroid)
     rounding2 = rounding * rounding * problem.lens.focal[0] * problem.lens.focal[1]
@@ -162,9 +161,8 @@ def write_pose(
     if answer.other.weighed.standing > NO_EVIDENCE:
         other_scale = covariance_scale(problem, calibration, answer.other)
         other_covariance, other_pivot = covariance_of(prior, answer.other, other_scale)
-        other_covariance = about_origin(other_covariance, lever_of(answer.other.pose, problem))
-        there = other_pivot > MIN_PIVOT and positive_definite(other_covariance)
-        if there and answer.other.sums[UNSEEN] <= allowed:
+        other_covariance, other_told = about_origin(other_covariance, lever_of(answer.other.pose, problem))
+        if other_told and other_pivot > MIN_PIVOT and answer.other.sums[UNSEEN] <= allowed:
             second = at_origin(answer.other.pose, problem)
             second_covariance = other_covariance
             probability = 1.0 / (1.0 + wp.exp(wp.min(best.weighed.standing - answer.other.weighed.standing, 80.0)))

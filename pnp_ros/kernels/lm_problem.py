@@ -13,7 +13,7 @@ from pnp_ros.kernels.robust import RobustKind
 
 BEHIND_PENALTY = 4.0  # focal lengths of residual per axis for a point that the camera cannot see
 MIN_PIVOT = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the scaled information matrix; below it is singular
-ROUNDING = 16  # units in the last place by which variances grow where a covariance moves to a far origin
+ROUNDING = 16, 128, 1024, 8192  # units in the last place that variances grow by, one after another, to be a covariance
 MIN_PIVOT_WITH_PRIOR = {torch.float32: 1e-6, torch.float64: 1e-13}  # the prior fills in what the points do not tell
 LAMBDA_START, LAMBDA_MIN, LAMBDA_MAX = 1e-3, 1e-7, 1e7
 GOOD_COST = 0.25  # of scale^2 a point: an annealed solve below this (half of Geman-McClure's bound) is not tried again

@@ -283,14 +283,18 @@ def finish(
 def _about_origin(covariance: Tensor, lever: Tensor) -> Tensor:
     """A covariance (B, 6, 6) of the centroid's pose moved to the origin ``lever`` (B, 3) away.
 
-    From a far origin all that is seen of the centroid's sharp place is a difference of large numbers, whose rounding
-    may leave no covariance: so much is added to the variances.
+    From a far origin all that is seen of the centroid's sharp place, or of what a prior knows exactly, is a difference
+    of large numbers, whose rounding may leave no covariance: so much is added to the variances.
     """
     shift = torch.eye(6, dtype=lever.dtype, device=lever.device).repeat(len(lever), 1, 1)
     shift[:, :3, 3:] = so3.hat(lever)  # t_c = t + R c, so dt = dt_c - dtheta x (R c)
     moved = shift @ covariance @ shift.mT
-    rounding = ROUNDING * torch.finfo(moved.dtype).eps * moved.diagonal(dim1=-2, dim2=-1)
-    return 0.5 * (moved + moved.mT) + torch.diag_embed(rounding)
+    moved = 0.5 * (moved + moved.mT)
+    grown = torch.diag_embed(torch.finfo(moved.dtype).eps * moved.diagonal(dim1=-2, dim2=-1))
+    result = moved + ROUNDING[0] * grown
+    for units in ROUNDING[1:]:
+        result = torch.where(is_valid(result)[:, None, None], result, moved + units * grown)
+    return result
 
 
 def _invert(hessian: Tensor, good: Tensor, factor: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ UNSEEN = wp.constant(29)  # points with weight that the camera cannot see
 WEIGHT_SUM = wp.constant(30)  # robust weights of points with weight
 NUM_SUMS = 31
 EPS = wp.constant(2.0**-23)
-ROUNDING = wp.constant(lm_problem.ROUNDING * 2.0**-23)
+ROUNDING = wp.constant(wp.types.vector(length=len(lm_problem.ROUNDING), dtype=wp.float32)(lm_problem.ROUNDING))
 
 vec7 = wp.types.vector(length=7, dtype=wp.float32)
 vec9 = wp.types.vector(length=9, dtype=wp.float32)
@@ -193,8 +193,22 @@ def symmetric(sums: vec_sums):
 
 
 @wp.func
+def positive_definite(covariance: mat66):
+    """Whether a symmetric matrix is, by more than rounding."""
+    upper = vec_sums(0.0)
+    for i in range(6):
+        for j in range(i, 6):
+            upper[(i * (11 - i)) // 2 + j] = covariance[i, j]
+    factor, scale, pivot = factorise(upper, 0.0)
+    return pivot > EPS
+
+
+@wp.func
 def about_origin(covariance: mat66, lever: wp.vec3):
-    """A covariance of the centroid's pose moved to the origin ``lever`` away; see the reference."""
+    """A covariance of the centroid's pose moved to the origin ``lever`` away, and whether it is one.
+
+    See the reference.
+    """
     shift = wp.identity(n=6, dtype=float)  # t_c = t + R c, so dt = dt_c - dtheta x (R c)
     shift[0, 4] = -lever[2]
     shift[0, 5] = lever[1]
@@ -204,17 +218,10 @@ def about_origin(covariance: mat66, lever: wp.vec3):
     shift[2, 4] = lever[0]
     moved = shift * covariance * wp.transpose(shift)
     moved = 0.5 * (moved + wp.transpose(moved))
-    for i in range(6):
-        moved[i, i] = (1.0 + ROUNDING) * moved[i, i]
-    return moved
-
-
-@wp.func
-def positive_definite(covariance: mat66):
-    """Whether a symmetric matrix is, by more than rounding."""
-    upper = vec_sums(0.0)
-    for i in range(6):
-        for j in range(i, 6):
-            upper[(i * (11 - i)) // 2 + j] = covariance[i, j]
-    factor, scale, pivot = factorise(upper, 0.0)
-    return pivot > EPS
+    sound = bool(False)
+    for step in range(len(ROUNDING)):
+        if not sound:
+            for i in range(6):
+                moved[i, i] = (1.0 + EPS * ROUNDING[step]) * moved[i, i]
+            sound = positive_definite(moved)
+    return moved, sound

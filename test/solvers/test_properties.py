@@ -167,6 +167,21 @@ def test_every_usable_pose_has_a_covariance(
     assert is_valid(estimate.covariance).all()
 
 
+@quick
+@given(seed=seeds, dtype=st.sampled_from([torch.float32, torch.float64]), n=st.integers(1, 12), known=st.integers(1, 6))
+def test_so_has_a_pose_of_which_a_prior_knows_something_exactly(
+    seed: int, dtype: torch.dtype, n: int, known: int
+) -> None:
+    c, camera, truth = random_problems(20, n, seed=seed, dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
+    axes = torch.linalg.qr(torch.randn(20, 6, 6, generator=generator, dtype=torch.float64)).Q
+    variances = torch.tensor([1e-6] * (6 - known) + [0.0] * known, dtype=torch.float64)
+    prior = PoseEstimate.of(truth, (axes * variances @ axes.mT).to(dtype))
+    estimate = solve_pnp(c, camera, prior=prior)
+    assert estimate.usable.float().mean() > 0.9
+    assert is_valid(estimate.covariance[estimate.usable]).all()
+
+
 @pytest.mark.parametrize("n", [6, 8, 64, 512])
 def test_covariance_is_consistent_for_gaussian_noise(n: int) -> None:
     count = 4_000
