@@ -29,7 +29,7 @@ from pnp_ros.evaluation.time_blocks import TimeBlocks
 from pnp_ros.evaluation.told import running
 from pnp_ros.evaluation.truth import Truth, TruthOf, load_truth
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
-from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.config import NETWORKS_ALONE, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 
 _OBJECTS = "pnp_ros/msg/ObjectPoseArray"
@@ -179,11 +179,11 @@ def _measured(
     newest = store.newest()
     adapted = newest.applied_to(package) if newest else package
     as_used = EstimatorConfig(track=held_out.kind != "bop")
-    alone = dataclasses.replace(as_used, sources=("keypoints",), align=False)
+    alone = dataclasses.replace(NETWORKS_ALONE, track=as_used.track)
+    meter = OverlapMeter(package) if overlap else None
     reports = []
     for folder, config in ((name, as_used), (f"{name}_networks_alone", alone)):
         pose_of = running(PoseEstimator(adapted, config, device))
-        meter = OverlapMeter(package) if overlap else None
         done = evaluate_one(images(held_out, description=folder.replace("_", " ")), package, pose_of, truth_of, meter)
         reports.append(write_report(out / folder, package, held_out, done, more_plots=more_plots))
     return reports

@@ -107,3 +107,6 @@ class EstimatorConfig:
             raise ValueError(f"max_distance: expected more than min_distance, got {self.max_distance}")
         if not self.valid_presence >= self.lost_presence:
             raise ValueError(f"valid_presence: expected at least lost_presence, got {self.valid_presence}")
+
+
+NETWORKS_ALONE = EstimatorConfig(sources=("keypoints",), align=False, track=False)  # each image by itself

@@ -25,6 +25,8 @@ from pnp_ros.solvers.search import Guide, Search
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose, PoseEstimate, SolveStatus
 
+_LEAST_SAMPLES = 2000  # of three matches; a millisecond, less is not worth saving
+
 
 def solve(
     solver: str, sighting: Sighting, camera: Camera, start: Pose | None, scale: float, min_matches: int = 0
@@ -65,7 +67,7 @@ def solve(
 @functools.lru_cache(maxsize=1024)
 def _limits(matches: int, min_matches: int) -> LevenbergMarquardt:
     """A search that finds what ``min_matches`` of the matches agree on."""
-    needed = math.ceil(samples_needed(min_matches, matches))
+    needed = max(math.ceil(samples_needed(min_matches, matches)), _LEAST_SAMPLES)
     return LevenbergMarquardt(samples=min(LevenbergMarquardt.samples, needed))
 
 

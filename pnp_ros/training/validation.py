@@ -25,7 +25,7 @@ from pnp_ros.evaluation.truth import Truth
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration
 from pnp_ros.pipeline.calibration_fit import fit_calibration
-from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.config import NETWORKS_ALONE, EstimatorConfig
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.result import FrameResult
 from pnp_ros.rendering.validation_frames import ValidationFrame
@@ -92,8 +92,7 @@ def calibrate(
     until: float = math.inf,
 ) -> CovarianceCalibration:
     """The covariance calibration that suits the valid poses of a package which has none yet."""
-    networks_alone = EstimatorConfig(sources=("keypoints",), align=False, track=False)
-    records = judged(package, images, device, seen, networks_alone, until)
+    records = judged(package, images, device, seen, NETWORKS_ALONE, until)
     nees, doubts = [], []
     for record in records:
         if (

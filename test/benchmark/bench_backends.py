@@ -32,7 +32,7 @@ from pnp_ros.evaluation.truth import Truth
 from pnp_ros.io.resources import resource
 from pnp_ros.networks.onnx_runtime import OnnxNetwork, exported
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
-from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.config import NETWORKS_ALONE
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import Models, load_models
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig
@@ -43,7 +43,6 @@ from pnp_ros.types import Pose
 
 CPU = torch.device("cpu")
 OUT = Path("out/bench")
-ALONE = EstimatorConfig(sources=("keypoints",), align=False, track=False)
 RANGES = RandomisationConfig(elevation=(math.radians(-5.0), math.pi / 2), roll=(-math.pi / 4, math.pi / 4))
 CALIBRATION_SEED, CALIBRATION_IMAGES = 77, 100
 
@@ -121,7 +120,7 @@ def all_models(package: ObjectPackage) -> dict[str, tuple[Models, int]]:
 
 def searched(package: ObjectPackage, models: Models, images: Sequence[ValidationFrame]) -> dict[str, Any]:
     """Held-out renders, by the networks alone."""
-    estimator = PoseEstimator(package, ALONE, backend="torch")
+    estimator = PoseEstimator(package, NETWORKS_ALONE, backend="torch")
     estimator.use(models)
 
     def truth_of(frame: Frame) -> Truth:

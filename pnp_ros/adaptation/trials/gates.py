@@ -23,7 +23,7 @@ from pnp_ros.evaluation.pose_error import add, adds, auc
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.pipeline.calibration import CovarianceCalibration, Doubt
 from pnp_ros.pipeline.calibration_fit import fit_calibration
-from pnp_ros.pipeline.config import EstimatorConfig
+from pnp_ros.pipeline.config import NETWORKS_ALONE
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.models import Models
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
@@ -104,8 +104,7 @@ class Examiner:
         self._package, self._anchors, self._device, self._supervision = package, anchors, device, supervision
         vertices = package.mesh.vertices
         self._points = torch.from_numpy(vertices[:: max(1, len(vertices) // _SURFACE_POINTS)]).double()
-        config = EstimatorConfig(sources=("keypoints",), align=False, track=False)  # the networks alone
-        self._estimator = PoseEstimator(package, config, device)
+        self._estimator = PoseEstimator(package, NETWORKS_ALONE, device)
         self._witness = Witness(package.mesh)
 
     def measure(self, models: Models, held_back: Sequence[Example]) -> Measured:
