@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,8 +28,11 @@ from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.rendering.lighting import Lighting
 from pnp_ros.rendering.renderer import Renderer, Rendering
 from pnp_ros.settings import bounded, check
+from pnp_ros.sources.feature_poses import feature_frames
+from pnp_ros.types import Pose
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_ARRAYS = ("descriptors", "points", "axes", "sizes")
 TEXTURED = 30  # features a view: below it the object is hardly found by them
 _EVEN = Lighting(sky=(1.0, 1.0, 1.0), ground=(1.0, 1.0, 1.0), lights=(), specular=0.0)  # the texture and nothing else
 _MARGIN = 1.15  # a view is this much wider than the object's bounding sphere
@@ -65,6 +69,9 @@ class FeatureTable:
     Args:
         descriptors: (F, 128) uint8, SIFT.
         points: (F, 3) float32, metres, object frame.
+        axes: (F, 3, 3) float16, object frame: columns are x along the feature's direction, y, and z along the view's
+            ray.
+        sizes: (F) float32, metres, on the object.
         views: that they were found in.
 
     Raises:
@@ -73,6 +80,8 @@ class FeatureTable:
 
     descriptors: NDArray[np.uint8]
     points: NDArray[np.float32]
+    axes: NDArray[np.float16]
+    sizes: NDArray[np.float32]
     views: int = 80
 
     def __post_init__(self) -> None:
@@ -80,10 +89,11 @@ class FeatureTable:
             raise ValueError(
                 f"descriptors: expected (F, 128) uint8, got {self.descriptors.shape} {self.descriptors.dtype}"
             )
-        if self.points.shape != (len(self.descriptors), 3) or not np.isfinite(self.points).all():
-            raise ValueError(
-                f"points: expected finite ({len(self.descriptors)}, 3), got {self.points.shape} {self.points.dtype}"
-            )
+        for name, shape in (("points", (3,)), ("axes", (3, 3)), ("sizes", ())):
+            values = getattr(self, name)
+            if values.shape != (len(self.descriptors), *shape) or not np.isfinite(values).all():
+                expected = f"({', '.join(map(str, (len(self.descriptors), *shape)))})"
+                raise ValueError(f"{name}: expected finite {expected}, got {values.shape} {values.dtype}")
 
     @property
     def is_textured(self) -> bool:
@@ -92,7 +102,7 @@ class FeatureTable:
 
     def serialised(self) -> bytes:
         """The content of ``features.safetensors``."""
-        tensors = {"descriptors": torch.from_numpy(self.descriptors), "points": torch.from_numpy(self.points)}
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS}
         return serialised(tensors, {"kind": "sift", "format_version": FORMAT_VERSION, "views": self.views})
 
     @classmethod
@@ -107,9 +117,9 @@ class FeatureTable:
             found = {"kind": metadata.get("kind"), "format_version": metadata.get("format_version")}
             if found != {"kind": "sift", "format_version": FORMAT_VERSION}:
                 raise ValueError(f"expected sift features of version {FORMAT_VERSION}, got {found}")
-            if different := sorted(set(tensors) ^ {"descriptors", "points"}):
+            if different := sorted(set(tensors) ^ set(_ARRAYS)):
                 raise ValueError(f"{different[0]}: missing or unknown")
-            return cls(tensors["descriptors"].numpy(), tensors["points"].float().numpy(), int(metadata["views"]))
+            return cls(*(tensors[name].numpy() for name in _ARRAYS), views=int(metadata["views"]))
         except (CheckpointError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: {error}; pnp-ros onboard makes it anew") from error
 
@@ -161,15 +171,22 @@ def make_feature_table(mesh: TriangleMesh, config: FeatureTableConfig | None = N
         RendererError: if there is no OpenGL.
     """
     config = config or FeatureTableConfig()
-    descriptors, points = view_features(mesh, config, Sift(config.per_view))
-    found = descriptors.astype(np.uint8) if len(descriptors) else np.zeros((0, 128), np.uint8)
-    return FeatureTable(found, points, config.views)
+    found = view_features(mesh, config, Sift(config.per_view))
+    descriptors = found.descriptors.astype(np.uint8) if len(found.points) else np.zeros((0, 128), np.uint8)
+    return FeatureTable(descriptors, found.points, found.axes.astype(np.float16), found.sizes, config.views)
 
 
-def view_features(
-    mesh: TriangleMesh, config: FeatureTableConfig, features: Sift | cv2.Feature2D
-) -> tuple[NDArray, NDArray[np.float32]]:
-    """Descriptors (F, D) of any kind of features in all views, and the object points (F, 3) that they show, metres.
+class ViewFeatures(NamedTuple):
+    """Features of any kind: descriptors (F, D), and the others as :class:`FeatureTable` has them, in float32."""
+
+    descriptors: NDArray
+    points: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    sizes: NDArray[np.float32]
+
+
+def view_features(mesh: TriangleMesh, config: FeatureTableConfig, features: Sift | cv2.Feature2D) -> ViewFeatures:
+    """Features of any kind in all views.
 
     Raises:
         RendererError: if there is no OpenGL.
@@ -180,31 +197,42 @@ def view_features(
     middle = (config.size - 1) / 2
     camera = Camera.pinhole(focal, focal, middle, middle, config.size, config.size)
     with Renderer() as renderer, ThreadPoolExecutor(1) as beside:
-        handle, found = renderer.add(mesh), list[Future[tuple[NDArray, NDArray[np.float32]] | None]]()
+        handle, found = renderer.add(mesh), list[Future[ViewFeatures | None]]()
         for direction in view_directions(config.views, config.lowest_elevation):
             eye = torch.from_numpy(centre + _DISTANCE * radius * direction)
             pose = look_at(eye, torch.from_numpy(centre), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
             view = renderer.render([(handle, pose)], camera, _EVEN)
             wait(found)  # one view at most is held beside the one that is rendered
-            found.append(beside.submit(_features_of, view, features))
-    pairs = [pair for pair in (each.result() for each in found) if pair is not None]
-    if not pairs:
-        return np.zeros((0, 0)), np.zeros((0, 3), np.float32)
-    descriptors, points = (np.concatenate(each) for each in zip(*pairs))
-    return descriptors, points
+            found.append(beside.submit(_features_of, view, camera, pose, features))
+    seen = [each for each in (one.result() for one in found) if each is not None]
+    if not seen:
+        nothing = np.zeros((0, 3), np.float32)
+        return ViewFeatures(np.zeros((0, 0)), nothing, np.zeros((0, 3, 3), np.float32), nothing[:, 0])
+    return ViewFeatures(*(np.concatenate(each) for each in zip(*seen)))
 
 
-def _features_of(view: Rendering, features: Sift | cv2.Feature2D) -> tuple[NDArray, NDArray[np.float32]] | None:
-    """Descriptors (F, D) of a view and the object points (F, 3) that they show; None without any."""
+def _features_of(view: Rendering, camera: Camera, pose: Pose, features: Sift | cv2.Feature2D) -> ViewFeatures | None:
+    """Features of a view of the object at a pose; None without any."""
     mask = (view.mask > 0).astype(np.uint8)
     grey = fill_outside(np.asarray(cv2.cvtColor(view.rgb, cv2.COLOR_RGB2GRAY), np.uint8), mask)
     inner = np.asarray(255 * cv2.erode(mask, np.ones((5, 5), np.uint8)), np.uint8)
     keys, descriptors = features.detectAndCompute(grey, inner)
     if descriptors is None:
         return None
-    at = np.array([key.pt for key in keys], np.float32)[:, None]
-    there = cv2.remap(view.object_coordinates, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
-    return np.asarray(descriptors), np.asarray(there, np.float32)[:, 0]
+    at, angles, sizes = key_arrays(keys)
+    there = cv2.remap(view.object_coordinates, at[:, None, 0], at[:, None, 1], cv2.INTER_LINEAR)
+    points = np.asarray(there, np.float32)[:, 0]
+    seen, turn = feature_frames(camera, at, angles, sizes), pose.rotation.float().numpy()
+    distances = pose.transform(torch.from_numpy(points).to(pose.translation)).norm(dim=-1).float().numpy()
+    return ViewFeatures(np.asarray(descriptors), points, turn.T @ seen.axes, seen.widths * distances)
+
+
+def key_arrays(
+    keys: Sequence[cv2.KeyPoint],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Places (N, 2) in pixels, directions (N) in degrees, and sizes (N) in pixels of N features."""
+    values = np.array([(*key.pt, key.angle, key.size) for key in keys], np.float32).reshape(-1, 4)
+    return values[:, :2], values[:, 2], values[:, 3]
 
 
 def view_directions(count: int, lowest_elevation: float = -90.0) -> NDArray[np.float64]:

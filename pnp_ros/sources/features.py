@@ -2,7 +2,8 @@
 
 The ratio test (Lowe, IJCV 2004, 7.1) asks for a rival at another *place* of the object: another view of the same place
 is no rival. Distances are those of RootSIFT (Arandjelovic and Zisserman, CVPR 2012), neighbours are found
-approximately (FLANN's kd-trees; Muja and Lowe, VISAPP 2009). What is matched by chance the robust solve leaves out.
+approximately (FLANN's kd-trees; Muja and Lowe, VISAPP 2009). Most of what is matched by chance agrees with no other
+match on where the object is, and is left out; the rest the robust solve leaves out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -22,7 +23,8 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.box import Box
 from pnp_ros.detection.crop import CropError, box_from_pose
 from pnp_ros.detection.detector import Detection
-from pnp_ros.sources.feature_table import FeatureTable, Sift
+from pnp_ros.sources.feature_poses import agreeing, feature_frames
+from pnp_ros.sources.feature_table import FeatureTable, Sift, key_arrays
 from pnp_ros.sources.source import Sighting
 from pnp_ros.types import Correspondences, Pose
 
@@ -41,6 +43,7 @@ class FeatureSearchConfig:
         sigma: standard deviation of a match, as a share of the feature's size in the image, and at least
             ``least_sigma`` px.
         margin: around a box or pose that is looked at, as a multiple of its size.
+        partners: a match counts if so many others agree with it on where the object is, about; 0 asks for none.
     """
 
     count: int = 1500
@@ -49,6 +52,7 @@ class FeatureSearchConfig:
     sigma: float = 0.2
     least_sigma: float = 0.8
     margin: float = 1.5
+    partners: int = 2
 
 
 class FeatureSource:
@@ -69,6 +73,7 @@ class FeatureSource:
     ) -> None:
         self._config = config or FeatureSearchConfig()
         self._points, self._diameter, self._extent = table.points, diameter, extent
+        self._axes, self._sizes = table.axes.astype(np.float32), table.sizes
         self._sift = Sift(self._config.count)
         cv2.setRNGSeed(0)  # FLANN's trees are drawn at random: the same table gives the same trees
         self._index = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": 32})
@@ -85,27 +90,27 @@ class FeatureSource:
         left, top, width, height = (int(value) for value in box)
         part = image[top : top + height, left : left + width]
         grey = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), np.uint8)
-        return self._closer(grey, box, _scale(grey))
+        return self._closer(grey, camera, box, _scale(grey))
 
-    def _closer(self, grey: NDArray[np.uint8], box: Box, scale: int) -> Sighting:
+    def _closer(self, grey: NDArray[np.uint8], camera: Camera, box: Box, scale: int) -> Sighting:
         """What is seen of a part of the image that is reduced so many times, or less if that shows too little."""
         while True:
-            correspondences, ratio = self._matched(grey, (int(box[0]), int(box[1])), scale)
-            finer = functools.partial(self._closer, grey, box, scale // 2) if scale > 1 else None
-            if finer is None or len(ratio) >= _ENOUGH:
-                return Sighting(correspondences, 1.0 if len(ratio) else 0.0, box, matched=True, finer=finer)
+            matches = self._agreeing(self._similar(grey, (int(box[0]), int(box[1])), scale), camera)
+            found = len(matches.pixels)
+            finer = functools.partial(self._closer, grey, camera, box, scale // 2) if scale > 1 else None
+            if finer is None or found >= _ENOUGH:
+                score = 1.0 if found else 0.0
+                return Sighting(self._correspondences(matches), score, box, matched=True, finer=finer)
             scale //= 2
 
     def _around(self, camera: Camera, pose: Pose) -> Box:
         return box_from_pose(camera, pose, self._extent).square(self._config.margin)
 
-    def _matched(
-        self, grey: NDArray, corner: tuple[int, int], scale: int = 1
-    ) -> tuple[Correspondences, NDArray[np.float32]]:
-        """What passes the ratio test in a part of an image, and (N) the distance as a share of the best rival's.
+    def _similar(self, grey: NDArray[np.uint8], corner: tuple[int, int], scale: int) -> _Matches:
+        """What looks like one place of the object alone.
 
         Args:
-            grey: (H, W) uint8.
+            grey: (H, W), a part of an image.
             corner: where the part begins, pixels of the image.
             scale: pixels of it that are taken for one, in x and y.
         """
@@ -114,21 +119,54 @@ class FeatureSource:
             grey = np.asarray(smaller, np.uint8)
         keys, descriptors = self._sift.detectAndCompute(grey, None)
         if descriptors is None or len(self._points) == 0:
-            nothing = torch.zeros(0, 2)
-            return Correspondences(nothing, torch.zeros(0, 3), nothing), np.zeros(0, np.float32)
-        neighbours = self._index.knnMatch(_root(np.asarray(descriptors)), k=min(6, len(self._points)))
-        points, distance, rival = nearest_and_rival(neighbours, self._points, self._config.place * self._diameter)
-        good = distance < self._config.ratio * rival
-        pixels = scale * (np.array([key.pt for key in keys], np.float32)[good] + 0.5) - 0.5
-        pixels += np.array(corner, np.float32)
-        sizes = scale * np.array([key.size for key in keys], np.float32)[good]
-        sigma = np.maximum(self._config.least_sigma, self._config.sigma * sizes)
-        correspondences = Correspondences(
-            torch.from_numpy(pixels),
-            torch.from_numpy(points[good]),
+            keys, nearest, ratio = (), np.zeros(0, np.int64), np.zeros(0)
+        else:
+            neighbours = self._index.knnMatch(_root(np.asarray(descriptors)), k=min(6, len(self._points)))
+            nearest, distance, rival = nearest_and_rival(neighbours, self._points, self._config.place * self._diameter)
+            ratio = distance / rival
+        good = np.flatnonzero(ratio < self._config.ratio)
+        pixels, angles, sizes = key_arrays([keys[i] for i in good])
+        pixels = scale * (pixels + 0.5) - 0.5 + np.array(corner, np.float32)
+        return _Matches(pixels, angles, scale * sizes, nearest[good], ratio[good])
+
+    def _agreeing(self, matches: _Matches, camera: Camera) -> _Matches:
+        """Those with which enough others agree on where the object is."""
+        if self._config.partners == 0:
+            return matches
+        seen = feature_frames(camera, matches.pixels, matches.angles, matches.sizes)
+        known = (values[matches.nearest] for values in (self._points, self._axes, self._sizes))
+        order = np.argsort(matches.ratio, kind="stable")
+        return matches.chosen(agreeing(*known, seen, self._diameter, order) >= self._config.partners)
+
+    def _correspondences(self, matches: _Matches) -> Correspondences:
+        sigma = np.maximum(self._config.least_sigma, self._config.sigma * matches.sizes)
+        return Correspondences(
+            torch.from_numpy(matches.pixels),
+            torch.from_numpy(self._points[matches.nearest]),
             torch.from_numpy(np.repeat(1.0 / sigma[:, None], 2, axis=1).astype(np.float32)),
         )
-        return correspondences, (distance[good] / rival[good]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Matches:
+    """Features of an image (N) and the most similar ones of the mesh.
+
+    Args:
+        pixels: (N, 2).
+        angles: (N) of their directions, degrees from x towards y.
+        sizes: (N) pixels.
+        nearest: (N) index of the mesh's feature.
+        ratio: (N) how far it is from being the same, as a share of the best rival's.
+    """
+
+    pixels: NDArray[np.float32]
+    angles: NDArray[np.float32]
+    sizes: NDArray[np.float32]
+    nearest: NDArray[np.int64]
+    ratio: NDArray[np.float64]
+
+    def chosen(self, which: NDArray[np.bool_]) -> _Matches:
+        return _Matches(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
 def _scale(grey: NDArray) -> int:
@@ -138,8 +176,8 @@ def _scale(grey: NDArray) -> int:
 
 def nearest_and_rival(
     neighbours: Sequence[Sequence[cv2.DMatch]], points: NDArray[np.float32], apart: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """What the ratio test compares: nearest points (N, 3), their distances (N), and those (N) of the best rivals.
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """What the ratio test compares: the index (N) of the nearest, its distance (N), and that (N) of the best rival.
 
     Args:
         neighbours: (N, k) of each feature, the most similar first.
@@ -151,7 +189,7 @@ def nearest_and_rival(
     distance = np.array([[n.distance for n in row] for row in neighbours])
     places = points[index]
     elsewhere = np.linalg.norm(places - places[:, :1], axis=2) > apart
-    return places[:, 0], distance[:, 0], np.where(elsewhere, distance, np.inf).min(axis=1)
+    return index[:, 0], distance[:, 0], np.where(elsewhere, distance, np.inf).min(axis=1)
 
 
 def _root(descriptors: NDArray) -> NDArray[np.float32]:

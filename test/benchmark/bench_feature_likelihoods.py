@@ -49,7 +49,8 @@ class Matches:
 
 def matches(source: FeatureSource, mesh: TriangleMesh, scene: Scene) -> Matches:
     """All of an image whose ratio is below the source's."""
-    found, ratio = source._matched(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), (0, 0))
+    found = source._similar(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), (0, 0), 1)
+    found, ratio = source._correspondences(found), found.ratio
     projected = scene.camera.project(scene.pose.transform(found.object_points))
     size = float(scene.camera.intrinsics[0]) * mesh.diameter / float(scene.pose.translation[2])
     right = (projected - found.image_points).norm(dim=-1).numpy() < 0.03 * size  # camera and mesh are a little off, too

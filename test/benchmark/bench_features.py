@@ -100,9 +100,9 @@ def matched(
     """Pixels (M, 2) and object points (M, 3): the most similar one, if the next place is clearly less so."""
     binary = table.dtype == np.uint8
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING if binary else cv2.NORM_L2)
-    places, distance, rival = nearest_and_rival(matcher.knnMatch(found, table, k=6), points, SEARCH.place * diameter)
+    nearest, distance, rival = nearest_and_rival(matcher.knnMatch(found, table, k=6), points, SEARCH.place * diameter)
     good = distance < SEARCH.ratio * rival
-    return np.array([key.pt for key in keys], np.float32)[good], places[good]
+    return np.array([key.pt for key in keys], np.float32)[good], points[nearest[good]]
 
 
 def solved(pixels: NDArray[np.float32], points: NDArray[np.float32], camera: Camera) -> Pose | None:
@@ -116,7 +116,7 @@ def solved(pixels: NDArray[np.float32], points: NDArray[np.float32], camera: Cam
 def measure(kind: str, drawn: dict[str, list[Scene]]) -> None:
     mesh, config = objects()["textured"], FeatureTableConfig()
     begin = time.process_time()
-    table, points = view_features(mesh, config, KINDS[kind](config.per_view))  # type: ignore[arg-type]
+    table, points, *_ = view_features(mesh, config, KINDS[kind](config.per_view))  # type: ignore[arg-type]
     print(f"{kind}: {len(points)} features of {config.views} views, {time.process_time() - begin:.1f} s", flush=True)
     features = KINDS[kind](SEARCH.count)
     table = table if table.dtype == np.uint8 else table.astype(np.float32)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,17 +137,17 @@ def test_a_table_survives_its_file_and_others_are_refused(table: FeatureTable, t
     path = tmp_path / "features.safetensors"
     path.write_bytes(table.serialised())
     again = FeatureTable.read(path)
-    assert np.array_equal(again.descriptors, table.descriptors)
-    assert np.array_equal(again.points, table.points)
-    assert again.views == table.views
-    assert path.stat().st_size < 145 * len(table.points)
+    for name in ("descriptors", "points", "axes", "sizes", "views"):
+        assert np.array_equal(getattr(again, name), getattr(table, name))
+    assert path.stat().st_size < 168 * len(table.points)
     path.write_bytes(b"torn")
     with pytest.raises(ValueError, match=r"features.safetensors.*onboard"):
         FeatureTable.read(path)
-    with pytest.raises(ValueError, match="descriptors"):
-        FeatureTable(np.zeros((3, 64), np.uint8), np.zeros((3, 3), np.float32))
-    with pytest.raises(ValueError, match="points"):
-        FeatureTable(np.zeros((3, 128), np.uint8), np.full((3, 3), np.nan, np.float32))
+    for name in ("descriptors", "points", "axes", "sizes"):
+        right = getattr(table, name)
+        for wrong in [right[:, :64]] if name == "descriptors" else [right[:-1], np.full_like(right, np.nan)]:
+            with pytest.raises(ValueError, match=name):
+                replace(table, **{name: wrong})
 
 
 def test_views_are_even_over_the_part_of_the_sphere_that_occurs() -> None:
