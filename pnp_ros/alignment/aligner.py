@@ -187,22 +187,27 @@ class Aligner:
         return self._alignment(best, camera, known)
 
     def compare(
-        self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate, one: Alignment | None = None
+        self,
+        image: NDArray[np.uint8],
+        camera: Camera,
+        start: PoseEstimate,
+        one: Alignment | None = None,
+        closely: bool = True,
     ) -> Alignment:
         """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned.
-
-        One that a texture does not bear out at once is not looked at from farther off: it would be another pose then.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             camera: of the image.
             start: of the other pose.
             one: the one that was aligned; given back as it is where a look leads from the start to it.
+            closely: a start that a texture does not bear out at once is not looked at from farther off: it would be
+                another pose then.
         """
         camera.check_image(image)
         self.finish()
         camera, known = _plain(camera), _information(start.covariance)
-        best = self._best(image, camera, start, known, widely=False, closely=True, one=one)
+        best = self._best(image, camera, start, known, widely=False, closely=closely, one=one)
         if best is _THERE and one is not None:
             return one
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)

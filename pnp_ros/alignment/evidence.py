@@ -29,6 +29,7 @@ _FITTED = 1.4  # times the likeness that a texture needs: nine numbers of light 
 _SURE, _LESS, _DOUBTFUL, _MORE = 0.75, 0.7, 0.3, 1.2
 # pixels of blur between which less likeness is expected, down to this share
 _SHARP, _BLURRED, _LENIENT = 1.4, 2.0, 0.74
+_OUTLINED = 0.3  # of the outline found, without which a blurred image is judged as a sharp one
 # shares of the texture shown between which more likeness is expected, up to so many times: a mirror image shows half
 _HALF, _MOST, _STRICT = 0.5, 0.7, 1.2
 
@@ -127,7 +128,8 @@ def _contradiction(seen: Evidence, like: Likeness | None, shaded: bool, found: i
             return f"only {seen.matches} of {found} places of the texture are where the pose says"
         if seen.texture < config.valid_texture:
             return f"the image shows {seen.texture:.0%} of the texture, expected at least {config.valid_texture:.0%}"
-        least = config.valid_likeness * float(np.interp(like.blur, (_SHARP, _BLURRED), (1.0, _LENIENT)))
+        blur = 0.0 if seen.contour < _OUTLINED else like.blur
+        least = config.valid_likeness * float(np.interp(blur, (_SHARP, _BLURRED), (1.0, _LENIENT)))
         least *= float(np.interp(seen.texture, (_HALF, _MOST), (_STRICT, 1.0)))
         if seen.likeness < least:
             return f"what the image shows correlates by {seen.likeness:.2f} with the texture, expected {least:.2f}"

@@ -30,6 +30,7 @@ from pnp_ros.pipeline.result import Hypothesis, ObjectEstimate, ObjectState
 from pnp_ros.pipeline.rival import reversed_rival
 from pnp_ros.pipeline.second_look import second_look_of
 from pnp_ros.pipeline.stages import Stages
+from pnp_ros.pipeline.tilts import likeliest_tilt
 from pnp_ros.pipeline.tracking import Track
 from pnp_ros.pipeline.views import Views
 from pnp_ros.sources.templates import TEMPLATES
@@ -116,8 +117,10 @@ class LastWord:
             return found
         with self._stages.timed("align"):
             aligned = self.aligner.align(image, camera, found.estimate, widely, drawn, turn)
+            anew = found.source != "tracking"
+            if anew:
+                aligned = likeliest_tilt(self.aligner, image, camera, found.estimate, aligned, self.beside)
             if self._second_look is not None:
-                anew = found.source != "tracking"
                 aligned = self._second_look.judge(self.aligner, image, camera, aligned, anew)
             self._seen, evidence = aligned, aligned.evidence
         found = dataclasses.replace(found, explained=evidence.explained)
