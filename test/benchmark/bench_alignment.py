@@ -47,6 +47,7 @@ from pnp_ros.evaluation.consistency import conformal_factor
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.pipeline.result import ObjectState
+from pnp_ros.rendering.backgrounds import BackgroundSource
 from pnp_ros.rendering.domain_randomisation import RandomisationConfig, with_views
 from pnp_ros.rendering.materials import MESH
 from pnp_ros.rendering.simulation import SimulatedScene
@@ -327,6 +328,28 @@ def followed(mesh: TriangleMesh, count: int) -> dict[str, list[float]]:
     return {f"followed in {len(to_pose)} images, image to pose": to_pose[1:], "followed, between images": between[1:]}
 
 
+def searches(problems: int) -> None:
+    """CPU milliseconds of one thread to search 640x480 for the textured object: where it is not, and where it is."""
+    mesh, backgrounds, rng = objects()["textured"], BackgroundSource(), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        estimator = PoseEstimator(onboard(Path(folder) / "object", "object", mesh).package)
+    without = [backgrounds.image(CAMERA.width, CAMERA.height, rng) for _ in range(problems)]
+    sets = {"in vain": without, "that finds it": [scene.image for scene in scenes(mesh, problems, 71)]}
+    for name, images in sets.items():
+        times, valid = list[float](), 0
+        for image in images:
+            spent = list[float]()
+            for _ in range(3):  # the least: what else the machine does is not the search's
+                estimator.reset()
+                begin = time.process_time()
+                found = estimator.estimate(image, CAMERA)
+                spent.append(1e3 * (time.process_time() - begin))
+            valid += found.state is ObjectState.VALID
+            times.append(min(spent))
+        p50, p99 = np.quantile(times, (0.5, 0.99))
+        print(f"a search {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms; {valid} of {len(images)} valid", flush=True)
+
+
 def main() -> None:
     parts: dict[str, Callable[[int], None]] = {
         "castle": castle,
@@ -335,6 +358,7 @@ def main() -> None:
         "head_on": head_on,
         "regions": regions,
         "cost": cost,
+        "searches": searches,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}, networks; default all")
