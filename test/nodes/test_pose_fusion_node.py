@@ -171,9 +171,17 @@ def test_instances_of_three_cameras_are_fused_and_an_open_pose_is_decided(start_
         assert min(float(se3.local(truth, pose).norm()) for truth in others) < 1e-3
 
 
-def test_a_missing_frame_ends_the_node_with_the_parameters_name(ros: None) -> None:
-    command = [sys.executable, "-m", "pnp_ros.nodes.pose_fusion_node", "--ros-args", "-p", "poses:=[/a, /b]"]
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (("poses:=[/a, /b]",), "parameter fixed_frame: expected a TF frame"),
+        (("poses:=[/a, /tür]", "fixed_frame:=cell"), "Invalid topic name"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_node_with_words(ros: None, parameters: tuple[str, ...], expected: str) -> None:
+    settings = [word for parameter in parameters for word in ("-p", parameter)]
+    command = [sys.executable, "-m", "pnp_ros.nodes.pose_fusion_node", "--ros-args", *settings]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
-    assert "parameter fixed_frame: expected a TF frame" in ended.stderr
+    assert expected in ended.stderr
     assert "Traceback" not in ended.stderr
