@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 import threading
-from collections import defaultdict
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
@@ -14,7 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.io.stamps import nanoseconds
-from pnp_ros.io.transforms import TransformTree
+from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
 from pnp_ros.types import Pose
 
 _KEPT_S = 10.0  # transforms older than this say nothing about an image that still waits
@@ -33,8 +31,8 @@ class TransformHistory:
     def __init__(self, node: Node, late_s: float = 0.0) -> None:
         self._kept_ns = round(1e9 * (_KEPT_S + late_s))
         self.refused, self.problem = 0, ""
-        self._moving: dict[tuple[str, str], list[tuple[int, TransformStamped]]] = defaultdict(list)
-        self._static: dict[str, TransformStamped] = {}
+        self._tree = TransformTree()
+        self._static_parents: dict[str, str] = {}
         self._lock = threading.Lock()
         latched = DurabilityPolicy.TRANSIENT_LOCAL
         static = QoSProfile(depth=_DEPTH, durability=latched, reliability=ReliabilityPolicy.RELIABLE)
@@ -48,23 +46,29 @@ class TransformHistory:
     def add(self, transform: TransformStamped, static: bool = False) -> None:
         """Add one transform."""
         parent, child = transform.header.frame_id.lstrip("/"), transform.child_frame_id.lstrip("/")
-        problem = _wrong_with(transform.transform.translation, transform.transform.rotation)
+        fields = transform.transform.translation, transform.transform.rotation
+        problem = _wrong_with(*fields)
         if not parent:
             problem = "header.frame_id: expected a frame, got nothing"
         with self._lock:
             if problem:
                 self.refused, self.problem = self.refused + 1, f"{parent} to {child}: {problem}"
-            elif static:
-                self._static[child] = transform
+                return
+            if static:
+                before = self._static_parents.get(child, parent)
+                if before != parent:
+                    self._tree.remove_static((before, child))
+                self._static_parents[child] = parent
+                self._tree.add_static((parent, child), pose_from_fields(*fields))
             else:
-                self._insert(self._moving[parent, child], nanoseconds(transform.header.stamp), transform)
+                self._insert(self._tree.series((parent, child)), nanoseconds(transform.header.stamp), *fields)
 
-    def _insert(self, entries: list[tuple[int, TransformStamped]], stamp_ns: int, transform: TransformStamped) -> None:
-        if entries and stamp_ns < entries[-1][0] - self._kept_ns:
-            entries.clear()  # time jumped back, as where a bag begins again
-        bisect.insort(entries, (stamp_ns, transform), key=lambda entry: entry[0])
-        if entries[0][0] < stamp_ns - 2 * self._kept_ns:
-            del entries[: bisect.bisect(entries, stamp_ns - self._kept_ns, key=lambda entry: entry[0])]
+    def _insert(self, series: PoseSeries, stamp_ns: int, translation: Any, rotation: Any) -> None:
+        if (span := series.span_ns) is not None and stamp_ns < span[1] - self._kept_ns:
+            series.forget_before(span[1] + 1)  # time jumped back, as where a bag begins again
+        series.add_fields(stamp_ns, translation, rotation)
+        if span is not None and span[0] < stamp_ns - 2 * self._kept_ns:
+            series.forget_before(stamp_ns - self._kept_ns)
 
     def lookup(self, target: str, source: str, stamp_ns: int, without: str = "") -> Pose | str:
         """``T_target_source`` at a time, float64, or why it is not known.
@@ -72,19 +76,9 @@ class TransformHistory:
         Args:
             without: a frame whose transforms do not count.
         """
-        tree = TransformTree()
         with self._lock:
-            tree.add_message(TFMessage(transforms=[t for c, t in self._static.items() if c != without]), static=True)
-            for (_, child), entries in self._moving.items():
-                if child != without:
-                    index = bisect.bisect(entries, stamp_ns, key=lambda entry: entry[0])
-                    near = [entry[1] for entry in entries[max(0, index - 1) : index + 1]]
-                    tree.add_message(TFMessage(transforms=near), static=False)
-        for frame in (source, target):
-            if frame.lstrip("/") not in tree.frames:
-                return f"nothing of {frame} was received"
-        found = tree.lookup(target, source, stamp_ns)
-        return f"no pose of {source} in {target} at the time of the image" if found is None else found
+            found = self._tree.lookup(target, source, stamp_ns, without)
+            return self._tree.why_not(target, source, stamp_ns, without) if found is None else found
 
 
 def _wrong_with(position: Any, orientation: Any) -> str:

@@ -200,7 +200,7 @@ def test_old_transforms_are_forgotten_and_time_may_jump_back(node: Node) -> None
     reference = TransformReference(history, OBJECT, "tf:mug_truth")
     for second in range(200):
         history.add(_transform(1000 * second, CAMERA, OBJECT, _pose(second)))
-    assert len(history._moving[CAMERA, OBJECT]) <= 21
+    assert len(history._tree.series((CAMERA, OBJECT))) <= 21
     _same(_told(reference, 195_000), _pose(195))
     assert _told(reference, 100_000) is None
     history.add(_transform(100_000, CAMERA, OBJECT, _pose(7)))
