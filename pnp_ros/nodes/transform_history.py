@@ -7,21 +7,27 @@ import threading
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.io.stamps import nanoseconds
-from pnp_ros.io.transforms import PoseSeries, TransformTree, pose_from_fields
+from pnp_ros.io.transforms import Edge, TransformTree, pose_from_fields
 from pnp_ros.types import Pose
 
 _KEPT_S = 10.0  # transforms older than this say nothing about an image that still waits
+_BACK_NS = 1_000_000_000  # by which a stamp may be older than the newest of its edge: a message that was late
 _QUATERNION_TOLERANCE = 1e-2  # of the squared norm, as in tf2
 _DEPTH = 200
 
 
 class TransformHistory:
     """The last seconds of ``/tf`` and all of ``/tf_static``. Invalid transforms are left out and counted.
+
+    Where time jumps back, as in a simulation that is reset or a bag that begins again, what was is forgotten: at once
+    where the node's clock says so, else edge by edge, when two stamps in a row are far older than those before.
 
     Args:
         node: that listens.
@@ -33,7 +39,11 @@ class TransformHistory:
         self.refused, self.problem = 0, ""
         self._tree = TransformTree()
         self._static_parents: dict[str, str] = {}
+        self._behind: set[Edge] = set()  # edges whose last stamp was far older than those before
         self._lock = threading.Lock()
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        # kept: the clock holds it by address alone
+        self._jumps = node.get_clock().create_jump_callback(back, post_callback=lambda jump: self._forget())
         latched = DurabilityPolicy.TRANSIENT_LOCAL
         static = QoSProfile(depth=_DEPTH, durability=latched, reliability=ReliabilityPolicy.RELIABLE)
         node.create_subscription(TFMessage, "/tf", lambda message: self._add_all(message, False), _DEPTH)
@@ -61,14 +71,27 @@ class TransformHistory:
                 self._static_parents[child] = parent
                 self._tree.add_static((parent, child), pose_from_fields(*fields))
             else:
-                self._insert(self._tree.series((parent, child)), nanoseconds(transform.header.stamp), *fields)
+                self._insert((parent, child), nanoseconds(transform.header.stamp), *fields)
 
-    def _insert(self, series: PoseSeries, stamp_ns: int, translation: Any, rotation: Any) -> None:
-        if (span := series.span_ns) is not None and stamp_ns < span[1] - self._kept_ns:
-            series.forget_before(span[1] + 1)  # time jumped back, as where a bag begins again
+    def _insert(self, edge: Edge, stamp_ns: int, translation: Any, rotation: Any) -> None:
+        series = self._tree.series(edge)
+        first, newest = series.span_ns or (stamp_ns, stamp_ns)
+        if stamp_ns >= newest - _BACK_NS:
+            self._behind.discard(edge)
+        elif edge in self._behind:
+            self._behind.remove(edge)
+            series.forget_before(newest + 1)
+        else:
+            self._behind.add(edge)  # one by itself may be of a second publisher, or have been long on its way
+            return
         series.add_fields(stamp_ns, translation, rotation)
-        if span is not None and span[0] < stamp_ns - 2 * self._kept_ns:
+        if first < stamp_ns - 2 * self._kept_ns:
             series.forget_before(stamp_ns - self._kept_ns)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._tree.forget_moving()
+            self._behind.clear()
 
     def lookup(self, target: str, source: str, stamp_ns: int, without: str = "") -> Pose | str:
         """``T_target_source`` at a time, float64, or why it is not known.
