@@ -32,12 +32,14 @@ class TransformHistory:
     Args:
         node: that listens.
         late_s: the latest that one transform of a chain may come after the others; they are kept for it.
+        longest_gap_s: between two transforms of an edge, that what is between them is interpolated. An edge that turns
+            with an acceleration of a rad/s^2 is off by up to a / 8 times the gap squared.
     """
 
-    def __init__(self, node: Node, late_s: float = 0.0) -> None:
+    def __init__(self, node: Node, late_s: float = 0.0, longest_gap_s: float = 0.5) -> None:
         self._kept_ns = round(1e9 * (_KEPT_S + late_s))
         self.refused, self.problem = 0, ""
-        self._tree = TransformTree()
+        self._tree = TransformTree(round(1e9 * longest_gap_s))
         self._static_parents: dict[str, str] = {}
         self._behind: set[Edge] = set()  # edges whose last stamp was far older than those before
         self._lock = threading.Lock()
