@@ -203,13 +203,17 @@ class PoseFilter:
         accelerations, walks = (np.stack([each, c.turning * each], axis=-1) for each in (acceleration, walk))
         self._law = Law(accelerations, walks, goes_on, _FADING)
         self._steps: list[_Step] = []
+        self._behind = False  # whether the last measurement was too old to be remembered
 
     def reset(self) -> None:
         """Forget everything."""
         self._steps.clear()
+        self._behind = False
 
     def update(self, estimate: PoseEstimate, stamp: float, systematic: Tensor | None = None) -> Outcome:
         """Take in a measured pose (no batch dimensions); it may be older than the last one.
+
+        The second in a row that is older than what is remembered begins anew: time jumped back.
 
         Args:
             estimate: pose and covariance, in a frame that stays the same.
@@ -224,11 +228,18 @@ class PoseFilter:
             return Outcome.UNFIT
         if self._steps and (stamp - self._steps[-1].seen.stamp > self.config.patience or self._unlike(seen)):
             self.reset()
+        behind = bool(self._steps) and self._steps[-1].seen.stamp - stamp > self.config.memory
+        if behind and not self._behind:
+            self._behind = True
+            return Outcome.LATE
+        if behind:
+            self.reset()
+        self._behind = False
         if not self._steps:
             self._steps = [self._first(seen)]
             return Outcome.STARTED
         place = bisect.bisect_right([step.seen.stamp for step in self._steps], stamp)
-        if place == 0 or self._steps[-1].seen.stamp - stamp > self.config.memory:
+        if place == 0:
             return Outcome.LATE
         told = self._next(self._steps[place - 1], seen)
         if told is None:

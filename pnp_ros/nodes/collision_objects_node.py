@@ -20,18 +20,19 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 
 from pnp_ros.geometry import so3
-from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import message_class, run
 from pnp_ros.nodes.transform_history import TransformHistory
+from pnp_ros.nodes.transform_queue import TransformQueue
 from pnp_ros.objects.decimation import decimated
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.types import Pose
 
 _LOOK_S = 0.2
+_PATIENCE_S = 0.5  # for which an image's objects wait for the transform of its time
 
 
 @dataclass(eq=False)
@@ -114,7 +115,9 @@ class CollisionObjectsNode(Node):
             package.name: mesh_message(_plain(package.mesh, faces), mesh_class, triangle_class) for package in packages
         }
         self._placement, self._listeners = Placement(lives, moved, math.radians(turned)), 0
-        self._transforms = TransformHistory(self) if self._fixed else None
+        self._waiting: TransformQueue[ObjectPoseArray] | None = None
+        if self._fixed:
+            self._waiting = TransformQueue(TransformHistory(self), self._fixed, _PATIENCE_S)
         options = QoSOverridingOptions.with_default_policies()
         self._publisher = self.create_publisher(
             self._message, "collision_object", QoSProfile(depth=100), qos_overriding_options=options
@@ -132,10 +135,18 @@ class CollisionObjectsNode(Node):
         if (listeners := self._publisher.get_subscription_count()) > self._listeners:
             self._placement.forget()  # a move_group that starts knows of nothing
         self._listeners = listeners
-        camera = self._camera(message.header)
-        if camera is None:
+        if self._waiting is None:
+            self._place(message, Pose.identity().to(dtype=torch.float64), message.header.frame_id)
             return
-        frame = self._fixed or message.header.frame_id
+        self._waiting.put(message.header, message)
+        for _, camera, seen in self._waiting.get(message.header):
+            self._place(seen, camera, self._fixed)
+        if self._waiting.problem:
+            self.get_logger().warning(self._waiting.problem, throttle_duration_sec=10.0)
+            self._waiting.problem = ""
+
+    def _place(self, message: ObjectPoseArray, camera: Pose, frame: str) -> None:
+        """Tell what one image showed, with the camera's place in a frame."""
         for item in message.objects:
             if item.state != ObjectPose.VALID:
                 continue
@@ -152,16 +163,6 @@ class CollisionObjectsNode(Node):
                 if order == "add":
                     told.meshes, told.mesh_poses = [self._meshes[item.object_name]], [PoseMsg()]
                 self._publisher.publish(told)
-
-    def _camera(self, header: Header) -> Pose | None:
-        """Of the camera in the frame of the poses; None, and a warning, where TF does not tell."""
-        if self._transforms is None:
-            return Pose.identity().to(dtype=torch.float64)
-        found = self._transforms.lookup(self._fixed, header.frame_id, nanoseconds(header.stamp))
-        if isinstance(found, Pose):
-            return found
-        self.get_logger().warning(f"fixed_frame {self._fixed}: {found}", throttle_duration_sec=10.0)
-        return None
 
     def _order(self, name: str, operation: str) -> Any:
         return self._message(id=name, operation=getattr(self._message, operation))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
 from pnp_ros.nodes.lifecycle import ManagedNode
-from pnp_ros.objects.object_package import ObjectPackageError, load_object_package
+from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.scene import Scene
 from pnp_ros.srv import AddObject, RemoveObject
@@ -32,8 +32,11 @@ class Host(Protocol):
     def single(self) -> str:
         """What the node was asked for that only one object can have, in words; else empty."""
 
-    def change(self, how: Callable[[Scene], object]) -> Mapping[str, str]:
-        """Change the scene between two images; the topic of each instance then."""
+    def change(self, how: Callable[[Scene], object], back: Callable[[Scene], object]) -> Mapping[str, str]:
+        """Change the scene between two images; the topic of each instance then.
+
+        Where its outputs cannot be made, ``back`` undoes the change, and the error is raised again.
+        """
 
 
 class ObjectServices:
@@ -72,10 +75,8 @@ class ObjectServices:
             try:
                 package = load_object_package(request.folder)
                 outcome.append(scene.prepare(package, request.instances or self._host.instances))
-            except (ObjectPackageError, ValueError, OSError) as error:
-                outcome.append(str(error))
             except Exception as error:  # whatever it is, the caller is told
-                outcome.append(f"{type(error).__name__}: {error}")
+                outcome.append(_words(error))
             if self._node.executor is not None:
                 self._node.executor.wake()
 
@@ -93,23 +94,26 @@ class ObjectServices:
         if self._host.scene is not scene:
             response.message = "the node was cleaned up meanwhile"
             return
+        (name,) = {estimator.package.name for estimator in prepared.values()}
         try:
-            topics = self._host.change(lambda scene: scene.include(prepared))
-        except ValueError as error:
-            response.message = str(error)
+            topics = self._host.change(lambda scene: scene.include(prepared), lambda scene: scene.remove(name))
+        except Exception as error:  # whatever it is, the node goes on without the object
+            response.message = _words(error)
             return
         response.success, response.message = True, f"{', '.join(prepared)}: searched from the next image on"
         response.object_ids, response.topics = list(prepared), [topics[name] for name in prepared]
 
     def _on_remove(self, request: RemoveObject.Request, response: RemoveObject.Response) -> RemoveObject.Response:
-        if self._host.scene is None:
+        if (scene := self._host.scene) is None:
             response.message = f"not configured: {self._node.lifecycle_state}"
             return self._answered(response)
+        name = request.object_name
+        gone = {each: found for each, found in scene.estimators.items() if found.package.name == name}
         try:
-            self._host.change(lambda scene: scene.remove(request.object_name))
+            self._host.change(lambda scene: scene.remove(name), lambda scene: scene.include(gone))
             response.success = True
-        except ValueError as error:
-            response.message = f"object_{error}"
+        except Exception as error:  # whatever it is, the node goes on with the object
+            response.message = f"object_{_words(error)}" if not gone else _words(error)
         return self._answered(response)
 
     def _answered(self, response: Any) -> Any:
@@ -119,6 +123,11 @@ class ObjectServices:
         elif response.message:
             log.info(response.message)
         return response
+
+
+def _words(error: Exception) -> str:
+    """What an error says to the caller."""
+    return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 @types.coroutine

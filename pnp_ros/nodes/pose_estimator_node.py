@@ -175,14 +175,23 @@ class PoseEstimatorNode(ManagedNode):
             (f"parameter {name}" for name in ("object_frame", "versions") if self.get_parameter(name).value), ""
         )
 
-    def change(self, how: Callable[[Scene], object]) -> Mapping[str, str]:
-        """Change the scene between two images; the topic of each object then."""
+    def change(self, how: Callable[[Scene], object], back: Callable[[Scene], object]) -> Mapping[str, str]:
+        """Change the scene between two images, or leave it as it is; the topic of each object then."""
         assert self._scene is not None
         with self._between_images:
             how(self._scene)
-            self._topics = self._describe(self._topics)
-            self._odometry.describe(self._topics)
+            try:
+                self._topics = self._redescribe()
+            except Exception:
+                back(self._scene)
+                self._redescribe()
+                raise
         return self._topics
+
+    def _redescribe(self) -> dict[str, str]:
+        topics = self._describe(self._topics)
+        self._odometry.describe(topics)
+        return topics
 
     def _follow_versions(self) -> None:
         """Use the newest adapted weights, and those that the fine-tuning says from now on."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -25,12 +26,12 @@ from pnp_ros.filtering.cell import Cell, Sighting
 from pnp_ros.filtering.pose_filter import FilterConfig
 from pnp_ros.filtering.rig import Rig, RigPose
 from pnp_ros.geometry import covariance
-from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK, run, transform_broadcaster, wall_time
 from pnp_ros.nodes.transform_history import TransformHistory
+from pnp_ros.nodes.transform_queue import TransformQueue
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -67,7 +68,10 @@ class PoseFusionNode(Node):
         packages = [load_object_package(folder) for folder in folders if folder]
         choose = {each.name: each.symmetry.canonicalise for each in packages if not each.symmetry.is_trivial}
         self._rig, self._cell = Rig(topics, config, gate), Cell(topics, config, gate, near, choose)
-        self._transforms, self._problem = TransformHistory(self), ""
+        transforms, self._problem = TransformHistory(self), ""
+        self._waiting: dict[str, TransformQueue[Any]] = {
+            topic: TransformQueue(transforms, self._fixed, config.memory) for topic in topics
+        }
         self._told: Counter[str] = Counter({topic: 0 for topic in topics})  # since the last report
         self._refused: Counter[str] = Counter()
         self._fused = self._open = 0
@@ -81,20 +85,22 @@ class PoseFusionNode(Node):
             self.create_subscription(kind, topic, heard, profile, qos_overriding_options=options)
         self.create_timer(_REPORT_S, self._report, clock=STEADY_CLOCK)
 
-    def _camera(self, topic: str, header: Header) -> Pose | None:
-        """Where the camera of a message was; None, and the problem is kept."""
-        found = self._transforms.lookup(self._fixed, header.frame_id, nanoseconds(header.stamp))
-        if isinstance(found, Pose):
-            return found
-        self._problem = f"{topic}: {found}"
-        return None
+    def _known(self, topic: str, message: Any) -> list[tuple[Header, Pose, Any]]:
+        """The messages of a camera of which TF tells by now where it was; why one was given up is kept."""
+        waiting = self._waiting[topic]
+        waiting.put(message.header, message)
+        known = waiting.get(message.header)
+        if waiting.problem:
+            self._problem, waiting.problem = f"{topic}: {waiting.problem}", ""
+        self._told[topic] += len(known)
+        return known
 
     def _on_pose(self, topic: str, message: PoseWithCovarianceStamped) -> None:
-        camera = self._camera(topic, message.header)
-        if camera is None:
-            return
-        self._told[topic] += 1
-        told = self._rig.update(topic, _estimate(camera, message.pose), conversions.seconds(message.header.stamp))
+        for header, camera, seen in self._known(topic, message):
+            self._fuse_pose(topic, _estimate(camera, seen.pose), conversions.seconds(header.stamp))
+
+    def _fuse_pose(self, topic: str, estimate: PoseEstimate, stamp: float) -> None:
+        told = self._rig.update(topic, estimate, stamp)
         if told is None or not self._counted(told):
             return
         assert told.fused.estimate is not None
@@ -104,11 +110,11 @@ class PoseFusionNode(Node):
             self._tf.sendTransform(conversions.transform(frame, self._object, told.fused.estimate.pose))
 
     def _on_objects(self, topic: str, message: ObjectPoseArray) -> None:
-        camera = self._camera(topic, message.header)
-        if camera is None:
-            return
-        self._told[topic] += 1
-        told = self._cell.update(topic, list(_sightings(camera, message)), conversions.seconds(message.header.stamp))
+        for header, camera, seen in self._known(topic, message):
+            self._fuse_objects(topic, list(_sightings(camera, seen)), conversions.seconds(header.stamp))
+
+    def _fuse_objects(self, topic: str, sightings: list[Sighting], stamp: float) -> None:
+        told = self._cell.update(topic, sightings, stamp)
         array = ObjectPoseArray(header=self._frame(max((each.stamp for each in told.values()), default=0.0)))
         for name, each in told.items():
             item = ObjectPose(object_name=self._cell.object_of(name), object_id=name, state=ObjectPose.VALID)

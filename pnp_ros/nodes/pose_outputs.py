@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -112,14 +113,28 @@ class PoseOutputs:
 def topics_of(frames: Collection[str], before: Mapping[str, str] | None = None) -> dict[str, str]:
     """The part of a topic's name that stands for each object; empty for a single one.
 
+    It is the object's name with ``_`` in place of what ROS does not allow. Of names that become one the first keeps it,
+    the others are numbered: ``mug_1``, ``mug_1_2``.
+
     Args:
         frames: of all objects.
         before: what it was until now; an object keeps its topics.
     """
-    if before is None:
-        before = {}
-    own = {frame: re.sub(r"\W", "_", f"object_{frame}" if frame[:1].isdigit() else frame) for frame in frames}
-    return {frame: before.get(frame, "" if len(frames) == 1 else own[frame]) for frame in frames}
+    told = {frame: topic for frame, topic in (before or {}).items() if frame in frames}
+    if len(frames) == 1 and not told:
+        return dict.fromkeys(frames, "")
+    new = [frame for frame in frames if frame not in told]
+    for frame in sorted(new, key=lambda frame: _token(frame) != frame):  # a name that is allowed is kept as it is
+        token = _token(frame)
+        numbered = itertools.chain([token], (f"{token}_{number}" for number in itertools.count(2)))
+        told[frame] = next(topic for topic in numbered if topic not in told.values())
+    return {frame: told[frame] for frame in frames}
+
+
+def _token(frame: str) -> str:
+    """A name as a part of a topic's: ASCII letters, digits and ``_``, a letter first (``_`` would hide the topic)."""
+    token = re.sub(r"\W", "_", frame, flags=re.ASCII)
+    return token if token[:1].isalpha() else f"object_{token}"
 
 
 def keep_publishers(

@@ -20,6 +20,7 @@ from pnp_ros.types import Pose
 
 _LIVE = PoseSourceKind.SELF, PoseSourceKind.TF, PoseSourceKind.TOPIC, PoseSourceKind.BOARD
 _SEARCH_S = 1.0  # between two looks for the reference's publisher
+_LONGEST_GAP_S = 0.1  # what is learnt from must be nearer to the truth than an estimate
 _DEPTH = 200
 _VALUES: dict[str, Callable[[Any], tuple[Any, Any]]] = {  # position and orientation by type
     "geometry_msgs/msg/PoseStamped": lambda m: (m.pose.position, m.pose.orientation),
@@ -45,7 +46,7 @@ def make_reference(node: Node, text: str, late_s: float) -> Reference:
     except ValueError as error:
         raise ValueError(f"parameter reference: {error}") from error
     if source.kind is PoseSourceKind.TF:
-        return TransformReference(TransformHistory(node, late_s), source.name, str(source))
+        return TransformReference(TransformHistory(node, late_s, _LONGEST_GAP_S), source.name, str(source))
     if source.kind is PoseSourceKind.TOPIC:
         return TopicReference(node, source.name, late_s)
     return board_reference(Path(source.name)) if source.kind is PoseSourceKind.BOARD else SelfReference()
@@ -87,7 +88,7 @@ class TopicReference(TransformReference):
     """
 
     def __init__(self, node: Node, topic: str, late_s: float) -> None:
-        history = TransformHistory(node, late_s)
+        history = TransformHistory(node, late_s, _LONGEST_GAP_S)
         super().__init__(history, f"reference{node.resolve_topic_name(topic)}", f"topic:{topic}")
         self._node, self._topic = node, node.resolve_topic_name(topic)
         self._why_none = "nobody publishes it"

@@ -19,7 +19,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
@@ -148,7 +148,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
         except rclpy_implementation.RCLError:
             if rclpy.ok():  # else a signal ended the context while a callback was publishing
                 raise
-        except (ValueError, OSError, ParameterException) as error:
+        except (ValueError, OSError, ParameterException, NameValidationException) as error:
             if node is not None:
                 raise
             get_logger("pnp_ros").fatal(str(error))

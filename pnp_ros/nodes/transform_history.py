@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 import threading
-from collections import defaultdict
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.io.stamps import nanoseconds
-from pnp_ros.io.transforms import TransformTree
+from pnp_ros.io.transforms import Edge, TransformTree, pose_from_fields
 from pnp_ros.types import Pose
 
 _KEPT_S = 10.0  # transforms older than this say nothing about an image that still waits
+_BACK_NS = 1_000_000_000  # by which a stamp may be older than the newest of its edge: a message that was late
 _QUATERNION_TOLERANCE = 1e-2  # of the squared norm, as in tf2
 _DEPTH = 200
 
@@ -25,17 +26,26 @@ _DEPTH = 200
 class TransformHistory:
     """The last seconds of ``/tf`` and all of ``/tf_static``. Invalid transforms are left out and counted.
 
+    Where time jumps back, as in a simulation that is reset or a bag that begins again, what was is forgotten: at once
+    where the node's clock says so, else edge by edge, when two stamps in a row are far older than those before.
+
     Args:
         node: that listens.
         late_s: the latest that one transform of a chain may come after the others; they are kept for it.
+        longest_gap_s: between two transforms of an edge, that what is between them is interpolated. An edge that turns
+            with an acceleration of a rad/s^2 is off by up to a / 8 times the gap squared.
     """
 
-    def __init__(self, node: Node, late_s: float = 0.0) -> None:
+    def __init__(self, node: Node, late_s: float = 0.0, longest_gap_s: float = 0.5) -> None:
         self._kept_ns = round(1e9 * (_KEPT_S + late_s))
         self.refused, self.problem = 0, ""
-        self._moving: dict[tuple[str, str], list[tuple[int, TransformStamped]]] = defaultdict(list)
-        self._static: dict[str, TransformStamped] = {}
+        self._tree = TransformTree(round(1e9 * longest_gap_s))
+        self._static_parents: dict[str, str] = {}
+        self._behind: set[Edge] = set()  # edges whose last stamp was far older than those before
         self._lock = threading.Lock()
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        # kept: the clock holds it by address alone
+        self._jumps = node.get_clock().create_jump_callback(back, post_callback=lambda jump: self._forget())
         latched = DurabilityPolicy.TRANSIENT_LOCAL
         static = QoSProfile(depth=_DEPTH, durability=latched, reliability=ReliabilityPolicy.RELIABLE)
         node.create_subscription(TFMessage, "/tf", lambda message: self._add_all(message, False), _DEPTH)
@@ -48,23 +58,42 @@ class TransformHistory:
     def add(self, transform: TransformStamped, static: bool = False) -> None:
         """Add one transform."""
         parent, child = transform.header.frame_id.lstrip("/"), transform.child_frame_id.lstrip("/")
-        problem = _wrong_with(transform.transform.translation, transform.transform.rotation)
+        fields = transform.transform.translation, transform.transform.rotation
+        problem = _wrong_with(*fields)
         if not parent:
             problem = "header.frame_id: expected a frame, got nothing"
         with self._lock:
             if problem:
                 self.refused, self.problem = self.refused + 1, f"{parent} to {child}: {problem}"
-            elif static:
-                self._static[child] = transform
+                return
+            if static:
+                before = self._static_parents.get(child, parent)
+                if before != parent:
+                    self._tree.remove_static((before, child))
+                self._static_parents[child] = parent
+                self._tree.add_static((parent, child), pose_from_fields(*fields))
             else:
-                self._insert(self._moving[parent, child], nanoseconds(transform.header.stamp), transform)
+                self._insert((parent, child), nanoseconds(transform.header.stamp), *fields)
 
-    def _insert(self, entries: list[tuple[int, TransformStamped]], stamp_ns: int, transform: TransformStamped) -> None:
-        if entries and stamp_ns < entries[-1][0] - self._kept_ns:
-            entries.clear()  # time jumped back, as where a bag begins again
-        bisect.insort(entries, (stamp_ns, transform), key=lambda entry: entry[0])
-        if entries[0][0] < stamp_ns - 2 * self._kept_ns:
-            del entries[: bisect.bisect(entries, stamp_ns - self._kept_ns, key=lambda entry: entry[0])]
+    def _insert(self, edge: Edge, stamp_ns: int, translation: Any, rotation: Any) -> None:
+        series = self._tree.series(edge)
+        first, newest = series.span_ns or (stamp_ns, stamp_ns)
+        if stamp_ns >= newest - _BACK_NS:
+            self._behind.discard(edge)
+        elif edge in self._behind:
+            self._behind.remove(edge)
+            series.forget_before(newest + 1)
+        else:
+            self._behind.add(edge)  # one by itself may be of a second publisher, or have been long on its way
+            return
+        series.add_fields(stamp_ns, translation, rotation)
+        if first < stamp_ns - 2 * self._kept_ns:
+            series.forget_before(stamp_ns - self._kept_ns)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._tree.forget_moving()
+            self._behind.clear()
 
     def lookup(self, target: str, source: str, stamp_ns: int, without: str = "") -> Pose | str:
         """``T_target_source`` at a time, float64, or why it is not known.
@@ -72,19 +101,9 @@ class TransformHistory:
         Args:
             without: a frame whose transforms do not count.
         """
-        tree = TransformTree()
         with self._lock:
-            tree.add_message(TFMessage(transforms=[t for c, t in self._static.items() if c != without]), static=True)
-            for (_, child), entries in self._moving.items():
-                if child != without:
-                    index = bisect.bisect(entries, stamp_ns, key=lambda entry: entry[0])
-                    near = [entry[1] for entry in entries[max(0, index - 1) : index + 1]]
-                    tree.add_message(TFMessage(transforms=near), static=False)
-        for frame in (source, target):
-            if frame.lstrip("/") not in tree.frames:
-                return f"nothing of {frame} was received"
-        found = tree.lookup(target, source, stamp_ns)
-        return f"no pose of {source} in {target} at the time of the image" if found is None else found
+            found = self._tree.lookup(target, source, stamp_ns, without)
+            return self._tree.why_not(target, source, stamp_ns, without) if found is None else found
 
 
 def _wrong_with(position: Any, orientation: Any) -> str:

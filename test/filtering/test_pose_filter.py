@@ -212,6 +212,15 @@ def test_late_measurements_count_as_if_they_had_come_in_time() -> None:
     assert late.update(_estimate(poses[5][1]), poses[5][0]) is Outcome.LATE
 
 
+def test_a_time_that_jumps_back_begins_anew() -> None:
+    motion, pose = PoseFilter(), Pose.from_rvec([0.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    for k in range(300):
+        motion.update(_estimate(pose), k / RATE)
+    outcomes = [motion.update(_estimate(pose), k / RATE) for k in range(5)]
+    assert outcomes == [Outcome.LATE, Outcome.STARTED, *3 * [Outcome.ACCEPTED]]
+    assert motion.predict(5 / RATE) is not None
+
+
 @pytest.mark.parametrize("late", ["all of them by up to", "half of them by"])
 def test_images_that_are_late_or_missing_make_no_jump(late: str) -> None:
     """A fifth is lost, others come 0.1 s late and out of order: what is told for now goes on evenly."""

@@ -93,17 +93,17 @@ def _seen(x: float, state: int = ObjectPose.VALID, name: str = "demo") -> Object
 
 def test_objects_are_added_moved_and_removed(node: Any, package: ObjectPackage) -> None:
     node._on_objects(_seen(0.0))
-    assert not node.heard  # where the camera is nobody knows
+    assert not node.heard  # where the camera is nobody knows yet
     camera = Pose(
         so3.exp(torch.tensor([math.pi, 0.0, 0.0], dtype=torch.float64)), torch.tensor([0.0, 0.0, 2.0]).double()
     )
     stamp = _seen(0.0).header.stamp
-    node._transforms.add(conversions.transform(Header(frame_id="world", stamp=stamp), "camera", camera))
-    node._on_objects(_seen(0.0, ObjectPose.UNCERTAIN))
-    node._on_objects(_seen(0.0, name="stranger"))
-    assert not node.heard
-    node._on_objects(_seen(0.0))
+    node._waiting.transforms.add(conversions.transform(Header(frame_id="world", stamp=stamp), "camera", camera))
+    node._on_objects(_seen(0.0, ObjectPose.UNCERTAIN))  # what waited is told
     (added,) = node.heard
+    node._on_objects(_seen(0.5, ObjectPose.UNCERTAIN))
+    node._on_objects(_seen(0.0, name="stranger"))
+    assert len(node.heard) == 1
     assert (added.id, added.operation, added.header.frame_id) == ("demo_0", CollisionObject.ADD, "world")
     assert added.pose.position.z == pytest.approx(1.2)
     (mesh,) = added.meshes

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,85 @@ pytest.importorskip("rclpy")
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.action import Localize
 from pnp_ros.nodes import conversions
+from pnp_ros.nodes.pose_estimator_node import PoseEstimatorNode
+from pnp_ros.nodes.pose_outputs import topics_of
 from pnp_ros.objects.object_package import ObjectPackage
 from pnp_ros.srv import AddObject, RemoveObject
+
+NAME, TOPIC = "kühlkörper", "k_hlk_rper"
 
 
 @pytest.fixture(scope="module")
 def other(package: ObjectPackage, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package that differs from the demo's by its name."""
+    """A package that differs from the demo's by its name, which no topic may have."""
     folder = Path(shutil.copytree(package.root, tmp_path_factory.mktemp("objects") / "other"))
     settings = yaml.safe_load((folder / "object.yaml").read_text())
-    (folder / "object.yaml").write_text(yaml.safe_dump(settings | {"name": "other"}))
+    (folder / "object.yaml").write_text(yaml.safe_dump(settings | {"name": NAME}))
     return folder
+
+
+def test_any_name_has_a_topic_of_its_own() -> None:
+    names = ["mug_1", "mug-1", "mug 1", "1mug", "object_1mug", "kühlkörper", "кружка", "чашка", "_hidden", "x" * 128]
+    topics = topics_of(names)
+    assert topics == topics_of(names)
+    assert list(topics) == names
+    assert len(set(topics.values())) == len(names)
+    for topic in topics.values():
+        validate_topic_name(f"/pose_estimator/{topic}/pose")
+        assert not topic.startswith("_")  # ROS lists no such topics
+    assert [topics[name] for name in names[:5]] == ["mug_1", "mug_1_2", "mug_1_3", "object_1mug_2", "object_1mug"]
+    assert topics["kühlkörper"] == "k_hlk_rper"
+    assert topics_of(["mug 1", "mug-1"], {"mug 1": "mug_1", "gone": ""}) == {"mug 1": "mug_1", "mug-1": "mug_1_2"}
+    assert topics_of(["кружка"]) == {"кружка": ""}
+
+
+def test_an_object_whose_outputs_cannot_be_changed_stays_as_it_was(
+    ros: None, package: ObjectPackage, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PoseEstimatorNode, "autostart", lambda self: None)
+    monkeypatch.setattr("pnp_ros.nodes.pose_estimator_node.rehearse", lambda scene: None)
+    node = PoseEstimatorNode()
+    try:
+        node.set_parameters([Parameter("object", value=str(package.root))])
+        node.configure()
+        describe, refused = node._odometry.describe, [{"demo", NAME}]
+
+        def fail(topics: Any) -> None:
+            if set(topics) in refused:
+                raise RuntimeError("no publisher")
+            describe(topics)
+
+        monkeypatch.setattr(node._odometry, "describe", fail)
+        answer = _added(node, other)
+        assert (answer.success, answer.message) == (False, "RuntimeError: no publisher")
+        assert list(node.scene.estimators) == list(node._topics) == ["demo"]
+        refused[0] = {"demo"}
+        assert _added(node, other).success
+        request = RemoveObject.Request(object_name=NAME)
+        answer = node._object_services._on_remove(request, RemoveObject.Response())
+        assert (answer.success, answer.message) == (False, "RuntimeError: no publisher")
+        assert list(node.scene.estimators) == list(node._topics) == ["demo", NAME]
+    finally:
+        node.destroy_node()
+
+
+def _added(node: PoseEstimatorNode, folder: Path) -> AddObject.Response:
+    """What the service answers, without an executor."""
+    answering = node._object_services._on_add(AddObject.Request(folder=str(folder)), AddObject.Response())
+    while True:
+        try:
+            answering.send(None)
+        except StopIteration as end:
+            answer: AddObject.Response = end.value
+            return answer
+        time.sleep(0.01)
 
 
 def test_objects_and_views(start_estimator: Any, probe: Any, package: ObjectPackage, other: Path) -> None:
@@ -114,21 +178,21 @@ def _come_and_go(probe: Any, package: ObjectPackage, other: Path) -> None:
         assert not answer.success
         assert reason in answer.message
     poses: list[PoseWithCovarianceStamped] = []
-    probe.node.create_subscription(PoseWithCovarianceStamped, "/pose_estimator/other_1/pose", poses.append, 10)
+    probe.node.create_subscription(PoseWithCovarianceStamped, f"/pose_estimator/{TOPIC}_1/pose", poses.append, 10)
     for turn in range(2):  # it may come again
         answer = probe.call(AddObject, "add_object", AddObject.Request(folder=str(other), instances=2))
         assert answer.success, answer.message
-        assert answer.object_ids == ["other_0", "other_1"]
-        assert answer.topics == ["other_0", "other_1"]
+        assert answer.object_ids == [f"{NAME}_0", f"{NAME}_1"]
+        assert answer.topics == [f"{TOPIC}_0", f"{TOPIC}_1"]
         count = len(probe.received["poses"])
         ids = [item.object_id for item in _send(probe, 100 + 10 * turn).objects]
-        assert ids == ["demo", "other_0", "other_1"]
-        probe.wait(lambda: probe.node.count_publishers("/pose_estimator/other_1/pose"), what="its topic")
+        assert ids == ["demo", f"{NAME}_0", f"{NAME}_1"]
+        probe.wait(lambda: probe.node.count_publishers(f"/pose_estimator/{TOPIC}_1/pose"), what="its topic")
         for index in range(2):
             _send(probe, 101 + 10 * turn + index)
         probe.wait(lambda: len(probe.received["poses"]) > count, what="poses of the first object, on its old topic")  # noqa: B023
         answer = probe.call(RemoveObject, "remove_object", RemoveObject.Request(object_name="nobody"))
-        assert "object_name: expected one of demo, other, got 'nobody'" in answer.message
-        assert probe.call(RemoveObject, "remove_object", RemoveObject.Request(object_name="other")).success
-        probe.wait(lambda: not probe.node.count_publishers("/pose_estimator/other_1/pose"), what="its end")
+        assert f"object_name: expected one of demo, {NAME}, got 'nobody'" in answer.message
+        assert probe.call(RemoveObject, "remove_object", RemoveObject.Request(object_name=NAME)).success
+        probe.wait(lambda: not probe.node.count_publishers(f"/pose_estimator/{TOPIC}_1/pose"), what="its end")
         assert [item.object_id for item in _send(probe, 109 + 10 * turn).objects] == ["demo"]

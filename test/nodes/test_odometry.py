@@ -19,6 +19,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.odometry import OdometryOutput
 from pnp_ros.nodes.parameters import Parameters
+from pnp_ros.nodes.transform_queue import TransformQueue
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Pose, PoseEstimate
 
@@ -156,6 +157,46 @@ def test_what_a_moving_camera_has_wrong_is_learnt_in_the_fixed_frame(heard: Any)
         told.output.publish(_header(stamp), "mug", found)
     place = told.messages[-1].pose.pose.position
     assert [place.x, place.y, place.z] == pytest.approx([0.0, 0.0, 1.0], abs=0.001)
+
+
+def test_poses_wait_for_transforms_that_are_late_or_far_apart(heard: Any) -> None:
+    """TF eight times a second, 0.1 s late, of a camera that moves; a still object is where it is."""
+    told = heard(fixed_frame="odom", odometry_for="image")
+    world, sent = Pose(torch.eye(3).double(), _vector(0.0, 0.0, 1.0)), 0
+
+    def place(stamp: float) -> Pose:
+        return Pose(torch.eye(3).double(), _vector(0.3 * (stamp - 1000.0), 0.0, 0.0))
+
+    for k in range(60):
+        stamp = 1000.0 + k / 30
+        while 1000.0 + sent / 8 <= stamp - 0.1:
+            at = Header(frame_id="odom", stamp=_header(1000.0 + sent / 8).stamp)
+            told.output._transforms.add(conversions.transform(at, "camera", place(1000.0 + sent / 8)))
+            sent += 1
+        told.output.publish(_header(stamp), "mug", _found(place(stamp).inverse() @ world))
+    assert len(told.messages) >= 50
+    last = told.messages[-1].pose.pose.position
+    assert [last.x, last.y, last.z] == pytest.approx([0.0, 0.0, 1.0], abs=1e-6)
+
+
+def test_a_pose_that_waited_in_vain_is_given_up_with_what_is_missing(heard: Any) -> None:
+    transforms = heard(fixed_frame="odom").output._transforms
+    waiting = TransformQueue[int](transforms, "odom", 0.5)
+    at = Header(frame_id="odom", stamp=_header(999.0).stamp)
+    transforms.add(conversions.transform(at, "camera", Pose(torch.eye(3).double(), torch.zeros(3).double())))
+    for k in range(6):
+        waiting.put(_header(1000.0 + k / 10), k)
+        assert waiting.get(_header(1000.0 + k / 10)) == []
+        assert bool(waiting.problem) == (k == 5)
+    assert waiting.problem == (
+        "fixed_frame odom: no pose of camera in odom at the time of the image: "
+        "of odom to camera the last one is 1.000 s older"
+    )
+    for second in (999.4, 999.8, 1000.2, 1000.6):
+        at = Header(frame_id="odom", stamp=_header(second).stamp)
+        transforms.add(conversions.transform(at, "camera", Pose(torch.eye(3).double(), torch.zeros(3).double())))
+    assert [seen for _, _, seen in waiting.get(_header(1000.5))] == [1, 2, 3, 4, 5]
+    assert waiting.get(_header(1000.5)) == []
 
 
 def test_without_transforms_nothing_is_told(heard: Any) -> None:

@@ -14,6 +14,7 @@ rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -21,6 +22,7 @@ from tf2_msgs.msg import TFMessage
 from pnp_ros.geometry import covariance, se3, so3
 from pnp_ros.msg import Hypothesis, ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
+from pnp_ros.nodes.pose_fusion_node import PoseFusionNode
 from pnp_ros.types import Pose, PoseEstimate
 
 TRUTH = Pose(so3.exp(torch.tensor([0.4, -0.9, 1.3], dtype=torch.float64)), torch.tensor([0.1, 0.05, 0.02]).double())
@@ -171,9 +173,39 @@ def test_instances_of_three_cameras_are_fused_and_an_open_pose_is_decided(start_
         assert min(float(se3.local(truth, pose).norm()) for truth in others) < 1e-3
 
 
-def test_a_missing_frame_ends_the_node_with_the_parameters_name(ros: None) -> None:
-    command = [sys.executable, "-m", "pnp_ros.nodes.pose_fusion_node", "--ros-args", "-p", "poses:=[/a, /b]"]
+def test_poses_wait_for_the_transform_of_a_camera_that_moves(ros: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"poses": ["/cam0/pose", "/cam1/pose"], "fixed_frame": "cell"}
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    original = rclpy.node.Node.__init__
+    monkeypatch.setattr(rclpy.node.Node, "__init__", lambda s, name: original(s, name, parameter_overrides=overrides))
+    node, fused = PoseFusionNode(), []
+    try:
+        monkeypatch.setattr(node._output, "publish", fused.append)
+        for k in range(4):
+            place, header = _place(k), Header(frame_id="cam0", stamp=conversions.stamp_of(1000.0 + k / RATE))
+            seen = PoseEstimate.of(place.inverse() @ TRUTH, torch.diag(SIGMA**2))
+            node._on_pose("/cam0/pose", conversions.stamped_pose(header, seen))
+            assert len(fused) == k
+            at = Header(frame_id="cell", stamp=header.stamp)
+            node._waiting["/cam0/pose"].transforms.add(conversions.transform(at, "cam0", place))
+        for message in fused:
+            pose = conversions.pose_from_message(message.pose.pose)
+            assert float(se3.local(TRUTH, pose).norm()) < 1e-6
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (("poses:=[/a, /b]",), "parameter fixed_frame: expected a TF frame"),
+        (("poses:=[/a, /tür]", "fixed_frame:=cell"), "Invalid topic name"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_node_with_words(ros: None, parameters: tuple[str, ...], expected: str) -> None:
+    settings = [word for parameter in parameters for word in ("-p", parameter)]
+    command = [sys.executable, "-m", "pnp_ros.nodes.pose_fusion_node", "--ros-args", *settings]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
-    assert "parameter fixed_frame: expected a TF frame" in ended.stderr
+    assert expected in ended.stderr
     assert "Traceback" not in ended.stderr

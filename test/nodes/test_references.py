@@ -13,7 +13,10 @@ import torch
 import yaml
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -200,11 +203,53 @@ def test_old_transforms_are_forgotten_and_time_may_jump_back(node: Node) -> None
     reference = TransformReference(history, OBJECT, "tf:mug_truth")
     for second in range(200):
         history.add(_transform(1000 * second, CAMERA, OBJECT, _pose(second)))
-    assert len(history._moving[CAMERA, OBJECT]) <= 21
+    assert len(history._tree.series((CAMERA, OBJECT))) <= 21
     _same(_told(reference, 195_000), _pose(195))
     assert _told(reference, 100_000) is None
     history.add(_transform(100_000, CAMERA, OBJECT, _pose(7)))
-    _same(_told(reference, 100_000), _pose(7))
+    history.add(_transform(100_050, CAMERA, OBJECT, _pose(8)))
+    _same(_told(reference, 100_050), _pose(8))
+    assert _told(reference, 195_000) is None
+
+
+def test_a_reset_within_seconds_does_not_mix_two_runs(node: Node) -> None:
+    history = TransformHistory(node)
+    reference = TransformReference(history, OBJECT, "tf:mug_truth")
+    for k in range(400):
+        history.add(_transform(20 * k, CAMERA, OBJECT, _pose(1)))
+    for k in range(100):
+        history.add(_transform(20 * k + 7, CAMERA, OBJECT, _pose(2)))
+    for milliseconds in (1000, 1500, 1985):
+        _same(_told(reference, milliseconds), _pose(2))
+    assert _told(reference, 2500) is None
+
+
+def test_a_message_that_was_long_on_its_way_forgets_nothing(node: Node) -> None:
+    history = TransformHistory(node)
+    reference = TransformReference(history, OBJECT, "tf:mug_truth")
+    for k in range(400):
+        history.add(_transform(20 * k, CAMERA, OBJECT, _pose(1)))
+        if k % 2:  # slightly out of order, and of a second publisher that is always late
+            history.add(_transform(20 * k - 50, CAMERA, OBJECT, _pose(1)))
+        if k % 50 == 0:
+            history.add(_transform(20 * k - 3000, CAMERA, OBJECT, _pose(2)))
+    for milliseconds in (100, 4005, 7970):
+        _same(_told(reference, milliseconds), _pose(1))
+
+
+def test_a_clock_that_jumps_back_forgets_what_moves_and_keeps_what_is_fixed(node: Node) -> None:
+    history = TransformHistory(node)
+    node.set_parameters([Parameter("use_sim_time", value=True)])
+    reference, clock = TransformReference(history, OBJECT, "tf:mug_truth"), node.get_clock()
+    clock.set_ros_time_override(Time(seconds=1000, clock_type=ClockType.ROS_TIME))
+    history.add(_transform(0, CAMERA, "rig", _pose(0)), static=True)
+    history.add(_transform(500, "rig", OBJECT, _pose(1)))
+    clock.set_ros_time_override(Time(seconds=1001, clock_type=ClockType.ROS_TIME))
+    _same(_told(reference, 500), se3.compose(_pose(0), _pose(1)))
+    clock.set_ros_time_override(Time(seconds=1000, clock_type=ClockType.ROS_TIME))
+    assert _told(reference, 500) is None
+    history.add(_transform(100, "rig", OBJECT, _pose(2)))
+    _same(_told(reference, 100), se3.compose(_pose(0), _pose(2)))
 
 
 @pytest.mark.parametrize("text", ["", "tf:", "topic:", "board:", "mocap:x", "selfish", "file:poses.json"])
