@@ -6,13 +6,14 @@ Of one object, or of several objects and instances, as ``evaluate`` has them.
 from __future__ import annotations
 
 import argparse
-import shutil
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pnp_ros.cli.node_processes import run_nodes
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, counted_by_the_node, evaluate_run
+from pnp_ros.cli.recording import check_place, new_recording
 from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import need_ros
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
@@ -53,8 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
         0; 1 if images are in none of the counts.
 
     Raises:
-        ValueError: if ROS is absent, the bag cannot be read or has no CameraInfo, or a node failed.
+        ValueError: if ROS is absent, the bag cannot be read or has no CameraInfo, the recording would replace something
+            of the user's, or a node failed.
     """
+    if not 0.0 < arguments.rate < math.inf:
+        raise ValueError(f"--rate: expected more than 0, got {arguments.rate:g}")
+    out: Path = arguments.out
+    recording = out / "bag"
+    check_place(recording, arguments.bag)
     need_ros()
     packages = [load_object_package(folder) for folder in arguments.object]
     many = len(packages) > 1 or arguments.instances > 1
@@ -70,33 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
         truths_of = load_truths(arguments.truth, arguments.bag, names)
     elif arguments.truth:
         truth_of = load_truth(arguments.truth, arguments.bag)
-    out: Path = arguments.out
-    recording = out / "bag"
-    shutil.rmtree(recording, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-    clocked = {"use_sim_time": True}
-    parameters: dict[str, dict[str, Any]] = {
-        "pose_estimator": {
-            "objects": [str(folder.resolve()) for folder in arguments.object],
-            "max_instances": arguments.instances,
-            "image_transport": "compressed" if compressed else "raw",
-            "device": arguments.device,
-            "threads": arguments.threads,
-            "keep_all": arguments.keep_all,
-            **clocked,
-        },
-        "bag_recorder": {"output": str(recording.resolve()), "topics": [image, info, POSE, OBJECTS, DIAGNOSTICS]},
-        "bag_player": {
-            "bag": str(arguments.bag.resolve()),
-            "topics": [image, info],
-            "rate": arguments.rate,
-            "clock": _CLOCK_HZ,
-            "wait_for_subscribers": 2,
-        },
-    }
     remappings = {"pose_estimator": [f"image:={image.removesuffix('/compressed')}", f"camera_info:={info}"]}
     seconds = 1e-9 * (end_ns - begin_ns) / arguments.rate
-    run_nodes(parameters, remappings, "bag_player", seconds, out / "parameters.yaml")
+    with new_recording(recording, arguments.bag) as new:
+        parameters = _parameters(arguments, new, image, info, compressed)
+        run_nodes(parameters, remappings, "bag_player", seconds, out / "parameters.yaml")
 
     print("evaluating the recording", flush=True)
     source = open_source(recording, image_topic=image, camera_info_topic=info)
@@ -109,6 +94,31 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\n{table({key: value for key, value in summary.items() if value is not None})}\n")
     print(f"{out}: bag/, report.html, report.json")
     return 1 if figures["run"]["images_unaccounted_for"] else 0
+
+
+def _parameters(
+    arguments: argparse.Namespace, recording: Path, image: str, info: str, compressed: bool
+) -> dict[str, dict[str, Any]]:
+    """Of each node, by its name."""
+    return {
+        "pose_estimator": {
+            "objects": [str(folder.resolve()) for folder in arguments.object],
+            "max_instances": arguments.instances,
+            "image_transport": "compressed" if compressed else "raw",
+            "device": arguments.device,
+            "threads": arguments.threads,
+            "keep_all": arguments.keep_all,
+            "use_sim_time": True,
+        },
+        "bag_recorder": {"output": str(recording.resolve()), "topics": [image, info, POSE, OBJECTS, DIAGNOSTICS]},
+        "bag_player": {
+            "bag": str(arguments.bag.resolve()),
+            "topics": [image, info],
+            "rate": arguments.rate,
+            "clock": _CLOCK_HZ,
+            "wait_for_subscribers": 2,
+        },
+    }
 
 
 def _of_many(
