@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
+from pnp_ros.cli.onboard import check_folder
 from pnp_ros.cli.real_images import keep_backgrounds, report
 from pnp_ros.cli.requirements import need_renderer
 from pnp_ros.evaluation.frames import open_source
@@ -181,6 +182,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     if known is None and arguments["out"] is None:
         raise ValueError("--out: missing; it is left out only where an object package is given")
     out: Path = arguments["out"] or arguments["mesh"]
+    check_folder(out)
     if known is not None:
         mesh = known.mesh
     else:
