@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
     parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
     parser.add_argument("--solver", choices=SOLVERS, default=SOLVERS[0], help="default %(default)s")
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_topic=arguments.image_topic,
         camera_info_topic=arguments.camera_info_topic,
         object_id=arguments.object_id,
+        rectified=arguments.rectified,
         window=part_of(arguments),
     )
     if len(packages) > 1 or arguments.instances > 1:

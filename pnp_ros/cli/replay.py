@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import need_ros
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.evaluation.evaluator import evaluate
-from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
+from pnp_ros.evaluation.frames import FrameSource, doubt_distortion, open_bag, open_source
 from pnp_ros.evaluation.pairing import ByPlace
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.told import recorded_scene
 from pnp_ros.evaluation.truth import TruthsOf, load_recorded, load_truth, load_truths
 from pnp_ros.io.bag_messages import COMPRESSED_IMAGE
+from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the networks (default %(default)s)")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument(
         "--truth", help="true poses: topic:/NAME, file:FILE, tf:FRAME, or tf, of the bag that is played"
     )
@@ -71,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{arguments.bag}: no CameraInfo beside {image}; name it with --camera-info-topic")
         compressed, played = reader.topics[image] == COMPRESSED_IMAGE, reader.counts[image]
         begin_ns, end_ns = reader.span_ns
+        for _, _, calibration in islice(reader.messages(info), 0 if arguments.rectified else 1):
+            doubt_distortion(image, CameraInfo.from_message(calibration))
     truth_of = truths_of = None
     if arguments.truth and many:
         names = [name for package in packages for name in instance_names(package.name, arguments.instances)]
@@ -84,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         run_nodes(parameters, remappings, "bag_player", seconds, out / "parameters.yaml")
 
     print("evaluating the recording", flush=True)
-    source = open_source(recording, image_topic=image, camera_info_topic=info)
+    source = open_source(recording, image_topic=image, camera_info_topic=info, rectified=arguments.rectified)
     if many:
         return _of_many(out, packages, source, image, played, truths_of)
     (package,) = packages
@@ -104,6 +109,7 @@ def _parameters(
         "pose_estimator": {
             "objects": [str(folder.resolve()) for folder in arguments.object],
             "max_instances": arguments.instances,
+            "rectified": arguments.rectified,
             "image_transport": "compressed" if compressed else "raw",
             "device": arguments.device,
             "threads": arguments.threads,

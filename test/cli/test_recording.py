@@ -98,3 +98,19 @@ def test_a_replay_that_fails_keeps_the_earlier_recording(
     monkeypatch.setattr(replay, "run_nodes", fail)
     assert main(words) == 1
     assert content(tmp_path) == before
+
+
+def test_a_replay_tells_the_node_that_images_are_rectified(
+    recorded_run: Any, package: ObjectPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rclpy")
+    told = []
+
+    def fail(parameters: dict[str, Any], *_: Any) -> None:
+        told.append(parameters["pose_estimator"]["rectified"])
+        raise ValueError("a node failed")
+
+    monkeypatch.setattr(replay, "run_nodes", fail)
+    words = ["replay", str(recorded_run.path), "--object", str(package.root), "--out", str(tmp_path)]
+    assert main(words) == main([*words, "--rectified"]) == 1
+    assert told == [False, True]
