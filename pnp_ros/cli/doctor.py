@@ -109,6 +109,8 @@ def measurements(
     if arguments.still_in is not None:
         fixed_of = load_truth(f"tf:{arguments.still_in}", source.path if source.kind == "bag" else None)
         fixed = [fixed_of(frame).pose for frame in frames]
+        if fixed and all(pose is None for pose in fixed):
+            raise ValueError(f"--still-in: TF leads from {arguments.still_in} to the camera at the time of no image")
         cameras = [None if pose is None else pose.inverse() for pose in fixed]
     return Measured(arguments.distance, depths, cameras)
 

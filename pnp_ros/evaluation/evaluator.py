@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
-from pnp_ros.evaluation.pairing import Alone, AsTold, Pairing
+from pnp_ros.evaluation.pairing import Alone, AsTold, ByPlace, Pairing
 from pnp_ros.evaluation.told import PoseOf, PosesOf
 from pnp_ros.evaluation.truth import TruthOf
 from pnp_ros.io.bop import BopResult
@@ -102,7 +102,7 @@ def evaluate(
         watch: is shown each image with what was told, to draw it, say.
 
     Raises:
-        ValueError: if there is no image, or nothing of the objects in any.
+        ValueError: if there is no image, nothing of the objects in any, or a truth is given and known in none.
     """
     pairing, by_name, done, unknown = pairing or AsTold(), {each.name: each for each in packages}, SceneEvaluation(), 0
     for frame in frames:
@@ -128,6 +128,8 @@ def evaluate(
     if not done.instances:
         what = "poses" if isinstance(pairing, AsTold) else "truth"
         raise ValueError(f"{what}: expected an instance of {', '.join(by_name)} at the time of an image, found none")
+    if isinstance(pairing, ByPlace):
+        _check_truth([record for evaluation in done.instances.values() for record in evaluation.records])
     for evaluation in done.instances.values():
         evaluation.warnings += time_warnings(evaluation.stamps_ns)
     done.warnings = list(next(iter(done.instances.values())).warnings)
@@ -159,7 +161,7 @@ def evaluate_one(
         watch: is shown each image with its record.
 
     Raises:
-        ValueError: if there is no image.
+        ValueError: if there is no image, or the truth from outside is known in none.
     """
     name = package.name
     done = evaluate(
@@ -171,7 +173,14 @@ def evaluate_one(
         object_id,
         None if watch is None else lambda frame, told: watch(frame, told[name]),
     )
+    if truth_of is not None:
+        _check_truth(done.instances[name].records)
     return done.instances[name]
+
+
+def _check_truth(records: Sequence[FrameResult]) -> None:
+    if all(record.truth is None and record.visible is None for record in records):
+        raise ValueError("truth: is known at the time of no image: expected the images' stamps, and TF to their frame")
 
 
 def _seen(frame: Frame, record: FrameResult, overlap: OverlapMeter | None) -> FrameResult:
