@@ -15,7 +15,7 @@ from pnp_ros.cli.progress import add_part, images, part_of
 from pnp_ros.cli.reports import bop_name, overlap_meter, write_report
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
-from pnp_ros.evaluation.evaluator import Evaluation, evaluate_one
+from pnp_ros.evaluation.evaluator import Evaluation, check_truth, evaluate_one
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.told import recorded, running
@@ -97,7 +97,10 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     wanted = arguments.overlap or (arguments.overlap is None and not has_truth)
     overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None
     frames = images(source, arguments.max_frames)
-    return evaluate_one(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+    done = evaluate_one(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+    if truth_of is not None:
+        check_truth(done.records)
+    return done
 
 
 def load_adapted(folder: Path, versions: Path | None, out: Path) -> ObjectPackage:

@@ -102,7 +102,8 @@ def evaluate(
         watch: is shown each image with what was told, to draw it, say.
 
     Raises:
-        ValueError: if there is no image, nothing of the objects in any, or a truth is given and known in none.
+        ValueError: if there is no image, nothing of the objects in any, or the truth that they are paired with is known
+            in none.
     """
     pairing, by_name, done, unknown = pairing or AsTold(), {each.name: each for each in packages}, SceneEvaluation(), 0
     for frame in frames:
@@ -129,7 +130,7 @@ def evaluate(
         what = "poses" if isinstance(pairing, AsTold) else "truth"
         raise ValueError(f"{what}: expected an instance of {', '.join(by_name)} at the time of an image, found none")
     if isinstance(pairing, ByPlace):
-        _check_truth([record for evaluation in done.instances.values() for record in evaluation.records])
+        check_truth([record for evaluation in done.instances.values() for record in evaluation.records])
     for evaluation in done.instances.values():
         evaluation.warnings += time_warnings(evaluation.stamps_ns)
     done.warnings = list(next(iter(done.instances.values())).warnings)
@@ -161,7 +162,7 @@ def evaluate_one(
         watch: is shown each image with its record.
 
     Raises:
-        ValueError: if there is no image, or the truth from outside is known in none.
+        ValueError: if there is no image.
     """
     name = package.name
     done = evaluate(
@@ -173,12 +174,15 @@ def evaluate_one(
         object_id,
         None if watch is None else lambda frame, told: watch(frame, told[name]),
     )
-    if truth_of is not None:
-        _check_truth(done.instances[name].records)
     return done.instances[name]
 
 
-def _check_truth(records: Sequence[FrameResult]) -> None:
+def check_truth(records: Sequence[FrameResult]) -> None:
+    """For where there is nothing to report without a truth.
+
+    Raises:
+        ValueError: if the truth is known at the time of no image.
+    """
     if all(record.truth is None and record.visible is None for record in records):
         raise ValueError("truth: is known at the time of no image: expected the images' stamps, and TF to their frame")
 
