@@ -37,7 +37,7 @@ _WRITTEN = {  # names of files that commands leave in --out
     *(f"poses.{kind}" for kind in ("csv", "json", "tum")),
     *("report.json", "report.html", "overlay.mp4", "overlay.png", "contact_sheet.png", "doctor.jpg", "doctor.json"),
 }
-_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "doctor", "replay", "adapt", "onboard")
+_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "doctor", "replay", "adapt", "onboard", "reconstruct")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,6 +45,7 @@ def test_a_file_as_the_folder_of_results_is_one_line(
         ["evaluate", "bag", "--object", "o", "--truth", "file:poses.json"],
         ["evaluate", "bag", "--object", "o", "--poses", "poses.csv"],
         ["adapt", "bag", "--object", "o", "--reference", "file:poses.json"],
+        ["reconstruct", "poses.csv", "--camera", "camera.yaml"],
     ],
 )
 def test_a_file_that_is_read_is_not_overwritten(
