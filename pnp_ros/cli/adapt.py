@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects")
     parser.add_argument("--steps", type=int, help="of the optimiser, at most")
     parser.add_argument("--minutes", type=float, help="by the clock, at most; not reproducible")
@@ -91,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_topic=arguments.image_topic,
         camera_info_topic=arguments.camera_info_topic,
         object_id=arguments.object_id,
+        rectified=arguments.rectified,
     )
     reference, truth_of = _reference(arguments.reference, source)
     stamps = [frame.stamp_ns for frame in images(source, description="reading")]

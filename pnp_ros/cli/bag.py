@@ -22,6 +22,7 @@ from pnp_ros.evaluation.frames import is_bag, open_bag
 from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE, message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import read_camera_info
+from pnp_ros.io.encodings import ENCODINGS
 from pnp_ros.io.images import RgbImage, count_images, decode_compressed, decode_raw, read_images
 from pnp_ros.io.window import ALL
 
@@ -153,6 +154,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _rewrite(arguments: argparse.Namespace) -> int:
     count = 0
+    kept: dict[str, str] = {}
     with open_bag(arguments.input) as bag:
         topics, offered = tuple(arguments.topics or ()), bag.offered()
         if missing := [topic for topic in topics if topic not in bag.topics]:
@@ -161,30 +163,46 @@ def _rewrite(arguments: argparse.Namespace) -> int:
         total = sum(bag.counts[topic] for topic in topics or bag.topics)
         with BagWriter(arguments.bag, arguments.storage, bag.types) as writer:
             for topic, kind, stamp_ns, cdr in tqdm(messages, total=total, unit=" messages"):
-                if (kind == IMAGE and arguments.compress) or (kind == COMPRESSED_IMAGE and arguments.raw):
-                    _write_recoded(writer, topic, kind, cdr, stamp_ns, arguments.compress)
-                else:
-                    writer.write_serialized(topic, kind, cdr, stamp_ns, offered=offered[topic])
                 count += 1
+                if (kind == IMAGE and arguments.compress) or (kind == COMPRESSED_IMAGE and arguments.raw):
+                    message, target = writer.types.deserialize_cdr(cdr, kind), _recoded_name(topic, arguments.compress)
+                    is_taken = target != topic and target in (topics or bag.topics)
+                    why = f"{target} is there" if is_taken else _why_kept(message, kind)
+                    if not why:
+                        _write_recoded(writer, target, message, stamp_ns, arguments.compress)
+                        continue
+                    kept[topic] = why
+                writer.write_serialized(topic, kind, cdr, stamp_ns, offered=offered[topic])
+    if kept:
+        print(f"kept as they are: {', '.join(f'{topic} ({why})' for topic, why in sorted(kept.items()))}")
     return count
 
 
-def _write_recoded(
-    writer: BagWriter, topic: str, kind: str, cdr: memoryview, stamp_ns: int, suffix: str | None
-) -> None:
-    message: Any = writer.types.deserialize_cdr(cdr, kind)
+def _recoded_name(topic: str, suffix: str | None) -> str:
+    return f"{topic}/compressed" if suffix else topic.removesuffix("/compressed")
+
+
+def _why_kept(message: Any, kind: str) -> str:
+    """Why an image would not survive as one of 8 bits a channel, as depth; empty where it does."""
+    if kind == IMAGE:
+        layout = ENCODINGS.get(message.encoding)
+        return "" if layout is not None and layout.dtype == "u1" else str(message.encoding)
+    is_deep = bytes(message.data[:4]) == b"\x89PNG" and bytes(message.data[24:25]) == b"\x10"  # bits in its header
+    return str(message.format).strip() if is_deep or "compressedDepth" in message.format else ""
+
+
+def _write_recoded(writer: BagWriter, topic: str, message: Any, stamp_ns: int, suffix: str | None) -> None:
     header = message.header
     if suffix:
         big = bool(message.is_bigendian)
         rgb = decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
         fields = {"header": header, "format": suffix, "data": _encoded(rgb, suffix)}
-        writer.write(f"{topic}/compressed", writer.message(COMPRESSED_IMAGE, **fields), stamp_ns)
+        writer.write(topic, writer.message(COMPRESSED_IMAGE, **fields), stamp_ns)
         return
-    rgb = decode_compressed(message.data)
+    rgb = decode_compressed(message.data, form=message.format)
     height, width = rgb.shape[:2]
     raw = {"height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0, "step": 3 * width}
-    name = topic.removesuffix("/compressed")
-    writer.write(name, writer.message(IMAGE, header=header, data=rgb.reshape(-1), **raw), stamp_ns)
+    writer.write(topic, writer.message(IMAGE, header=header, data=rgb.reshape(-1), **raw), stamp_ns)
 
 
 def _encoded(rgb: RgbImage, suffix: str) -> np.ndarray:

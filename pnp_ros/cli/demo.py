@@ -6,7 +6,7 @@ Without ROS 2 the same images go through the same estimator in this process.
 from __future__ import annotations
 
 import argparse
-import shutil
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pnp_ros.cli.node_processes import run_nodes
 from pnp_ros.cli.onboard import object_at
 from pnp_ros.cli.progress import images
 from pnp_ros.cli.recorded_run import DIAGNOSTICS, OBJECTS, POSE, evaluate_run
+from pnp_ros.cli.recording import check_place, new_recording
 from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import MissingRequirement, has_ros, need_renderer
 from pnp_ros.cli.run import draw, draw_many
@@ -72,24 +73,24 @@ def run(arguments: argparse.Namespace) -> int:
         0; 1 if there was no valid pose.
 
     Raises:
-        ValueError: if an argument is wrong, or a node failed.
+        ValueError: if an argument is wrong, the bag would replace something of the user's, or a node failed.
     """
-    if arguments.frames < 1 or arguments.rate <= 0:
+    if arguments.frames < 1 or not 0.0 < arguments.rate < math.inf:
         raise ValueError("--frames, --rate: expected more than 0")
     out: Path = arguments.out
     bag = out / "bag"
+    check_place(bag)
     wanted = arguments.object or [resource("config/objects/demo")]
     packages = [object_at(path, out / "object") for path in wanted]
-    shutil.rmtree(bag, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
     for package in packages:
         print(f"object {package.name}: {package.mesh.describe()}")
     nodes = has_ros() and not arguments.no_ros
-    if nodes:
-        _run_nodes(arguments, packages, bag.resolve())
-    else:
-        print("without ROS 2: the images go through the estimator in this process", flush=True)
-        _simulate(arguments, packages, bag)
+    with new_recording(bag) as new:
+        if nodes:
+            _run_nodes(arguments, packages, new.resolve())
+        else:
+            print("without ROS 2: the images go through the estimator in this process", flush=True)
+            _simulate(arguments, packages, new)
     if len(packages) > 1 or arguments.instances > 1:
         return _of_many(arguments, packages, bag, nodes)
     (package,) = packages
@@ -191,4 +192,4 @@ def _run_nodes(arguments: argparse.Namespace, packages: Sequence[ObjectPackage],
         "simulated_camera": ["__ns:=/camera"],
     }
     seconds = arguments.frames / arguments.rate
-    run_nodes(parameters, remappings, "simulated_camera", seconds, bag.parent / "parameters.yaml")
+    run_nodes(parameters, remappings, "simulated_camera", seconds, arguments.out / "parameters.yaml")

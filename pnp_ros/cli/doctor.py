@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, help="images that show the object: video, bag, folder, or image")
     parser.add_argument("--camera", type=Path, help="camera_info YAML of the images; a bag has its own")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--distance", type=float, metavar="METRES", help="camera to object, roughly: judges the size")
     parser.add_argument(
         "--depth",
@@ -70,7 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0.0 < arguments.depth_scale < float("inf"):
         raise ValueError(f"--depth-scale: expected metres, more than 0, got {arguments.depth_scale}")
     window = part_of(arguments)
-    source = open_source(arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=window)
+    source = open_source(
+        arguments.input,
+        camera=arguments.camera,
+        image_topic=arguments.image_topic,
+        window=window,
+        rectified=arguments.rectified,
+    )
     frames = list(some(source, arguments.images, arguments.max_frames))
     measured = measurements(frames, source, window, arguments)
     package = load_adapted(arguments.object, arguments.versions, arguments.out / "object")
@@ -102,6 +109,8 @@ def measurements(
     if arguments.still_in is not None:
         fixed_of = load_truth(f"tf:{arguments.still_in}", source.path if source.kind == "bag" else None)
         fixed = [fixed_of(frame).pose for frame in frames]
+        if fixed and all(pose is None for pose in fixed):
+            raise ValueError(f"--still-in: TF leads from {arguments.still_in} to the camera at the time of no image")
         cameras = [None if pose is None else pose.inverse() for pose in fixed]
     return Measured(arguments.distance, depths, cameras)
 

@@ -15,7 +15,7 @@ from pnp_ros.cli.progress import add_part, images, part_of
 from pnp_ros.cli.reports import bop_name, overlap_meter, write_report
 from pnp_ros.evaluation.adaptation_plot import adaptation_plots, history_of_bag, load_history
 from pnp_ros.evaluation.comparison import compare, comparison_table
-from pnp_ros.evaluation.evaluator import Evaluation, evaluate_one
+from pnp_ros.evaluation.evaluator import Evaluation, check_truth, evaluate_one
 from pnp_ros.evaluation.frames import FrameSource, open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.told import recorded, running
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
     parser.add_argument("--camera-info-topic", help="where it is not beside the image topic")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects; also in the BOP CSV")
     parser.add_argument("--overlap", action=argparse.BooleanOptionalAction, help="default: where there is no truth")
     parser.add_argument("--solver", choices=SOLVERS, default=SOLVERS[0], help="default %(default)s")
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_topic=arguments.image_topic,
         camera_info_topic=arguments.camera_info_topic,
         object_id=arguments.object_id,
+        rectified=arguments.rectified,
         window=part_of(arguments),
     )
     if len(packages) > 1 or arguments.instances > 1:
@@ -95,7 +97,10 @@ def _evaluate(arguments: argparse.Namespace, package: ObjectPackage, source: Fra
     wanted = arguments.overlap or (arguments.overlap is None and not has_truth)
     overlap = overlap_meter(package, arguments.overlap is not None) if wanted else None
     frames = images(source, arguments.max_frames)
-    return evaluate_one(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+    done = evaluate_one(frames, package, pose_of, truth_of, overlap, arguments.object_id or 1)
+    if truth_of is not None:
+        check_truth(done.records)
+    return done
 
 
 def load_adapted(folder: Path, versions: Path | None, out: Path) -> ObjectPackage:

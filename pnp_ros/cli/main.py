@@ -33,7 +33,11 @@ COMMANDS = {
 }
 
 
-_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "doctor", "replay", "adapt", "onboard")
+_WRITTEN = {  # names of files that commands leave in --out
+    *(f"poses.{kind}" for kind in ("csv", "json", "tum")),
+    *("report.json", "report.html", "overlay.mp4", "overlay.png", "contact_sheet.png", "doctor.jpg", "doctor.json"),
+}
+_OUT_IS_A_FOLDER = ("demo", "train", "run", "evaluate", "doctor", "replay", "adapt", "onboard", "reconstruct")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,6 +153,18 @@ def _check(parsed: argparse.Namespace) -> None:
     out = getattr(parsed, "out", None)
     if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path) and out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, expected a folder")
+    if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path):
+        for file in _named_as_written(parsed):
+            if file.is_file() and file.resolve().parent == out.resolve():
+                raise ValueError(f"--out: {file} is read and would be overwritten; choose another folder")
+
+
+def _named_as_written(parsed: argparse.Namespace) -> list[Path]:
+    """What a command line gives to be read and is named as a file that commands leave."""
+    given = [value for name, value in vars(parsed).items() if name != "compare"]  # which writes nothing
+    values = [value for each in given for value in (each if isinstance(each, list) else [each])]
+    named = [Path(str(value).removeprefix("file:")) for value in values if isinstance(value, str | Path)]
+    return [path for path in named if path.name in _WRITTEN]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
-from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError, load_object_package
+from pnp_ros.objects.object_package import (
+    FEATURES_NAME,
+    MESH_NAME,
+    WEIGHTS_NAME,
+    YAML_NAME,
+    ObjectPackage,
+    ObjectPackageError,
+    load_object_package,
+)
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.rendering.renderer import RendererError
@@ -37,13 +45,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Onboard, and say what the mesh allows."""
+    """Onboard, and say what the mesh allows.
+
+    Raises:
+        ValueError: if the mesh cannot be used, or files of the user's would be overwritten.
+    """
     begin = time.monotonic()
+    check_folder(arguments.out)
+    if (arguments.out / WEIGHTS_NAME).exists():
+        raise ValueError(f"--out: {arguments.out} has trained networks, which would be dropped; choose another folder")
     mesh = load_mesh(arguments.mesh, arguments.units, accept_missing=arguments.accept_missing)
     symmetry = declared_symmetry(arguments.symmetries, mesh) if arguments.symmetries else None
     lowest = -5.0 if arguments.views == "upper" else -90.0
     _onboarded(arguments.mesh, mesh, arguments.out, symmetry, lowest, begin)
     return 0
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder where an object package would overwrite files that are of none.
+
+    Raises:
+        ValueError: naming them.
+    """
+    names = (MESH_NAME, "texture.png", FEATURES_NAME)
+    found = [name for name in names if (folder / name).exists() and not (folder / YAML_NAME).exists()]
+    if found:
+        raise ValueError(f"--out: {folder} has {', '.join(found)}, which would be overwritten; choose another folder")
 
 
 def object_at(path: Path, folder: Path) -> ObjectPackage:
@@ -54,6 +81,7 @@ def object_at(path: Path, folder: Path) -> ObjectPackage:
     """
     if not path.is_file():
         return load_object_package(path)
+    check_folder(folder / path.stem)
     begin = time.monotonic()
     return _onboarded(path, load_mesh(path), folder / path.stem, begin=begin)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pnp_ros.evaluation.evaluator import Evaluation, evaluate_one
+from pnp_ros.evaluation.evaluator import Evaluation, check_truth, evaluate_one
 from pnp_ros.evaluation.frames import FrameSource, open_bag
 from pnp_ros.evaluation.report import measure
 from pnp_ros.evaluation.told import recorded
@@ -38,12 +38,17 @@ def evaluate_run(
         image: topic of the images.
         package: of the object.
         truth_of: the true poses, where they are known.
+
+    Raises:
+        ValueError: if they are known in no image.
     """
     bag = source.path
     with open_bag(bag) as reader:
         counts = reader.counts
     found = load_recorded(OBJECTS, bag, since=image) if OBJECTS in counts else {}
     done = evaluate_one(source.frames(), package, recorded(found, package.name), truth_of)
+    if truth_of is not None:
+        check_truth(done.records)
     published = load_recorded(POSE, bag) if POSE in counts else {}
     figures: dict[str, Any] = {
         "images_recorded": len(done.records),

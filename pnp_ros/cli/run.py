@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instances", type=int, default=1, help="of each object that there may be (default 1)")
     parser.add_argument("--camera", type=Path, help="camera_info YAML of the images; a bag has its own")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--out", type=Path, default=Path("out/run"), help="default %(default)s")
     parser.add_argument("--device", default="cpu", help="of the networks: cpu or cuda (default cpu)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="of the networks (default %(default)s)")
@@ -61,7 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: if an argument is wrong, or the source cannot be read.
     """
     source = open_source(
-        arguments.input, camera=arguments.camera, image_topic=arguments.image_topic, window=part_of(arguments)
+        arguments.input,
+        camera=arguments.camera,
+        image_topic=arguments.image_topic,
+        window=part_of(arguments),
+        rectified=arguments.rectified,
     )
     packages = [load_adapted(each, arguments.versions, arguments.out / "object") for each in arguments.object]
     several = len(packages) > 1 or arguments.instances > 1

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from tqdm import tqdm
 
+from pnp_ros.cli.onboard import check_folder
 from pnp_ros.cli.real_images import keep_backgrounds, report
 from pnp_ros.cli.requirements import need_renderer
 from pnp_ros.evaluation.frames import open_source
@@ -89,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the networks get of an image: its colours or its edges (default: edges where any colour is trained)",
     )
     parser.add_argument("--camera", type=Path, help="camera_info YAML: train for about its focal length")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--devices", type=int, default=1, help="processes (GPUs) that train together (default 1)")
     parser.add_argument("--workers", type=int, default=0, help="processes that render (default: by the cores)")
@@ -137,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.real is not None:
         if arguments.backgrounds is not None:
             raise ValueError("--real: gives the backgrounds, too; leave out --backgrounds, or put both into one folder")
-        source = open_source(arguments.real, camera=arguments.camera)
+        source = open_source(arguments.real, camera=arguments.camera, rectified=arguments.rectified)
         arguments.backgrounds = keep_backgrounds(source, arguments.out or arguments.mesh[0])
     signal.signal(signal.SIGTERM, _interrupt)  # like Ctrl-C: leave a checkpoint
     options = {name: value for name, value in vars(arguments).items() if name not in ("run", "parser")}
@@ -181,6 +183,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     if known is None and arguments["out"] is None:
         raise ValueError("--out: missing; it is left out only where an object package is given")
     out: Path = arguments["out"] or arguments["mesh"]
+    check_folder(out)
     if known is not None:
         mesh = known.mesh
     else:
@@ -205,7 +208,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
         views=arguments["views"],
         max_roll=arguments["max_roll"],
         backgrounds=arguments["backgrounds"],
-        focal_range=_focal_range(arguments["camera"]),
+        focal_range=_focal_range(arguments["camera"], arguments["rectified"]),
         device=arguments["device"],
         workers=arguments["workers"],
         width=arguments["width"],
@@ -222,7 +225,7 @@ def _train(arguments: dict[str, Any]) -> Verdict | None:
     if trained is None:
         return None
     if arguments["real"] is not None:
-        source = open_source(arguments["real"], camera=arguments["camera"])
+        source = open_source(arguments["real"], camera=arguments["camera"], rectified=arguments["rectified"])
         reporter.say("\n".join(report(source, trained.package, arguments["device"])))
     reporter.say("validation on held-out images:\n" + table(trained.validation))
     reporter.say(f"object package: {out}, validation image: {out / 'validation.jpg'}")
@@ -243,11 +246,11 @@ def _start(arguments: dict[str, Any], sees: Sees) -> Path | Literal["shipped"] |
     return SHIPPED if has_start(arguments["network"], arguments["width"]) and not easy else None
 
 
-def _focal_range(camera_path: Path | None) -> tuple[float, float]:
+def _focal_range(camera_path: Path | None, rectified: bool) -> tuple[float, float]:
     if camera_path is None:
         return TrainingConfig().focal_range
     info = read_camera_info(camera_path)
-    relative = info.k[0] / info.width
+    relative = (info.p if rectified else info.k)[0] / info.width
     return relative * (1.0 - _CAMERA_TOLERANCE), relative * (1.0 + _CAMERA_TOLERANCE)
 
 

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", help="true poses: topic:/NAME, file:FILE, tf:FRAME, or tf")
     parser.add_argument("--camera", type=Path, help="camera_info YAML, where the source has no calibration")
     parser.add_argument("--image-topic", help="of a bag with several image topics")
+    parser.add_argument("--rectified", action="store_true", help="P of the CameraInfo holds, not K and D")
     parser.add_argument("--object-id", type=int, help="of a BOP scene with several objects")
     parser.add_argument("--save", type=Path, help="write an .rrd file for the viewer in place of opening it")
     parser.add_argument("--max-frames", type=int, help="stop after this many images")
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         camera=arguments.camera,
         image_topic=arguments.image_topic,
         object_id=arguments.object_id,
+        rectified=arguments.rectified,
     )
     bag = source.path if source.kind == "bag" else None
     poses = arguments.poses or (_recorded_topic(bag) if bag is not None else None)

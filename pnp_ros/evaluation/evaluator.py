@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pnp_ros.evaluation.frames import Frame
 from pnp_ros.evaluation.overlap import normalised_cross_correlation
-from pnp_ros.evaluation.pairing import Alone, AsTold, Pairing
+from pnp_ros.evaluation.pairing import Alone, AsTold, ByPlace, Pairing
 from pnp_ros.evaluation.told import PoseOf, PosesOf
 from pnp_ros.evaluation.truth import TruthOf
 from pnp_ros.io.bop import BopResult
@@ -102,7 +102,8 @@ def evaluate(
         watch: is shown each image with what was told, to draw it, say.
 
     Raises:
-        ValueError: if there is no image, or nothing of the objects in any.
+        ValueError: if there is no image, nothing of the objects in any, or the truth that they are paired with is known
+            in none.
     """
     pairing, by_name, done, unknown = pairing or AsTold(), {each.name: each for each in packages}, SceneEvaluation(), 0
     for frame in frames:
@@ -128,6 +129,8 @@ def evaluate(
     if not done.instances:
         what = "poses" if isinstance(pairing, AsTold) else "truth"
         raise ValueError(f"{what}: expected an instance of {', '.join(by_name)} at the time of an image, found none")
+    if isinstance(pairing, ByPlace):
+        check_truth([record for evaluation in done.instances.values() for record in evaluation.records])
     for evaluation in done.instances.values():
         evaluation.warnings += time_warnings(evaluation.stamps_ns)
     done.warnings = list(next(iter(done.instances.values())).warnings)
@@ -172,6 +175,16 @@ def evaluate_one(
         None if watch is None else lambda frame, told: watch(frame, told[name]),
     )
     return done.instances[name]
+
+
+def check_truth(records: Sequence[FrameResult]) -> None:
+    """For where there is nothing to report without a truth.
+
+    Raises:
+        ValueError: if the truth is known at the time of no image.
+    """
+    if all(record.truth is None and record.visible is None for record in records):
+        raise ValueError("truth: is known at the time of no image: expected the images' stamps, and TF to their frame")
 
 
 def _seen(frame: Frame, record: FrameResult, overlap: OverlapMeter | None) -> FrameResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -106,6 +107,7 @@ def open_source(
     camera_info_topic: str | None = None,
     object_id: int | None = None,
     window: Window = ALL,
+    rectified: bool = False,
 ) -> FrameSource:
     """The source that lies at ``path``.
 
@@ -117,6 +119,7 @@ def open_source(
         camera_info_topic: of a bag, where it is not beside the image topic.
         object_id: of a BOP scene with several objects.
         window: the part of it that is looked at.
+        rectified: the images are: P of the CameraInfo holds, not K and D.
 
     Raises:
         ValueError: if there is nothing to read, or the camera is not known.
@@ -129,10 +132,12 @@ def open_source(
     if live is None and BopScene.is_scene(path):
         if window != ALL:
             raise ValueError(f"{path}: a BOP scene has no time, so that no part of it can be chosen")
+        if rectified:
+            raise ValueError("rectified: expected none of a BOP scene, which has K alone")
         scene = BopScene(path)
         return FrameSource(path, "bop", partial(_bop_frames, scene, _object_id(scene, object_id)))
     if live is None and is_bag(path):
-        frames = partial(_bag_frames, path, image_topic, camera_info_topic, info, window)
+        frames = partial(_bag_frames, path, image_topic, camera_info_topic, info, window, rectified)
         return FrameSource(
             path, "bag", partial(_within, window, frames), partial(_bag_count, path, image_topic, window)
         )
@@ -141,8 +146,10 @@ def open_source(
             f"{live or path}: camera: expected the camera_info YAML of a video, of images or of a webcam, got none"
         )
     if live is not None:
-        return FrameSource(Path(re.sub(r"\W+", "_", live)), "live", partial(_live_frames, live, info, window))
-    frames = partial(_image_frames, path, info, window)
+        return FrameSource(
+            Path(re.sub(r"\W+", "_", live)), "live", partial(_live_frames, live, info, window, rectified)
+        )
+    frames = partial(_image_frames, path, info, window, rectified)
     return FrameSource(path, "images", partial(_within, window, frames), partial(count_images, path, window))
 
 
@@ -169,11 +176,29 @@ def _within(window: Window, frames: Callable[[], Iterator[Frame]]) -> Iterator[F
         raise ValueError(f"start: the recording has no image from {window.start:g} s{until} after its first one")
 
 
+@functools.cache  # once, however often the images are gone through
+def doubt_distortion(image_topic: str, info: CameraInfo) -> None:
+    """Warn where images are taken as raw ones, with K and D, and their topic is named as rectified ones are."""
+    p = info.p
+    if not any(info.d) and (not any(p) or (*p[0:3], *p[4:7], *p[8:11]) == info.k):
+        return  # raw or rectified is the same
+    if "image_rect" in image_topic or "rectified" in image_topic:
+        logger.warning(
+            "%s: by its name rectified, but K and D are taken; where P holds, say so (rectified)", image_topic
+        )
+
+
 def _bag_frames(
-    path: Path, image_topic: str | None, camera_info_topic: str | None, info: CameraInfo | None, window: Window
+    path: Path,
+    image_topic: str | None,
+    camera_info_topic: str | None,
+    info: CameraInfo | None,
+    window: Window,
+    rectified: bool,
 ) -> Iterator[Frame]:
     cameras: dict[CameraInfo, Camera] = {}
     with open_bag(path) as reader:
+        topic = reader.camera_topics(image_topic, camera_info_topic)[0]
         for index, recorded in enumerate(reader.images(image_topic, camera_info_topic, True, info, window)):
             calibration = recorded.camera_info
             if calibration is None:
@@ -181,7 +206,9 @@ def _bag_frames(
                     f"{path}: no CameraInfo beside the images; camera: expected the calibration's file, got none"
                 )
             if calibration not in cameras:
-                cameras[calibration] = calibration.camera()
+                cameras[calibration] = calibration.camera(rectified)
+                if not rectified:
+                    doubt_distortion(topic, calibration)
             yield Frame(index, recorded.stamp_ns, recorded.rgb, cameras[calibration], recorded.frame_id)
 
 
@@ -191,14 +218,14 @@ def _bag_count(path: Path, image_topic: str | None, window: Window) -> int:
         return window.count(reader.counts[reader.camera_topics(image_topic)[0]], 1e-9 * (last_ns - first_ns))
 
 
-def _image_frames(path: Path, info: CameraInfo, window: Window) -> Iterator[Frame]:
-    camera = info.camera()
+def _image_frames(path: Path, info: CameraInfo, window: Window, rectified: bool) -> Iterator[Frame]:
+    camera = info.camera(rectified)
     for index, (stamp, rgb) in enumerate(read_images(path, window=window)):
         yield Frame(index, round(1e9 * stamp), rgb, camera)
 
 
-def _live_frames(source: str, info: CameraInfo, window: Window) -> Iterator[Frame]:
-    camera, takes = info.camera(), window.taking()
+def _live_frames(source: str, info: CameraInfo, window: Window, rectified: bool) -> Iterator[Frame]:
+    camera, takes = info.camera(rectified), window.taking()
     began: float | None = None
     for index, (stamp, rgb) in enumerate(live_images(source)):
         began = stamp if began is None else began

@@ -189,7 +189,16 @@ def _tf_truth(bag: Path, child: str) -> TruthOf:
         tree = _tree(reader)
     if child not in tree.frames:
         raise ValueError(f"tf:{child}: no such frame; TF has {', '.join(sorted(tree.frames)) or 'none'}")
-    return lambda frame: Truth.seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
+    frames = tree.frames
+
+    def truth(frame: Frame) -> Truth:
+        if frame.frame_id.lstrip("/") not in frames:
+            raise ValueError(
+                f"tf:{child}: the images are in {frame.frame_id or 'no frame'}, and TF has {', '.join(sorted(frames))}"
+            )
+        return Truth.seen(tree.lookup(frame.frame_id, child, frame.stamp_ns))
+
+    return truth
 
 
 def load_recorded(

@@ -236,7 +236,7 @@ class BagReader:
     def _decode(self, topic: str, message: Any, info: CameraInfo | None) -> RgbImage:
         try:
             if self.topics[topic] == COMPRESSED_IMAGE:
-                return decode_compressed(message.data, info.image_size if info else None)
+                return decode_compressed(message.data, info.image_size if info else None, message.format)
             big = bool(message.is_bigendian)
             return decode_raw(message.data, message.width, message.height, message.encoding, message.step, big)
         except ImageError as error:

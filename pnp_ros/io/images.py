@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnp_ros.io.encodings import ENCODINGS, Encoding
+from pnp_ros.io.encodings import ENCODINGS, Encoding, Pixels
 from pnp_ros.io.window import ALL, Window
 
 RgbImage = NDArray[np.uint8]
@@ -59,7 +59,10 @@ def decode_raw(data: Buffer, width: int, height: int, encoding: str, step: int, 
     dtype = np.dtype(layout.dtype).newbyteorder(">" if is_bigendian else "<")
     pixels = pixels.view(dtype).astype(layout.dtype, copy=False)
     shape = (len(pixels), width) if layout.channels == 1 else (height, width, layout.channels)
-    rgb = layout.to_rgb(pixels.reshape(shape))
+    return _eight_bits(layout.to_rgb(pixels.reshape(shape)))
+
+
+def _eight_bits(rgb: Pixels) -> RgbImage:
     if rgb.dtype == np.uint16:
         full = _TWELVE_BITS if rgb.max() <= _TWELVE_BITS else 65535  # drivers put 12 bits into the low ones
         rgb = cv2.convertScaleAbs(rgb, alpha=255.0 / full)
@@ -75,16 +78,20 @@ def check_raw(data: Buffer, width: int, height: int, encoding: str, step: int) -
     layout = ENCODINGS.get(encoding)
     if layout is None:
         raise ImageError(f"image.encoding: expected one of {', '.join(sorted(ENCODINGS))}, got {encoding!r}")
-    for name, size, multiple in (("width", width, layout.even[0]), ("height", height, layout.even[1])):
-        if size <= 0:
-            raise ImageError(f"image.{name}: expected more than 0 pixels, got {size}")
-        if size % multiple:
-            raise ImageError(f"image.{name}: {encoding} needs a multiple of {multiple} pixels, got {size}")
+    _check_sides(width, height, encoding, layout)
     row_bytes = width * layout.pixel_bytes
     if encoding == "nv24" and step > row_bytes:  # its chroma rows are twice as long: padding is not defined
         raise ImageError(f"image.step: nv24 is read without padding, {row_bytes} bytes a row, got {step}")
     rows_of(data, int(height * layout.rows), row_bytes, step)
     return layout
+
+
+def _check_sides(width: int, height: int, encoding: str, layout: Encoding) -> None:
+    for name, size, multiple in (("width", width, layout.even[0]), ("height", height, layout.even[1])):
+        if size <= 0:
+            raise ImageError(f"image.{name}: expected more than 0 pixels, got {size}")
+        if size % multiple:
+            raise ImageError(f"image.{name}: {encoding} needs a multiple of {multiple} pixels, got {size}")
 
 
 def rows_of(data: Buffer, rows: int, row_bytes: int, step: int, name: str = "image") -> NDArray[np.uint8]:
@@ -101,7 +108,7 @@ def rows_of(data: Buffer, rows: int, row_bytes: int, step: int, name: str = "ima
     return pixels[: step * rows].reshape(rows, step)[:, :row_bytes]
 
 
-def decode_compressed(data: Buffer, size: tuple[int, int] | None = None) -> RgbImage:
+def decode_compressed(data: Buffer, size: tuple[int, int] | None = None, form: str = "") -> RgbImage:
     """Decode the data of a ``sensor_msgs/CompressedImage``: JPEG, PNG and what else OpenCV reads.
 
     An EXIF orientation is ignored: the camera's calibration is for the pixels as they lie in the file.
@@ -109,10 +116,15 @@ def decode_compressed(data: Buffer, size: tuple[int, int] | None = None) -> RgbI
     Args:
         data: of the message.
         size: (width, height) in pixels that the camera has; None: any up to 128 million pixels.
+        form: the message's ``format``. image_transport writes ``ENCODING; png compressed ...`` with the encoding of the
+            raw image: one channel may then be a Bayer pattern, and 16-bit values are scaled as :func:`decode_raw` does.
 
     Raises:
         ImageError: if the data is empty, truncated, of an unknown format, or its header names another size.
     """
+    encoding, told, packing = form.partition(";")
+    if "compressedDepth" in packing:
+        raise ImageError(f"image.format: expected a colour or grey image, got {form!r}")
     encoded = np.frombuffer(data, np.uint8)
     if len(encoded) == 0:
         raise ImageError("image.data: empty")
@@ -120,10 +132,25 @@ def decode_compressed(data: Buffer, size: tuple[int, int] | None = None) -> RgbI
     if encoded[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in encoded[-4096:].tobytes():
         raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
     _check_size(encoded, size)
-    bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None:
+    layout = ENCODINGS.get(encoding.strip()) if told else None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if layout is None else cv2.IMREAD_UNCHANGED
+    pixels = cv2.imdecode(encoded, flags)
+    if pixels is None:
         raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"image.data: expected 8 or 16 bits, got {pixels.dtype}")
+    return _eight_bits(_rgb_of_file(pixels, encoding.strip(), layout))
+
+
+def _rgb_of_file(pixels: Pixels, encoding: str, layout: Encoding | None) -> Pixels:
+    """RGB of the same depth of what OpenCV read: BGR, BGRA, or one channel of the encoding that the message names."""
+    if pixels.ndim == 3:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+    if layout is None or layout.channels != 1 or layout.rows != 1.0:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
+    height, width = pixels.shape
+    _check_sides(width, height, encoding, layout)
+    return layout.to_rgb(pixels)
 
 
 def _check_size(encoded: NDArray[np.uint8], size: tuple[int, int] | None) -> None:

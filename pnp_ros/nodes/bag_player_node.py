@@ -29,7 +29,7 @@ _LOOK_S = 0.05
 
 
 class BagPlayerNode(Node):
-    """Plays once or for ever, and ends the process after the last message."""
+    """Plays once or for ever, and ends the process after the last message; with status 1 where the bag is damaged."""
 
     def __init__(self) -> None:
         super().__init__("bag_player")
@@ -45,29 +45,36 @@ class BagPlayerNode(Node):
         )
         self.settings.settle()
         self._bag = BagReader(Path(path), message_types(resource("msg")))
-        chosen = [topic for topic in topics if topic]
-        self._topics = tuple(chosen or self._playable())
+        self._topics = tuple(self._playable([topic for topic in topics if topic]))
         latched = self._bag.latched()
         self._publishers_of = {topic: self._publisher(topic, topic in latched) for topic in self._topics}
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if self._clock_hz else None
         self._counts = dict.fromkeys(self._topics, 0)
-        self._ended = threading.Event()
+        self._ended, self._status = threading.Event(), 1
         self._player = threading.Thread(target=self._play, name="player", daemon=True)
         self._player.start()
         self.create_timer(_LOOK_S, self._end_with_the_player)
 
-    def _playable(self) -> list[str]:
-        """The topics whose message type this system knows; the others are named in the log."""
-        known = []
-        for topic, kind in self._bag.topics.items():
-            if topic == "/clock" and self._clock_hz:
-                continue
-            try:
-                message_class(kind)
-            except (ImportError, AttributeError):
-                self.get_logger().warning(f"{topic} is left out: no such type here, {kind}")
-            else:
-                known.append(topic)
+    def _playable(self, chosen: list[str]) -> list[str]:
+        """The chosen topics; of all topics those whose message type this system knows, and the others in the log.
+
+        Raises:
+            ValueError: if a chosen one has a type that this system does not know, or there is none to play.
+        """
+        kinds = self._bag.topics
+        if absent := [topic for topic in chosen if topic not in kinds]:
+            raise ValueError(f"{self._bag.path}: no topic {', '.join(absent)}")
+        told_here = "/clock" if self._clock_hz and not chosen else ""
+        wanted = chosen or [topic for topic in kinds if topic != told_here]
+        strange = [topic for topic in wanted if not _is_known(kinds[topic])]
+        known = [topic for topic in wanted if topic not in strange]
+        words = ", ".join(f"{topic} ({kinds[topic]})" for topic in strange)
+        if strange and (chosen or not known):
+            raise ValueError(f"{self._bag.path}: no such message type here: {words}")
+        if not known:
+            raise ValueError(f"{self._bag.path}: no topic to play beside /clock")
+        if strange:
+            self.get_logger().warning(f"left out, no such message type here: {words}")
         return known
 
     def _publisher(self, topic: str, latched: bool) -> Any:
@@ -88,9 +95,11 @@ class BagPlayerNode(Node):
                     first_ns, last_ns = self._bag.span_ns
                     self._sleep_until(begin, first_ns, last_ns + round(1e9 * _LINGER_S * self._speed))
                     break
+            self._status = 0
         except ValueError as error:  # a damaged bag: it names the file
             self.get_logger().error(str(error))
-        self._ended.set()
+        finally:
+            self._ended.set()
 
     def _wait_for_subscribers(self) -> None:
         while not self._ended.is_set():
@@ -131,7 +140,7 @@ class BagPlayerNode(Node):
 
     def _end_with_the_player(self) -> None:
         if self._ended.is_set():
-            raise SystemExit(0)
+            raise SystemExit(self._status)
 
     def destroy_node(self) -> None:
         """Stop the player before what it publishes on is gone."""
@@ -139,6 +148,15 @@ class BagPlayerNode(Node):
         self._player.join()
         self._bag.close()
         super().destroy_node()
+
+
+def _is_known(kind: str) -> bool:
+    """Whether this system has a message type."""
+    try:
+        message_class(kind)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def main(args: list[str] | None = None) -> None:

@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from pnp_ros.cli.main import main
+from pnp_ros.io.bag_messages import COMPRESSED_IMAGE, IMAGE
 from pnp_ros.io.bag_reader import BagReader
+from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import write_image
 
+SECOND = 1_000_000_000
 K = (60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0)
 
 
@@ -75,6 +79,64 @@ def test_images_become_a_bag_and_change_their_form(tmp_path: Path) -> None:
         assert [image.stamp_ns for image in reader.images()] == [1_100_000_000]
     assert bag("convert", folder, tmp_path / "none", *camera, "--start", 5) == 1
     assert not (tmp_path / "none").exists()
+
+
+def write_raw(writer: BagWriter, topic: str, pixels: np.ndarray, encoding: str) -> None:
+    fields = {"height": len(pixels), "width": pixels.shape[1], "encoding": encoding, "is_bigendian": 0}
+    data = np.frombuffer(pixels.tobytes(), np.uint8)
+    header = writer.header(SECOND, "camera")
+    message = writer.message(IMAGE, header=header, step=len(data) // len(pixels), data=data, **fields)
+    writer.write(topic, message, SECOND)
+
+
+def write_packed(writer: BagWriter, topic: str, data: bytes, form: str) -> None:
+    header = writer.header(SECOND, "camera")
+    packed = np.frombuffer(data, np.uint8)
+    writer.write(topic, writer.message(COMPRESSED_IMAGE, header=header, format=form, data=packed), SECOND)
+
+
+def test_depth_and_what_is_deeper_than_a_byte_stay_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    depth = np.full((4, 6), 1234, np.uint16)
+    png = cv2.imencode(".png", depth)[1].tobytes()
+    with BagWriter(tmp_path / "rgbd") as writer:
+        write_raw(writer, "/colour", np.full((4, 6, 3), 90, np.uint8), "rgb8")
+        write_raw(writer, "/grey", np.full((4, 6), 90, np.uint8), "mono8")
+        write_raw(writer, "/bayer", np.full((4, 6), 90, np.uint8), "bayer_rggb8")
+        for encoding, pixels in (("16UC1", depth), ("mono16", depth), ("32FC1", depth.astype(np.float32))):
+            write_raw(writer, f"/{encoding}", pixels, encoding)
+        write_packed(writer, "/depth/compressedDepth", bytes(12) + png, "16UC1; compressedDepth png")
+        write_packed(writer, "/depth/compressed", png, "16UC1; png compressed ")
+    original = messages(tmp_path / "rgbd")
+    assert bag("convert", tmp_path / "rgbd", tmp_path / "small", "--compress", "png") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kept as they are")]
+    assert lines == ["kept as they are: /16UC1 (16UC1), /32FC1 (32FC1), /mono16 (mono16)"]
+    same = [message for message in original if message[0] not in ("/colour", "/grey", "/bayer")]
+    small = messages(tmp_path / "small")
+    assert len(same) == 5
+    assert all(message in small for message in same)
+    changed = {message[0] for message in small} - {message[0] for message in same}
+    assert changed == {"/colour/compressed", "/grey/compressed", "/bayer/compressed"}
+    assert bag("convert", tmp_path / "small", tmp_path / "raw", "--raw") == 0
+    assert "/depth/compressed (16UC1; png compressed), /depth/compressedDepth (16UC1;" in capsys.readouterr().out
+    raw = messages(tmp_path / "raw")
+    assert all(message in raw for message in same)
+    assert {message[0] for message in raw} >= {"/colour", "/grey", "/bayer"}
+
+
+def test_two_forms_of_a_topic_stay_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with BagWriter(tmp_path / "both") as writer:
+        write_raw(writer, "/image", np.full((4, 6, 3), 90, np.uint8), "rgb8")
+        write_packed(writer, "/image/compressed", cv2.imencode(".png", np.zeros((4, 6, 3)))[1].tobytes(), "png")
+    original = messages(tmp_path / "both")
+    for words, kept in (
+        (("--compress", "png"), "/image (/image/compressed"),
+        (("--raw",), "/image/compressed (/image"),
+    ):
+        assert bag("convert", tmp_path / "both", tmp_path / words[0], *words) == 0
+        assert f"kept as they are: {kept} is there)" in capsys.readouterr().out
+        assert sorted(messages(tmp_path / words[0])) == sorted(original)
 
 
 def test_wrong_input_is_one_clear_line(recorded_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

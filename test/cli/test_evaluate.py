@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pnp_ros.cli.main import main
 from pnp_ros.cli.pose_log import PoseLog
 from pnp_ros.evaluation import consistency
 from pnp_ros.evaluation.comparison import compare
-from pnp_ros.evaluation.frames import open_source
+from pnp_ros.evaluation.frames import open_bag, open_source
 from pnp_ros.evaluation.truth import load_truth
 from pnp_ros.geometry import se3
 from pnp_ros.io.bag_writer import BagWriter
@@ -252,6 +253,47 @@ def test_jumping_time_is_said_and_the_estimator_begins_anew(
         assert part in said
     assert len(resets) == 1
     assert said.split("; ")[0] in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("placed", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_truth_that_tf_does_not_connect_to_the_camera_is_said(
+    recorded_run: Any,
+    package: ObjectPackage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    placed: bool,
+    count: int,
+) -> None:
+    """The truth is in a frame of its own; TF does or does not know the camera's."""
+    children = ["object_truth"] if count == 1 else ["tetrahedron_0_truth", "tetrahedron_1_truth"]
+    with open_bag(recorded_run.path) as bag, BagWriter(tmp_path / "bag", types=bag.types) as writer:
+        for topic, stamp_ns, message in bag.messages():
+            if topic == "/tf_static" and not placed:
+                continue
+            if topic == "/tf":
+                (transform,) = message.transforms
+                transform.header.frame_id = "another_camera"
+                message.transforms = [replace(transform, child_frame_id=name) for name in children]
+            writer.write(topic, message, stamp_ns)
+    words = ["--object", str(package.root), "--poses", OBJECTS, "--truth", "tf", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", str(tmp_path / "bag"), *words, "--instances", str(count)]) == 1
+    said = capsys.readouterr().err
+    if placed:
+        assert "--truth: is known at the time of no image" in said
+    else:
+        assert f"tf:{children[0]}: the images are in camera_optical_frame, and TF has another_camera, " in said
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_a_truth_of_another_time_is_said(
+    recorded_run: Any, package: ObjectPackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = [{"stamp": 5.0, "state": "valid", "translation": [0, 0, 1], "quat_wxyz": [1, 0, 0, 0], "name": "o"}]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    words = ["--object", str(package.root), "--poses", OBJECTS, "--truth", str(tmp_path / "truth.json")]
+    assert main(["evaluate", str(recorded_run.path), *words, "--out", str(tmp_path / "out")]) == 1
+    assert "--truth: is known at the time of no image" in capsys.readouterr().err
 
 
 def test_wrong_input_is_one_clear_line(

@@ -38,6 +38,26 @@ def test_a_file_as_the_folder_of_results_is_one_line(
     assert file.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "overlay.mp4", "--object", "o", "--camera", "camera.yaml"],
+        ["evaluate", "bag", "--object", "o", "--truth", "file:poses.json"],
+        ["evaluate", "bag", "--object", "o", "--poses", "poses.csv"],
+        ["adapt", "bag", "--object", "o", "--reference", "file:poses.json"],
+        ["reconstruct", "poses.csv", "--camera", "camera.yaml"],
+    ],
+)
+def test_a_file_that_is_read_is_not_overwritten(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (name,) = (word.removeprefix("file:") for word in words if "overlay" in word or "poses." in word)
+    Path(name).write_text("mine")
+    assert f"--out: {name} is read and would be overwritten" in said(capsys, *words, "--out", str(tmp_path))
+    assert "overwritten" not in said(capsys, *words, "--out", "results")
+
+
 def test_parameters_that_rooms_below_name_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ": --start: expected seconds" in said(capsys, *RUN, "--start", "-1")
     mesh = tmp_path / "mesh.obj"

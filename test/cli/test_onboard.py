@@ -68,3 +68,29 @@ def test_turns_that_nothing_tells_apart_are_proposed(
     assert "use --symmetries" in capsys.readouterr().out
     assert main.main([*command, "--symmetries", "z2"]) == 0
     assert "use --symmetries" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["onboard", "train"])
+@pytest.mark.parametrize("name", ["mesh.ply", "texture.png", "features.safetensors"])
+def test_files_that_are_of_no_package_are_not_overwritten(
+    made: list[TriangleMesh], tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    (tmp_path / "box.obj").write_text(BOX)
+    (tmp_path / name).write_text("mine")
+    assert main.main([command, str(tmp_path / "box.obj"), "--out", str(tmp_path), "--accept-missing"]) == 1
+    assert f"{name}, which would be overwritten" in capsys.readouterr().err
+    assert not made
+
+
+def test_trained_networks_are_not_dropped(
+    made: list[TriangleMesh], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "box.obj").write_text(BOX)
+    (tmp_path / "box").mkdir()
+    for name in ("object.yaml", "mesh.ply", "weights.safetensors"):
+        (tmp_path / "box" / name).write_text("mine")
+    command = ["onboard", str(tmp_path / "box.obj"), "--out", str(tmp_path / "box"), "--accept-missing"]
+    assert main.main(command) == 1
+    assert "trained networks, which would be dropped" in capsys.readouterr().err
+    (tmp_path / "box" / "weights.safetensors").unlink()
+    assert main.main(command) == 0

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -116,6 +117,16 @@ def test_compressed_images_and_the_nearest_earlier_camera(tmp_path: Path) -> Non
     assert [p.camera_info.width for p in found if p.camera_info] == [64, 80]
     assert [p.camera_info for p in beside] == [p.camera_info for p in found]
     assert found[0].rgb[0, 0].tolist() == [3, 2, 1]
+
+
+def test_a_compressed_bayer_pattern_has_colour(tmp_path: Path) -> None:
+    encoded = np.asarray(cv2.imencode(".png", np.tile(np.uint8([[200, 40], [40, 20]]), (4, 4)))[1]).reshape(-1)
+    with BagWriter(tmp_path / "bag") as writer:
+        fields = {"format": "bayer_rggb8; png compressed ", "data": encoded}
+        message = writer.message("sensor_msgs/msg/CompressedImage", header=writer.header(SECOND, "camera"), **fields)
+        writer.write("/camera/image_raw/compressed", message, SECOND)
+    (image,) = images(tmp_path / "bag")
+    assert image.rgb[4, 4].tolist() == [200, 40, 20]
 
 
 def test_topics_must_exist_and_be_unambiguous(tmp_path: Path) -> None:

@@ -169,6 +169,59 @@ def test_compressed() -> None:
     assert np.abs(jpeg.astype(int) - RGB).mean() < 3
 
 
+def png(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_compressed_bayer_pattern_has_colour(pattern: str, bits: int, suffix: str) -> None:
+    """image_transport compresses the pattern itself, as one channel."""
+    colour = dict(zip("rgb", (200, 40, 20)))
+    mosaic = np.tile([[colour[c] for c in pattern[:2]], [colour[c] for c in pattern[2:]]], (8, 8)).astype(np.uint8)
+    mosaic = mosaic if bits == 8 or suffix == ".jpg" else mosaic.astype(np.uint16) * 257
+    data = cv2.imencode(suffix, mosaic)[1].tobytes()
+    form = f"bayer_{pattern}{bits}; {'png' if suffix == '.png' else 'jpeg'} compressed "
+    rgb = decode_compressed(data, form=form)
+    assert np.abs(rgb[4:-4, 4:-4].astype(int) - (200, 40, 20)).max() <= (0 if suffix == ".png" else 4)
+    with pytest.raises(ImageError, match=r"image\.width: bayer.* multiple of 2"):
+        decode_compressed(png(mosaic[:, :-1]), form=form)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"), [("mono16", ""), ("16UC1", ""), ("rgb16", "bgr16"), ("bgr16", "bgr16")]
+)
+def test_compressed_twelve_bits_are_not_black(encoding: str, packed: str) -> None:
+    values = np.array([[0, 2048, 4095]], np.uint16)
+    data = png(values if encoding in ("mono16", "16UC1") else np.repeat(values[..., None], 3, -1))
+    assert decode_compressed(data, form=f"{encoding}; png compressed {packed}")[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    "form", ["", "png", "jpeg", "rgb8; png compressed bgr8", "bgr8; png compressed bgr8", "rgba8; png compressed bgr8"]
+)
+def test_a_compressed_colour_image_is_what_its_file_shows(form: str) -> None:
+    np.testing.assert_array_equal(decode_compressed(encode(".png"), form=form), RGB)
+    with_alpha = png(np.dstack([BGR, np.full(BGR.shape[:2], 255, np.uint8)]))
+    np.testing.assert_array_equal(decode_compressed(with_alpha, form=form), RGB)
+    grey = decode_compressed(png(LUMA), form=form)
+    np.testing.assert_array_equal(grey, np.repeat(LUMA[..., None], 3, -1))
+
+
+def test_a_compressed_image_of_floats_is_refused() -> None:
+    tiff = cv2.imencode(".tiff", np.zeros((4, 4), np.float32))[1].tobytes()
+    with pytest.raises(ImageError, match=r"image\.data: expected 8 or 16 bits, got float32"):
+        decode_compressed(tiff, form="mono8; tiff compressed ")
+
+
+def test_compressed_depth_is_no_image() -> None:
+    with pytest.raises(
+        ImageError, match=r"image\.format: expected a colour or grey image, got '16UC1; compressedDepth"
+    ):
+        decode_compressed(bytes(12) + png(np.zeros((4, 4), np.uint16)), form="16UC1; compressedDepth png")
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"rubbish", encode(".png")[:-20], encode(".png")[:60], encode(".jpg")[:-2], encode(".jpg")[:300]]
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 from rosgraph_msgs.msg import Clock
 
 from forked_node import ForkedNode
+from pnp_ros.io.bag_messages import message_types
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.camera_info import CameraInfo
 
@@ -81,3 +85,49 @@ def test_a_loop_goes_on_until_it_is_interrupted(probe: Any, bag: Path) -> None:
     with play(bag, topics="[/camera/camera_info]", loop="true", rate="20.0") as player:
         probe.wait(lambda: len(received) > 3 * FRAMES, 120.0, "the third time around")
     assert player.poll() == 0
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A bag of a camera and of a message type that this system does not know."""
+    (tmp_path / "msg").mkdir()
+    (tmp_path / "msg" / "Foo.msg").write_text("float64 x\n")
+    info = CameraInfo(240, 320, "plumb_bob", (0.0,) * 5, K)
+    with BagWriter(tmp_path / "bag", types=message_types(tmp_path / "msg", "my_msgs")) as writer:
+        writer.write("/foo", writer.message("my_msgs/msg/Foo", x=1.0), START_NS)
+        writer.write_camera_info("/camera/camera_info", info, START_NS, "camera_optical_frame")
+        writer.write("/clock", writer.message("rosgraph_msgs/msg/Clock", clock=writer.header(1, "").stamp), START_NS)
+    return tmp_path / "bag"
+
+
+@pytest.mark.parametrize(
+    ("held", "topics", "said"),
+    [
+        (["/foo", "/camera/camera_info"], "[/foo]", "no such message type here: /foo (my_msgs/msg/Foo)"),
+        (["/foo"], "['']", "no such message type here: /foo (my_msgs/msg/Foo)"),
+        (["/clock"], "['']", "no topic to play beside /clock"),
+    ],
+)
+def test_a_bag_of_which_nothing_can_be_played_is_refused(
+    strange: Path, tmp_path: Path, held: list[str], topics: str, said: str
+) -> None:
+    part = tmp_path / "part"
+    with BagReader(strange) as reader, BagWriter(part, types=reader.types) as writer:
+        for topic, kind, stamp_ns, cdr in reader.serialized(*held):
+            writer.write_serialized(topic, kind, cdr, stamp_ns)
+    words = ["-p", f"bag:={part}", "-p", f"topics:={topics}", "-p", "clock:=100.0"]
+    command = [sys.executable, "-m", "pnp_ros.nodes.bag_player_node", "--ros-args", *words]
+    player = subprocess.run(command, timeout=60.0, capture_output=True, text=True, check=False)
+    assert player.returncode == 1
+    assert f"{part}: {said}" in player.stderr
+    assert "Traceback" not in player.stderr
+
+
+def test_of_a_whole_bag_what_can_be_played_is_played(probe: Any, strange: Path) -> None:
+    from sensor_msgs.msg import CameraInfo as CameraInfoMsg
+
+    received: list[Any] = []
+    probe.node.create_subscription(CameraInfoMsg, "/camera/camera_info", received.append, 100)
+    with play(strange, clock="100.0") as player:
+        probe.wait(lambda: len(received) == 1, 60.0, "the camera's message")
+        assert player.wait(timeout=60.0) == 0
