@@ -13,7 +13,7 @@ from pnp_ros.objects.mesh import MeshError, TriangleMesh
 from pnp_ros.objects.mesh_import import ImportedMesh, import_mesh
 from pnp_ros.objects.mesh_repair import near_origin, repaired_faces
 from pnp_ros.objects.mesh_sources import find_package_file
-from pnp_ros.objects.robot_description import import_link
+from pnp_ros.objects.robot_description import DESCRIPTIONS, import_link
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +44,21 @@ def load_mesh(
     """
     if units != "auto" and units not in METRES_PER_UNIT:
         raise MeshError(f"units: expected auto, {', '.join(METRES_PER_UNIT)}; got {units!r}")
-    file, _, link = str(path).partition("#")
+    file, link = _file_and_link(str(path))
     place = _located(file)
     try:
-        description = place.suffix.lower() in (".urdf", ".xacro")
+        description = place.suffix.lower() in DESCRIPTIONS
         found = import_link(place, link, max_texture_size) if description else import_mesh(place, max_texture_size)
         return _finished(found, units, str(path), accept_missing)
     except MeshError as error:
         raise MeshError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+
+
+def _file_and_link(path: str) -> tuple[str, str]:
+    """``robot.urdf#gripper_link`` in two; any other ``#`` is part of a file's or folder's name."""
+    file, _, link = path.rpartition("#")
+    names_link = file.lower().endswith(DESCRIPTIONS) and "/" not in link and not Path(path).is_file()
+    return (file, link) if names_link else (path, "")
 
 
 def _located(file: str) -> Path:

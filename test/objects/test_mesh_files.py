@@ -93,6 +93,15 @@ def test_a_lost_texture_is_refused_unless_told_to_go_on(tmp_path: Path, caplog: 
     assert load_mesh(path, accept_missing=True).color_source == "no texture: plain grey"
 
 
+@pytest.mark.parametrize("place", ["part#1.obj", "C#/part.obj", "a.urdf#1/part.obj", "arm.urdf#hand.obj", "#.obj"])
+def test_a_hash_is_part_of_a_name(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / place)
+    assert len(load_mesh(tmp_path / place).faces) == 12
+    with pytest.raises(MeshError, match=r"C#/lost#1\.obj: no such file"):
+        load_mesh(tmp_path / "C#/lost#1.obj")
+
+
 def test_a_pipe_as_material_library_does_not_hang(tmp_path: Path) -> None:
     path = write_obj(tmp_path, "")
     (tmp_path / "box.mtl").unlink()
