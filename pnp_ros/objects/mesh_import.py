@@ -66,14 +66,16 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
     except ImportError as error:
         raise MeshError("reading meshes needs the Python package trimesh") from error
     source = MeshSource(path)
-    content = source.content()
     resolver: Any = source
     try:
+        content = source.content()
         with _images_of_any_size():
             scene = trimesh.load_scene(io.BytesIO(content), file_type=suffix[1:], resolver=resolver, process=False)
     except ImportError as error:
         extra = "cad" if suffix in (".step", ".stp") else "train"
         raise MeshError(f"reading {suffix} needs more packages: pip install 'pnp-ros[{extra}]' ({error})") from error
+    except MeshError:
+        raise
     except Exception as error:  # trimesh passes on whatever its parsers raise
         missing = f"; not found: {', '.join(source.missing)}" if source.missing else ""
         raise MeshError(f"cannot be read as a mesh: {error}{missing}") from error
@@ -92,7 +94,7 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
     images = [file.name for file in source.found if file.suffix.lower() in IMAGES]
     if images and part.texture is None:
         remarks.append(f"no face shows {', '.join(images)}")
-    up = re.search(rb"<up_axis>\s*([XY]_UP)", content[:20_000]) if suffix == ".dae" and turn_up else None
+    up = re.search(rb"<(?:\w+:)?up_axis>\s*([XY]_UP)", content[:20_000]) if suffix == ".dae" and turn_up else None
     if up is not None:
         part.vertices = part.vertices @ np.array(_UP_AXES[up[1].decode()], np.float64).T
         remarks.append(f"{up[1].decode()} is turned to z up")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pnp_ros.objects.mesh import MeshError
+from pnp_ros.objects.polygon_files import dae_of_triangles, obj_of_triangles, off_of_triangles, ply_of_triangles
 
 _MTL_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2, "-bm": 1, "-blendu": 1, "-blendv": 1, "-boost": 1}
 _MTL_OPTIONS |= {"-cc": 1, "-clamp": 1, "-imfchan": 1, "-texres": 1, "-type": 1, "-colorspace": 1}
@@ -45,12 +46,14 @@ class MeshSource:
         if suffix in _WHOLE:
             _WHOLE[suffix](data)
         if suffix == ".ply":
-            return _ply_without_idle_coordinates(data)
+            return ply_of_triangles(_ply_without_idle_coordinates(data))
         if suffix == ".obj":
-            return self._obj(_text(data)).encode()
+            return obj_of_triangles(self._obj(_text(data))).encode()
+        if suffix == ".off":
+            return _off(data)
         if b"<!ENTITY" in data[:100_000]:
             raise MeshError("defines XML entities, which are not read")
-        return data
+        return dae_of_triangles(data) if suffix == ".dae" else data
 
     def get(self, name: str) -> bytes:
         """The bytes of a file that the mesh refers to.
@@ -200,7 +203,7 @@ def _check_gltf(data: bytes) -> None:
         raise MeshError(f"is cut short, or no glTF: {error}") from error
 
 
-def _check_off(data: bytes) -> None:
+def _off(data: bytes) -> bytes:
     """Trimesh takes the faces that are there."""
     lines = [words for line in _text(data).splitlines() if (words := line.split("#")[0].split())]
     if lines and lines[0][0].upper().endswith("OFF"):
@@ -211,6 +214,7 @@ def _check_off(data: bytes) -> None:
     whole = [words for words in lines[1 + vertices :] if words[0].isdigit() and len(words) > int(words[0])]
     if len(whole) < faces:
         raise MeshError(f"is cut short: {faces} faces announced, {len(whole)} there")
+    return off_of_triangles(lines[1 : 1 + vertices], whole[:faces])
 
 
 def _check_ply(data: bytes) -> None:
@@ -221,6 +225,5 @@ def _check_ply(data: bytes) -> None:
 _WHOLE: dict[str, Callable[[bytes], None]] = {
     ".glb": _check_glb,
     ".gltf": _check_gltf,
-    ".off": _check_off,
     ".ply": _check_ply,
 }
