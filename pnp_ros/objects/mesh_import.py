@@ -60,7 +60,7 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
     if suffix not in FORMATS:
         raise MeshError(f"expected one of {', '.join(FORMATS)}, or robot.urdf#LINK")
     if suffix == ".ply" and (part := _saved(path, max_texture_size)) is not None:
-        return ImportedMesh(part, None, ())
+        return ImportedMesh(part, 1.0, ())
     try:
         import trimesh
     except ImportError as error:
