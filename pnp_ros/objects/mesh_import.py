@@ -153,8 +153,9 @@ def _part(geometry: trimesh.Trimesh, transform: NDArray[np.float64], max_texture
     image, factor = _material(visual.material) if of_material else (None, None)
     uv = getattr(visual, "uv", None)
     colors, of_faces = _own_colors(geometry)
-    if of_material and colors is not None and (colors == 1.0).all():  # white says nothing
-        colors = None
+    linear = source.path.suffix.lower() in (".glb", ".gltf")
+    if of_material and colors is not None and (colors == colors[0]).all() and not (linear and image is None):
+        colors = None  # one colour for all is what a program writes by itself: the material says more
     if image is not None and factor is not None and uv is not None and len(uv) == len(vertices):
         move = source.texture_moves.get(str(getattr(visual.material, "name", None)))
         part.uv = _moved(np.asarray(uv, dtype=np.float64), move)
@@ -162,7 +163,6 @@ def _part(geometry: trimesh.Trimesh, transform: NDArray[np.float64], max_texture
         if colors is not None:
             source.remarks.append("its colours of vertices or faces are left out beside its texture")
     elif colors is not None and len(colors) == len(faces if of_faces else vertices):
-        linear = source.path.suffix.lower() in (".glb", ".gltf")
         shown = _srgb(colors * (1.0 if factor is None else factor)) if linear else _eight_bits(colors)
         if of_faces:
             part = Part(vertices[faces].reshape(-1, 3), np.arange(faces.size).reshape(-1, 3))
