@@ -154,7 +154,7 @@ def _part(geometry: trimesh.Trimesh, transform: NDArray[np.float64], max_texture
     uv = getattr(visual, "uv", None)
     colors, of_faces = _own_colors(geometry)
     linear = source.path.suffix.lower() in (".glb", ".gltf")
-    if of_material and colors is not None and (colors == colors[0]).all() and not (linear and image is None):
+    if of_material and colors is not None and (colors == colors[:1]).all() and not (linear and image is None):
         colors = None  # one colour for all is what a program writes by itself: the material says more
     if image is not None and factor is not None and uv is not None and len(uv) == len(vertices):
         move = source.texture_moves.get(str(getattr(visual.material, "name", None)))
@@ -169,6 +169,8 @@ def _part(geometry: trimesh.Trimesh, transform: NDArray[np.float64], max_texture
         part.colors = np.repeat(shown, 3, axis=0) if of_faces else shown
     elif factor is not None:
         part.colors = np.broadcast_to(_srgb(factor), (len(vertices), 3))
+        if image is not None:
+            source.remarks.append("a texture is not shown: its faces have no texture coordinates")
     return part
 
 
