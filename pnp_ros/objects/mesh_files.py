@@ -13,13 +13,14 @@ from pnp_ros.objects.mesh import MeshError, TriangleMesh
 from pnp_ros.objects.mesh_import import ImportedMesh, import_mesh
 from pnp_ros.objects.mesh_repair import near_origin, repaired_faces
 from pnp_ros.objects.mesh_sources import find_package_file
-from pnp_ros.objects.robot_description import import_link
+from pnp_ros.objects.robot_description import DESCRIPTIONS, import_link
 
 logger = logging.getLogger(__name__)
 
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
 SMALLEST_DIAMETER = 0.002  # m: below this a mesh is taken for one in wrong units
 LARGEST_DIAMETER = 5.0  # m
+LIKELY_DIAMETER = 1.0  # m: above this metres that the file does not name are doubted
 MOST_FACES = 200_000  # more are decimated: rendering gets slow and shows nothing more
 
 
@@ -34,7 +35,7 @@ def load_mesh(
     Args:
         path: the file; ``package://NAME/...`` is looked up in the sourced ROS workspaces.
         units: of the file's coordinates: ``m``, ``cm``, ``mm``, ``in``; ``auto`` is what the file says (DAE, 3MF, STEP,
-            URDF), else metres.
+            URDF), else metres, with a warning where these make it larger than a metre.
         max_texture_size: larger textures are scaled down to this width or height in pixels.
         accept_missing: go on, without their colours, where textures or material files are not found.
 
@@ -44,14 +45,21 @@ def load_mesh(
     """
     if units != "auto" and units not in METRES_PER_UNIT:
         raise MeshError(f"units: expected auto, {', '.join(METRES_PER_UNIT)}; got {units!r}")
-    file, _, link = str(path).partition("#")
+    file, link = _file_and_link(str(path))
     place = _located(file)
     try:
-        description = place.suffix.lower() in (".urdf", ".xacro")
+        description = place.suffix.lower() in DESCRIPTIONS
         found = import_link(place, link, max_texture_size) if description else import_mesh(place, max_texture_size)
         return _finished(found, units, str(path), accept_missing)
     except MeshError as error:
         raise MeshError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+
+
+def _file_and_link(path: str) -> tuple[str, str]:
+    """``robot.urdf#gripper_link`` in two; any other ``#`` is part of a file's or folder's name."""
+    file, _, link = path.rpartition("#")
+    names_link = file.lower().endswith(DESCRIPTIONS) and "/" not in link and not Path(path).is_file()
+    return (file, link) if names_link else (path, "")
 
 
 def _located(file: str) -> Path:
@@ -92,6 +100,13 @@ def _finished(found: ImportedMesh, units: str, source: str, accept_missing: bool
     for remark in (*remarks, *mended):
         logger.warning("%s: %s", source, remark)
     _check_size(mesh, scale, source)
+    if units == "auto" and found.metres_per_unit is None and mesh.diameter > LIKELY_DIAMETER:
+        logger.warning(
+            "%s: %.3g m across, as the file names no unit and metres are assumed; if they are not right: --%s",
+            source,
+            mesh.diameter,
+            " or --".join(_other_units(mesh.diameter, scale)),
+        )
     logger.info("%s (read in %s): %s", Path(source).name, _unit_name(scale), mesh.describe())
     return mesh
 
@@ -104,15 +119,20 @@ def _check_size(mesh: TriangleMesh, metres_per_unit: float, source: str) -> None
     """Refuse a mesh whose diameter is implausible, with a hint at the units that would make it plausible."""
     if SMALLEST_DIAMETER <= mesh.diameter <= LARGEST_DIAMETER:
         return
-    raw = mesh.diameter / metres_per_unit
-    options = [
-        f"units {other} ({raw * scale:.3g} m)"
-        for other, scale in sorted(METRES_PER_UNIT.items(), key=lambda item: item[1])
-        if scale != metres_per_unit and SMALLEST_DIAMETER <= raw * scale <= LARGEST_DIAMETER
-    ]
+    options = _other_units(mesh.diameter, metres_per_unit)
     hint = f"hint: {' or '.join(options)}" if options else "no known unit makes it plausible: scale the mesh"
     unit = _unit_name(metres_per_unit)
     raise MeshError(f"{source}: {mesh.diameter:.3g} m across when read in {unit}: not a size to work with; {hint}")
+
+
+def _other_units(diameter: float, metres_per_unit: float) -> list[str]:
+    """Those that make a diameter in metres plausible, the smallest first."""
+    sizes = {unit: diameter / metres_per_unit * scale for unit, scale in METRES_PER_UNIT.items()}
+    return [
+        f"units {unit} ({sizes[unit]:.3g} m)"
+        for unit, scale in sorted(METRES_PER_UNIT.items(), key=lambda item: item[1])
+        if scale != metres_per_unit and SMALLEST_DIAMETER <= sizes[unit] <= LARGEST_DIAMETER
+    ]
 
 
 def save_mesh(mesh: TriangleMesh, path: str | Path) -> list[Path]:

@@ -60,20 +60,22 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
     if suffix not in FORMATS:
         raise MeshError(f"expected one of {', '.join(FORMATS)}, or robot.urdf#LINK")
     if suffix == ".ply" and (part := _saved(path, max_texture_size)) is not None:
-        return ImportedMesh(part, None, ())
+        return ImportedMesh(part, 1.0, ())
     try:
         import trimesh
     except ImportError as error:
         raise MeshError("reading meshes needs the Python package trimesh") from error
     source = MeshSource(path)
-    content = source.content()
     resolver: Any = source
     try:
+        content = source.content()
         with _images_of_any_size():
             scene = trimesh.load_scene(io.BytesIO(content), file_type=suffix[1:], resolver=resolver, process=False)
     except ImportError as error:
         extra = "cad" if suffix in (".step", ".stp") else "train"
         raise MeshError(f"reading {suffix} needs more packages: pip install 'pnp-ros[{extra}]' ({error})") from error
+    except MeshError:
+        raise
     except Exception as error:  # trimesh passes on whatever its parsers raise
         missing = f"; not found: {', '.join(source.missing)}" if source.missing else ""
         raise MeshError(f"cannot be read as a mesh: {error}{missing}") from error
@@ -88,11 +90,11 @@ def import_mesh(path: Path, max_texture_size: int, turn_up: bool = True) -> Impo
     if not parts:
         raise MeshError("holds no triangles")
     part = merge(parts, max_texture_size)
-    remarks = []
+    remarks = list(dict.fromkeys(source.remarks))
     images = [file.name for file in source.found if file.suffix.lower() in IMAGES]
     if images and part.texture is None:
         remarks.append(f"no face shows {', '.join(images)}")
-    up = re.search(rb"<up_axis>\s*([XY]_UP)", content[:20_000]) if suffix == ".dae" and turn_up else None
+    up = re.search(rb"<(?:\w+:)?up_axis>\s*([XY]_UP)", content[:20_000]) if suffix == ".dae" and turn_up else None
     if up is not None:
         part.vertices = part.vertices @ np.array(_UP_AXES[up[1].decode()], np.float64).T
         remarks.append(f"{up[1].decode()} is turned to z up")
@@ -147,23 +149,59 @@ def _part(geometry: trimesh.Trimesh, transform: NDArray[np.float64], max_texture
         faces = faces[:, ::-1]
     visual: Any = geometry.visual
     part = Part(vertices, faces)
-    if visual.kind == "texture" and _is_filler(visual.material, source):
-        return part
-    if visual.kind == "texture" and visual.uv is not None and len(visual.uv) == len(vertices):
-        image, color = _material(visual.material)
-        if image is None:
-            part.colors = np.broadcast_to(_srgb(color), (len(vertices), 3))
-        else:
-            part.uv = np.asarray(visual.uv, dtype=np.float64)
-            part.texture = _times_factor(_limit_size(image, max_texture_size), color)
-    elif visual.kind == "texture":
-        part.colors = np.broadcast_to(_srgb(_material(visual.material)[1]), (len(vertices), 3))
-    elif visual.kind == "vertex":
-        part.colors = np.asarray(visual.vertex_colors)[:, :3]
-    elif visual.kind == "face":
-        part = Part(vertices[faces].reshape(-1, 3), np.arange(faces.size).reshape(-1, 3))
-        part.colors = np.repeat(np.asarray(visual.face_colors)[:, :3], 3, axis=0)
+    of_material = visual.kind == "texture" and not _is_filler(visual.material, source)
+    image, factor = _material(visual.material) if of_material else (None, None)
+    uv = getattr(visual, "uv", None)
+    colors, of_faces = _own_colors(geometry)
+    linear = source.path.suffix.lower() in (".glb", ".gltf")
+    if of_material and colors is not None and (colors == colors[:1]).all() and not (linear and image is None):
+        colors = None  # one colour for all is what a program writes by itself: the material says more
+    if image is not None and factor is not None and uv is not None and len(uv) == len(vertices):
+        move = source.texture_moves.get(str(getattr(visual.material, "name", None)))
+        part.uv = _moved(np.asarray(uv, dtype=np.float64), move)
+        part.texture = _times_factor(_limit_size(image, max_texture_size), factor)
+        if colors is not None:
+            source.remarks.append("its colours of vertices or faces are left out beside its texture")
+    elif colors is not None and len(colors) == len(faces if of_faces else vertices):
+        shown = _srgb(colors * (1.0 if factor is None else factor)) if linear else _eight_bits(colors)
+        if of_faces:
+            part = Part(vertices[faces].reshape(-1, 3), np.arange(faces.size).reshape(-1, 3))
+        part.colors = np.repeat(shown, 3, axis=0) if of_faces else shown
+    elif factor is not None:
+        part.colors = np.broadcast_to(_srgb(factor), (len(vertices), 3))
+        if image is not None:
+            source.remarks.append("a texture is not shown: its faces have no texture coordinates")
     return part
+
+
+def _own_colors(geometry: trimesh.Trimesh) -> tuple[NDArray[np.float64] | None, bool]:
+    """RGB in [0, 1] of each vertex, or else of each face, and whether they are of the faces.
+
+    Where trimesh has split vertices at the seams of a texture it still gives the colours of those in the file.
+    """
+    visual: Any = geometry.visual
+    if visual.kind == "vertex":
+        return _fractions(visual.vertex_colors), False
+    if visual.kind == "face":
+        return _fractions(visual.face_colors), True
+    places: Any = (getattr(visual, "vertex_attributes", {}), geometry.vertex_attributes, geometry.face_attributes)
+    for place in places:
+        if "color" in place:
+            return _fractions(place["color"]), place is geometry.face_attributes
+    return None, False
+
+
+def _fractions(colors: Any) -> NDArray[np.float64]:
+    values = np.asarray(colors)[:, :3]
+    return np.asarray(np.clip(values / (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0), 0.0, 1.0))
+
+
+def _moved(uv: NDArray[np.float64], move: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """By a matrix (2, 3) for coordinates whose v points down."""
+    if move is None:
+        return uv
+    u, v = move @ np.stack([uv[:, 0], 1.0 - uv[:, 1], np.ones(len(uv))])
+    return np.stack([u, 1.0 - v], axis=1)
 
 
 def _is_filler(material: Any, source: MeshSource) -> bool:
@@ -189,7 +227,11 @@ def _material(material: Any) -> tuple[Image | None, NDArray[np.float64]]:
 def _srgb(linear: NDArray[np.float64]) -> NDArray[np.uint8]:
     """IEC 61966-2-1, to 8 bits."""
     curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0) ** (1 / 2.4) - 0.055)
-    return np.round(255.0 * np.clip(curve, 0.0, 1.0)).astype(np.uint8)
+    return _eight_bits(curve)
+
+
+def _eight_bits(colors: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.round(255.0 * np.clip(colors, 0.0, 1.0)).astype(np.uint8)
 
 
 def _times_factor(texture: NDArray[np.uint8], factor: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -212,7 +254,20 @@ def _limit_size(image: Image, max_size: int) -> NDArray[np.uint8]:
     if scale < 1:
         image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG is decoded no larger than needed
     try:
-        resized = image.convert("RGB")
+        resized = _of_eight_bits(image).convert("RGB")
     except OSError as error:
         raise MeshError(f"{image.info.get('file_path', 'texture')}: cannot be decoded ({error})") from error
     return np.asarray(resized.resize((size[0], size[1]), pil.Resampling.LANCZOS) if scale < 1 else resized)
+
+
+def _of_eight_bits(image: Image) -> Image:
+    """Pillow cuts off what is above 255 in a grey image of 16 bits."""
+    from PIL import Image as pil
+
+    if image.mode == "F":
+        raise MeshError(
+            f"{image.info.get('file_path', 'texture')}: an image of floats is not read: save it with 8 bits"
+        )
+    if not image.mode.startswith("I"):
+        return image
+    return pil.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pnp_ros.objects.mesh import MeshError
+
 _PRECISION = 1e-5  # of the size: a float32 coordinate that is coarser than this is too far from the origin
 
 
@@ -22,6 +24,9 @@ def repaired_faces(
 
     Returns:
         The faces, the number of each in the input, and what was done, in words.
+
+    Raises:
+        MeshError: if no face has an area.
     """
     remarks = []
     place = _places(vertices)
@@ -31,7 +36,9 @@ def repaired_faces(
     distinct = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 2] != corners[:, 0])
     solid = distinct & (twice_area > 0)
     kept = np.flatnonzero(solid)
-    if 0 < len(kept) < len(faces):
+    if len(kept) == 0:
+        raise MeshError(f"none of its {len(faces)} faces has an area")
+    if len(kept) < len(faces):
         remarks.append(f"{len(faces) - len(kept)} faces without area left out")
     first = corners[kept].argmin(axis=1)
     turned = np.take_along_axis(corners[kept], (first[:, None] + np.arange(3)) % 3, axis=1)

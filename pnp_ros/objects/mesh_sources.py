@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pnp_ros.objects.gltf_source import glb_content, gltf_content
 from pnp_ros.objects.mesh import MeshError
+from pnp_ros.objects.polygon_files import dae_of_triangles, obj_of_triangles, off_of_triangles, ply_of_triangles
 
 _MTL_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2, "-bm": 1, "-blendu": 1, "-blendv": 1, "-boost": 1}
 _MTL_OPTIONS |= {"-cc": 1, "-clamp": 1, "-imfchan": 1, "-texres": 1, "-type": 1, "-colorspace": 1}
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp", ".gif", ".dds")
 _LARGEST = 1_000_000_000  # bytes of a file that a mesh refers to
 _STL_HEADER, _STL_TRIANGLE = 84, 50  # bytes
+_COLOURS_OF_3MF = (b"displaycolor", b"colorgroup", b"texture2d")
 _TEXTURE_COORDINATES = rb"^(property \w+ )(s|t|u|v|texture_u|texture_v)\s*$"
 
 
@@ -31,6 +37,8 @@ class MeshSource:
         self.missing: list[str] = []  #: names that were referred to and not found
         self.unreadable: list[str] = []  #: names of images that are there and cannot be used
         self.found: list[Path] = []
+        self.remarks: list[str] = []  #: what is not read, in words
+        self.texture_moves: dict[str, NDArray[np.float64]] = {}  #: of a glTF file, by the material's name
 
     def content(self) -> bytes:
         """The mesh file's bytes, with what its parser would trip over mended.
@@ -42,15 +50,20 @@ class MeshSource:
         suffix = self.path.suffix.lower()
         if suffix == ".stl":
             return _whole_stl(data)
-        if suffix in _WHOLE:
-            _WHOLE[suffix](data)
         if suffix == ".ply":
-            return _ply_without_idle_coordinates(data)
+            return ply_of_triangles(_ply(data))
         if suffix == ".obj":
-            return self._obj(_text(data)).encode()
+            return obj_of_triangles(self._obj(_text(data))).encode()
+        if suffix == ".off":
+            return self._off(data)
+        if suffix in (".glb", ".gltf"):
+            content, self.texture_moves = glb_content(data) if suffix == ".glb" else gltf_content(data)
+            return content
+        if suffix == ".3mf" and _has_colours_of_3mf(data):
+            self.remarks.append("colours of a 3MF file are not read: save it as GLB or OBJ to keep them")
         if b"<!ENTITY" in data[:100_000]:
             raise MeshError("defines XML entities, which are not read")
-        return data
+        return dae_of_triangles(data) if suffix == ".dae" else data
 
     def get(self, name: str) -> bytes:
         """The bytes of a file that the mesh refers to.
@@ -60,6 +73,10 @@ class MeshSource:
         """
         name = name.strip()
         path = self.find(name)
+        if path is None and len(libraries := _libraries(name)) > 1:
+            there = [library for library in libraries if self.find(library) is not None]
+            self.missing += [library for library in libraries if library not in there]
+            return b"\n".join(self.get(library) for library in there)
         if path is None:
             self.missing.append(_without_options(name))
             raise FileNotFoundError(name)
@@ -87,29 +104,46 @@ class MeshSource:
 
     def find(self, name: str) -> Path | None:
         """Where a name is found: as written, else beside the mesh by ever less of its path, in any case."""
-        plain = _without_options(name).strip("\"'").replace("file://", "").replace("\\", "/").replace("%20", " ")
-        written = Path(plain)
-        if written.is_absolute() and written.is_file():
-            return written
-        pieces = [piece for piece in re.sub(r"^[A-Za-z]:", "", plain).split("/") if piece not in ("", ".")]
-        for start in range(len(pieces)):
-            found = _follow(self.path.parent, pieces[start:])
-            if found is not None:
-                return found
+        plain = _without_options(name).strip("\"'").replace("file://", "").replace("\\", "/")
+        for candidate in dict.fromkeys((plain, unquote(plain))):
+            if Path(candidate).is_absolute() and Path(candidate).is_file():
+                return Path(candidate)
+            pieces = [piece for piece in re.sub(r"^[A-Za-z]:", "", candidate).split("/") if piece not in ("", ".")]
+            for start in range(len(pieces)):
+                found = _follow(self.path.parent, pieces[start:])
+                if found is not None:
+                    return found
         return None
 
     def _obj(self, text: str) -> str:
-        """With the material named, if the library holds one and no face asks for any."""
-        library = re.search(r"^mtllib\s+(.+?)\s*$", text, re.MULTILINE)
-        if library is None or re.search(r"^usemtl\b", text, re.MULTILINE):
+        """With one line for all material libraries, and their material named if it is one and no face asks for any."""
+        lines = [line.strip() for line in re.findall(r"^mtllib[ \t]+(.+)$", text, re.MULTILINE)]
+        names = dict.fromkeys(name for line in lines for name in ([line] if self.find(line) else _libraries(line)))
+        if not names:
             return text
-        path = self.find(library[1])
-        if path is None:
-            return text
-        materials = re.findall(r"^newmtl\s+(.+?)\s*$", _text(path.read_bytes()), re.MULTILINE)
-        return (
-            f"{text[: library.end()]}\nusemtl {materials[0]}\n{text[library.end() :]}" if len(materials) == 1 else text
-        )
+        head = f"mtllib {' '.join(names)}\n"
+        if not re.search(r"^usemtl\b", text, re.MULTILINE):
+            paths = [path for name in names if (path := self.find(name)) is not None]
+            libraries = "\n".join(_text(path.read_bytes()) for path in paths)
+            materials = re.findall(r"^newmtl\s+(.+?)\s*$", libraries, re.MULTILINE)
+            head += f"usemtl {materials[0]}\n" if len(materials) == 1 else ""
+        return head + re.sub(r"^mtllib\b.*$", "", text, flags=re.MULTILINE)
+
+    def _off(self, data: bytes) -> bytes:
+        """Trimesh takes the faces that are there, without their colours."""
+        lines = [words for line in _text(data).splitlines() if (words := line.split("#")[0].split())]
+        kind = lines[0][0].upper() if lines else ""
+        if kind.endswith("OFF"):
+            lines[:1] = [lines[0][1:]] if len(lines[0]) > 1 else []
+        if not lines or len(lines[0]) < 2 or not all(word.isdigit() for word in lines[0][:2]):
+            raise MeshError("expected the numbers of vertices and faces, as an OFF file begins")
+        vertices, faces = int(lines[0][0]), int(lines[0][1])
+        whole = [words for words in lines[1 + vertices :] if words[0].isdigit() and len(words) > int(words[0])]
+        if len(whole) < faces:
+            raise MeshError(f"is cut short: {faces} faces announced, {len(whole)} there")
+        if "C" in kind or any(len(words) > int(words[0]) + 1 for words in whole[:faces]):
+            self.remarks.append("colours of an OFF file are not read: save it as PLY to keep them")
+        return off_of_triangles(lines[1 : 1 + vertices], whole[:faces])
 
 
 def find_package_file(reference: str, near: Path | None = None) -> Path | None:
@@ -159,13 +193,34 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _ply_without_idle_coordinates(data: bytes) -> bytes:
-    """Without texture coordinates that no texture belongs to: they would hide the vertices' colours."""
-    end = data.find(b"end_header")
-    header = data[: max(end, 0)]
-    if b"texturefile" in header.lower():
-        return data
-    return re.sub(_TEXTURE_COORDINATES, rb"\1unused_\2", header, flags=re.MULTILINE) + data[max(end, 0) :]
+def _libraries(line: str) -> list[str]:
+    """``a.mtl b.mtl`` names two material libraries, ``my b.mtl`` one."""
+    return re.split(r"(?<=\.mtl)\s+", line.strip(), flags=re.IGNORECASE)
+
+
+def _ply(data: bytes) -> bytes:
+    """Without texture coordinates that no texture belongs to, as they would hide the vertices' colours."""
+    end = max(data.find(b"end_header"), 0)
+    header = data[:end]
+    if data[:3] == b"ply" and not header:
+        raise MeshError("is cut short: its header does not end")
+    header = re.sub(rb"^(property \w+ )diffuse_(red|green|blue)\b", rb"\1\2", header, flags=re.MULTILINE)
+    textures = dict.fromkeys(re.findall(rb"texturefile[ \t]+(.+?)[ \t\r]*\n", header, re.IGNORECASE))
+    if len(textures) > 1:
+        names = ", ".join(_text(name) for name in textures)
+        raise MeshError(f"has {len(textures)} textures ({names}), of which one could be read: save it as OBJ or GLB")
+    if not textures:
+        header = re.sub(_TEXTURE_COORDINATES, rb"\1unused_\2", header, flags=re.MULTILINE)
+    return header + data[end:]
+
+
+def _has_colours_of_3mf(data: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            models = [archive.read(name) for name in archive.namelist() if name.lower().endswith(".model")]
+    except zipfile.BadZipFile:  # the reader says what is wrong
+        return False
+    return any(word in model for model in models for word in _COLOURS_OF_3MF)
 
 
 def _whole_stl(data: bytes) -> bytes:
@@ -184,43 +239,3 @@ def _whole_stl(data: bytes) -> bytes:
     if there < announced:
         raise MeshError(f"is cut short: {announced} triangles announced, {there} there")
     return data[: _STL_HEADER + announced * _STL_TRIANGLE]  # some programs append their own data
-
-
-def _check_glb(data: bytes) -> None:
-    announced = int.from_bytes(data[8:12], "little")
-    if data[:4] == b"glTF" and len(data) < announced:
-        raise MeshError(f"is cut short: {announced} bytes announced, {len(data)} there")
-
-
-def _check_gltf(data: bytes) -> None:
-    """Trimesh would read a file named model.gltf beside it instead."""
-    try:
-        json.loads(data)
-    except ValueError as error:
-        raise MeshError(f"is cut short, or no glTF: {error}") from error
-
-
-def _check_off(data: bytes) -> None:
-    """Trimesh takes the faces that are there."""
-    lines = [words for line in _text(data).splitlines() if (words := line.split("#")[0].split())]
-    if lines and lines[0][0].upper().endswith("OFF"):
-        lines[:1] = [lines[0][1:]] if len(lines[0]) > 1 else []
-    if not lines or len(lines[0]) < 2 or not all(word.isdigit() for word in lines[0][:2]):
-        raise MeshError("expected the numbers of vertices and faces, as an OFF file begins")
-    vertices, faces = int(lines[0][0]), int(lines[0][1])
-    whole = [words for words in lines[1 + vertices :] if words[0].isdigit() and len(words) > int(words[0])]
-    if len(whole) < faces:
-        raise MeshError(f"is cut short: {faces} faces announced, {len(whole)} there")
-
-
-def _check_ply(data: bytes) -> None:
-    if data[:3] == b"ply" and b"end_header" not in data:
-        raise MeshError("is cut short: its header does not end")
-
-
-_WHOLE: dict[str, Callable[[bytes], None]] = {
-    ".glb": _check_glb,
-    ".gltf": _check_gltf,
-    ".off": _check_off,
-    ".ply": _check_ply,
-}

@@ -13,6 +13,8 @@ from pnp_ros.objects.mesh_import import ImportedMesh, import_mesh
 from pnp_ros.objects.mesh_sources import find_package_file
 from pnp_ros.objects.texture_atlas import Part, merge
 
+DESCRIPTIONS = (".urdf", ".xacro")
+
 
 def import_link(path: Path, link: str, max_texture_size: int) -> ImportedMesh:
     """All that is visible of a link, in the link's frame and metres: http://wiki.ros.org/urdf/XML/link.

@@ -67,6 +67,22 @@ def test_a_60_metre_mug_is_refused_with_a_hint(tmp_path):
         load_mesh(tmp_path / "mug.ply")
 
 
+def test_metres_that_no_file_names_are_doubted(tmp_path, caplog):
+    box((3, 2, 1)).export(tmp_path / "clip.stl")
+    mesh = load_mesh(tmp_path / "clip.stl")
+    assert (
+        "clip.stl: 3.74 m across, as the file names no unit and metres are assumed; if they are not right:"
+        " --units mm (0.00374 m) or --units cm (0.0374 m) or --units in (0.095 m)" in caplog.text
+    )
+    caplog.clear()
+    load_mesh(tmp_path / "clip.stl", units="m")
+    save_mesh(mesh, tmp_path / "mesh.ply")  # says that it is in metres
+    load_mesh(tmp_path / "mesh.ply")
+    box((0.6, 0.6, 0.5)).export(tmp_path / "chest.stl")
+    load_mesh(tmp_path / "chest.stl")
+    assert not caplog.records
+
+
 def test_a_mesh_made_too_small_is_refused_with_a_hint(tmp_path):
     box((0.06, 0.06, 0.08)).export(tmp_path / "mug.ply")
     with pytest.raises(MeshError, match=r"units m \(0\.117 m\)"):

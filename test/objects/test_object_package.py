@@ -69,6 +69,12 @@ def test_round_trip(folder, mesh):
     ]
 
 
+def test_a_package_in_a_folder_with_a_hash(mesh, tmp_path):
+    folder = tmp_path / "C#" / "box"
+    write_object_package(folder, name="box", mesh=mesh, keypoints=select_keypoints(mesh, 9))
+    assert load_object_package(folder).mesh.texture is not None
+
+
 def test_writing_again_replaces_and_keeps_other_files(folder, mesh, tmp_path):
     (folder / "validation.png").write_bytes(b"image")
     (tmp_path / "new").write_bytes(b"better weights")

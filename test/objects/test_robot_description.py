@@ -36,6 +36,10 @@ def test_a_link_of_a_robot(tmp_path: Path) -> None:
     assert mesh.vertex_colors is not None
     assert (mesh.vertex_colors[mesh.vertices[:, 0] > 0.5] == (0, 0, 255)).all()
     assert load_mesh(f"{path}#arm").diameter == pytest.approx(0.4, rel=1e-3)
+    for name in ("C#/arm #2.urdf", "C#/arm.URDF"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(ROBOT)
+        assert load_mesh(f"{tmp_path / name}#arm").diameter == pytest.approx(0.4, rel=1e-3)
     for link, message in [
         ("#base", "link 'base' has nothing visible"),
         ("#hand", r"link 'hand' is not there: expected robot\.urdf#LINK with one of gripper_link, arm"),
