@@ -19,7 +19,7 @@ from pnp_ros.evaluation.frames import open_source
 from pnp_ros.evaluation.report import table
 from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.networks.edges import SEES, Sees
-from pnp_ros.objects.mesh_files import load_mesh
+from pnp_ros.objects.mesh_files import file_and_link, load_mesh
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.objects.symmetry import Symmetry
 from pnp_ros.rendering.materials import ANY, likely_colours
@@ -160,7 +160,7 @@ def _outs(meshes: Sequence[Path], out: Path | None) -> list[Path | None]:
         return [out]
     if out is None:
         return [_own(mesh) for mesh in meshes]
-    names = [mesh.name.partition("#")[2] or mesh.stem for mesh in meshes]
+    names = [link or Path(file).stem for file, link in (file_and_link(str(mesh)) for mesh in meshes)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"mesh: expected different names, as their packages get them, got {twice[0]} twice")
     return [out / name for name in names]

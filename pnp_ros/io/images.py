@@ -129,17 +129,27 @@ def decode_compressed(data: Buffer, size: tuple[int, int] | None = None, form: s
     if len(encoded) == 0:
         raise ImageError("image.data: empty")
     # OpenCV 4 fills what is missing of a JPEG with grey and only warns
-    if encoded[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in encoded[-4096:].tobytes():
+    if encoded[:2].tobytes() == b"\xff\xd8" and _is_cut(encoded.tobytes()):
         raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
     _check_size(encoded, size)
     layout = ENCODINGS.get(encoding.strip()) if told else None
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if layout is None else cv2.IMREAD_UNCHANGED
+    plain = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = plain if layout is None else cv2.IMREAD_UNCHANGED
     pixels = cv2.imdecode(encoded, flags)
     if pixels is None:
         raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"image.data: expected 8 or 16 bits, got {pixels.dtype}")
     return _eight_bits(_rgb_of_file(pixels, encoding.strip(), layout))
+
+
+def _is_cut(jpeg: bytes) -> bool:
+    """Whether a JPEG's image does not end; what cameras append to it does not matter, nor a thumbnail before it."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:  # segments, up to that of the image
+        fill = jpeg[at + 1] == 0xFF
+        at += 1 if fill else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return jpeg.find(b"\xff\xd9", at) < 0
 
 
 def _rgb_of_file(pixels: Pixels, encoding: str, layout: Encoding | None) -> Pixels:

@@ -73,7 +73,7 @@ def rgb_from_image(message: Image | CompressedImage, camera: Camera | None) -> n
             size than the camera's; its header says it, before anything is decoded.
     """
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.data, (camera.width, camera.height) if camera else None)
+        return decode_compressed(message.data, (camera.width, camera.height) if camera else None, message.format)
     data, big = message.data, bool(message.is_bigendian)
     bridge = image_bridge()
     if bridge is None or message.encoding not in BRIDGED:

@@ -45,7 +45,7 @@ def load_mesh(
     """
     if units != "auto" and units not in METRES_PER_UNIT:
         raise MeshError(f"units: expected auto, {', '.join(METRES_PER_UNIT)}; got {units!r}")
-    file, link = _file_and_link(str(path))
+    file, link = file_and_link(str(path))
     place = _located(file)
     try:
         description = place.suffix.lower() in DESCRIPTIONS
@@ -55,7 +55,7 @@ def load_mesh(
         raise MeshError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
 
 
-def _file_and_link(path: str) -> tuple[str, str]:
+def file_and_link(path: str) -> tuple[str, str]:
     """``robot.urdf#gripper_link`` in two; any other ``#`` is part of a file's or folder's name."""
     file, _, link = path.rpartition("#")
     names_link = file.lower().endswith(DESCRIPTIONS) and "/" not in link and not Path(path).is_file()

@@ -28,9 +28,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_each_mesh_gets_its_package(trained: list[dict[str, Any]], tmp_path: Path) -> None:
-    words = ["train", "a.stl", "b.obj", "robot.urdf#hand", "--out", str(tmp_path / "set"), "--minutes", "7"]
+    words = ["train", "a#1.stl", "b.obj", "robot.urdf#hand", "--out", str(tmp_path / "set"), "--minutes", "7"]
     assert main(words) == 0
-    assert [call["out"] for call in trained] == [tmp_path / "set" / name for name in ("a", "b", "hand")]
+    assert [call["out"] for call in trained] == [tmp_path / "set" / name for name in ("a#1", "b", "hand")]
     assert {call["minutes"] for call in trained} == {7.0}
     assert main(["train", "a.stl", "bad.stl", "c.stl", "--out", str(tmp_path / "set")]) == train.NOT_USABLE
     assert len(trained) == 6  # one that cannot be used does not keep the next from its training

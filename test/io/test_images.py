@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pnp_ros.io.images import ImageError, VideoWriter, decode_compressed, decode_raw, read_images, write_image
+from pnp_ros.io.images import ImageError, VideoWriter, decode_compressed, decode_raw, read_image, read_images, write_image
 
 WIDTH, HEIGHT = 32, 24
 
@@ -196,6 +196,21 @@ def test_compressed_twelve_bits_are_not_black(encoding: str, packed: str) -> Non
     values = np.array([[0, 2048, 4095]], np.uint16)
     data = png(values if encoding in ("mono16", "16UC1") else np.repeat(values[..., None], 3, -1))
     assert decode_compressed(data, form=f"{encoding}; png compressed {packed}")[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_a_file_of_twelve_bits_is_not_black(tmp_path: Path) -> None:
+    (tmp_path / "image.png").write_bytes(png(np.array([[0, 2048, 4095]], np.uint16)))
+    assert read_image(tmp_path / "image.png")[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_what_follows_a_jpeg_does_not_cut_it_and_a_thumbnail_does_not_end_it() -> None:
+    whole = encode(".jpg")
+    np.testing.assert_array_equal(decode_compressed(whole + bytes(6000)), decode_compressed(whole))
+    thumbnail = b"\xff\xe1" + (2 + len(whole)).to_bytes(2, "big") + whole  # a segment that holds a JPEG, as EXIF does
+    with_thumbnail = whole[:2] + thumbnail + whole[2:]
+    np.testing.assert_array_equal(decode_compressed(with_thumbnail), decode_compressed(whole))
+    with pytest.raises(ImageError, match="truncated JPEG"):
+        decode_compressed(with_thumbnail[:-100])
 
 
 @pytest.mark.parametrize(
