@@ -178,14 +178,9 @@ def _within(window: Window, frames: Callable[[], Iterator[Frame]]) -> Iterator[F
 
 @functools.cache  # once, however often the images are gone through
 def doubt_distortion(image_topic: str, info: CameraInfo) -> None:
-    """Warn where images are taken as raw ones, with K and D, and their topic is named as rectified ones are."""
-    p = info.p
-    if not any(info.d) and (not any(p) or (*p[0:3], *p[4:7], *p[8:11]) == info.k):
-        return  # raw or rectified is the same
-    if "image_rect" in image_topic or "rectified" in image_topic:
-        logger.warning(
-            "%s: by its name rectified, but K and D are taken; where P holds, say so (rectified)", image_topic
-        )
+    """Warn where images that are taken as raw ones seem to be rectified."""
+    if said := info.doubt(image_topic):
+        logger.warning("%s", said)
 
 
 def _bag_frames(

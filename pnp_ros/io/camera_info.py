@@ -99,6 +99,17 @@ class CameraInfo:
         width, height = (roi.width, roi.height) if window else (self.width, self.height)
         return width // max(self.binning_x, 1), height // max(self.binning_y, 1)
 
+    def doubt(self, image_topic: str) -> str:
+        """What to say where images are taken as raw ones, with K and D, and their topic is named as rectified ones are.
+
+        Empty where nothing speaks against it: another name, or raw and rectified are the same.
+        """
+        named = "image_rect" in image_topic or "rectified" in image_topic
+        p = self.p
+        if not named or (not any(self.d) and (not any(p) or (*p[0:3], *p[4:7], *p[8:11]) == self.k)):
+            return ""
+        return f"{image_topic}: by its name rectified, but K and D are taken; where P holds, say so (rectified)"
+
     def camera(self, rectified: bool = False, dtype: torch.dtype = torch.float32) -> Camera:
         """The camera that took the raw image, or the rectified one.
 

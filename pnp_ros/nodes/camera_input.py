@@ -14,6 +14,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.io.camera_info import CameraInfo as Calibration
 from pnp_ros.nodes import conversions
 
 _LOSSLESS = QoSProfile(history=HistoryPolicy.KEEP_ALL, reliability=ReliabilityPolicy.RELIABLE)
@@ -84,11 +85,12 @@ class CameraOf:
     """The camera of each image; remembers the last, which nearly always is the next one's too.
 
     Args:
-        changed: told in words when the calibration of the running stream changes.
+        warn: told in words when the calibration of the running stream changes, or does not fit its topic's name.
+        topic: of the images.
     """
 
-    def __init__(self, changed: Callable[[str], None]) -> None:
-        self._changed = changed
+    def __init__(self, warn: Callable[[str], None], topic: str = "") -> None:
+        self._warn, self._topic = warn, topic
         self._key: tuple[Any, ...] = ()
         self._camera: Camera | None = None
 
@@ -109,9 +111,11 @@ class CameraOf:
         if key == self._key and self._camera is not None:
             return self._camera
         camera = conversions.camera_from_message(info, rectified)
+        if not rectified and (doubt := Calibration.from_message(info).doubt(self._topic)):
+            self._warn(doubt)
         if self._camera is not None:
             before, now = self._camera, camera
-            self._changed(f"the calibration changed: {_describe(self._key[0], before)} became {_describe(frame, now)}")
+            self._warn(f"the calibration changed: {_describe(self._key[0], before)} became {_describe(frame, now)}")
         self._key, self._camera = key, camera
         return camera
 

@@ -221,7 +221,7 @@ class PoseEstimatorNode(ManagedNode):
         keep_all, keep_info = self.get_parameter("keep_all").value, self.get_parameter("keep_camera_info").value
         self._frames = FrameQueue(keep_all, keep_info)
         self._arrivals = Arrivals(image_profile(), keep_info)
-        self._camera_of = CameraOf(self.get_logger().warning)
+        self._camera_of = CameraOf(self.get_logger().warning, self.resolve_topic_name("image"))
         self._worker = threading.Thread(target=self._work, args=(self._frames,), name="estimator", daemon=True)
         self._worker.start()
         self._inputs = camera_input.subscribe(

@@ -119,7 +119,7 @@ class FeatureTable:
                 raise ValueError(f"expected sift features of version {FORMAT_VERSION}, got {found}")
             if different := sorted(set(tensors) ^ set(_ARRAYS)):
                 raise ValueError(f"{different[0]}: missing or unknown")
-            return cls(*(tensors[name].numpy() for name in _ARRAYS), views=int(metadata["views"]))
+            return cls(**{name: tensors[name].numpy() for name in _ARRAYS}, views=int(metadata["views"]))
         except (CheckpointError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: {error}; pnp-ros onboard makes it anew") from error
 

@@ -52,7 +52,7 @@ class FeatureSearchConfig:
     sigma: float = 0.2
     least_sigma: float = 0.8
     margin: float = 1.5
-    partners: int = 2
+    partners: int = 3
 
 
 class FeatureSource:
@@ -125,7 +125,7 @@ class FeatureSource:
             nearest, distance, rival = nearest_and_rival(neighbours, self._points, self._config.place * self._diameter)
             ratio = distance / rival
         good = np.flatnonzero(ratio < self._config.ratio)
-        pixels, angles, sizes = key_arrays([keys[i] for i in good])
+        pixels, angles, sizes = key_arrays([keys[i] for i in good.tolist()])
         pixels = scale * (pixels + 0.5) - 0.5 + np.array(corner, np.float32)
         return _Matches(pixels, angles, scale * sizes, nearest[good], ratio[good])
 
@@ -134,9 +134,9 @@ class FeatureSource:
         if self._config.partners == 0:
             return matches
         seen = feature_frames(camera, matches.pixels, matches.angles, matches.sizes)
-        known = (values[matches.nearest] for values in (self._points, self._axes, self._sizes))
-        order = np.argsort(matches.ratio, kind="stable")
-        return matches.chosen(agreeing(*known, seen, self._diameter, order) >= self._config.partners)
+        points, axes, sizes = (values[matches.nearest] for values in (self._points, self._axes, self._sizes))
+        partners = agreeing(points, axes, sizes, seen, self._diameter, np.argsort(matches.ratio, kind="stable"))
+        return matches.chosen(partners >= self._config.partners)
 
     def _correspondences(self, matches: _Matches) -> Correspondences:
         sigma = np.maximum(self._config.least_sigma, self._config.sigma * matches.sizes)

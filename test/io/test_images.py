@@ -9,7 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from pnp_ros.io.images import ImageError, VideoWriter, decode_compressed, decode_raw, read_image, read_images, write_image
+from pnp_ros.io.images import (
+    ImageError,
+    VideoWriter,
+    decode_compressed,
+    decode_raw,
+    read_image,
+    read_images,
+    write_image,
+)
 
 WIDTH, HEIGHT = 32, 24
 

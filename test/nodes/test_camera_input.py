@@ -43,6 +43,17 @@ def test_a_changed_calibration_is_told_once() -> None:
     assert "fx 310.00" in line
 
 
+def test_a_topic_named_as_rectified_images_are_is_doubted_where_the_lens_distorts() -> None:
+    said: list[str] = []
+    image, info = _pair()
+    for topic, bend, rectified in (("/image_rect", 0.0, False), ("/image_raw", 0.1, False), ("/image_rect", 0.1, True)):
+        info.d = [bend, 0.0, 0.0, 0.0, 0.0]
+        CameraOf(said.append, topic)(image, info, rectified)
+    assert not said
+    CameraOf(said.append, "/image_rect")(image, info, rectified=False)
+    assert said == ["/image_rect: by its name rectified, but K and D are taken; where P holds, say so (rectified)"]
+
+
 def test_what_has_arrived_is_taken_without_the_executor() -> None:
     context = rclpy.Context()
     rclpy.init(context=context)
