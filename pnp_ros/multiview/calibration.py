@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
@@ -24,7 +24,7 @@ from pnp_ros.multiview import schur
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose, SolveStatus
-from pnp_ros.types.tensors import Values
+from pnp_ros.types.tensors import Values, as_tensor
 
 _INTRINSICS = ("fx", "fy", "cx", "cy")
 # ROS's names of distortion models: lens, and the places of the free coefficients in the camera's distortion
@@ -119,8 +119,8 @@ def detect_board(image: NDArray[np.uint8], columns: int, rows: int) -> Tensor | 
 
 
 def calibrate(
-    image_points: Tensor,
-    object_points: Tensor,
+    image_points: ArrayLike,
+    object_points: ArrayLike,
     width: int,
     height: int,
     distortion_model: str = "plumb_bob",
@@ -143,6 +143,10 @@ def calibrate(
     """
     if distortion_model not in LENSES:
         raise ValueError(f"distortion_model: expected one of {', '.join(LENSES)}, got {distortion_model!r}")
+    image_points, object_points = (
+        as_tensor(name, values, torch.zeros((), dtype=torch.float64)).detach().double()
+        for name, values in (("image_points", image_points), ("object_points", object_points))
+    )
     views, count = image_points.shape[:2]
     if image_points.shape != (views, count, 2) or object_points.shape != (count, 3):
         shapes = f"{tuple(image_points.shape)} and {tuple(object_points.shape)}"
@@ -155,7 +159,6 @@ def calibrate(
     freedom = 2 * views * count - lens.size - 6 * views
     if views < 3 or freedom <= 0:
         raise CalibrationError(f"image_points: expected at least 3 views of the board, got {views} of {count} points")
-    image_points, object_points = image_points.double(), object_points.double()
     start = _best_focal_length(image_points, object_points, lens)
     state, equations, converged = schur.minimise(
         start,
@@ -273,10 +276,11 @@ def _by_lens(lens: _Lens, parameters: Tensor, points: Tensor) -> Tensor:
 
     With parameters of its own for each point, one pass backwards serves all of them.
     """
-    copies = parameters.expand(*points.shape[:-1], -1).clone().requires_grad_()
-    pixels = lens.camera(lens.full(copies)).project(points[..., None, :]).flatten(0, -2)
-    rows = [torch.autograd.grad(row.sum(), copies, retain_graph=True)[0] for row in pixels.unbind(-1)]
-    return torch.stack(rows, dim=-2)
+    with torch.inference_mode(False), torch.enable_grad():
+        copies = parameters.clone().expand(*points.shape[:-1], -1).clone().requires_grad_()
+        pixels = lens.camera(lens.full(copies)).project(points.clone()[..., None, :]).flatten(0, -2)
+        rows = [torch.autograd.grad(row.sum(), copies, retain_graph=True)[0] for row in pixels.unbind(-1)]
+        return torch.stack(rows, dim=-2)
 
 
 def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens) -> _State:

@@ -190,6 +190,22 @@ def test_holding_k3_on_real_images_agrees_with_opencv() -> None:
         assert ((result.values - expected).abs() / result.sigmas).max() < 0.2
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("distortion_model", list(TRUTH))
+def test_where_gradients_are_off_the_camera_is_the_same(distortion_model: str, mode: type[torch.no_grad]) -> None:
+    pixels, board, _ = synthetic_views(distortion_model, 8, sigma=0.1, seed=3)
+    expected = calibrate(pixels, board, 640, 480, distortion_model)
+    with mode():
+        found = calibrate(pixels.clone(), board.clone(), 640, 480, distortion_model)
+    torch.testing.assert_close(found.values, expected.values)
+
+
+def test_arrays_are_taken_without_rounding() -> None:
+    pixels, board, _ = synthetic_views("plumb_bob", 8, sigma=0.1, seed=3)
+    found = calibrate(pixels.numpy(), board.numpy(), 640, 480)
+    torch.testing.assert_close(found.values, calibrate(pixels, board, 640, 480).values, rtol=0, atol=0)
+
+
 def test_no_board_is_no_detection() -> None:
     assert detect_board(np.full((240, 320, 3), 128, dtype=np.uint8), 9, 6) is None
 
