@@ -122,6 +122,9 @@ def reprojection_loss(
         target: the true pose.
         regularisation: the paper's lambda; 1 in its authors' published demonstration.
     """
+    like = correspondences.image_points
+    camera = camera.to(like.device, like.dtype)
+    pose, target = pose.to(like.device, like.dtype), target.to(like.device, like.dtype)
     seen = correspondences.has_weight
     pixels = camera.project(pose.transform(correspondences.object_points))
     goal = camera.project(target.transform(correspondences.object_points))
