@@ -191,3 +191,34 @@ def test_what_are_no_keypoints_is_named() -> None:
         Correspondences.from_keypoints(found, CORNERS)
     with pytest.raises(ValueError, match=r"object_points: expected shape \(..., 8, 3\), got \(7, 3\)"):
         Correspondences.from_keypoints(SimpleNamespace(xy=np.ones((2, 8, 2))), CORNERS[:7])
+
+
+@pytest.mark.parametrize(
+    "sigma", [2, 2.0, np.float32(2), np.float64(2), np.int64(2), np.array(2.0), torch.tensor(2.0), torch.tensor(2)]
+)
+def test_one_sigma_for_all_may_be_any_number(sigma: object) -> None:
+    points, on_object = torch.rand(12, 2), torch.rand(12, 3)
+    torch.testing.assert_close(Correspondences.from_sigma(points, on_object, sigma).weights, torch.full((12, 2), 0.5))
+    normals = torch.tensor([1.0, 0.0]).expand(12, 2)
+    lines = Correspondences.from_lines(points, on_object, normals, sigma)
+    torch.testing.assert_close(lines.weights[:, 0], 0.5 * normals)
+    found = Correspondences.from_keypoints(SimpleNamespace(xy=points + 1.0), on_object, sigma)
+    torch.testing.assert_close(found.weights, torch.full((12, 2), 0.5))
+
+
+def test_sigmas_follow_the_points_and_are_positive() -> None:
+    points, on_object = torch.rand(12, 2), torch.rand(12, 3)
+    for sigma in (torch.full((12,), 2.0).double(), torch.full((12, 2), 2.0).double(), 12 * [2.0]):
+        weights = Correspondences.from_sigma(points, on_object, sigma).weights
+        torch.testing.assert_close(weights, torch.full((12, 2), 0.5))
+    for wrong in (0, 0.0, -1.0):
+        with pytest.raises(ValueError, match="sigma: expected more than 0 px"):
+            Correspondences.from_sigma(points, on_object, wrong)
+
+
+def test_a_pose_takes_arrays() -> None:
+    for pose in (Pose(np.eye(3), np.ones(3)), Pose.from_matrix(np.eye(4)), Pose(torch.eye(3), [1.0, 1.0, 1.0])):  # type: ignore[arg-type]
+        assert pose.rotation.dtype == pose.translation.dtype == torch.float32
+        assert "quat_wxyz [1, 0, 0, 0]" in repr(pose)
+    with pytest.raises(ValueError, match="translation: expected a tensor or an array"):
+        Pose(np.eye(3), "here")  # type: ignore[arg-type]

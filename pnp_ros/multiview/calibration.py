@@ -4,17 +4,18 @@ Zhang, "A flexible new technique for camera calibration" (PAMI 2000), with anoth
 which a strong lens bends, a sweep over focal lengths, each with the poses that :func:`solve_pnp` finds. Then all
 parameters and poses are refined together by Levenberg-Marquardt on the reprojection error, poses eliminated by the
 Schur complement. The covariance is the inverse normal matrix scaled by the residual variance. Views that leave the
-focal length open are refused: any number would fit, and look like a calibration.
+focal length open are refused: any number would fit, and look like a calibration. Coefficients may be open: those of the
+rational lens often are, while the lens as a function of the pixel is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera, CameraModel
@@ -23,7 +24,7 @@ from pnp_ros.multiview import schur
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Gaussian
 from pnp_ros.types import Correspondences, Pose, SolveStatus
-from pnp_ros.types.tensors import Values
+from pnp_ros.types.tensors import Values, as_tensor
 
 _INTRINSICS = ("fx", "fy", "cx", "cy")
 # ROS's names of distortion models: lens, and the places of the free coefficients in the camera's distortion
@@ -33,7 +34,15 @@ LENSES: dict[str, tuple[CameraModel, tuple[str, ...]]] = {
     "equidistant": (CameraModel.KANNALA_BRANDT, ("k1", "k2", "k3", "k4")),
 }
 _FOCAL_LENGTHS = 0.25 * 1.35 ** torch.arange(12, dtype=torch.float64)  # 0.25 to 6.8 image widths
-_MIN_PIVOT = 1e-7
+# Numerator and denominator of the rational lens share factors that no image tells: the views leave a denominator of
+# one nearly as it is unless they speak against it. Published ones have coefficients up to 10, and are above 0.3.
+_DENOMINATOR = ("k4", "k5", "k6")
+_DENOMINATOR_SIGMA = 10.0
+_LEAST_DENOMINATOR = 0.1  # in the image; what is less is a pole between the corners
+_FINEST = 0.01  # px, no corner is known better
+_NEGLIGIBLE = 1e-4  # nats, 1.4 % of a standard deviation
+_MAX_ITERATIONS = 1000
+_MIN_PIVOT = 1e-8
 _LARGEST_FOCAL_SIGMA = 0.05  # of the focal length
 _CURE = "tilt the board by 20 to 45 degrees about both axes, and fill the image"
 
@@ -51,7 +60,8 @@ class Calibration(Values):
         distortion_model: ROS's name.
         names: (P) of the estimated parameters: fx, fy, cx, cy (px), then distortion coefficients, without fixed ones.
         values: (P).
-        covariance: (P, P), from the spread of the residuals.
+        covariance: (P, P), from the spread of the residuals; linear about the values, also where they form a curve, as
+            the coefficients of the rational lens do.
         poses: (V) ``T_camera_board`` of each view.
         residuals: (V, N, 2) px, projected minus measured.
         converged: whether the refinement did.
@@ -109,8 +119,8 @@ def detect_board(image: NDArray[np.uint8], columns: int, rows: int) -> Tensor | 
 
 
 def calibrate(
-    image_points: Tensor,
-    object_points: Tensor,
+    image_points: ArrayLike,
+    object_points: ArrayLike,
     width: int,
     height: int,
     distortion_model: str = "plumb_bob",
@@ -127,12 +137,16 @@ def calibrate(
         fixed: names of coefficients to hold at zero, as k3, and of cx, cy to hold in the middle of the image.
 
     Raises:
-        CalibrationError: if the views are too few or do not determine the camera: the refinement does not settle, or
-            the focal length is uncertain by more than 5 %.
+        CalibrationError: if the views are too few or do not determine the camera: the focal length is uncertain by more
+            than 5 %, or the refinement does not settle.
         ValueError: if an argument does not fit; the message names it.
     """
     if distortion_model not in LENSES:
         raise ValueError(f"distortion_model: expected one of {', '.join(LENSES)}, got {distortion_model!r}")
+    image_points, object_points = (
+        as_tensor(name, values, torch.zeros((), dtype=torch.float64)).detach().double()
+        for name, values in (("image_points", image_points), ("object_points", object_points))
+    )
     views, count = image_points.shape[:2]
     if image_points.shape != (views, count, 2) or object_points.shape != (count, 3):
         shapes = f"{tuple(image_points.shape)} and {tuple(object_points.shape)}"
@@ -142,19 +156,21 @@ def calibrate(
         if name not in ("cx", "cy", *coefficients):
             raise ValueError(f"fixed: expected of cx, cy, {', '.join(coefficients)}, got {name!r}")
     lens = _Lens(model, coefficients, width, height, tuple(fixed))
-    if views < 3 or 2 * views * count <= lens.size + 6 * views:
+    freedom = 2 * views * count - lens.size - 6 * views
+    if views < 3 or freedom <= 0:
         raise CalibrationError(f"image_points: expected at least 3 views of the board, got {views} of {count} points")
-    image_points, object_points = image_points.double(), object_points.double()
     start = _best_focal_length(image_points, object_points, lens)
     state, equations, converged = schur.minimise(
-        start, _linearise(image_points, object_points, lens), lambda s, first, second: s.moved(first[0], second)
+        start,
+        _linearise(image_points, object_points, lens, freedom),
+        lambda s, first, second: s.moved(first[0], second),
+        _MAX_ITERATIONS,
+        _NEGLIGIBLE,
     )
     camera = lens.camera(lens.full(state.parameters))
     residuals = camera.project(state.poses.transform(object_points)) - image_points
-    freedom = 2 * views * count - lens.size - 6 * views
-    information = equations.reduced(torch.linalg.inv(equations.second))
-    covariance = _inverse(information) * residuals.square().sum() / freedom
-    _check_focal_length(state.parameters, covariance, converged)
+    covariance = _inverse(equations.reduced(torch.linalg.inv(equations.second)))
+    _check(state.parameters, covariance, converged)
     return Calibration(
         camera, distortion_model, lens.names, state.parameters, covariance, state.poses, residuals, converged
     )
@@ -179,6 +195,17 @@ class _Lens:
     def size(self) -> int:
         return len(self.names)
 
+    @property
+    def is_rational(self) -> bool:
+        """Whether it has a denominator."""
+        return self.model is CameraModel.BROWN_CONRADY and "k4" in self.coefficients
+
+    @property
+    def prior_precision(self) -> Tensor:
+        """(P) inverse variances of the free parameters about zero, as far as they are known beforehand."""
+        known = _DENOMINATOR if self.is_rational else ()
+        return torch.tensor([_DENOMINATOR_SIGMA**-2.0 if name in known else 0.0 for name in self.names]).double()
+
     def full(self, free: Tensor) -> Tensor:
         """All parameters (..., Q), of free ones (..., P): coefficients held at zero, the centre in the middle."""
         held = {"cx": (self.width - 1) / 2.0, "cy": (self.height - 1) / 2.0}
@@ -192,6 +219,17 @@ class _Lens:
         distortion = torch.nn.functional.pad(parameters[..., 4:], (0, padding))
         return Camera(self.model, parameters[..., :4], distortion, self.width, self.height)
 
+    def has_pole(self, parameters: Tensor, points: Tensor) -> bool:
+        """Whether all parameters (Q) have a pole between the centre and the image's corners or the points (..., 3)."""
+        if not self.is_rational:
+            return False
+        farthest = (points[..., :2] / points[..., 2:]).square().sum(-1).max()
+        corner = 0.25 * (self.width**2 + self.height**2) / parameters[:2].min().square()
+        squared = torch.linspace(0.0, 1.0, 65).to(parameters) * torch.maximum(farthest, corner)
+        k4, k5, k6 = parameters[-3:]
+        denominator = 1.0 + squared * (k4 + squared * (k5 + squared * k6))
+        return bool((denominator < _LEAST_DENOMINATOR).any())
+
 
 @dataclass(frozen=True, eq=False)
 class _State:
@@ -204,18 +242,31 @@ class _State:
         return _State(torch.cat([focal, moved[2:]]), se3.retract(self.poses, poses))
 
 
-def _linearise(image_points: Tensor, object_points: Tensor, lens: _Lens) -> Callable[[_State], schur.NormalEquations]:
+def _linearise(
+    image_points: Tensor, object_points: Tensor, lens: _Lens, freedom: int
+) -> Callable[[_State], schur.NormalEquations]:
+    """Normal equations of all corners, whose noise is what their residuals show; costs are in nats.
+
+    With noise of an unknown variance, residuals whose squares sum to ``S`` have the negative log-likelihood
+    ``freedom / 2 log S``. Its derivatives are those with the variance ``S / freedom``.
+    """
+    precision = lens.prior_precision
+
     def at(state: _State) -> schur.NormalEquations:
-        points = state.poses.transform(object_points)
+        parameters, points = lens.full(state.parameters), state.poses.transform(object_points)
         turned = points - state.poses.translation[:, None]
-        pixels, by_point = lens.camera(lens.full(state.parameters)).project_with_jacobian(points)
+        pixels, by_point = lens.camera(parameters).project_with_jacobian(points)
         by_pose = torch.cat([by_point, -by_point @ so3.hat(turned)], dim=-1)
         by_lens = _by_lens(lens, state.parameters, points)
         residual = pixels - image_points
-        one = torch.ones_like(residual[..., 0])
-        return schur.NormalEquations.of(
-            by_lens[None], by_pose[None], residual[None], one[None], 0.5 * residual.square().sum()
-        )
+        variance = residual.square().sum() / freedom + _FINEST**2
+        weight = variance.reciprocal().expand(residual.shape[:-1])
+        pulled = precision * state.parameters
+        cost = 0.5 * (freedom * variance.log() + (pulled * state.parameters).sum())
+        if lens.has_pole(parameters, points):
+            cost = torch.full_like(cost, torch.inf)
+        seen = schur.NormalEquations.of(by_lens[None], by_pose[None], residual[None], weight[None], cost)
+        return replace(seen, first=seen.first + torch.diag(precision), first_gradient=seen.first_gradient + pulled)
 
     return at
 
@@ -225,10 +276,11 @@ def _by_lens(lens: _Lens, parameters: Tensor, points: Tensor) -> Tensor:
 
     With parameters of its own for each point, one pass backwards serves all of them.
     """
-    copies = parameters.expand(*points.shape[:-1], -1).clone().requires_grad_()
-    pixels = lens.camera(lens.full(copies)).project(points[..., None, :]).flatten(0, -2)
-    rows = [torch.autograd.grad(row.sum(), copies, retain_graph=True)[0] for row in pixels.unbind(-1)]
-    return torch.stack(rows, dim=-2)
+    with torch.inference_mode(False), torch.enable_grad():
+        copies = parameters.clone().expand(*points.shape[:-1], -1).clone().requires_grad_()
+        pixels = lens.camera(lens.full(copies)).project(points.clone()[..., None, :]).flatten(0, -2)
+        rows = [torch.autograd.grad(row.sum(), copies, retain_graph=True)[0] for row in pixels.unbind(-1)]
+        return torch.stack(rows, dim=-2)
 
 
 def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens) -> _State:
@@ -257,15 +309,18 @@ def _best_focal_length(image_points: Tensor, object_points: Tensor, lens: _Lens)
     return _State(parameters[best, free], poses)
 
 
-def _check_focal_length(parameters: Tensor, covariance: Tensor, converged: bool) -> None:
+def _check(parameters: Tensor, covariance: Tensor, converged: bool) -> None:
     sigma, value = float(covariance[0, 0].clamp(min=0.0).sqrt()), float(parameters[0])
-    if converged and sigma <= _LARGEST_FOCAL_SIGMA * value:
-        return
-    found = f"{value:.0f} +- {sigma:.0f} px" if converged else "any fits, the refinement does not settle"
-    raise CalibrationError(
-        f"image_points: the views do not determine the focal length ({found}): seen from nearly straight ahead, a board"
-        f" tells it no more than its distance; {_CURE}"
-    )
+    if not sigma <= _LARGEST_FOCAL_SIGMA * value:
+        raise CalibrationError(
+            f"image_points: the views do not determine the focal length ({value:.0f} +- {sigma:.0f} px): seen from"
+            f" nearly straight ahead, a board tells it no more than its distance; {_CURE}"
+        )
+    if not converged:
+        raise CalibrationError(
+            f"image_points: the refinement does not settle in {_MAX_ITERATIONS} steps; hold coefficients (fixed),"
+            f" or {_CURE}"
+        )
 
 
 def _inverse(information: Tensor) -> Tensor:

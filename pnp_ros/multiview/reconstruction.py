@@ -13,6 +13,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
@@ -26,7 +27,7 @@ from pnp_ros.multiview.two_views import from_first, likely_pairs, relative_pose,
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
-from pnp_ros.types.tensors import Values
+from pnp_ros.types.tensors import Values, as_tensor
 
 _START_POINTS = (8, 6)  # to start with two views: rather many, else few
 _VIEW_POINTS = (8, 6, 5)  # known points that place a view: those with many first
@@ -86,7 +87,11 @@ class Reconstruction(Values):
 
 
 def reconstruct(
-    tracks: Tensor, camera: Camera, *, sigma: float | None = None, known_distance: tuple[int, int, float] | None = None
+    tracks: ArrayLike,
+    camera: Camera,
+    *,
+    sigma: float | None = None,
+    known_distance: tuple[int, int, float] | None = None,
 ) -> Reconstruction:
     """Points and poses from their tracks through the views of one camera.
 
@@ -105,6 +110,7 @@ def reconstruct(
             distance is not reconstructed.
         ValueError: if an argument does not fit; the message names it.
     """
+    tracks = as_tensor("tracks", tracks, torch.zeros((), dtype=torch.float64)).detach().double()
     if tracks.ndim != 3 or tracks.shape[-1] != 2:
         raise ValueError(f"tracks: expected shape (V, M, 2), got {tuple(tracks.shape)}")
     if known_distance is not None:
@@ -113,7 +119,7 @@ def reconstruct(
             raise ValueError(f"known_distance: expected two different points and metres, got {known_distance}")
     if sigma is not None and not sigma > 0:
         raise ValueError(f"sigma: expected more than 0 px, got {sigma}")
-    tracks, camera = tracks.double(), camera.to(dtype=torch.float64)
+    camera = camera.to(dtype=torch.float64)
     parts: list[_Builder] = []
     tried = torch.zeros(len(tracks), dtype=torch.bool)
     for _ in range(_STARTS):

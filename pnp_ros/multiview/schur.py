@@ -19,7 +19,6 @@ State = TypeVar("State")
 
 _DAMPING_START, _DAMPING_MAX = 1e-4, 1e10
 _TOLERANCE = 1e-9  # decrease that a step still promises, over the cost
-_NO_COST = 1e-16  # of a fit that is exact up to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +109,7 @@ def minimise(
     linearise: Callable[[State], NormalEquations],
     retract: Callable[[State, Tensor, Tensor], State],
     max_iterations: int = 100,
+    negligible: float = 1e-16,
 ) -> tuple[State, NormalEquations, bool]:
     """Levenberg-Marquardt (Marquardt, 1963).
 
@@ -118,6 +118,7 @@ def minimise(
         linearise: normal equations at a state.
         retract: the state moved by steps (A, K), (B, L) of the two kinds.
         max_iterations: steps tried, accepted or not.
+        negligible: a step that promises to lower the cost by less than this is not taken, however small the cost is.
 
     Returns:
         The minimum, the normal equations there, and whether the iterations converged.
@@ -127,7 +128,7 @@ def minimise(
     for _ in range(max_iterations):
         first, second = at.step(damping)
         predicted = -((first * at.first_gradient).sum() + (second * at.second_gradient).sum()).item()
-        if predicted < _TOLERANCE * float(at.cost) + _NO_COST:
+        if predicted < max(_TOLERANCE * float(at.cost), negligible):
             return state, at, True
         trial = retract(state, first, second)
         there = linearise(trial)

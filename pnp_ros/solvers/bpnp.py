@@ -122,6 +122,9 @@ def reprojection_loss(
         target: the true pose.
         regularisation: the paper's lambda; 1 in its authors' published demonstration.
     """
+    like = correspondences.image_points
+    camera = camera.to(like.device, like.dtype)
+    pose, target = pose.to(like.device, like.dtype), target.to(like.device, like.dtype)
     seen = correspondences.has_weight
     pixels = camera.project(pose.transform(correspondences.object_points))
     goal = camera.project(target.transform(correspondences.object_points))
@@ -150,17 +153,22 @@ class _ImplicitPose(torch.autograd.Function):
         data = (image_points, object_points, weights, intrinsics, distortion, *prior)
         ctx.like = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in data]
         dtype = image_points.dtype
-        camera = replace(camera, intrinsics=intrinsics.double(), distortion=distortion.double())
-        term = PriorTerm.of(*prior) if prior[0] is not None else None  # type: ignore[arg-type]
-        points = image_points.double(), object_points.double(), weights.double()
-        ctx.problem = ExactCost(*points, camera, usable, loss, term)
-        # an orthonormal rotation: that of single precision is one to 1e-7
-        rotation = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(start.rotation.double()))
-        centred = ctx.problem.to_centroid(Pose(rotation, start.translation.double()))
-        ctx.centred, ctx.expansion, sound = ctx.problem.minimise(centred, _SETTLED[dtype])
-        ctx.mark_non_differentiable(sound)
-        pose = ctx.problem.from_centroid(ctx.centred)
-        return pose.rotation.to(dtype), pose.translation.to(dtype), sound
+        with torch.inference_mode(False):  # the exact Hessian is found by autograd, which its tensors are barred from
+            double = [
+                None if tensor is None else tensor.to(torch.float64, copy=tensor.is_inference()) for tensor in data
+            ]
+            image_points, object_points, weights, intrinsics, distortion, *prior = double  # type: ignore[assignment]
+            rotation, translation = (tensor.double().clone() for tensor in (start.rotation, start.translation))
+            camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
+            term = PriorTerm.of(*prior) if prior[0] is not None else None  # type: ignore[arg-type]
+            ctx.problem = ExactCost(image_points, object_points, weights, camera, usable.clone(), loss, term)
+            # an orthonormal rotation: that of single precision is one to 1e-7
+            rotation = so3.matrix_from_quat_wxyz(so3.quat_wxyz_from_matrix(rotation))
+            centred = ctx.problem.to_centroid(Pose(rotation, translation))
+            ctx.centred, ctx.expansion, sound = ctx.problem.minimise(centred, _SETTLED[dtype])
+            ctx.mark_non_differentiable(sound)
+            pose = ctx.problem.from_centroid(ctx.centred)
+            return pose.rotation.to(dtype), pose.translation.to(dtype), sound
 
     @staticmethod
     @once_differentiable

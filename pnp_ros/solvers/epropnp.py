@@ -229,7 +229,8 @@ def sample_posterior(
 
     Args:
         correspondences: (..., N, 2) px, (..., N, 3) m, (..., N, 2) or (..., N, 2, 2) 1/px; gradients flow to all three.
-        camera: of any model. Distortion is linearised about the image points.
+        camera: of any model; it follows the correspondences' dtype and device. Distortion is linearised about the image
+            points.
         modes: poses (..., 3, 3), (..., 3), or several, (..., K, 3, 3), (..., K, 3), to start at: the solution of
             ``solve_pnp``, or in training the true pose. Levenberg-Marquardt goes to the nearest minimum first. None
             searches for the minima from random orientations.
@@ -242,8 +243,11 @@ def sample_posterior(
     Raises:
         ValueError: if ``num_samples`` is not a multiple of iterations times modes, or a shape does not fit.
     """
-    batch = correspondences.image_points.shape[:-2]
-    flat, flat_camera = _flatten(correspondences, camera)
+    batch, flat, flat_camera = flattened(correspondences, camera)
+    if batch.numel() == 0:
+        return _no_posteriors(
+            batch, flat, 1 if modes is None else _flat_modes(modes, batch).translation.shape[1], num_samples
+        )
     centroid = _centroid(flat)
     flat = replace(flat, object_points=flat.object_points - centroid[:, None].to(flat.object_points))
     rows = whitened_rows(flat, flat_camera)
@@ -274,21 +278,37 @@ def sample_posterior(
     return PosePosterior(shaped(log_weights), shaped(log_evidence), modes, samples)
 
 
-def _flatten(correspondences: Correspondences, camera: Camera) -> tuple[Correspondences, Camera]:
-    """With one batch dimension."""
-    batch = correspondences.image_points.shape[:-2]
-    flat = Correspondences(
-        correspondences.image_points.reshape(-1, *correspondences.image_points.shape[-2:]),
-        correspondences.object_points.reshape(-1, *correspondences.object_points.shape[-2:]),
-        correspondences.weights.reshape(
-            -1, *correspondences.weights.shape[-3 if correspondences.has_matrices else -2 :]
-        ),
-    )
-    if camera.intrinsics.ndim > 1:
-        intrinsics = camera.intrinsics.expand(*batch, -1).flatten(0, -2)
-        distortion = camera.distortion.expand(*batch, -1).flatten(0, -2)
+def flattened(correspondences: Correspondences, camera: Camera) -> tuple[torch.Size, Correspondences, Camera]:
+    """The batch's shape, to which all fields are broadcast, and all with one batch dimension."""
+    points, weights = correspondences.image_points, correspondences.weights
+    camera = camera.to(points.device, points.dtype)
+    fields = [points, correspondences.object_points, weights, camera.intrinsics, camera.distortion]
+    tails = [2, 2, 3 if correspondences.has_matrices else 2, 1, 1]
+    shapes = [field.shape[:-tail] for field, tail in zip(fields, tails)]
+    try:
+        batch = torch.Size(np.broadcast_shapes(*shapes))  # torch's own draws in sympy: half a second
+    except ValueError as error:
+        names = "image_points", "object_points", "weights", "camera.intrinsics", "camera.distortion"
+        told = ", ".join(f"{name} {tuple(field.shape)}" for name, field in zip(names, fields))
+        raise ValueError(f"batch dimensions do not agree: {told}") from error
+
+    def flat(field: Tensor, tail: int) -> Tensor:
+        shape = field.shape[-tail:]
+        return field.expand(*batch, *shape).reshape(batch.numel(), *shape)
+
+    *data, intrinsics, distortion = (flat(field, tail) for field, tail in zip(fields, tails))
+    if any(shapes[3:]):
         camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
-    return flat, camera
+    return batch, Correspondences(*data), camera
+
+
+def _no_posteriors(batch: torch.Size, flat: Correspondences, count: int, samples: int) -> PosePosterior:
+    """Those of a batch without problems."""
+    log_weights = flat.image_points.new_zeros(*batch, samples) + flat.image_points.sum()  # empty, but with a gradient
+    modes = Pose(log_weights.new_zeros(*batch, count, 3, 3), log_weights.new_zeros(*batch, count, 3))
+    like = log_weights.detach().double()
+    quat, translation = (like.new_zeros(0, count, size, samples // count) for size in (4, 3))
+    return PosePosterior(log_weights, log_weights.sum(-1), modes, (quat, translation, like.new_zeros(0, 3)))
 
 
 def _flat_modes(modes: Pose, batch: torch.Size) -> Pose:
@@ -298,7 +318,8 @@ def _flat_modes(modes: Pose, batch: torch.Size) -> Pose:
         shape = tuple(modes.translation.shape[:-1])
         raise ValueError(f"modes: expected batch shape {tuple(batch)}, or {tuple(batch)} and K, got {shape}")
     count = modes.translation.shape[-2]
-    return Pose(modes.rotation.detach().reshape(-1, count, 3, 3), modes.translation.detach().reshape(-1, count, 3))
+    rotation, translation = modes.rotation.detach(), modes.translation.detach()
+    return Pose(rotation.reshape(batch.numel(), count, 3, 3), translation.reshape(batch.numel(), count, 3))
 
 
 def _centroid(correspondences: Correspondences) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
 from pnp_ros.kernels import posterior_sampler, posterior_sampler_reference
+from pnp_ros.solvers.epropnp import flattened
 from pnp_ros.solvers.posterior_modes import MIN_DEPTH
 from pnp_ros.solvers.robust_loss import Gaussian, RobustLoss
 from pnp_ros.types import Correspondences, Pose
@@ -28,15 +29,18 @@ def pose_cost(correspondences: Correspondences, camera: Camera, pose: Pose, *, l
 
     Points nearer than a twentieth of the object's depth are held there.
     """
-    batch = correspondences.image_points.shape[:-2]
-    rows = posterior_sampler.whitened_rows(correspondences, camera)
-    depth = pose.transform(correspondences.object_points)[..., 2].mean(-1).abs().clamp_min(1e-6)
+    batch, flat, camera = flattened(correspondences, camera)
+    rows = posterior_sampler.whitened_rows(flat, camera)
+    pose = pose.to(rows.device, rows.dtype)
+    rotation = pose.rotation.expand(*batch, 3, 3).reshape(batch.numel(), 3, 3)
+    translation = pose.translation.expand(*batch, 3).reshape(batch.numel(), 3)
+    depth = Pose(rotation, translation).transform(flat.object_points)[..., 2].mean(-1).abs().clamp_min(1e-6)
     cost = posterior_sampler_reference.pose_costs(
-        rows.reshape(-1, *rows.shape[-3:]),
-        correspondences.object_points.reshape(-1, *correspondences.object_points.shape[-2:]),
-        pose.rotation.reshape(-1, 1, 3, 3),
-        pose.translation.reshape(-1, 1, 3),
-        MIN_DEPTH * depth.reshape(-1, 1),
+        rows,
+        flat.object_points,
+        rotation[:, None],
+        translation[:, None],
+        MIN_DEPTH * depth[:, None],
         loss.kind,
         loss.scale,
     )
@@ -129,7 +133,9 @@ def derivative_regularisation(
     Returns:
         Position term (...), smooth L1 in units of ``position_scale``, and orientation term (...), 1 - cos(angle).
     """
-    rows = posterior_sampler.whitened_rows(correspondences, camera)
+    like = correspondences.image_points
+    rows = posterior_sampler.whitened_rows(correspondences, camera.to(like.device, like.dtype))
+    solution, target = solution.to(like.device, like.dtype), target.to(like.device, like.dtype)
     rotation, translation = solution.rotation.detach(), solution.translation.detach()
     rotated = correspondences.object_points @ rotation.mT
     points = rotated + translation[..., None, :]

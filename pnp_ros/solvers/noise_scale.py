@@ -34,6 +34,7 @@ def noise_scale(correspondences: Correspondences, camera: Camera, estimate: Pose
     """
     used = correspondences.has_weight
     points = torch.where(used[..., None], correspondences.object_points, 0.0)
+    camera = camera.to(points.device, points.dtype)
     offset = camera.project(estimate.pose.transform(points)) - correspondences.image_points
     squared = torch.where(used, correspondences.whiten(offset).square().sum(-1), 0.0).nan_to_num(1e12).double()
     counts = correspondences.residual_count.double()

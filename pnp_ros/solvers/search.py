@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.types import Correspondences
+from pnp_ros.types.tensors import as_tensor
 
 
 @runtime_checkable
@@ -30,10 +32,20 @@ class Search:
 
     Args:
         likelihood: (..., N) how probably each point is an inlier, such as a matcher's scores; None is no guide. Only
-            proportions count.
+            proportions count. Arrays and sequences become tensors.
+
+    Raises:
+        ValueError: if it is no such thing.
     """
 
-    likelihood: Tensor | None = None
+    likelihood: Tensor | None
+
+    def __init__(self, likelihood: ArrayLike | None = None) -> None:
+        if likelihood is not None:
+            likelihood = as_tensor("likelihood", likelihood)
+            if likelihood.ndim == 0:
+                raise ValueError("likelihood: expected shape (..., N), got ()")
+        object.__setattr__(self, "likelihood", likelihood)
 
     def likelihood_of(self, correspondences: Correspondences, camera: Camera) -> Tensor | None:
         """As it was given."""

@@ -71,9 +71,13 @@ class Correspondences:
         """Correspondences with standard deviations in pixels: one for all, (..., N) or, per axis, (..., N, 2)."""
         points = image_points if isinstance(image_points, Tensor) else as_tensor("image_points", image_points)
         if not isinstance(sigma, float | int):
-            deviation = as_tensor("sigma", sigma, points)
+            deviation = as_tensor("sigma", sigma, points).to(points)
+            if deviation.ndim == 0:
+                return cls(points, object_points, deviation.reciprocal().expand_as(points))
             deviation = deviation if deviation.shape[-2:] == points.shape[-2:] else deviation[..., None]
             return cls(points, object_points, deviation.reciprocal().expand(*deviation.shape[:-1], 2))
+        if sigma <= 0:
+            raise ValueError(f"sigma: expected more than 0 px, got {sigma}")
         return cls(points, object_points, torch.full_like(points, 1.0 / sigma))
 
     @classmethod
@@ -112,8 +116,8 @@ class Correspondences:
         """
         points = image_points if isinstance(image_points, Tensor) else as_tensor("image_points", image_points)
         rows = as_tensor("normals", normals, points)
-        deviation = sigma if isinstance(sigma, float | int) else as_tensor("sigma", sigma, points)[..., None]
-        rows = rows / deviation
+        deviation = as_tensor("sigma", sigma, points).to(points)
+        rows = rows / (deviation[..., None] if deviation.ndim else deviation)
         return cls(points, object_points, torch.stack([rows, torch.zeros_like(rows)], dim=-2))
 
     @classmethod

@@ -36,6 +36,10 @@ class Pose:
     translation: Tensor
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.rotation, Tensor) and isinstance(self.translation, Tensor)):  # arrays become tensors
+            rotation = as_tensor("rotation", self.rotation)
+            object.__setattr__(self, "rotation", rotation)
+            object.__setattr__(self, "translation", as_tensor("translation", self.translation, rotation))
         check_shape("rotation", self.rotation, (3, 3))
         check_shape("translation", self.translation, (3,))
 
@@ -48,10 +52,11 @@ class Pose:
         return pose
 
     @classmethod
-    def from_matrix(cls, T_camera_object: Tensor) -> Pose:
+    def from_matrix(cls, T_camera_object: ArrayLike) -> Pose:
         """From (..., 4, 4) homogeneous matrices."""
-        check_shape("T_camera_object", T_camera_object, (4, 4))
-        return cls(T_camera_object[..., :3, :3], T_camera_object[..., :3, 3])
+        matrix = as_tensor("T_camera_object", T_camera_object)
+        check_shape("T_camera_object", matrix, (4, 4))
+        return cls(matrix[..., :3, :3], matrix[..., :3, 3])
 
     @classmethod
     def from_quat_wxyz(cls, quat_wxyz: ArrayLike, translation: ArrayLike) -> Pose:

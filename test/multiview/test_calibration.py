@@ -190,5 +190,100 @@ def test_holding_k3_on_real_images_agrees_with_opencv() -> None:
         assert ((result.values - expected).abs() / result.sigmas).max() < 0.2
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("distortion_model", list(TRUTH))
+def test_where_gradients_are_off_the_camera_is_the_same(distortion_model: str, mode: type[torch.no_grad]) -> None:
+    pixels, board, _ = synthetic_views(distortion_model, 8, sigma=0.1, seed=3)
+    expected = calibrate(pixels, board, 640, 480, distortion_model)
+    with mode():
+        found = calibrate(pixels.clone(), board.clone(), 640, 480, distortion_model)
+    torch.testing.assert_close(found.values, expected.values)
+
+
+def test_arrays_are_taken_without_rounding() -> None:
+    pixels, board, _ = synthetic_views("plumb_bob", 8, sigma=0.1, seed=3)
+    found = calibrate(pixels.numpy(), board.numpy(), 640, 480)
+    torch.testing.assert_close(found.values, calibrate(pixels, board, 640, 480).values, rtol=0, atol=0)
+
+
 def test_no_board_is_no_detection() -> None:
     assert detect_board(np.full((240, 320, 3), 128, dtype=np.uint8), 9, 6) is None
+
+
+RATIONAL = {  # focal length (px), width, height, coefficients
+    "moderate": (500.0, 640, 480, [0.5, 0.2, 1e-3, -1e-3, 0.02, 0.6, 0.3, 0.05]),
+    "depth camera": (610.0, 1280, 720, [0.52, -2.7, 4e-4, -2e-4, 1.55, 0.4, -2.5, 1.47]),
+    "wide": (290.0, 640, 400, [9.4, 5.6, -2e-4, 3e-5, 0.17, 9.8, 8.6, 1.2]),
+    "without a denominator": (500.0, 640, 480, [-0.3, 0.1, 1e-3, -1e-3, 0.0, 0.0, 0.0, 0.0]),
+    "no distortion": (500.0, 640, 480, [0.0] * 8),
+}
+
+
+def rational_views(name: str, sigma: float, seed: int) -> tuple[Camera, Tensor, Tensor]:
+    """The true camera, twenty views in which the whole board is seen, and the board."""
+    focal, width, height, coefficients = RATIONAL[name]
+    intrinsics = torch.tensor([focal, focal, width / 2.0, height / 2.0], dtype=torch.float64)
+    distortion = torch.tensor(coefficients + [0.0] * 6, dtype=torch.float64)
+    camera, board = Camera(CameraModel.BROWN_CONRADY, intrinsics, distortion, width, height), board_points(9, 6, 0.025)
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.tensor([width, height], dtype=torch.float64)
+    seen: list[Tensor] = []
+    while len(seen) < 20:
+        tilt, place = (2.0 * torch.rand(3, generator=generator, dtype=torch.float64) - 1.0 for _ in range(2))
+        depth = focal * (6e-4 + 2e-4 * place[2])
+        centre = torch.cat([0.8 * depth * size / (2.0 * focal) * place[:2], depth[None]])
+        rotation = so3.exp(0.75 * tilt)
+        pixels = camera.project(Pose(rotation, centre - rotation @ board.mean(0)).transform(board))
+        if bool(((pixels > 0) & (pixels < size)).all()):
+            seen.append(pixels + sigma * torch.randn(54, 2, generator=generator, dtype=torch.float64))
+    return camera, torch.stack(seen), board
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("sigma", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("name", list(RATIONAL))
+def test_coefficients_that_are_open_do_not_keep_a_camera_from_being_known(name: str, sigma: float, seed: int) -> None:
+    """Numerator and denominator of the rational lens can trade: the coefficients are open, the lens is not."""
+    camera, pixels, board = rational_views(name, sigma, seed)
+    result = calibrate(pixels, board, camera.width, camera.height, "rational_polynomial")
+    assert result.converged
+    assert result.rms == pytest.approx(sigma * 2**0.5, rel=0.1, abs=2e-3)
+    assert float(((result.values[:4] - camera.intrinsics) / result.sigmas[:4]).abs().max()) < 4.5
+    # where the image was seen, the lens is as wrong as the parameters' covariance says
+    size = torch.tensor([camera.width, camera.height], dtype=torch.float64)
+    rays = camera.unproject(size * torch.tensor([[0.5, 0.5], [0.3, 0.3], [0.8, 0.4], [0.2, 0.7]]).double())
+
+    def lens(values: Tensor) -> Tensor:
+        distortion = torch.nn.functional.pad(values[4:], (0, 6))
+        return Camera(camera.model, values[:4], distortion, camera.width, camera.height).project(rays).flatten()
+
+    slopes = torch.autograd.functional.jacobian(lens, result.values)
+    deviations = (slopes @ result.covariance * slopes).sum(-1).sqrt()
+    error = (result.camera.project(rays) - camera.project(rays)).flatten()
+    assert (error.abs() < 4.5 * deviations + 1e-3).all()
+
+
+@pytest.mark.parametrize("name", ["moderate", "depth camera", "without a denominator"])
+def test_the_rational_lens_agrees_with_opencv(name: str) -> None:
+    import cv2
+
+    camera, pixels, board = rational_views(name, 0.1, seed=2)
+    result = calibrate(pixels, board, camera.width, camera.height, "rational_polynomial")
+    rms, matrix, *_ = cv2.calibrateCamera(
+        [board.numpy().astype(np.float32)] * len(pixels),
+        list(pixels.numpy().astype(np.float32)),
+        (camera.width, camera.height),
+        None,
+        None,
+        flags=cv2.CALIB_RATIONAL_MODEL,
+    )
+    assert result.rms == pytest.approx(rms, rel=0.01)
+    assert abs(float(result.values[0]) - matrix[0, 0]) < float(result.sigmas[0])
+
+
+@pytest.mark.parametrize("distortion_model", list(TRUTH))
+def test_every_lens_refuses_views_from_straight_ahead(distortion_model: str) -> None:
+    for tilt in (0.5, 2.0):
+        pixels, board = tilted_views(tilt, seed=0)
+        with pytest.raises(CalibrationError, match=r"focal length \(\d+ \+- \d+ px\)"):
+            calibrate(pixels, board, 640, 480, distortion_model)

@@ -260,3 +260,25 @@ def test_the_training_loss_leads_keypoints_to_the_target_pose() -> None:
     assert losses[0] > 100.0
     assert losses[-1] < 1e-2 * losses[0]
     assert so3.angle_between(pose.rotation, target.rotation).max().item() < 5e-3
+
+
+@pytest.mark.parametrize("model", list(DISTORTION))
+@pytest.mark.parametrize("with_prior", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inference_mode_gives_the_same_pose(model: CameraModel, with_prior: bool, dtype: torch.dtype) -> None:
+    camera = make_camera(model, dtype)
+    data, pose = make_problem(camera, 12, 2, sigma=0.5)
+    prior = PoseEstimate.of(pose, 1e-4 * torch.eye(6, dtype=dtype)) if with_prior else None
+    expected = solve_pnp(data, camera, prior=prior, gradient=bpnp.Implicit())
+    with torch.inference_mode():
+        copied = Correspondences(data.image_points.clone(), data.object_points.clone(), data.weights.clone())
+        found = solve_pnp(copied, camera, prior=prior, gradient=bpnp.Implicit())
+    assert bool(found.usable.all())
+    assert torch.equal(found.status, expected.status)
+    torch.testing.assert_close(found.pose.translation, expected.pose.translation)
+    # and what was made in inference mode may stand beside what is differentiated
+    image_points = data.image_points.clone().requires_grad_()
+    mixed = Correspondences(image_points, copied.object_points, data.weights)
+    solve_pnp(mixed, camera, prior=prior, gradient=bpnp.Implicit()).pose.translation.sum().backward()
+    assert bool(image_points.grad.isfinite().all())
+    assert float(image_points.grad.norm()) > 0

@@ -239,6 +239,51 @@ def test_a_camera_for_each_problem():
     torch.testing.assert_close(found.log_evidence, shared.log_evidence, rtol=0.0, atol=0.4)
 
 
+@pytest.mark.parametrize("shared", ["image_points", "object_points", "weights", "all but image_points", "matrices"])
+def test_fields_that_problems_share_are_broadcast(shared):
+    correspondences, camera, pose = _scene(3, 10, 1.0)
+    whole = {name: value.expand(2, *value.shape) for name, value in vars(correspondences).items()}
+    small = dict(whole)
+    if shared == "all but image_points":
+        small |= {name: whole[name][0] for name in ("object_points", "weights")}
+    elif shared == "matrices":
+        small["weights"] = torch.eye(2).expand(10, 2, 2)
+    else:
+        small[shared] = whole[shared] = whole[shared][:1, :1].expand_as(whole[shared])
+        small[shared] = small[shared][0, 0]
+    modes = Pose(pose.rotation.expand(2, 3, 3, 3), pose.translation.expand(2, 3, 3))
+    for at in (modes, None):
+        expected = sample_posterior(Correspondences(**whole), camera, modes=at, generator=_generator())
+        found = sample_posterior(Correspondences(**small), camera, modes=at, generator=_generator())
+        assert found.log_evidence.shape == (2, 3)
+        torch.testing.assert_close(found.log_evidence, expected.log_evidence)
+    with pytest.raises(ValueError, match="batch dimensions do not agree: image_points"):
+        sample_posterior(Correspondences(**(small | {"weights": torch.ones(4, 10, 2)})), camera)
+
+
+def test_the_camera_follows_the_correspondences():
+    for dtype, other in ((torch.float32, torch.float64), (torch.float64, torch.float32)):
+        correspondences, camera, pose = _scene(2, 10, 1.0, dtype=dtype)
+        expected = sample_posterior(correspondences, camera, modes=pose, generator=_generator())
+        found = sample_posterior(correspondences, camera.to(dtype=other), modes=pose, generator=_generator())
+        assert found.log_evidence.dtype == dtype
+        torch.testing.assert_close(found.log_evidence, expected.log_evidence)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_batch_without_problems_has_no_posteriors(given):
+    correspondences, camera, _ = _scene(2, 10, 1.0)
+    points = correspondences.image_points[:0].expand(3, 0, 10, 2).clone().requires_grad_()
+    none = Correspondences(points, correspondences.object_points[:0], correspondences.weights[:0])
+    modes = Pose(torch.zeros(3, 0, 2, 3, 3), torch.zeros(3, 0, 2, 3)) if given else None
+    posterior = sample_posterior(none, camera, modes=modes)
+    assert posterior.log_evidence.shape == (3, 0)
+    assert posterior.poses.translation.shape == (3, 0, 512, 3)
+    assert posterior.covariance.shape == (3, 0, 6, 6)
+    posterior.log_evidence.sum().backward()
+    assert points.grad.shape == points.shape
+
+
 @pytest.mark.parametrize("sigma", [1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("kind", ["random", "zero weights", "one point", "duplicates", "outliers only"])
 def test_nothing_but_finite_numbers(kind, sigma):

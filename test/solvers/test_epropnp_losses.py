@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pnp_ros.geometry import se3, so3
-from pnp_ros.solvers.bpnp import Implicit
+from pnp_ros.solvers.bpnp import Implicit, reprojection_loss
 from pnp_ros.solvers.classical import Classical
 from pnp_ros.solvers.epropnp import sample_posterior
 from pnp_ros.solvers.epropnp_losses import (
@@ -33,6 +33,36 @@ def test_pose_cost_is_the_solvers(loss):
     correspondences, camera, _ = random_problems(4, 12, dtype=torch.float64)
     estimate = solve_pnp(correspondences, camera, init=Classical("sqpnp"), loss=loss)
     torch.testing.assert_close(pose_cost(correspondences, camera, estimate.pose, loss=loss), estimate.cost)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_camera_and_poses_follow_the_correspondences(dtype):
+    correspondences, camera, truth = random_problems(4, 12, dtype=dtype)
+    other = torch.float64 if dtype == torch.float32 else torch.float32
+    there, pose = camera.to(dtype=other), truth.to(dtype=other)
+
+    def losses(camera, pose):
+        return [
+            pose_cost(correspondences, camera, pose),
+            *derivative_regularisation(correspondences, camera, pose, pose, position_scale=0.1),
+            reprojection_loss(pose, correspondences, camera, pose),
+        ]
+
+    for found, expected in zip(losses(there, pose), losses(camera, truth)):
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_problems_may_share_points_and_a_batch_may_be_empty():
+    correspondences, camera, truth = random_problems(4, 12)
+    object_points = correspondences.object_points[0]
+    shared = Correspondences(correspondences.image_points, object_points, correspondences.weights[0])
+    whole = Correspondences(
+        correspondences.image_points, object_points.expand(4, 12, 3), correspondences.weights[:1].expand(4, 12, 2)
+    )
+    torch.testing.assert_close(pose_cost(shared, camera, truth), pose_cost(whole, camera, truth))
+    none = Correspondences(*(value[:0] for value in vars(whole).values()))
+    assert pose_cost(none, camera, Pose(truth.rotation[:0], truth.translation[:0])).shape == (0,)
 
 
 def test_the_divergence_prefers_the_right_scale_of_the_weights():

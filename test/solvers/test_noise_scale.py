@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3
 from pnp_ros.geometry.covariance import nees
 from pnp_ros.solvers.noise_scale import noise_scale
@@ -89,3 +90,13 @@ def test_an_unknown_word_is_named() -> None:
     c, camera, _ = random_problems(1, 8)
     with pytest.raises(ValueError, match='noise: expected "given" or "estimated", got \'guess\''):
         solve_pnp(c, camera, noise="guess")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_camera_follows_the_correspondences(dtype: torch.dtype) -> None:
+    c, camera, _ = random_problems(3, 20, sigma=2.0, seed=1, dtype=dtype)
+    camera = Camera.from_matrix(camera.matrix(), [1e-3], width=camera.width, height=camera.height, dtype=dtype)
+    other = camera.to(dtype=torch.float64 if dtype == torch.float32 else torch.float32)
+    expected = solve_pnp(c, camera, noise="estimated")
+    found = solve_pnp(c, other, noise="estimated")
+    torch.testing.assert_close(found.covariance, expected.covariance, rtol=1e-2, atol=1e-9)

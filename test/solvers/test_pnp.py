@@ -12,6 +12,7 @@ from pnp_ros.solvers.classical import METHODS, Classical
 from pnp_ros.solvers.levenberg_marquardt import LevenbergMarquardt
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure
+from pnp_ros.solvers.search import Search
 from pnp_ros.types import Correspondences, Pose
 from synthetic.cube import random_problems
 
@@ -109,3 +110,14 @@ def test_the_camera_follows_the_correspondences_dtype() -> None:
     estimate = solve_pnp(correspondences, camera.to(dtype=torch.float32))
     assert estimate.pose.rotation.dtype == torch.float64
     assert (_rotation_error_deg(estimate.pose, truth) < 5.0).all()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, list, torch.as_tensor])
+def test_likelihoods_may_be_an_array(kind: Callable[[list[float]], object]) -> None:
+    correspondences, camera, _ = random_problems(1, 12, seed=2)
+    scores = kind([0.9] * 8 + [0.1] * 4)
+    found = solve_pnp(correspondences, camera, init=Search(scores))  # type: ignore[arg-type]
+    assert bool(found.usable.all())
+    for wrong in ("all", 1.0):
+        with pytest.raises(ValueError, match="likelihood"):
+            Search(wrong)  # type: ignore[arg-type]

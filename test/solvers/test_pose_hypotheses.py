@@ -76,3 +76,12 @@ def test_the_angle_to_the_reversal_is_that_of_the_reversal() -> None:
         expected = float(so3.angle_between(pose.rotation.double(), other.rotation.double()))
         assert angle_to_reversal(plane, pose) == pytest.approx(expected, abs=2e-3)
         torch.testing.assert_close(mirrored(plane, pose).rotation, other.rotation)
+
+
+def test_the_camera_may_be_of_double_precision() -> None:
+    correspondences, _ = flat_problem(torch.Generator().manual_seed(0))
+    found = [
+        pose_hypotheses(correspondences, camera, None, Gaussian(), torch.Generator().manual_seed(0))
+        for camera in (CAMERA, CAMERA.to(dtype=torch.float64))
+    ]
+    torch.testing.assert_close(found[0].probability, found[1].probability)
