@@ -133,4 +133,7 @@ def _report(result: Calibration, names: list[str], corners: Tensor) -> None:
         if abs(v) < sd and n[0] in "kp"
     ]
     if idle:
-        print(f"not determined by these images: {', '.join(idle)}; take more, or hold at zero: --fix {' '.join(idle)}")
+        # numerator and denominator can take each other's place: without the denominator the rest may be determined
+        below = [name for name in result.names if name in ("k4", "k5", "k6")]
+        held = below if set(below) & set(idle) else idle
+        print(f"not determined by these images: {', '.join(idle)}; take more, or hold at zero: --fix {' '.join(held)}")
