@@ -20,6 +20,7 @@ from pnp_ros.io.camera_info import read_camera_info
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.pipeline.second_look import second_look_of
+from pnp_ros.pipeline.tilts import likeliest_tilt
 from pnp_ros.rendering.demo_object import demo_mesh
 from pnp_ros.types import Pose, PoseEstimate
 from synthetic.scenes import Scene, perturbed
@@ -83,10 +84,12 @@ class FirstSight:
     def __init__(self, mesh: TriangleMesh, config: AlignmentConfig | None = None) -> None:
         self._aligner = Aligner(mesh, config)
         self._second_look = second_look_of(mesh, self._aligner.config)
+        self._beside = 0.05 * mesh.diameter, 0.1  # as far off as a start may be that is told
 
     def __call__(self, image: NDArray[np.uint8], camera: Camera, start: PoseEstimate) -> Alignment:
         self._aligner.forget()
         found = self._aligner.align(image, camera, start)
+        found = likeliest_tilt(self._aligner, image, camera, start, found, lambda pose: start_at(pose, *self._beside))
         return found if self._second_look is None else self._second_look.judge(self._aligner, image, camera, found)
 
 
