@@ -11,7 +11,6 @@ from pnp_ros.objects.mesh_files import load_mesh
 from pnp_ros.objects.object_package import (
     FEATURES_NAME,
     MESH_NAME,
-    WEIGHTS_NAME,
     YAML_NAME,
     ObjectPackage,
     ObjectPackageError,
@@ -52,8 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     begin = time.monotonic()
     check_folder(arguments.out)
-    if (arguments.out / WEIGHTS_NAME).exists():
-        raise ValueError(f"--out: {arguments.out} has trained networks, which would be dropped; choose another folder")
     mesh = load_mesh(arguments.mesh, arguments.units, accept_missing=arguments.accept_missing)
     symmetry = declared_symmetry(arguments.symmetries, mesh) if arguments.symmetries else None
     lowest = -5.0 if arguments.views == "upper" else -90.0

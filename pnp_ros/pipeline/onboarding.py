@@ -13,6 +13,7 @@ from pnp_ros.geometry import so3
 from pnp_ros.objects.keypoints import select_keypoints
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import (
+    WEIGHTS_NAME,
     ObjectPackage,
     ObjectPackageError,
     load_object_package,
@@ -74,7 +75,7 @@ def onboard(
         lowest_elevation: of the camera over the object's x-y plane in degrees; -90 sees it from all sides.
 
     Raises:
-        ObjectPackageError: if the folder holds the package of another mesh that has networks.
+        ObjectPackageError: if the folder holds networks, of another mesh or of a package that cannot be read.
         RendererError: if there is no OpenGL.
     """
     elevation = (math.radians(max(lowest_elevation, -90.0)), math.pi / 2)
@@ -105,7 +106,9 @@ def _trained(folder: Path, mesh: TriangleMesh) -> ObjectPackage | None:
     """The package that lies in the folder, if it has networks."""
     try:
         package = load_object_package(folder)
-    except ObjectPackageError:
+    except ObjectPackageError as error:
+        if (folder / WEIGHTS_NAME).exists():
+            raise ObjectPackageError(f"{error}; {folder} has trained networks: choose another folder") from error
         return None
     if package.weights_path is None:
         return None

@@ -25,6 +25,7 @@ from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry.se3 import look_at
 from pnp_ros.io.checkpoints import CheckpointError, read_metadata, read_tensors, serialised
 from pnp_ros.objects.mesh import TriangleMesh
+from pnp_ros.objects.object_package import MESH_NAME
 from pnp_ros.rendering.lighting import Lighting
 from pnp_ros.rendering.renderer import Renderer, Rendering
 from pnp_ros.settings import bounded, check
@@ -121,7 +122,8 @@ class FeatureTable:
                 raise ValueError(f"{different[0]}: missing or unknown")
             return cls(**{name: tensors[name].numpy() for name in _ARRAYS}, views=int(metadata["views"]))
         except (CheckpointError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: {error}; pnp-ros onboard makes it anew") from error
+            anew = f"pnp-ros onboard {path.parent / MESH_NAME} --out {path.parent}"
+            raise ValueError(f"{path}: {error}; {anew} makes it anew, and keeps networks") from error
 
 
 def table_config(views: Mapping[str, float | int | str | bool]) -> FeatureTableConfig:

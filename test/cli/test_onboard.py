@@ -80,17 +80,3 @@ def test_files_that_are_of_no_package_are_not_overwritten(
     assert main.main([command, str(tmp_path / "box.obj"), "--out", str(tmp_path), "--accept-missing"]) == 1
     assert f"{name}, which would be overwritten" in capsys.readouterr().err
     assert not made
-
-
-def test_trained_networks_are_not_dropped(
-    made: list[TriangleMesh], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "box.obj").write_text(BOX)
-    (tmp_path / "box").mkdir()
-    for name in ("object.yaml", "mesh.ply", "weights.safetensors"):
-        (tmp_path / "box" / name).write_text("mine")
-    command = ["onboard", str(tmp_path / "box.obj"), "--out", str(tmp_path / "box"), "--accept-missing"]
-    assert main.main(command) == 1
-    assert "trained networks, which would be dropped" in capsys.readouterr().err
-    (tmp_path / "box" / "weights.safetensors").unlink()
-    assert main.main(command) == 0

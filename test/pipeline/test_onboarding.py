@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import torch
 
 from pnp_ros.alignment.aligner import Aligner
 from pnp_ros.cameras.camera import Camera
+from pnp_ros.cli.main import main
 from pnp_ros.geometry import se3, so3
+from pnp_ros.io.checkpoints import serialised
 from pnp_ros.objects.mesh import TriangleMesh
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.config import EstimatorConfig
@@ -16,6 +19,7 @@ from pnp_ros.pipeline.estimator import PoseEstimator
 from pnp_ros.pipeline.onboarding import onboard
 from pnp_ros.pipeline.result import ObjectState
 from pnp_ros.rendering.renderer import Renderer
+from pnp_ros.sources.feature_table import FeatureTable
 from pnp_ros.types import Pose
 from synthetic.printed_box import printed_box
 
@@ -80,6 +84,26 @@ def test_networks_of_the_package_stay(untrained_package: Callable[..., ObjectPac
     assert PoseEstimator(both, dataclasses.replace(ALONE, sources=("features",))).sources == ("features",)
     with pytest.raises(ObjectPackageError, match="another mesh"):
         onboard(tmp_path / "box", "box", printed_box(size=(0.1, 0.1, 0.1)))
+    (tmp_path / "box" / "object.yaml").write_text("torn")
+    with pytest.raises(ObjectPackageError, match="has trained networks: choose another folder"):
+        onboard(tmp_path / "box", "box", printed_box())
+    assert (tmp_path / "box" / "weights.safetensors").read_bytes() == weights
+
+
+def test_features_of_an_earlier_version_are_made_anew_as_it_says(tmp_path: Path) -> None:
+    folder = tmp_path / "box"
+    made = onboard(folder, "box", printed_box()).package
+    path = made.features_path
+    assert path is not None
+    table = FeatureTable.read(path)
+    old = {"descriptors": torch.from_numpy(table.descriptors), "points": torch.from_numpy(table.points)}
+    path.write_bytes(serialised(old, {"kind": "sift", "format_version": 1, "views": table.views}))
+    with pytest.raises(ValueError, match="version 2, got") as told:
+        FeatureTable.read(path)
+    command = re.search(r"pnp-ros (onboard .*) makes it anew", str(told.value))
+    assert command is not None
+    assert main(command[1].split()) == 0
+    assert len(FeatureTable.read(path).sizes) == len(table.sizes)
 
 
 def test_followed_by_its_motion_without_a_source_being_asked(onboarded: ObjectPackage) -> None:
