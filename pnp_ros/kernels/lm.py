@@ -52,15 +52,16 @@ def solve(
             raise ValueError(f"image_points: expected float32 or float64, got {like.dtype}")
         camera = camera.to(like.device, like.dtype)
     batch, tensors = _aligned(correspondences, camera, init, prior)
+    guide = None if likelihood is None else _guide(likelihood, batch, like)
     if like.dtype is not torch.float32 or not (like.is_cpu or lm_launch.supports(like.device)):
         with torch.no_grad():
             return _refer(tensors, camera, init, prior, settings, batch)
-    if likelihood is not None:
-        tensors.insert(-2, _guide(likelihood, batch, like))
+    if guide is not None:
+        tensors.insert(-2, guide)
     if block is None:
         block = lm_launch.CPU if like.is_cpu else lm_launch.block_for(like.device, batch.numel())
     launch = lm_launch.launches.get(like.device, block)
-    return launch(tensors, camera, batch, prior is not None, init is not None, likelihood is not None, settings)
+    return launch(tensors, camera, batch, prior is not None, init is not None, guide is not None, settings)
 
 
 def _guide(likelihood: Tensor, batch: torch.Size, like: Tensor) -> Tensor:

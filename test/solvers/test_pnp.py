@@ -121,3 +121,10 @@ def test_likelihoods_may_be_an_array(kind: Callable[[list[float]], object]) -> N
     for wrong in ("all", 1.0):
         with pytest.raises(ValueError, match="likelihood"):
             Search(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_likelihoods_of_other_points_are_refused_in_either_precision(dtype: torch.dtype) -> None:
+    correspondences, camera, _ = random_problems(1, 12, dtype=dtype)
+    with pytest.raises(ValueError, match=r"likelihood: expected shape \(\.\.\., 12\), got \(11,\)"):
+        solve_pnp(correspondences, camera, init=Search(torch.ones(11)))
