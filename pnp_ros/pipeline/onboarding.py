@@ -29,7 +29,7 @@ from pnp_ros.sources.feature_table import make_feature_table, table_config
 from pnp_ros.types import Pose
 
 NUM_KEYPOINTS = 16  # for networks that may be trained later
-_TRIALS = 12
+_TRIALS = 20
 _NEAR = (2.0, 5.0)  # distances of the trials, in diameters
 _RIGHT = 0.05  # of the distance and rad: a pose that is right
 _WELL, _SOME = 0.5, 0.2  # shares of the trials, in which the object is small, ill lit and in clutter
