@@ -122,8 +122,8 @@ class FeatureTable:
                 raise ValueError(f"{different[0]}: missing or unknown")
             return cls(**{name: tensors[name].numpy() for name in _ARRAYS}, views=int(metadata["views"]))
         except (CheckpointError, ValueError, KeyError, TypeError) as error:
-            anew = f"pnp-ros onboard {path.parent / MESH_NAME} --out {path.parent}"
-            raise ValueError(f"{path}: {error}; {anew} makes it anew, and keeps networks") from error
+            mesh = path.with_name(MESH_NAME)
+            raise ValueError(f"{path}: {error}; pnp-ros onboard makes it anew of {mesh}, and keeps networks") from error
 
 
 def table_config(views: Mapping[str, float | int | str | bool]) -> FeatureTableConfig:
