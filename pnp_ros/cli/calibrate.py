@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
 from pnp_ros.io.images import read_images
-from pnp_ros.multiview.calibration import LENSES, Calibration, board_points, calibrate, detect_board
+from pnp_ros.multiview.calibration import DENOMINATOR, LENSES, Calibration, board_points, calibrate, detect_board
 
 _MODELS = {"plumb_bob": "plumb_bob", "rational": "rational_polynomial", "equidistant": "equidistant"}
 _SUSPICIOUS = 3.0  # times the median error of a view
@@ -127,13 +127,21 @@ def _report(result: Calibration, names: list[str], corners: Tensor) -> None:
         print(
             f"warning: the focal length is known to {100.0 * sigma / focal:.1f} %, and so is every distance; tilt more"
         )
-    idle = [
-        n
-        for n, v, sd in zip(result.names, result.values.tolist(), result.sigmas.tolist())
-        if abs(v) < sd and n[0] in "kp"
-    ]
-    if idle:
-        # numerator and denominator can take each other's place: without the denominator the rest may be determined
-        below = [name for name in result.names if name in ("k4", "k5", "k6")]
-        held = below if set(below) & set(idle) else idle
+    if idle := _open(result):
+        held = _to_hold(result.distortion_model, result.names, idle)
         print(f"not determined by these images: {', '.join(idle)}; take more, or hold at zero: --fix {' '.join(held)}")
+
+
+def _open(result: Calibration) -> list[str]:
+    """Coefficients that are known by less than they are large."""
+    known = zip(result.names, result.values.tolist(), result.sigmas.tolist())
+    return [name for name, value, sigma in known if abs(value) < sigma and name[0] in "kp"]
+
+
+def _to_hold(distortion_model: str, names: Sequence[str], idle: list[str]) -> list[str]:
+    """Of a lens with some idle coefficients those to hold at zero: of the rational one the denominator at first.
+
+    It and the numerator can take each other's place; without it the rest may be determined.
+    """
+    below = [name for name in names if name in DENOMINATOR] if distortion_model == _MODELS["rational"] else []
+    return below if set(below) & set(idle) else idle

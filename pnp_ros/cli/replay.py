@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,12 @@ from pnp_ros.cli.reports import write_report
 from pnp_ros.cli.requirements import need_ros
 from pnp_ros.cli.scene_report import scene_table, write_scene_report
 from pnp_ros.evaluation.evaluator import evaluate
-from pnp_ros.evaluation.frames import FrameSource, doubt_distortion, open_bag, open_source
+from pnp_ros.evaluation.frames import FrameSource, open_bag, open_source
 from pnp_ros.evaluation.pairing import ByPlace
 from pnp_ros.evaluation.report import table
 from pnp_ros.evaluation.told import recorded_scene
 from pnp_ros.evaluation.truth import TruthsOf, load_recorded, load_truth, load_truths
 from pnp_ros.io.bag_messages import COMPRESSED_IMAGE
-from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.objects.instance_names import instance_names
 from pnp_ros.objects.object_package import ObjectPackage, load_object_package
 
@@ -74,8 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{arguments.bag}: no CameraInfo beside {image}; name it with --camera-info-topic")
         compressed, played = reader.topics[image] == COMPRESSED_IMAGE, reader.counts[image]
         begin_ns, end_ns = reader.span_ns
-        for _, _, calibration in islice(reader.messages(info), 0 if arguments.rectified else 1):
-            doubt_distortion(image, CameraInfo.from_message(calibration))
     truth_of = truths_of = None
     if arguments.truth and many:
         names = [name for package in packages for name in instance_names(package.name, arguments.instances)]

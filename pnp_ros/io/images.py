@@ -125,17 +125,17 @@ def decode_compressed(data: Buffer, size: tuple[int, int] | None = None, form: s
     encoding, told, packing = form.partition(";")
     if "compressedDepth" in packing:
         raise ImageError(f"image.format: expected a colour or grey image, got {form!r}")
-    encoded = np.frombuffer(data, np.uint8)
-    if len(encoded) == 0:
+    encoded = np.frombuffer(data, np.uint8).tobytes()
+    if not encoded:
         raise ImageError("image.data: empty")
     # OpenCV 4 fills what is missing of a JPEG with grey and only warns
-    if encoded[:2].tobytes() == b"\xff\xd8" and _is_cut(encoded.tobytes()):
+    if encoded[:2] == b"\xff\xd8" and _is_cut(encoded):
         raise ImageError(f"image.data: truncated JPEG of {len(encoded)} bytes")
     _check_size(encoded, size)
     layout = ENCODINGS.get(encoding.strip()) if told else None
     plain = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     flags = plain if layout is None else cv2.IMREAD_UNCHANGED
-    pixels = cv2.imdecode(encoded, flags)
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if pixels is None:
         raise ImageError(f"image.data: {len(encoded)} bytes are no complete JPEG or PNG image")
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -149,7 +149,7 @@ def _is_cut(jpeg: bytes) -> bool:
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:  # segments, up to that of the image
         fill = jpeg[at + 1] == 0xFF
         at += 1 if fill else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    return jpeg.find(b"\xff\xd9", at) < 0
+    return jpeg.rfind(b"\xff\xd9", at) < 0
 
 
 def _rgb_of_file(pixels: Pixels, encoding: str, layout: Encoding | None) -> Pixels:
@@ -163,12 +163,12 @@ def _rgb_of_file(pixels: Pixels, encoding: str, layout: Encoding | None) -> Pixe
     return layout.to_rgb(pixels)
 
 
-def _check_size(encoded: NDArray[np.uint8], size: tuple[int, int] | None) -> None:
+def _check_size(encoded: bytes, size: tuple[int, int] | None) -> None:
     """Refuse an image by the size in its header: decoding a small file can take seconds and gigabytes."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(encoded.tobytes())) as image:
+        with Image.open(io.BytesIO(encoded)) as image:
             found = image.size
     except Image.DecompressionBombError as error:
         raise ImageError(f"image.data: {error}") from error

@@ -36,7 +36,7 @@ LENSES: dict[str, tuple[CameraModel, tuple[str, ...]]] = {
 _FOCAL_LENGTHS = 0.25 * 1.35 ** torch.arange(12, dtype=torch.float64)  # 0.25 to 6.8 image widths
 # Numerator and denominator of the rational lens share factors that no image tells: the views leave a denominator of
 # one nearly as it is unless they speak against it. Published ones have coefficients up to 10, and are above 0.3.
-_DENOMINATOR = ("k4", "k5", "k6")
+DENOMINATOR = ("k4", "k5", "k6")
 _DENOMINATOR_SIGMA = 10.0
 _LEAST_DENOMINATOR = 0.1  # in the image; what is less is a pole between the corners
 _FINEST = 0.01  # px, no corner is known better
@@ -198,12 +198,12 @@ class _Lens:
     @property
     def is_rational(self) -> bool:
         """Whether it has a denominator."""
-        return self.model is CameraModel.BROWN_CONRADY and "k4" in self.coefficients
+        return self.model is CameraModel.BROWN_CONRADY and DENOMINATOR[0] in self.coefficients
 
     @property
     def prior_precision(self) -> Tensor:
         """(P) inverse variances of the free parameters about zero, as far as they are known beforehand."""
-        known = _DENOMINATOR if self.is_rational else ()
+        known = DENOMINATOR if self.is_rational else ()
         return torch.tensor([_DENOMINATOR_SIGMA**-2.0 if name in known else 0.0 for name in self.names]).double()
 
     def full(self, free: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pnp_ros.io.bag_messages import message_types
 from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.ros_compat import message_class, run
+from pnp_ros.nodes.ros_compat import has_message_class, message_class, run
 
 # The last message lies in this process's memory until its subscribers have read it; and time goes on for them, so that
 # what they report once a second tells of the last message too.
@@ -66,7 +66,7 @@ class BagPlayerNode(Node):
             raise ValueError(f"{self._bag.path}: no topic {', '.join(absent)}")
         told_here = "/clock" if self._clock_hz and not chosen else ""
         wanted = chosen or [topic for topic in kinds if topic != told_here]
-        strange = [topic for topic in wanted if not _is_known(kinds[topic])]
+        strange = [topic for topic in wanted if not has_message_class(kinds[topic])]
         known = [topic for topic in wanted if topic not in strange]
         words = ", ".join(f"{topic} ({kinds[topic]})" for topic in strange)
         if strange and (chosen or not known):
@@ -148,15 +148,6 @@ class BagPlayerNode(Node):
         self._player.join()
         self._bag.close()
         super().destroy_node()
-
-
-def _is_known(kind: str) -> bool:
-    """Whether this system has a message type."""
-    try:
-        message_class(kind)
-    except (ImportError, AttributeError):
-        return False
-    return True
 
 
 def main(args: list[str] | None = None) -> None:

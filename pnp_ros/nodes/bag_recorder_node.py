@@ -22,7 +22,7 @@ from pnp_ros.io.bag_messages import IMAGE, BagError, message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.ros_compat import message_class, run
+from pnp_ros.nodes.ros_compat import has_message_class, message_class, run
 from pnp_ros.nodes.write_behind import WriteBehind
 
 _LOOK_S, _REPORT_S = 0.1, 10.0
@@ -60,11 +60,9 @@ class BagRecorderNode(Node):
             latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in qualities)
             reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in qualities)
             kind = publishers[0].topic_type
-            try:
-                message = message_class(kind)
-            except (ImportError, AttributeError):
+            if not has_message_class(kind):
                 self.get_logger().fatal(f"{topic}: no such message type here: {kind}")
-                raise SystemExit(1) from None
+                raise SystemExit(1)
             quality = QoSProfile(
                 depth=_IMAGE_DEPTH if kind == IMAGE else _DEPTH,
                 reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
@@ -72,7 +70,7 @@ class BagRecorderNode(Node):
             )
             write = partial(self._write, topic, kind, [_offered(offer) for offer in qualities])
             told = SubscriptionEventCallbacks(message_lost=self._on_lost)
-            self.create_subscription(message, topic, write, quality, raw=True, event_callbacks=told)
+            self.create_subscription(message_class(kind), topic, write, quality, raw=True, event_callbacks=told)
         self.get_logger().info(f"recording {len(self._topics)} topics to {self._writer.path}")
 
     def _write(self, topic: str, kind: str, offered: list[Qos], data: bytes) -> None:

@@ -141,9 +141,8 @@ class CollisionObjectsNode(Node):
         self._waiting.put(message.header, message)
         for _, camera, seen in self._waiting.get(message.header):
             self._place(seen, camera, self._fixed)
-        if self._waiting.problem:
-            self.get_logger().warning(self._waiting.problem, throttle_duration_sec=10.0)
-            self._waiting.problem = ""
+        if problem := self._waiting.problem():
+            self.get_logger().warning(problem, throttle_duration_sec=10.0)
 
     def _place(self, message: ObjectPoseArray, camera: Pose, frame: str) -> None:
         """Tell what one image showed, with the camera's place in a frame."""

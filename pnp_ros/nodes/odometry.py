@@ -117,9 +117,8 @@ class OdometryOutput:
                 conversions.seconds(seen_at.stamp),
                 None if common is None else covariance.turned(common.cpu(), camera.rotation),
             )
-        if waiting.problem:
-            self._node.get_logger().warning(waiting.problem, throttle_duration_sec=10.0)
-            waiting.problem = ""
+        if problem := waiting.problem():
+            self._node.get_logger().warning(problem, throttle_duration_sec=10.0)
 
     def _told_stamp(self, header: Header, patience: float) -> Any:
         """Now, where the clock is that of the images; else the image's time."""

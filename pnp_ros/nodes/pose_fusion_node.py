@@ -90,8 +90,8 @@ class PoseFusionNode(Node):
         waiting = self._waiting[topic]
         waiting.put(message.header, message)
         known = waiting.get(message.header)
-        if waiting.problem:
-            self._problem, waiting.problem = f"{topic}: {waiting.problem}", ""
+        if problem := waiting.problem():
+            self._problem = f"{topic}: {problem}"
         self._told[topic] += len(known)
         return known
 

@@ -92,6 +92,15 @@ def message_class(kind: str) -> type:
     return found
 
 
+def has_message_class(kind: str) -> bool:
+    """Whether this system has a type such as ``sensor_msgs/msg/Image``."""
+    try:
+        message_class(kind)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 @functools.cache
 def image_bridge() -> Any:
     """A ``cv_bridge.CvBridge`` where cv_bridge is installed and works, else None."""

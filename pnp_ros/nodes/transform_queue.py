@@ -24,13 +24,12 @@ class TransformQueue(Generic[T]):
 
     Attributes:
         transforms: that are asked.
-        problem: why the last image was given up; empty: none was, since this was last made empty.
     """
 
     def __init__(self, transforms: TransformHistory, fixed_frame: str, patience_s: float) -> None:
         self.transforms, self._fixed, self._patience_ns = transforms, fixed_frame, round(1e9 * patience_s)
         self._waiting: deque[tuple[Header, T]] = deque()
-        self.problem = ""
+        self._problem = ""
 
     def put(self, header: Header, seen: T) -> None:
         """Add what the newest image told."""
@@ -52,7 +51,12 @@ class TransformQueue(Generic[T]):
             elif 0 <= nanoseconds(newest.stamp) - stamp_ns < self._patience_ns:
                 self._waiting.append((header, seen))
             else:
-                self.problem = f"fixed_frame {self._fixed}: {camera}"
+                self._problem = f"fixed_frame {self._fixed}: {camera}"
+        return told
+
+    def problem(self) -> str:
+        """Why the last image was given up, told once; empty if none was."""
+        told, self._problem = self._problem, ""
         return told
 
     def clear(self) -> None:

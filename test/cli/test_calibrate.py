@@ -75,3 +75,18 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
         calibrate.run(parse(str(tmp_path), "--board", "7x5", "--square", "-1"))
     with pytest.raises(ValueError, match="no board of 11x4"):
         calibrate.run(parse(str(tmp_path), "--board", "11x4", "--square", "0.03"))
+
+
+@pytest.mark.parametrize(
+    ("model", "idle", "held"),
+    [
+        ("rational_polynomial", ["k1", "k4"], ["k4", "k5", "k6"]),
+        ("rational_polynomial", ["p1"], ["p1"]),
+        ("equidistant", ["k3", "k4"], ["k3", "k4"]),
+        ("plumb_bob", ["k3"], ["k3"]),
+    ],
+)
+def test_of_a_rational_lens_alone_the_denominator_is_proposed(model: str, idle: list[str], held: list[str]) -> None:
+    names = {"equidistant": ["k1", "k2", "k3", "k4"], "plumb_bob": ["k1", "k2", "p1", "p2", "k3"]}
+    rational = ["k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"]
+    assert calibrate._to_hold(model, names.get(model, rational), idle) == held

@@ -9,7 +9,7 @@ import pytest
 import rclpy
 from tf2_msgs.msg import TFMessage
 
-from pnp_ros.nodes import bag_recorder_node
+from pnp_ros.nodes import bag_recorder_node, ros_compat
 
 
 def test_a_topic_of_an_unknown_type_ends_the_recorder_in_words(
@@ -19,7 +19,7 @@ def test_a_topic_of_an_unknown_type_ends_the_recorder_in_words(
         raise ModuleNotFoundError(kind)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bag_recorder_node, "message_class", unknown)
+    monkeypatch.setattr(ros_compat, "message_class", unknown)
     publisher = probe.node.create_publisher(TFMessage, "/tf", 1)
     recorder = bag_recorder_node.BagRecorderNode()
     try:

@@ -187,8 +187,9 @@ def test_a_pose_that_waited_in_vain_is_given_up_with_what_is_missing(heard: Any)
     for k in range(6):
         waiting.put(_header(1000.0 + k / 10), k)
         assert waiting.get(_header(1000.0 + k / 10)) == []
-        assert bool(waiting.problem) == (k == 5)
-    assert waiting.problem == (
+        problem = waiting.problem()
+        assert bool(problem) == (k == 5)
+    assert problem == (
         "fixed_frame odom: no pose of camera in odom at the time of the image: "
         "of odom to camera the last one is 1.000 s older"
     )
