@@ -22,7 +22,9 @@ ARGUMENTS = [
         "objects", default_value="['']", description="Folders of several packages, as [a, b, c]; in place of object"
     ),
     DeclareLaunchArgument("max_instances", default_value="1", description="Instances of each object there may be"),
-    DeclareLaunchArgument("images", description="Topics of the images, one a camera, as [/left/image_raw, ...]"),
+    DeclareLaunchArgument(
+        "images", default_value="['']", description="Topics of the images, one a camera, as [/left/image_raw, ...]"
+    ),
     DeclareLaunchArgument("fixed_frame", description="TF frame in which the cameras' places are known"),
     DeclareLaunchArgument("publish_tf", default_value="true", description="Send a transform of each fused object"),
     DeclareLaunchArgument("rectified", default_value="false", description="The images are rectified: P holds, not K"),
@@ -36,7 +38,7 @@ def generate_launch_description() -> LaunchDescription:
     """The estimators and the fusion."""
     description = LaunchDescription([*ARGUMENTS, OpaqueFunction(function=_nodes)])
     checks = runpy.run_path(str(Path(__file__).with_name("checks.py")))
-    description.entities.insert(0, checks["refuse_unknown"](__file__, description))
+    description.entities.insert(0, checks["refuse_wrong"](__file__, description))
     return description
 
 

@@ -46,7 +46,7 @@ def generate_launch_description() -> LaunchDescription:
         output="screen",
         parameters=[
             {
-                "object": value("object"),
+                "object": ParameterValue(value("object"), value_type=str),
                 "objects": ParameterValue(value("objects"), value_type=list[str]),
                 "instances": ParameterValue(value("max_instances"), value_type=int),
                 "rate": ParameterValue(value("rate"), value_type=float),
@@ -62,5 +62,5 @@ def generate_launch_description() -> LaunchDescription:
     # the estimator first: its launch file sets the camera's Fast DDS profile, too
     description = LaunchDescription([*ARGUMENTS, estimator, camera])
     checks = runpy.run_path(str(Path(__file__).with_name("checks.py")))
-    description.entities.insert(0, checks["refuse_unknown"](__file__, description))
+    description.entities.insert(0, checks["refuse_wrong"](__file__, description))
     return description

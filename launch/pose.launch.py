@@ -97,10 +97,10 @@ def generate_launch_description() -> LaunchDescription:
     """The estimator and, if asked for, fine-tuning, a bag, a recorder and RViz."""
     value = LaunchConfiguration
     common = {
-        "object": value("object"),
+        "object": ParameterValue(value("object"), value_type=str),
         "versions": ParameterValue(value("versions"), value_type=str),
         "image_transport": value("image_transport"),
-        "device": value("device"),
+        "device": ParameterValue(value("device"), value_type=str),
         "rectified": ParameterValue(value("rectified"), value_type=bool),
         "use_sim_time": ParameterValue(value("use_sim_time"), value_type=bool),
     }
@@ -117,7 +117,7 @@ def generate_launch_description() -> LaunchDescription:
                 **common,
                 "objects": ParameterValue(value("objects"), value_type=list[str]),
                 "max_instances": ParameterValue(value("max_instances"), value_type=int),
-                "object_frame": value("object_frame"),
+                "object_frame": ParameterValue(value("object_frame"), value_type=str),
                 "autostart": ParameterValue(value("autostart"), value_type=bool),
             },
         ],
@@ -155,7 +155,7 @@ def generate_launch_description() -> LaunchDescription:
         ]
     )
     checks = runpy.run_path(str(Path(__file__).with_name("checks.py")))
-    description.entities.insert(0, checks["refuse_unknown"](__file__, description))
+    description.entities.insert(0, checks["refuse_wrong"](__file__, description))
     return description
 
 

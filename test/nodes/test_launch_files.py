@@ -45,6 +45,14 @@ def test_names_are_relative(name: str) -> None:
     assert not [first for first, *_ in lists if isinstance(first, ast.Constant) and first.value == "/"]
 
 
+def test_no_file_of_parameters_undoes_what_a_launch_file_sets_for_its_nodes() -> None:
+    """SetParameter is the weakest: whatever a node's own file says goes before it."""
+    file = yaml.safe_load((resource("config") / "pose_estimator.yaml").read_text())
+    set_by_launch = {ast.literal_eval(call.args[0]) for call in _calls("cameras.launch.py", "SetParameter")}
+    assert "publish_tf" in set_by_launch
+    assert not set_by_launch & file["/**"]["ros__parameters"].keys()
+
+
 @pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_executables_are_installed(name: str) -> None:
     installed = (Path(__file__).parents[2] / "CMakeLists.txt").read_text()
