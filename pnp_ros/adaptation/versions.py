@@ -70,7 +70,7 @@ class VersionStore:
         keep: the weights of so many good versions stay on the disk, the manifests of all.
 
     Raises:
-        VersionError: if the package has no weights, or the folder cannot be made.
+        VersionError: if the package has no weights, or the folder cannot be made or read.
     """
 
     def __init__(self, folder: str | Path, package: ObjectPackage, keep: int = 10) -> None:
@@ -82,8 +82,9 @@ class VersionStore:
         self._withdrawn: dict[int, str] = {}  # in this process at once, whatever the disk does
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            next(self.folder.iterdir(), None)  # else versions that this user may not see were none
         except OSError as error:
-            raise VersionError(f"{folder}: the folder of the versions cannot be made: {error}") from error
+            raise VersionError(f"{folder}: the folder of the versions cannot be used: {error}") from error
         self._package_sha256 = sha256(package.weights_path)
         self._shapes = read_shapes(package.weights_path)
 
@@ -125,7 +126,7 @@ class VersionStore:
 
     def next_number(self) -> int:
         """The number that the next version gets."""
-        return max((_number(path) for path in self.folder.iterdir()), default=0) + 1
+        return max((_number(path) for path in self.folder.glob("*")), default=0) + 1
 
     def newest(self) -> Version | None:
         """The newest good version; damaged, foreign and withdrawn ones are passed over. None: the package's own."""

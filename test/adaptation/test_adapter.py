@@ -1,5 +1,6 @@
 """The whole way: images in, weights that passed every gate out; and nothing else ever becomes active."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,6 +219,17 @@ def test_reset_forgets_all(adapter: Adapter, store: VersionStore, judge: Judge) 
     assert (status.active_version, status.buffered, status.state) == (0, 0, AdaptationState.COLLECTING)
     assert store.newest() is None
     assert store.history()[0]["withdrawn"]
+
+
+@pytest.mark.parametrize("ask", ["reset", "rollback"])
+def test_a_folder_that_was_deleted_keeps_nobody_from_going_back(
+    adapter: Adapter, store: VersionStore, judge: Judge, ask: str
+) -> None:
+    work_until(adapter, gates=True)
+    shutil.rmtree(store.folder)
+    getattr(adapter, ask)()
+    adapter.work()
+    assert adapter.status().active_version == 0
 
 
 def test_wrong_references_reach_nothing(demo: ObjectPackage, store: VersionStore, observe: Callable) -> None:

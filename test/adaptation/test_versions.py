@@ -226,7 +226,7 @@ def test_unfit_weights_are_not_written(store: VersionStore, package: ObjectPacka
     with pytest.raises(VersionError, match="train"):
         VersionStore(tmp_path, dataclasses.replace(package, weights_path=None))
     (tmp_path / "file").write_text("")
-    with pytest.raises(VersionError, match="cannot be made"):
+    with pytest.raises(VersionError, match="cannot be used"):
         VersionStore(tmp_path / "file" / "versions", package)
 
 
@@ -389,3 +389,16 @@ def test_weights_that_are_not_finite_are_refused_by_the_estimator(
     write_tensors(path, weights)
     with pytest.raises(ValueError, match="expected finite numbers"):
         load_networks(dataclasses.replace(package, weights_path=path))
+
+
+def test_a_folder_of_somebody_else_is_refused(
+    tmp_path: Path, package: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not taken for one without versions. A test may run as root, who may read all."""
+
+    def forbidden(path: Path) -> Iterator[Path]:
+        raise PermissionError(f"Permission denied: '{path}'")
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(VersionError, match="cannot be used: Permission denied"):
+        VersionStore(tmp_path, package)
