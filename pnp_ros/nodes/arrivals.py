@@ -36,6 +36,8 @@ class Arrivals:
         unpaired, received = counts.unpaired - past.unpaired, counts.received - past.received
         if received and not counts.infos:
             return "images arrive, but no CameraInfo at all: is its topic right?"
+        if counts.repeated - past.repeated >= _NOTABLE_COUNT:
+            return "image.header.stamp: expected the time when each image was taken, got the same again and again"
         never_paired = received and not counts.paired
         if not self._keeps_info and (never_paired or (unpaired >= _NOTABLE_COUNT and not paired)):
             return "no CameraInfo has the stamp of an image; if it is published once, set keep_camera_info"

@@ -21,7 +21,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from pnp_ros.io.bag_messages import IMAGE, BagError, message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.resources import resource
-from pnp_ros.nodes.parameters import Parameters
+from pnp_ros.nodes.parameters import Parameters, check_topics
 from pnp_ros.nodes.ros_compat import has_message_class, message_class, run
 from pnp_ros.nodes.write_behind import WriteBehind
 
@@ -38,10 +38,15 @@ class BagRecorderNode(Node):
         super().__init__("bag_recorder")
         self.settings = Parameters(self)
         declare = self.settings.declare
-        self._topics = declare("topics", ["/tf"], "Topics to record; recording begins when all of them are there")
+        topics = declare(
+            "topics", ["/tf"], "Topics to record; recording begins when all of them are there", check=check_topics
+        )
         output = declare("output", "bag", "Folder of the bag; must not exist yet")
         storage = declare("storage", "mcap", "Format of the bag", choices=("mcap", "sqlite3"))
         self.settings.settle()
+        self._topics = [self.resolve_topic_name(topic) for topic in topics if topic]  # bags hold full names
+        if not self._topics:
+            raise ValueError("parameter topics: expected one topic or more, got nothing")
         self._writer = BagWriter(output, cast(Any, storage), message_types(resource("msg")))
         self._behind = WriteBehind(self._writer.write_serialized, _WAITING_BYTES)
         self._recorded, self._lost, self._told = 0, 0, 0

@@ -154,7 +154,13 @@ class CollisionObjectsNode(Node):
                     f"{item.object_name}: not one of the parameter objects", throttle_duration_sec=30.0
                 )
                 continue
-            pose = camera @ conversions.pose_from_message(item.pose.pose)
+            try:
+                _, seen = conversions.estimate_from_message(item)
+            except ValueError as error:
+                self.get_logger().warning(f"{item.object_id}: {error}", throttle_duration_sec=10.0)
+                continue
+            assert seen is not None
+            pose = camera @ seen
             if order := self._placement.seen(item.object_id, pose, frame, self._now):
                 told = self._order(item.object_id, "ADD" if order == "add" else "MOVE")
                 told.header = Header(stamp=message.header.stamp, frame_id=frame)

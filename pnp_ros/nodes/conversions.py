@@ -34,6 +34,7 @@ from pnp_ros.nodes.ros_compat import image_bridge, message_class, transformation
 from pnp_ros.pipeline.result import ObjectEstimate, ObjectState
 from pnp_ros.types import Correspondences, Pose, PoseEstimate
 
+_LEAST_VARIANCE = 1e-18  # of a nanometre or nanoradian: less was not measured, and its inverse overflows
 _FAINTEST = 0.25  # opacity of an unlikely pose's box
 _COLOURS = {
     ObjectState.VALID: ColorRGBA(r=0.2, g=0.9, b=0.3, a=1.0),
@@ -151,6 +152,13 @@ def pose_from_message(message: PoseMsg) -> Pose:
     return Pose(rotation, torch.tensor([p.x, p.y, p.z], dtype=torch.float64))
 
 
+def _finite_pose(message: PoseMsg, name: str) -> Pose:
+    pose = pose_from_message(message)
+    if not bool(torch.isfinite(pose.matrix()).all()):
+        raise ValueError(f"{name}: expected finite numbers and a quaternion of length 1")
+    return pose
+
+
 def pose_with_covariance(estimate: PoseEstimate) -> PoseWithCovariance:
     """Pose and covariance; the core's order and axes of the covariance are REP-103's."""
     return _posed(estimate.pose, estimate.covariance)
@@ -158,6 +166,19 @@ def pose_with_covariance(estimate: PoseEstimate) -> PoseWithCovariance:
 
 def _posed(pose: Pose, spread: Tensor) -> PoseWithCovariance:
     return PoseWithCovariance(pose=message_from_pose(pose), covariance=spread.double().flatten().tolist())
+
+
+def measured_pose(message: PoseWithCovariance) -> PoseEstimate:
+    """A pose and its covariance that somebody else measured, float64.
+
+    Raises:
+        ValueError: naming the field: a pose that is not finite, or a covariance of which nothing can be concluded.
+    """
+    spread = torch.tensor(message.covariance, dtype=torch.float64).reshape(6, 6)
+    if not bool(covariance.is_valid(spread)) or float(spread.diagonal().min()) < _LEAST_VARIANCE:
+        variances = ", ".join(f"{float(value):g}" for value in spread.diagonal())
+        raise ValueError(f"pose.covariance: expected it finite, symmetric and positive, got the variances {variances}")
+    return PoseEstimate.of(_finite_pose(message.pose, "pose.pose"), spread)
 
 
 def stamped_pose(header: Header, estimate: PoseEstimate) -> PoseWithCovarianceStamped:
@@ -218,10 +239,7 @@ def estimate_from_message(message: ObjectPose) -> tuple[ObjectState, Pose | None
     state = ObjectState.of_rank(message.state)
     if state is ObjectState.LOST:
         return state, None
-    pose = pose_from_message(message.pose.pose)
-    if not bool(torch.isfinite(pose.matrix()).all()):
-        raise ValueError("objects.pose: expected finite numbers and a quaternion of length 1")
-    return state, pose
+    return state, _finite_pose(message.pose.pose, "objects.pose")
 
 
 def object_poses(header: Header, objects: Sequence[ObjectPose], latency: Mapping[str, float]) -> ObjectPoseArray:

@@ -25,6 +25,7 @@ class FrameCounts:
         lost: images and CameraInfos that the middleware says did not arrive.
         infos: CameraInfos that arrived.
         announced: of those, the ones given up without an image of the same stamp.
+        repeated: images with the stamp of the one before.
     """
 
     received: int = 0
@@ -36,6 +37,7 @@ class FrameCounts:
     lost: int = 0
     infos: int = 0
     announced: int = 0
+    repeated: int = 0
 
 
 class FrameQueue:
@@ -56,6 +58,7 @@ class FrameQueue:
         self._images: OrderedDict[int, Any] = OrderedDict()
         self._infos: OrderedDict[int, Any] = OrderedDict()
         self._last_ns: int | None = None
+        self._newest_ns: int | None = None
         self._changed = threading.Condition()
         self._closed = False
         self._in_hand = 0
@@ -69,6 +72,8 @@ class FrameQueue:
         """Add an image; ``stamp`` in nanoseconds, at most ``max_rate`` of them a second are handed out (0: all)."""
         with self._changed:
             self.counts.received += 1
+            self.counts.repeated += stamp == self._newest_ns
+            self._newest_ns = stamp
             if self._info is not None:
                 self._pair(stamp, image, self._info, max_rate)
             elif stamp in self._infos:

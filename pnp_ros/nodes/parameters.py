@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import NameValidationException
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from pnp_ros.settings import problem
 
@@ -80,6 +83,8 @@ class Parameters:
         descriptor.additional_constraints = "; ".join(remarks)
         self._constraints[name] = constraints
         value: Any = self._given()[name].value if name in self._given() else default
+        if value is None and isinstance(default, (list, tuple)):  # rclpy knows no type for the [] of a file
+            value = [""]
         if wrong := self._problem(name, value):
             self._problems[name], value = wrong, default
         self._node.declare_parameter(name, type(default)(value), descriptor, ignore_override=True)  # type: ignore[call-arg]
@@ -184,6 +189,19 @@ class Parameters:
                 except ValueError as error:
                     return f"{prefix}.{error}"
         return ""
+
+
+def check_topics(names: Sequence[str]) -> None:
+    """Refuse what cannot be the name of a topic; an empty one stands for none.
+
+    Raises:
+        ValueError: saying which, and why.
+    """
+    for name in filter(None, names):
+        try:
+            validate_full_topic_name(expand_topic_name(name, "node", "/"))
+        except (ValueError, NameValidationException) as error:
+            raise ValueError(f"expected names of topics, got {name!r}: {str(error).splitlines()[0]}") from error
 
 
 def device_of(name: str) -> torch.device:

@@ -61,6 +61,7 @@ class PoseEstimatorNode(ManagedNode):
         self._scene: Scene | None = None
         self._between_images = threading.Lock()  # held while an image is processed, and while the objects change
         self._weights: WeightsFollower | None = None
+        self._adaptation: Any = None  # what tells it which to use
         self._frames = FrameQueue(keep_all=False)
         self._arrivals = Arrivals(image_profile(), keeps_info=False)
         self._worker: threading.Thread | None = None
@@ -246,10 +247,11 @@ class PoseEstimatorNode(ManagedNode):
 
     def forget(self) -> None:
         """Let go of the object."""
-        if self._weights is not None:
+        if self._adaptation is not None:
             self.destroy_subscription(self._adaptation)
+        if self._weights is not None:
             self._weights.close()
-        self._weights = self._scene = None
+        self._adaptation = self._weights = self._scene = None
         self._localize.describe({})
 
     # --- images -----------------------------------------------------------------------------------------------------
@@ -351,6 +353,7 @@ class PoseEstimatorNode(ManagedNode):
             "images skipped": counts.skipped,
             "images without CameraInfo": counts.unpaired,
             "CameraInfos without image": counts.announced,
+            "images with the stamp of the one before": counts.repeated,
             "messages lost on the way": counts.lost,
         }
         state = self.lifecycle_state

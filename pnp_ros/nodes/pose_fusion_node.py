@@ -10,11 +10,10 @@ instances; ``/tf``, ``/tf_static``. Publishes ``~/pose`` or ``~/objects`` in ``f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
 from rclpy.node import Node
@@ -28,13 +27,14 @@ from pnp_ros.filtering.rig import Rig, RigPose
 from pnp_ros.geometry import covariance
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
-from pnp_ros.nodes.parameters import Parameters
+from pnp_ros.nodes.parameters import Parameters, check_topics
 from pnp_ros.nodes.ros_compat import STEADY_CLOCK, run, transform_broadcaster, wall_time
 from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.nodes.transform_queue import TransformQueue
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.types import Pose, PoseEstimate
 
+T = TypeVar("T")
 _REPORT_S = 1.0
 _OFTEN = 0.5  # share of the poses since the last report in which a camera must contradict the rest to be named
 
@@ -46,9 +46,11 @@ class PoseFusionNode(Node):
         super().__init__("pose_fusion")
         self.settings = Parameters(self)
         declare = self.settings.declare
-        poses = [topic for topic in declare("poses", [""], "Topics of the poses to fuse, one a camera") if topic]
-        arrays = declare("object_topics", [""], "In place of poses: topics of all objects' poses, one a camera")
-        arrays = [topic for topic in arrays if topic]
+        poses = declare("poses", [""], "Topics of the poses to fuse, one a camera", check=check_topics)
+        arrays = declare(
+            "object_topics", [""], "In place of poses: topics of all objects' poses, one a camera", check=check_topics
+        )
+        poses, arrays = ([topic for topic in topics if topic] for topics in (poses, arrays))
         folders = declare("objects", [""], "Folders of the packages of objects with symmetries among object_topics")
         self._fixed = declare("fixed_frame", "", "TF frame in which the places of the cameras are known").lstrip("/")
         self._object = declare("object_frame", "", "TF frame of the fused pose; empty: no transform").lstrip("/")
@@ -56,7 +58,7 @@ class PoseFusionNode(Node):
         near = declare("near", 0.1, "Metres between two cameras' poses of one instance at most", low=1e-4, high=100.0)
         gate = declare("gate", 22.5, "Squared Mahalanobis distance that a camera may be off", low=1.0, high=1e12)
         self.settings.declare_config("filter", FilterConfig)
-        self.settings.check()
+        self.settings.settle()
         name, topics = ("object_topics", arrays) if arrays else ("poses", poses)
         if arrays and poses:
             raise ValueError("parameter poses: expected nothing beside object_topics")
@@ -85,19 +87,27 @@ class PoseFusionNode(Node):
             self.create_subscription(kind, topic, heard, profile, qos_overriding_options=options)
         self.create_timer(_REPORT_S, self._report, clock=STEADY_CLOCK)
 
-    def _known(self, topic: str, message: Any) -> list[tuple[Header, Pose, Any]]:
-        """The messages of a camera of which TF tells by now where it was; why one was given up is kept."""
+    def _known(self, topic: str, message: Any, read: Callable[[Pose, Any], T]) -> Iterator[tuple[T, float]]:
+        """What a camera's messages say of which TF tells by now where it was, and their stamps in seconds.
+
+        Why one was given up is kept.
+        """
         waiting = self._waiting[topic]
         waiting.put(message.header, message)
-        known = waiting.get(message.header)
+        for header, camera, seen in waiting.get(message.header):
+            try:
+                told = read(camera, seen)
+            except ValueError as error:  # it names the field
+                self._problem = f"{topic}: {error}"
+                continue
+            self._told[topic] += 1
+            yield told, conversions.seconds(header.stamp)
         if problem := waiting.problem():
             self._problem = f"{topic}: {problem}"
-        self._told[topic] += len(known)
-        return known
 
     def _on_pose(self, topic: str, message: PoseWithCovarianceStamped) -> None:
-        for header, camera, seen in self._known(topic, message):
-            self._fuse_pose(topic, _estimate(camera, seen.pose), conversions.seconds(header.stamp))
+        for estimate, stamp in self._known(topic, message, lambda camera, seen: _estimate(camera, seen.pose)):
+            self._fuse_pose(topic, estimate, stamp)
 
     def _fuse_pose(self, topic: str, estimate: PoseEstimate, stamp: float) -> None:
         told = self._rig.update(topic, estimate, stamp)
@@ -110,8 +120,8 @@ class PoseFusionNode(Node):
             self._tf.sendTransform(conversions.transform(frame, self._object, told.fused.estimate.pose))
 
     def _on_objects(self, topic: str, message: ObjectPoseArray) -> None:
-        for header, camera, seen in self._known(topic, message):
-            self._fuse_objects(topic, list(_sightings(camera, seen)), conversions.seconds(header.stamp))
+        for sightings, stamp in self._known(topic, message, lambda camera, seen: list(_sightings(camera, seen))):
+            self._fuse_objects(topic, sightings, stamp)
 
     def _fuse_objects(self, topic: str, sightings: list[Sighting], stamp: float) -> None:
         told = self._cell.update(topic, sightings, stamp)
@@ -144,6 +154,7 @@ class PoseFusionNode(Node):
         level, message = DiagnosticStatus.OK, "fused"
         if silent:
             level, message = DiagnosticStatus.WARN, f"nothing told by {', '.join(silent)}"
+            message += f" ({self._problem})" if self._problem else ""
         if self._open > _OFTEN * max(1, self._fused):
             level, message = DiagnosticStatus.ERROR, f"{' and '.join(self._told)} contradict each other"
         if wrong:
@@ -168,8 +179,7 @@ class PoseFusionNode(Node):
 
 def _estimate(camera: Pose, message: PoseWithCovariance) -> PoseEstimate:
     """A message's pose and covariance in the fixed frame."""
-    spread = torch.tensor(message.covariance, dtype=torch.float64).reshape(6, 6)
-    return covariance.in_frame(camera, PoseEstimate.of(conversions.pose_from_message(message.pose), spread))
+    return covariance.in_frame(camera, conversions.measured_pose(message))
 
 
 def _sightings(camera: Pose, message: ObjectPoseArray) -> Iterator[Sighting]:

@@ -14,6 +14,7 @@ from pnp_ros.adaptation.observation import Observation
 from pnp_ros.adaptation.references.reference import PoseReference, Reference, board_reference
 from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
+from pnp_ros.nodes.parameters import check_topics
 from pnp_ros.nodes.ros_compat import message_class
 from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.types import Pose
@@ -43,13 +44,15 @@ def make_reference(node: Node, text: str, late_s: float) -> Reference:
     """
     try:
         source = PoseSource.parse(text, _LIVE)
+        if source.kind is PoseSourceKind.TOPIC:
+            check_topics([source.name])
+        elif source.kind is PoseSourceKind.BOARD:
+            return board_reference(Path(source.name))
     except ValueError as error:
         raise ValueError(f"parameter reference: {error}") from error
     if source.kind is PoseSourceKind.TF:
         return TransformReference(TransformHistory(node, late_s, _LONGEST_GAP_S), source.name, str(source))
-    if source.kind is PoseSourceKind.TOPIC:
-        return TopicReference(node, source.name, late_s)
-    return board_reference(Path(source.name)) if source.kind is PoseSourceKind.BOARD else SelfReference()
+    return TopicReference(node, source.name, late_s) if source.kind is PoseSourceKind.TOPIC else SelfReference()
 
 
 class TransformReference(PoseReference):

@@ -140,12 +140,15 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
         patience_s: how long the node may take to end.
 
     Raises:
-        SystemExit: 1 if the node cannot be made; the log says why.
+        SystemExit: 1 if the arguments cannot be read or the node cannot be made; the log says why.
     """
     use_image_profile()
     remove_dead_segments()
     with ending_in(patience_s):
-        rclpy.init(args=args)
+        try:
+            rclpy.init(args=args)
+        except RuntimeError as error:  # a parameter file that is not there, a remapping that is none, ...
+            raise _refused(error) from error
         node = None
         gc.freeze()  # what is imported stays: to look through it takes 0.2 s, with the interpreter's lock held
         try:
@@ -154,14 +157,13 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
             rclpy.spin(node, executor)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
-        except rclpy_implementation.RCLError:
-            if rclpy.ok():  # else a signal ended the context while a callback was publishing
+        except (ValueError, OSError, RuntimeError, ParameterException, NameValidationException) as error:
+            if isinstance(error, rclpy_implementation.RCLError) and not rclpy.ok():
+                pass  # a signal ended the context while a callback was publishing
+            elif node is not None:
                 raise
-        except (ValueError, OSError, ParameterException, NameValidationException) as error:
-            if node is not None:
-                raise
-            get_logger("pnp_ros").fatal(str(error))
-            raise SystemExit(1) from error
+            else:
+                raise _refused(error) from error
         finally:
             context = rclpy.get_default_context()
             if node is not None:
@@ -170,3 +172,9 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None, patience_s
             node = None
             gc.collect()  # what belongs to the node holds the context
             context.destroy()  # the process may leave before the interpreter would: shared memory goes now
+
+
+def _refused(error: Exception) -> SystemExit:
+    """What ends a node that was started wrongly; the log says why."""
+    get_logger("pnp_ros").fatal(str(error))
+    return SystemExit(1)

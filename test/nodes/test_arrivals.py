@@ -83,3 +83,13 @@ def test_images_above_the_highest_rate_are_counted() -> None:
         queue.put_image(index * 33_333_333, index, max_rate=10.0)
         queue.put_info(index * 33_333_333, "info", max_rate=10.0)
     assert (queue.counts.paired, queue.counts.skipped) == (30, 20)
+
+
+@pytest.mark.parametrize("stamp", [0, 7])
+def test_stamps_that_stand_still_are_told(stamp: int) -> None:
+    camera = _Camera()
+    for _ in range(10):
+        camera.queue.put_image(stamp, "image")
+        camera.queue.put_info(stamp, "info")
+    assert "image.header.stamp: expected the time" in camera.arrivals.warning(camera.queue.counts)
+    assert camera.send(6) == ""

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rclpy
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
+from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.nodes import bag_recorder_node, ros_compat
+
+_LATCHED = DurabilityPolicy.TRANSIENT_LOCAL
+
+
+def _recorder(folder: Path, topics: list[str]) -> bag_recorder_node.BagRecorderNode:
+    values = [Parameter("output", value=str(folder)), Parameter("topics", value=topics)]
+    make_node = partial(rclpy.node.Node.__init__, parameter_overrides=values)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rclpy.node.Node, "__init__", lambda node, name: make_node(node, name))
+        return bag_recorder_node.BagRecorderNode()
 
 
 def test_a_topic_of_an_unknown_type_ends_the_recorder_in_words(
@@ -30,3 +45,31 @@ def test_a_topic_of_an_unknown_type_ends_the_recorder_in_words(
         recorder.destroy_node()
         probe.node.destroy_publisher(publisher)
     assert "/tf: no such message type here: tf2_msgs/msg/TFMessage" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        (["foo bar"], "parameter topics: expected names of topics, got 'foo bar'"),
+        ([""], "parameter topics: expected one topic or more"),
+    ],
+)
+def test_what_cannot_be_recorded_leaves_no_bag(ros: None, tmp_path: Path, topics: list[str], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        _recorder(tmp_path / "bag", topics)
+    assert not (tmp_path / "bag").exists()
+
+
+def test_a_bag_holds_full_names(probe: Any, tmp_path: Path) -> None:
+    publisher = probe.node.create_publisher(TFMessage, "/chatter", QoSProfile(depth=1, durability=_LATCHED))
+    publisher.publish(TFMessage())
+    recorder = _recorder(tmp_path / "bag", ["chatter"])
+    try:
+        deadline = time.monotonic() + 60.0
+        while not recorder._recorded and time.monotonic() < deadline:
+            rclpy.spin_once(recorder, timeout_sec=0.05)
+    finally:
+        recorder.destroy_node()
+        probe.node.destroy_publisher(publisher)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.counts == {"/chatter": 1}

@@ -137,3 +137,13 @@ def test_what_is_not_seen_expires() -> None:
     assert placement.seen("a", place, "world", 12.6) == "add"
     assert placement.seen("a", place, "other", 12.6) == "add"  # another camera's frame
     assert sorted(placement.expired(1.0)) == ["a", "b"]  # time jumped back
+
+
+def test_a_pose_that_is_none_does_not_reach_the_planning_scene(node: Any) -> None:
+    spoilt = _seen(0.1)
+    spoilt.objects[0].pose.pose.position.x = math.nan
+    node._waiting = None
+    node._on_objects(spoilt)
+    assert not node.heard
+    node._on_objects(_seen(0.1))
+    assert [order.operation for order in node.heard] == [CollisionObject.ADD]

@@ -13,7 +13,7 @@ rclpy = pytest.importorskip("rclpy")
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pnp_ros.nodes.parameters import Parameters, device_of
+from pnp_ros.nodes.parameters import Parameters, check_topics, device_of
 from pnp_ros.pipeline.config import EstimatorConfig
 
 
@@ -143,3 +143,26 @@ def test_every_number_of_every_node_has_a_range(
         if isinstance(entry["default"], (int, float)) and not isinstance(entry["default"], bool):
             assert entry.get("low") is not None, name
             assert entry.get("high") is not None, name
+
+
+def test_an_empty_list_in_a_file_is_an_empty_list(ros: None, tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text("/**: {ros__parameters: {objects: [], 'estimator.sources': []}}")
+    node = rclpy.create_node("listing", cli_args=["--ros-args", "--params-file", str(file)])
+    try:
+        parameters = Parameters(node)
+        assert not any(parameters.declare("objects", [""], "Folders"))
+        parameters.check()
+        parameters.declare_config("estimator", EstimatorConfig)
+        with pytest.raises(ValueError, match=r"parameter estimator\.sources: expected some of"):
+            parameters.check()
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize("name", ["foo bar", "/tür", "/tf/", "a//b", "1a", "/" + 300 * "a"])
+def test_what_no_topic_can_be_called_is_named(name: str) -> None:
+    check_topics(["", "/tf", "~/pose", "camera/image_raw"])
+    with pytest.raises(ValueError, match="expected names of topics") as refused:
+        check_topics(["/tf", name])
+    assert repr(name) in str(refused.value)

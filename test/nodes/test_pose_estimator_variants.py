@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,6 +7,8 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
@@ -27,6 +30,18 @@ def test_closed_gates_give_a_state_but_no_pose(start_estimator: Any, probe: Any,
         probe.status()
         assert not probe.received["poses"]
         assert not probe.received["tf"]
+
+
+def test_a_configuration_that_fails_halfway_is_said_and_undone(
+    start_estimator: Any, probe: Any, package: ObjectPackage, tmp_path: Path
+) -> None:
+    wrong = "qos_overrides./fine_tuning/status.subscription.depth"
+    with start_estimator(package.root, versions=str(tmp_path), **{wrong: "deep"}):
+        for _ in range(2):
+            probe.wait(lambda: wrong in probe.status().message, START_S, "the fault")
+            request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+            assert not probe.call(ChangeState, "change_state", request).success
+            assert probe.call(GetState, "get_state", GetState.Request()).current_state.label == "unconfigured"
 
 
 def test_compressed_images_give_poses(start_estimator: Any, probe: Any, package: ObjectPackage) -> None:

@@ -4,7 +4,8 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 rclpy = pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
@@ -173,33 +174,47 @@ def test_instances_of_three_cameras_are_fused_and_an_open_pose_is_decided(start_
         assert min(float(se3.local(truth, pose).norm()) for truth in others) < 1e-3
 
 
-def test_poses_wait_for_the_transform_of_a_camera_that_moves(ros: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"poses": ["/cam0/pose", "/cam1/pose"], "fixed_frame": "cell"}
-    overrides = [Parameter(name, value=value) for name, value in values.items()]
-    original = rclpy.node.Node.__init__
-    monkeypatch.setattr(rclpy.node.Node, "__init__", lambda s, name: original(s, name, parameter_overrides=overrides))
-    node, fused = PoseFusionNode(), []
-    try:
-        monkeypatch.setattr(node._output, "publish", fused.append)
-        for k in range(4):
-            place, header = _place(k), Header(frame_id="cam0", stamp=conversions.stamp_of(1000.0 + k / RATE))
-            seen = PoseEstimate.of(place.inverse() @ TRUTH, torch.diag(SIGMA**2))
-            node._on_pose("/cam0/pose", conversions.stamped_pose(header, seen))
-            assert len(fused) == k
-            at = Header(frame_id="cell", stamp=header.stamp)
-            node._waiting["/cam0/pose"].transforms.add(conversions.transform(at, "cam0", place))
-        for message in fused:
-            pose = conversions.pose_from_message(message.pose.pose)
-            assert float(se3.local(TRUTH, pose).norm()) < 1e-6
-    finally:
+@pytest.fixture
+def fusing(ros: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes a fusion node in this process; what it publishes and reports is kept."""
+    nodes: list[PoseFusionNode] = []
+
+    def make(**values: Any) -> tuple[PoseFusionNode, list[Any], list[DiagnosticStatus]]:
+        overrides = [Parameter(name, value=value) for name, value in ({"fixed_frame": "cell"} | values).items()]
+        make_node = partial(rclpy.node.Node.__init__, parameter_overrides=overrides)
+        with monkeypatch.context() as patched:
+            patched.setattr(rclpy.node.Node, "__init__", lambda node, name: make_node(node, name))
+            nodes.append(PoseFusionNode())
+        fused: list[Any] = []
+        reports: list[DiagnosticStatus] = []
+        monkeypatch.setattr(nodes[-1]._output, "publish", fused.append)
+        monkeypatch.setattr(nodes[-1]._diagnostics, "publish", lambda message: reports.extend(message.status))
+        return nodes[-1], fused, reports
+
+    yield make
+    for node in nodes:
         node.destroy_node()
+
+
+def test_poses_wait_for_the_transform_of_a_camera_that_moves(fusing: Any) -> None:
+    node, fused, _ = fusing(poses=["/cam0/pose", "/cam1/pose"])
+    for k in range(4):
+        place, header = _place(k), Header(frame_id="cam0", stamp=conversions.stamp_of(1000.0 + k / RATE))
+        seen = PoseEstimate.of(place.inverse() @ TRUTH, torch.diag(SIGMA**2))
+        node._on_pose("/cam0/pose", conversions.stamped_pose(header, seen))
+        assert len(fused) == k
+        at = Header(frame_id="cell", stamp=header.stamp)
+        node._waiting["/cam0/pose"].transforms.add(conversions.transform(at, "cam0", place))
+    for message in fused:
+        pose = conversions.pose_from_message(message.pose.pose)
+        assert float(se3.local(TRUTH, pose).norm()) < 1e-6
 
 
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
         (("poses:=[/a, /b]",), "parameter fixed_frame: expected a TF frame"),
-        (("poses:=[/a, /tür]", "fixed_frame:=cell"), "Invalid topic name"),
+        (("poses:=[/a, /tür]", "fixed_frame:=cell"), "parameter poses: expected names of topics, got '/tür'"),
     ],
 )
 def test_a_wrong_parameter_ends_the_node_with_words(ros: None, parameters: tuple[str, ...], expected: str) -> None:
@@ -209,3 +224,55 @@ def test_a_wrong_parameter_ends_the_node_with_words(ros: None, parameters: tuple
     assert ended.returncode == 1
     assert expected in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+SPOILT: dict[str, Callable[[PoseWithCovariance], object]] = {
+    "covariance of zeros": lambda m: setattr(m, "covariance", [0.0] * 36),
+    "infinite covariance": lambda m: setattr(m, "covariance", [math.inf] * 36),
+    "covariance with a negative variance": lambda m: m.covariance.__setitem__(0, -1.0),
+    "lopsided covariance": lambda m: m.covariance.__setitem__(1, 5.0),
+    "denormal covariance": lambda m: setattr(m, "covariance", (1e-320 * torch.eye(6).double()).flatten().tolist()),
+    "position": lambda m: setattr(m.pose.position, "x", math.nan),
+    "quaternion of zeros": lambda m: setattr(m.pose.orientation, "w", 0.0),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+@pytest.mark.parametrize("topics", ["poses", "object_topics"])
+def test_what_is_no_measured_pose_is_named_and_survived(fusing: Any, topics: str, spoilt: str) -> None:
+    node, fused, reports = fusing(**{topics: ["/a", "/b"]})
+    right, wrong = (
+        conversions.pose_with_covariance(PoseEstimate.of(Pose.identity().to(dtype=torch.float64), torch.eye(6)))
+        for _ in range(2)
+    )
+    SPOILT[spoilt](wrong)
+
+    def send(camera: str, message: PoseWithCovariance, k: int) -> None:
+        header = Header(frame_id="cell", stamp=conversions.stamp_of(1000.0 + 0.01 * k))
+        if topics == "poses":
+            node._on_pose(camera, PoseWithCovarianceStamped(header=header, pose=message))
+        else:
+            item = ObjectPose(object_name="mug", state=ObjectPose.VALID, pose=message)
+            node._on_objects(camera, ObjectPoseArray(header=header, objects=[item]))
+
+    send("/a", wrong, 0)
+    node._report()
+    for k in range(1, 5):
+        send("/b", right, k)
+        send("/a", wrong, k)
+    node._report()
+    field = "pose.covariance" if "covariance" in spoilt else "pose.pose"
+    assert f"/a: {field}: expected" in reports[0].message
+    assert reports[0].level == DiagnosticStatus.ERROR
+    assert "nothing told by /a" in reports[1].message
+    assert f"/a: {field}: expected" in reports[1].message
+    poses = [m.pose if topics == "poses" else m.objects[0].pose for m in fused]
+    assert len(poses) == 4
+    for posed in poses:
+        assert all(map(math.isfinite, [*posed.covariance, posed.pose.position.x, posed.pose.orientation.w]))
+
+
+def test_parameters_are_settled_when_it_starts(fusing: Any) -> None:
+    node, _, _ = fusing(poses=["/a", "/b"])
+    (result,) = node.set_parameters([Parameter("gate", value=5.0)])
+    assert "is read when the node starts" in result.reason
