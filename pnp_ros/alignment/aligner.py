@@ -193,6 +193,7 @@ class Aligner:
         start: PoseEstimate,
         one: Alignment | None = None,
         closely: bool = True,
+        fresh: bool = False,
     ) -> Alignment:
         """As :meth:`align`, near a start alone, and nothing is learnt: another pose beside the one that was aligned.
 
@@ -203,11 +204,18 @@ class Aligner:
             one: the one that was aligned; given back as it is where a look leads from the start to it.
             closely: a start that a texture does not bear out at once is not looked at from farther off: it would be
                 another pose then.
+            fresh: by no colours that were learnt: those beside a wrong outline would lead back to it.
         """
         camera.check_image(image)
         self.finish()
         camera, known = _plain(camera), _information(start.covariance)
-        best = self._best(image, camera, start, known, widely=False, closely=closely, one=one)
+        learnt = self._colours, self._recognised
+        if fresh:
+            self._colours, self._recognised = ColourModel(), False
+        try:
+            best = self._best(image, camera, start, known, widely=False, closely=closely, one=one)
+        finally:
+            self._colours, self._recognised = learnt
         if best is _THERE and one is not None:
             return one
         return self._lost(start, best) if isinstance(best, str) else self._alignment(best, camera, known)

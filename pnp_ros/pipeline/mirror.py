@@ -54,7 +54,6 @@ class Mirror:
         """
         odds, start = -math.inf, one.estimate.pose if start is None else start
         for turn in self._turns if one.evidence.explained < _PLAINLY else self._turns[:1]:
-            self._aligner.forget()
             pose = Pose.from_matrix(start.matrix() @ turn)
             other = self._aligner.compare(image, camera, start_at(pose, *self._beside))
             if bool(other.estimate.usable):
@@ -90,7 +89,6 @@ class MirroredPrint:
         seen = one.evidence
         if not anew or not seen.supported or math.isnan(seen.texture) or seen.explained >= _PLAINLY:
             return one
-        self._aligner.forget()
         other = self._aligner.compare(image, camera, start_at(one.estimate.pose, *self._beside)).evidence
         return refused(one) if other.supported and other.explained > seen.explained else one
 

@@ -36,7 +36,7 @@ class SecondLook:
     """
 
     def __init__(self, mesh: TriangleMesh, config: AlignmentConfig) -> None:
-        self._aligner, self._odds = Aligner(mesh, config), Odds(mesh, mesh)
+        self._odds = Odds(mesh, mesh)
         self._mirror: Mirror | None = mirror_of(mesh, config)
         self._beside = _BESIDE[0] * mesh.diameter, _BESIDE[1]
         self._passed = False
@@ -59,7 +59,7 @@ class SecondLook:
         """
         if not one.evidence.supported or not math.isnan(one.evidence.texture) or (self._passed and not anew):
             return one
-        first, nearer = one.estimate.pose, self.nearer(image, camera, one)
+        first, nearer = one.estimate.pose, self.nearer(aligner, image, camera, one)
         if nearer is not None:
             aligner.forget()  # what it learnt of a wrong pose
             one = aligner.align(image, camera, start_at(nearer, *self._beside))
@@ -70,12 +70,11 @@ class SecondLook:
         self._passed = mirror is None or all(mirror.lead(image, camera, one, start) < AHEAD for start in starts)
         return one if self._passed else refused(one)
 
-    def nearer(self, image: np.ndarray, camera: Camera, one: Alignment) -> Pose | None:
+    def nearer(self, aligner: Aligner, image: np.ndarray, camera: Camera, one: Alignment) -> Pose | None:
         """A nearer pose that the image bears out better; None where there is none."""
         pose = one.estimate.pose
-        self._aligner.forget()
         start = start_at(Pose(pose.rotation, _NEARER * pose.translation), *self._beside)
-        other = self._aligner.compare(image, camera, start)
+        other = aligner.compare(image, camera, start, fresh=True)
         if not other.evidence.supported or self._odds(image, camera, other, one) < _FAR_AHEAD:
             return None
         return other.estimate.pose

@@ -53,9 +53,11 @@ def likeliest_tilt(
         return one
     best = one
     for sign in (1.0, -1.0):
-        aligner.forget()  # colours beside a wrong outline would lead back to it
         tilted = moved(one.estimate.pose, np.concatenate([np.zeros(3), sign * _TILT * axes[:, -1]]))
-        other = aligner.compare(image, camera, beside(tilted), closely=False)
+        other = aligner.compare(image, camera, beside(tilted), closely=False, fresh=True)
         if other.evidence.supported and log_odds(other, best, camera) > AHEAD:
             best = other
-    return one if best is one else aligner.align(image, camera, beside(best.estimate.pose), widely=False)
+    if best is one:
+        return one
+    aligner.forget()  # the colours of the wrong one
+    return aligner.align(image, camera, beside(best.estimate.pose), widely=False)

@@ -64,7 +64,7 @@ def test_a_pose_that_is_too_far_away_gives_way_to_the_nearer_one(made: Callable[
     look, aligner = SecondLook(mesh, CONFIG), Aligner(mesh, CONFIG)
     (scene,) = scenes(mesh, 1, 1, EXACT)
     right = aligned(mesh, scene, aligner)
-    assert look.nearer(scene.image, scene.camera, right) is None
+    assert look.nearer(aligner, scene.image, scene.camera, right) is None
     pose = right.estimate.pose
     farther = Pose(pose.rotation, pose.translation / 0.92)
     wrong = replace(right, estimate=replace(right.estimate, pose=farther))

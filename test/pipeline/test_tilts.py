@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pnp_ros.alignment.aligner import Aligner, Alignment, start_at
+from pnp_ros.alignment.config import FOLLOWED, Round
 from pnp_ros.geometry import so3
 from pnp_ros.geometry.single_pose import moved
 from pnp_ros.pipeline.tilts import likeliest_tilt
@@ -68,9 +69,15 @@ def test_the_tilt_that_the_image_speaks_for_is_taken(
         assert turn_off(found) < 1.0
 
 
-def test_a_right_pose_stays(aligner: Aligner, scene: Scene) -> None:
+def test_a_right_pose_stays_and_so_do_the_colours_that_it_taught(
+    aligner: Aligner, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = aligner.align(scene.image, scene.camera, beside(TRUTH))
     assert likeliest_tilt(aligner, scene.image, scene.camera, start(20.0), one, beside) is one
+    steps, look = list[Round](), Aligner._look
+    monkeypatch.setattr(Aligner, "_look", lambda self, *given: steps.append(given[1].step) or look(self, *given))
+    aligner.align(scene.image, scene.camera, beside(TRUTH))
+    assert steps == [FOLLOWED[0]]
 
 
 def test_nothing_is_looked_at_beside_a_pose_that_the_image_does_not_bear_out(aligner: Aligner, scene: Scene) -> None:
