@@ -33,11 +33,13 @@ def _brushed(colour: Colour, rng: Rng) -> NDArray[np.float64]:
 
 
 def _speckled(colour: Colour, rng: Rng) -> NDArray[np.float64]:
-    return np.where(rng.random((_SIDE, _SIDE, 1)) < 0.1, 255.0 - colour, colour)
+    # as far from every colour: the complement of grey is grey
+    return np.where(rng.random((_SIDE, _SIDE, 1)) < 0.1, (colour + 128.0) % 256.0, colour)
 
 
 def _halves(colour: Colour, rng: Rng) -> NDArray[np.float64]:
-    return np.where(np.arange(_SIDE)[:, None, None] < _SIDE // 2, colour, 0.5 * colour + 60.0) + np.zeros((1, _SIDE, 1))
+    other = 0.5 * colour + (100.0 if colour.mean() < 100.0 else 0.0)
+    return np.where(np.arange(_SIDE)[:, None, None] < _SIDE // 2, colour, other) + np.zeros((1, _SIDE, 1))
 
 
 PAINTS: dict[str, Callable[[Colour, Rng], NDArray[np.float64]]] = {

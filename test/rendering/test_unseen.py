@@ -54,6 +54,16 @@ def test_a_paint_is_of_its_colour(plain: TriangleMesh, paint: str) -> None:
     assert (texture.std(axis=(0, 1)).max() > 5.0) == (paint != "matt")
 
 
+@pytest.mark.parametrize("paint", sorted(set(PAINTS) - {"matt"}))
+def test_a_paint_is_seen_in_every_colour(plain: TriangleMesh, paint: str) -> None:
+    """Benchmarks compare colours by them: grey's complement is grey."""
+    for level in (30.0, 77.0, 120.0, 128.0, 235.0):
+        texture = painted(plain, paint, np.full(3, level), np.random.default_rng(0)).texture
+        assert texture is not None
+        dark, bright = np.quantile(texture, [0.02, 0.98])
+        assert bright - dark > min(50.0, 0.5 * level)
+
+
 def test_light_comes_from_two_lamps_of_two_colours() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
