@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -98,6 +99,9 @@ class BagPlayerNode(Node):
             self._status = 0
         except ValueError as error:  # a damaged bag: it names the file
             self.get_logger().error(str(error))
+        except rclpy_implementation.RCLError:
+            if self.context.ok():  # else a signal ended it while this thread was publishing
+                raise
         finally:
             self._ended.set()
 

@@ -87,6 +87,20 @@ def test_a_loop_goes_on_until_it_is_interrupted(probe: Any, bag: Path) -> None:
     assert player.poll() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_while_it_tells_the_time_it_says_no_more(probe: Any, bag: Path, number: int) -> None:
+    clocks: list[Clock] = []
+    listening = probe.node.create_subscription(Clock, "/clock", clocks.append, 100)
+    words = ["-p", f"bag:={bag}", "-p", "clock:=1000.0", "-p", "rate:=0.01"]
+    command = [sys.executable, "-m", "pnp_ros.nodes.bag_player_node", "--ros-args", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as player:
+        probe.wait(lambda: clocks, 120.0, "the time")
+        player.send_signal(number)
+        assert "Traceback" not in player.communicate(timeout=60.0)[1]
+        assert player.returncode == 0
+    probe.node.destroy_subscription(listening)
+
+
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
     """A bag of a camera and of a message type that this system does not know."""
