@@ -10,6 +10,7 @@ from pnp_ros.nodes.frame_queue import FrameCounts
 _WINDOW = 4  # reports that are looked back on
 _NOTABLE_SHARE, _NOTABLE_COUNT = 0.2, 3
 
+STANDING_STAMPS = "image.header.stamp: expected the time when each image was taken, got the same again and again"
 PROFILE_HINT = (
     "start the camera driver with FASTRTPS_DEFAULT_PROFILES_FILE={profile}: it is the publisher's profile that decides"
 )
@@ -37,7 +38,7 @@ class Arrivals:
         if received and not counts.infos:
             return "images arrive, but no CameraInfo at all: is its topic right?"
         if counts.repeated - past.repeated >= _NOTABLE_COUNT:
-            return "image.header.stamp: expected the time when each image was taken, got the same again and again"
+            return STANDING_STAMPS
         never_paired = received and not counts.paired
         if not self._keeps_info and (never_paired or (unpaired >= _NOTABLE_COUNT and not paired)):
             return "no CameraInfo has the stamp of an image; if it is published once, set keep_camera_info"

@@ -34,6 +34,7 @@ from pnp_ros.io.stamps import nanoseconds
 from pnp_ros.msg import AdaptationStatus as AdaptationStatusMsg
 from pnp_ros.msg import ObjectPoseArray
 from pnp_ros.nodes import conversions
+from pnp_ros.nodes.arrivals import STANDING_STAMPS
 from pnp_ros.nodes.health import Health
 from pnp_ros.nodes.observation_queue import ObservationQueue, Sample
 from pnp_ros.nodes.parameters import Parameters, device_of
@@ -227,6 +228,8 @@ class FineTuningNode(Node):
             return f"image refused: {self._problem}"
         if not counts.received:
             return "no image has arrived"
+        if time.monotonic() - self._queue.repeated_at < _PROBLEM_SHOWN_S:
+            return STANDING_STAMPS
         if time.monotonic() - self._queue.crowded_at < _PROBLEM_SHOWN_S:
             return "more images than may wait for their references: lower max_rate or reference_delay"
         return "" if counts.estimated else "no image has arrived together with its CameraInfo and its estimate"
@@ -255,6 +258,7 @@ class FineTuningNode(Node):
             "images without an estimate": counts.unmatched,
             "images dropped for newer ones": counts.dropped,
             "images with no room to wait": counts.crowded,
+            "images with the stamp of the one before": counts.repeated,
             "images without a reference": self._unknown,
             "invalid references": self._reference.refused,
             "images kept": status.buffered,

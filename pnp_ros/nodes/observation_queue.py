@@ -73,6 +73,7 @@ class ObservationCounts:
         unmatched: given up without a CameraInfo or an estimate of the same stamp.
         dropped: not looked at before too many newer ones waited.
         crowded: not taken, as those that wait still may for their references, and there is no room for more.
+        repeated: not taken, as they have the stamp of the one before: no estimate can be told to be theirs.
     """
 
     received: int = 0
@@ -81,6 +82,7 @@ class ObservationCounts:
     unmatched: int = 0
     dropped: int = 0
     crowded: int = 0
+    repeated: int = 0
 
 
 class ObservationQueue:
@@ -100,17 +102,23 @@ class ObservationQueue:
     ) -> None:
         self.counts = ObservationCounts()
         self.crowded_at = -math.inf  # by the steady clock: when there was no room last
+        self.repeated_at = -math.inf  # likewise: when a stamp stood still
         self._delay_s = delay_s
         self._interval_ns = _RATE_SLACK * 1e9 / max_rate
         self._rectified, self._between = rectified, estimates_between
         self._partial: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._waiting: deque[Sample] = deque(maxlen=capacity * (_ESTIMATES_A_IMAGE if estimates_between else 1))
         self._last_ns: int | None = None
+        self._newest_ns: int | None = None
         self._lock = threading.Lock()
 
     def put_image(self, stamp_ns: int, image: Any) -> None:
         """Add an image."""
         self.counts.received += 1
+        if stamp_ns == self._newest_ns:
+            self.counts.repeated, self.repeated_at = self.counts.repeated + 1, time.monotonic()
+            return
+        self._newest_ns = stamp_ns
         self._put(stamp_ns, "image", image)
 
     def put_info(self, stamp_ns: int, info: Any) -> None:

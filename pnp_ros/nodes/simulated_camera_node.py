@@ -92,7 +92,9 @@ class SimulatedCameraNode(Node):
         self._tf = transform_broadcaster(self)
 
     def _rendered(self, folders: Sequence[str], instances: int, seed: int, shift: int) -> Iterator[CrowdFrame]:
-        packages = [load_object_package(folder) for folder in folders or [""]]
+        if not folders:
+            raise ValueError("parameter object: expected the folder of an object package, got nothing")
+        packages = [load_object_package(folder) for folder in folders]
         camera, config = conversions.camera_from_message(self._info), SimulationConfig(seed=seed)
         if len(packages) > 1 or instances > 1:
             if shift >= 0:
@@ -115,7 +117,11 @@ class SimulatedCameraNode(Node):
             )
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
-        frame = None if self._limit and self._published >= self._limit else next(self._frames, None)
+        try:
+            frame = None if self._limit and self._published >= self._limit else next(self._frames, None)
+        except ValueError as error:  # an image that cannot be read: it names the file
+            self.get_logger().fatal(str(error))
+            raise SystemExit(1) from error
         if frame is None:
             self._end()
             return

@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,3 +107,15 @@ def test_what_waited_long_enough_gives_way(monkeypatch: pytest.MonkeyPatch) -> N
         _put(queue, index * SECOND)
     assert [sample.stamp_ns // SECOND for sample in _all(queue)] == [3, 4]
     assert (queue.counts.dropped, queue.counts.crowded) == (3, 0)
+
+
+def test_of_stamps_that_stand_still_no_image_gets_the_estimate_of_another() -> None:
+    queue = ObservationQueue(10.0, False, False)
+    for index in range(4):  # the estimate is an image late, as under load
+        queue.put_image(0, f"image {index}")
+        queue.put_info(0, "info")
+        if index:
+            queue.put_objects(0, f"estimate of image {index - 1}")
+    assert [(sample.image, sample.objects) for sample in _all(queue)] == [("image 0", "estimate of image 0")]
+    assert queue.counts.repeated == 3
+    assert math.isfinite(queue.repeated_at)

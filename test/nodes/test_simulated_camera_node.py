@@ -116,3 +116,27 @@ def test_wrong_source_is_said_in_one_line() -> None:
     assert ended.returncode == 1
     assert "/nowhere: no such object package" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("images", "1.png: image.data: "),
+        ("nothing", "nothing: no image in this folder"),
+        ("junk.mp4", "junk.mp4: not a readable video"),
+        ("", "parameter object: expected the folder of an object package"),
+    ],
+)
+def test_what_cannot_be_shown_ends_it_in_one_line(ros: None, tmp_path: Path, source: str, expected: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "nothing").mkdir()
+    write_image(tmp_path / "images/0.png", np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "images/1.png").write_bytes((tmp_path / "images/0.png").read_bytes()[:40])
+    (tmp_path / "junk.mp4").write_bytes(b"junk")
+    words = ["-p", f"source:={tmp_path / source}", "-p", "rate:=50.0"] if source else []
+    command = [sys.executable, "-m", "pnp_ros.nodes.simulated_camera_node", "--ros-args", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert ended.returncode == 1
+    assert expected in ended.stderr
+    assert ended.stderr.count("[FATAL]") == 1
+    assert "Traceback" not in ended.stderr
