@@ -5,9 +5,12 @@
 begin with a slash are relative to ``namespace``: two robots run side by side, each in its own. ``/tf`` is common.
 """
 
+import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
@@ -160,13 +163,43 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def _check_files(context: LaunchContext) -> None:
-    """launch_ros starts a node without its parameters where their file is missing."""
-    used = ["params_file"]
+    """A node starts without its parameters where their file is missing, or is of other nodes alone."""
+    value = context.launch_configurations
+    used = {"params_file": "name"}
     if IfCondition(LaunchConfiguration("fine_tune")).evaluate(context):
-        used.append("fine_tuning_params_file")
-    for name in used:
-        if not Path(LaunchConfiguration(name).perform(context)).is_file():
-            raise RuntimeError(f"{name}: no such file: {LaunchConfiguration(name).perform(context)}")
+        used["fine_tuning_params_file"] = "fine_tuning_name"
+    for argument, name in used.items():
+        path, node = Path(value[argument]), _full_name(context, value[name])
+        if not path.is_file():
+            raise RuntimeError(f"{argument}: no such file: {path}")
+        try:
+            told_of = list(_nodes_in(yaml.safe_load(path.read_text())))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RuntimeError(f"{argument}: {path}: {error}") from error
+        if told_of and not any(_pattern(each).fullmatch(node) for each in told_of):
+            raise RuntimeError(f"{argument}: {path}: expected parameters of {node} or /**, got {', '.join(told_of)}")
+
+
+def _nodes_in(content: object, namespace: str = "") -> Iterator[str]:
+    """The full names of the nodes that a file of parameters is for; they may hold ``*`` and ``**``."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        name = f"{namespace}/{str(key).strip('/')}"
+        if isinstance(value, dict) and "ros__parameters" in value:
+            yield name
+        else:
+            yield from _nodes_in(value, name)
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+    return re.compile("".join(parts.get(part, "/" + re.escape(part)) for part in name.split("/")[1:]))
+
+
+def _full_name(context: LaunchContext, name: str) -> str:
+    """Of a name that is relative to ``namespace``."""
+    value = context.launch_configurations
+    namespace = prefix_namespace(value.get("ros_namespace"), value["namespace"])
+    return str(make_namespace_absolute(prefix_namespace(namespace, name)))
 
 
 def _image_profile() -> SetEnvironmentVariable:
@@ -187,8 +220,7 @@ def _recorder(context: LaunchContext) -> list[ExecuteProcess]:
     image = value["image"] + ("/compressed" if value["image_transport"] == "compressed" else "")
     topics = [image, value["camera_info"], "/tf", "/tf_static", "/diagnostics", f"{value['fine_tuning_name']}/status"]
     topics += [f"{value['name']}/{topic}" for topic in ("pose", "objects", "correspondences")]
-    namespace = prefix_namespace(value.get("ros_namespace"), value["namespace"])
-    full = [make_namespace_absolute(prefix_namespace(namespace, topic)) for topic in topics]
+    full = [_full_name(context, topic) for topic in topics]
     command = ["ros2", "bag", "record", "--storage", "mcap", "--topics", *full]
     return [ExecuteProcess(cmd=command, output="screen")]
 

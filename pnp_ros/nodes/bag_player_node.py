@@ -20,7 +20,7 @@ from pnp_ros.io.bag_messages import message_types
 from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.ros_compat import has_message_class, message_class, run
+from pnp_ros.nodes.ros_compat import STEADY_CLOCK, has_message_class, message_class, run
 
 # The last message lies in this process's memory until its subscribers have read it; and time goes on for them, so that
 # what they report once a second tells of the last message too.
@@ -54,7 +54,7 @@ class BagPlayerNode(Node):
         self._ended, self._status = threading.Event(), 1
         self._player = threading.Thread(target=self._play, name="player", daemon=True)
         self._player.start()
-        self.create_timer(_LOOK_S, self._end_with_the_player)
+        self.create_timer(_LOOK_S, self._end_with_the_player, clock=STEADY_CLOCK)
 
     def _playable(self, chosen: list[str]) -> list[str]:
         """The chosen topics; of all topics those whose message type this system knows, and the others in the log.

@@ -22,7 +22,7 @@ from pnp_ros.io.bag_messages import IMAGE, BagError, message_types
 from pnp_ros.io.bag_writer import BagWriter
 from pnp_ros.io.resources import resource
 from pnp_ros.nodes.parameters import Parameters, check_topics
-from pnp_ros.nodes.ros_compat import has_message_class, message_class, run
+from pnp_ros.nodes.ros_compat import STEADY_CLOCK, has_message_class, message_class, run
 from pnp_ros.nodes.write_behind import WriteBehind
 
 _LOOK_S, _REPORT_S = 0.1, 10.0
@@ -50,13 +50,16 @@ class BagRecorderNode(Node):
         self._writer = BagWriter(output, cast(Any, storage), message_types(resource("msg")))
         self._behind = WriteBehind(self._writer.write_serialized, _WAITING_BYTES)
         self._recorded, self._lost, self._told = 0, 0, 0
-        self._look = self.create_timer(_LOOK_S, self._subscribe)
-        self.create_timer(_LOOK_S, self._end_with_the_disk)
-        self.create_timer(_REPORT_S, self._report)
+        self._look = self.create_timer(_LOOK_S, self._subscribe, clock=STEADY_CLOCK)
+        self.create_timer(_LOOK_S, self._end_with_the_disk, clock=STEADY_CLOCK)
+        self.create_timer(_REPORT_S, self._report, clock=STEADY_CLOCK)
 
     def _subscribe(self) -> None:
         offers = {topic: self.get_publishers_info_by_topic(topic) for topic in self._topics}
-        if missing := [topic for topic in self._topics if not offers[topic]]:
+        missing = [topic for topic in self._topics if not offers[topic]]
+        if not self.get_clock().now().nanoseconds:  # the time that messages would be stored with
+            missing.append("/clock")
+        if missing:
             self.get_logger().info(f"waiting for {', '.join(missing)}", throttle_duration_sec=_REPORT_S)
             return
         self._look.cancel()

@@ -15,7 +15,7 @@ from pnp_ros.adaptation.references.reference import PoseReference, Reference, bo
 from pnp_ros.adaptation.references.self_supervision import SelfReference
 from pnp_ros.evaluation.pose_source import PoseSource, PoseSourceKind
 from pnp_ros.nodes.parameters import check_topics
-from pnp_ros.nodes.ros_compat import message_class
+from pnp_ros.nodes.ros_compat import STEADY_CLOCK, message_class
 from pnp_ros.nodes.transform_history import TransformHistory
 from pnp_ros.types import Pose
 
@@ -95,7 +95,7 @@ class TopicReference(TransformReference):
         super().__init__(history, f"reference{node.resolve_topic_name(topic)}", f"topic:{topic}")
         self._node, self._topic = node, node.resolve_topic_name(topic)
         self._why_none = "nobody publishes it"
-        self._search = node.create_timer(_SEARCH_S, self._look_for_publisher)
+        self._search = node.create_timer(_SEARCH_S, self._look_for_publisher, clock=STEADY_CLOCK)
         self._found = False
 
     def find(self, observation: Observation) -> Pose | str:

@@ -27,7 +27,7 @@ from pnp_ros.io.resources import resource
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
 from pnp_ros.nodes.parameters import Parameters
-from pnp_ros.nodes.ros_compat import run, transform_broadcaster
+from pnp_ros.nodes.ros_compat import STEADY_CLOCK, run, transform_broadcaster
 from pnp_ros.objects.object_package import load_object_package
 from pnp_ros.rendering.crowd import CrowdFrame, SimulatedCrowd
 from pnp_ros.rendering.domain_shift import ShiftedScene, strong_shift
@@ -156,7 +156,7 @@ class SimulatedCameraNode(Node):
     def _end(self) -> None:
         self.get_logger().info(f"done: {self._published} images")
         self._timer.cancel()
-        self.create_timer(_LINGER_S, self._exit)
+        self.create_timer(_LINGER_S, self._exit, clock=STEADY_CLOCK)
 
     def _exit(self) -> None:
         raise SystemExit(0)

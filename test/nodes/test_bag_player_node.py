@@ -101,6 +101,11 @@ def test_asked_to_end_while_it_tells_the_time_it_says_no_more(probe: Any, bag: P
     probe.node.destroy_subscription(listening)
 
 
+def test_it_ends_where_time_is_simulated_and_nobody_tells_it(probe: Any, bag: Path) -> None:
+    with play(bag, rate="20.0", use_sim_time="true", wait_for_subscribers="0") as player:
+        assert player.wait(timeout=60.0) == 0
+
+
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
     """A bag of a camera and of a message type that this system does not know."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
 from pnp_ros.io.bag_reader import BagReader
@@ -19,8 +21,9 @@ from pnp_ros.nodes import bag_recorder_node, ros_compat
 _LATCHED = DurabilityPolicy.TRANSIENT_LOCAL
 
 
-def _recorder(folder: Path, topics: list[str]) -> bag_recorder_node.BagRecorderNode:
-    values = [Parameter("output", value=str(folder)), Parameter("topics", value=topics)]
+def _recorder(folder: Path, topics: list[str], **more: Any) -> bag_recorder_node.BagRecorderNode:
+    given = {"output": str(folder), "topics": topics, **more}
+    values = [Parameter(name, value=value) for name, value in given.items()]
     make_node = partial(rclpy.node.Node.__init__, parameter_overrides=values)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(rclpy.node.Node, "__init__", lambda node, name: make_node(node, name))
@@ -73,3 +76,30 @@ def test_a_bag_holds_full_names(probe: Any, tmp_path: Path) -> None:
         probe.node.destroy_publisher(publisher)
     with BagReader(tmp_path / "bag") as bag:
         assert bag.counts == {"/chatter": 1}
+
+
+def test_where_time_is_simulated_it_waits_for_the_time_and_says_so(
+    probe: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What came before would be stored at 0."""
+    publisher = probe.node.create_publisher(TFMessage, "/chatter", QoSProfile(depth=1, durability=_LATCHED))
+    publisher.publish(TFMessage())
+    clock = probe.node.create_publisher(Clock, "/clock", 10)
+    recorder = _recorder(tmp_path / "bag", ["/chatter"], use_sim_time=True)
+    said = ""
+    try:
+        deadline = time.monotonic() + 60.0
+        while "/clock" not in said and time.monotonic() < deadline:
+            rclpy.spin_once(recorder, timeout_sec=0.05)
+            said += capfd.readouterr().err
+        assert "waiting for " in said
+        assert "/clock" in said
+        while not recorder._recorded and time.monotonic() < deadline:
+            clock.publish(Clock(clock=Time(sec=7)))
+            rclpy.spin_once(recorder, timeout_sec=0.05)
+    finally:
+        recorder.destroy_node()
+        probe.node.destroy_publisher(publisher)
+        probe.node.destroy_publisher(clock)
+    with BagReader(tmp_path / "bag") as bag:
+        assert bag.span_ns == (7_000_000_000, 7_000_000_000)

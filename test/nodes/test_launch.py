@@ -199,6 +199,30 @@ def test_a_wrong_argument_starts_nothing(launched: Launched, file: str, word: st
     assert started == {}
 
 
+@pytest.mark.parametrize(
+    ("node", "words", "is_for_it"),
+    [
+        ("/**", ["namespace:=robot"], True),
+        ("pose_estimator", [], True),
+        ("/**/pose_estimator", ["namespace:=robot"], True),
+        ("/*/pose_estimator", ["namespace:=robot"], True),
+        ("/robot/cup", ["namespace:=robot", "name:=cup"], True),
+        ("pose_estimatr", [], False),
+        ("pose_estimator", ["namespace:=robot"], False),
+        ("pose_estimator", ["name:=cup"], False),
+        ("/*/pose_estimator", [], False),
+    ],
+)
+def test_a_file_of_other_nodes_parameters_is_refused(
+    launched: Launched, tmp_path: Path, node: str, words: list[str], is_for_it: bool
+) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text(f"{node}:\n  ros__parameters:\n    max_rate: 5.0\n")
+    assert bool(launched("pose.launch.py", "object:=x", f"params_file:={file}", *words)) is is_for_it
+    told = f"params_file: {file}: expected parameters of /"
+    assert (told in launched.output) is not is_for_it
+
+
 def test_demo_takes_the_arguments_of_the_estimator(launched: Launched) -> None:
     assert rules(launched("demo.launch.py", "name:=cup")["pose_estimator_node"]) >= {"__node:=cup"}
 
