@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class VersionStore:
     """The versions of one object package's weights, in a folder. Several processes may use it at a time.
 
     Args:
-        folder: of the versions; made if it is not there.
+        folder: of the versions; made if it is not there. ``~`` is the user's home, also where no shell makes it that.
         package: whose weights were adapted; versions of other weights are left alone.
         keep: the weights of so many good versions stay on the disk, the manifests of all.
 
@@ -78,7 +79,7 @@ class VersionStore:
             raise VersionError(f"{package.root}: weights: missing; train the object first")
         if keep < 1:
             raise VersionError(f"keep: expected at least 1, got {keep}")
-        self.folder, self._package, self._keep = Path(folder), package, keep
+        self.folder, self._package, self._keep = Path(os.path.expanduser(folder)), package, keep
         self._withdrawn: dict[int, str] = {}  # in this process at once, whatever the disk does
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

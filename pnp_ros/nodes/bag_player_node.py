@@ -6,9 +6,9 @@ subscriber accepts; topics that were latched stay so. With ``clock`` the recorde
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -45,7 +45,7 @@ class BagPlayerNode(Node):
             "wait_for_subscribers", 0, "Hold the first message until each topic has so many", low=0, high=1000
         )
         self.settings.settle()
-        self._bag = BagReader(Path(path), message_types(resource("msg")))
+        self._bag = BagReader(os.path.expanduser(path), message_types(resource("msg")))
         self._topics = tuple(self._playable([topic for topic in topics if topic]))
         latched = self._bag.latched()
         self._publishers_of = {topic: self._publisher(topic, topic in latched) for topic in self._topics}

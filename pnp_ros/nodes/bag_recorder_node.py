@@ -8,6 +8,7 @@ said.
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import partial
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ class BagRecorderNode(Node):
         self._topics = [self.resolve_topic_name(topic) for topic in topics if topic]  # bags hold full names
         if not self._topics:
             raise ValueError("parameter topics: expected one topic or more, got nothing")
-        self._writer = BagWriter(output, cast(Any, storage), message_types(resource("msg")))
+        self._writer = BagWriter(os.path.expanduser(output), cast(Any, storage), message_types(resource("msg")))
         self._behind = WriteBehind(self._writer.write_serialized, _WAITING_BYTES)
         self._recorded, self._lost, self._told = 0, 0, 0
         self._look = self.create_timer(_LOOK_S, self._subscribe, clock=STEADY_CLOCK)

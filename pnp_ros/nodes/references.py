@@ -47,7 +47,7 @@ def make_reference(node: Node, text: str, late_s: float) -> Reference:
         if source.kind is PoseSourceKind.TOPIC:
             check_topics([source.name])
         elif source.kind is PoseSourceKind.BOARD:
-            return board_reference(Path(source.name))
+            return board_reference(Path(source.name).expanduser())
     except ValueError as error:
         raise ValueError(f"parameter reference: {error}") from error
     if source.kind is PoseSourceKind.TF:

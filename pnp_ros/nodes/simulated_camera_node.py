@@ -73,10 +73,12 @@ class SimulatedCameraNode(Node):
         )
         self.settings.settle()
 
-        info = read_camera_info(Path(info_path) if info_path else resource("config/recording/camera_info.yaml"))
+        info = read_camera_info(
+            Path(info_path).expanduser() if info_path else resource("config/recording/camera_info.yaml")
+        )
         self._info = conversions.message_from_camera_info(Header(), info)
         shown = [each for each in (folder, *folders) if each]
-        self._frames = _played(Path(source)) if source else self._rendered(shown, instances, seed, shift)
+        self._frames = _played(Path(source).expanduser()) if source else self._rendered(shown, instances, seed, shift)
         self._published = 0
         self._make_publishers(QoSProfile(depth=100) if reliable else qos_profile_sensor_data)
         self._timer = self.create_timer(1.0 / self._rate, self._tick)

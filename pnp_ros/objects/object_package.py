@@ -88,11 +88,14 @@ class ObjectPackage:
 def load_object_package(folder: str | Path) -> ObjectPackage:
     """Load and validate a package.
 
+    Args:
+        folder: ``~`` is the user's home: no shell makes it that in ``object:=~/mug`` or in a file of parameters.
+
     Raises:
         ObjectPackageError: a missing folder, file or field, a value out of range, a file whose sha256 differs, a
             diameter that differs from the mesh's by over 1 %, or keypoints outside the mesh's bounding box.
     """
-    root = Path(folder)
+    root = Path(os.path.expanduser(folder))
     yaml_path = root / YAML_NAME
     try:
         exists = root.is_dir()

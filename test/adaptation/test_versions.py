@@ -402,3 +402,14 @@ def test_a_folder_of_somebody_else_is_refused(
     monkeypatch.setattr(Path, "iterdir", forbidden)
     with pytest.raises(VersionError, match="cannot be used: Permission denied"):
         VersionStore(tmp_path, package)
+
+
+def test_a_home_that_no_shell_wrote_out_is_no_folder_of_that_name(
+    tmp_path: Path, package: ObjectPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(package.root, tmp_path / "object")
+    assert VersionStore("~/versions", load_object_package("~/object")).folder == tmp_path / "versions"
+    assert (tmp_path / "versions").is_dir()
+    assert not (tmp_path / "~").exists()

@@ -103,3 +103,13 @@ def test_where_time_is_simulated_it_waits_for_the_time_and_says_so(
         probe.node.destroy_publisher(clock)
     with BagReader(tmp_path / "bag") as bag:
         assert bag.span_ns == (7_000_000_000, 7_000_000_000)
+
+
+def test_a_home_that_no_shell_wrote_out_is_no_folder_of_that_name(
+    ros: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    _recorder(Path("~/bag"), ["/tf"]).destroy_node()
+    assert (tmp_path / "bag").is_dir()
+    assert not (tmp_path / "~").exists()
