@@ -125,7 +125,7 @@ def reprojection_loss(
     like = correspondences.image_points
     camera = camera.to(like.device, like.dtype)
     pose, target = pose.to(like.device, like.dtype), target.to(like.device, like.dtype)
-    seen = correspondences.has_weight
+    seen, correspondences = correspondences.has_weight, correspondences.harmless
     pixels = camera.project(pose.transform(correspondences.object_points))
     goal = camera.project(target.transform(correspondences.object_points))
     squares = (pixels - goal).square().sum(-1)

@@ -279,7 +279,7 @@ def sample_posterior(
 
 
 def flattened(correspondences: Correspondences, camera: Camera) -> tuple[torch.Size, Correspondences, Camera]:
-    """The batch's shape, to which all fields are broadcast, and all with one batch dimension."""
+    """The batch's shape, to which all fields are broadcast, and all with one batch dimension, harmless."""
     points, weights = correspondences.image_points, correspondences.weights
     camera = camera.to(points.device, points.dtype)
     fields = [points, correspondences.object_points, weights, camera.intrinsics, camera.distortion]
@@ -299,7 +299,7 @@ def flattened(correspondences: Correspondences, camera: Camera) -> tuple[torch.S
     *data, intrinsics, distortion = (flat(field, tail) for field, tail in zip(fields, tails))
     if any(shapes[3:]):
         camera = replace(camera, intrinsics=intrinsics, distortion=distortion)
-    return batch, Correspondences(*data), camera
+    return batch, Correspondences(*data).harmless, camera
 
 
 def _no_posteriors(batch: torch.Size, flat: Correspondences, count: int, samples: int) -> PosePosterior:
@@ -326,7 +326,7 @@ def _centroid(correspondences: Correspondences) -> Tensor:
     """(B, 3) of the weighted object points: about it, position and orientation are least correlated."""
     with torch.no_grad():
         weights = correspondences.axis_weights.double().square().sum(-1, keepdim=True)
-        points = torch.where(weights > 0, correspondences.object_points.double(), 0.0)
+        points = correspondences.object_points.double()
         return (weights * points).sum(-2) / weights.sum(-2).clamp_min(1e-30)
 
 

@@ -133,6 +133,7 @@ def derivative_regularisation(
     Returns:
         Position term (...), smooth L1 in units of ``position_scale``, and orientation term (...), 1 - cos(angle).
     """
+    correspondences = correspondences.harmless
     like = correspondences.image_points
     rows = posterior_sampler.whitened_rows(correspondences, camera.to(like.device, like.dtype))
     solution, target = solution.to(like.device, like.dtype), target.to(like.device, like.dtype)

@@ -32,6 +32,7 @@ def linear_covariance(correspondences: Correspondences, camera: Camera, target: 
         camera: of any model.
         target: true pose (..., 3, 3), (..., 3), with all points in front of the camera.
     """
+    correspondences = correspondences.harmless
     rotated = correspondences.object_points @ target.rotation.mT
     pixels, slope = camera.project_with_jacobian(rotated + target.translation[..., None, :])
     residual = correspondences.whiten(pixels - correspondences.image_points)

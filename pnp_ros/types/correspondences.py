@@ -194,6 +194,21 @@ class Correspondences:
         return used.any(-1) if self.has_matrices else used
 
     @property
+    def harmless(self) -> Correspondences:
+        """The same with the points without weight, which may hold anything, in the middle of the others.
+
+        What differentiates through all points needs that: zero times NaN is NaN.
+        """
+        used = self.has_weight[..., None]
+
+        def filled(points: Tensor) -> Tensor:
+            known = torch.where(used, points, 0.0)
+            middle = known.detach().sum(-2, keepdim=True) / used.sum(-2, keepdim=True).clamp(min=1)
+            return torch.where(used, known, middle)
+
+        return replace(self, image_points=filled(self.image_points), object_points=filled(self.object_points))
+
+    @property
     def residual_count(self) -> Tensor:
         """(..., N) how many residuals each point has, the rank of its ``W``: 2, 1 (a line), or 0 (ignored)."""
         return rank_2x2(self.square_root_information)

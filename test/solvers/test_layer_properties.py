@@ -12,8 +12,10 @@ from torch import Tensor
 
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.geometry import se3, so3
-from pnp_ros.solvers.bpnp import Implicit
+from pnp_ros.solvers.bpnp import Implicit, reprojection_loss
 from pnp_ros.solvers.epropnp import sample_posterior
+from pnp_ros.solvers.epropnp_losses import derivative_regularisation, pose_cost
+from pnp_ros.solvers.linear_covariance import linear_covariance
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.pnp_net import PnPNet
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber
@@ -143,3 +145,37 @@ def test_no_finite_input_gives_nan(layer: str, numbers: np.ndarray, n: int, loss
         tensors += torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     for tensor in tensors:
         assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("matrices", [False, True])
+def test_points_without_weight_may_hold_anything(dtype: torch.dtype, matrices: bool) -> None:
+    c, camera, truth = random_problems(2, 12, dtype=dtype)
+    weights = c.weights.clone()
+    weights[:, :3] = 0.0
+    weights = torch.diag_embed(weights) if matrices else weights
+    image_points, object_points = c.image_points.clone(), c.object_points.clone()
+    image_points[:, 0], object_points[:, 1], object_points[:, 2] = torch.nan, torch.nan, torch.inf
+
+    def told(kept: slice) -> tuple[Tensor, list[Tensor]]:
+        leaves = [part[:, kept].detach().clone().requires_grad_() for part in (image_points, object_points, weights)]
+        points = Correspondences(*leaves)
+        solved = solve_pnp(points, camera, init=truth, loss=Gaussian(), gradient=Implicit()).pose
+        step = derivative_regularisation(points, camera, solved, truth, position_scale=0.1)
+        values = torch.stack(
+            [
+                reprojection_loss(solved, points, camera, truth),
+                pose_cost(points, camera, truth),
+                0.1 * _evidence(points, camera, truth),
+                *step,
+                linear_covariance(points, camera, truth).diagonal(dim1=-2, dim2=-1).sum(-1),
+            ]
+        )
+        return values, list(torch.autograd.grad(values.sum(), leaves))
+
+    values, gradients = told(slice(None))
+    expected, gradients_of_others = told(slice(3, None))
+    torch.testing.assert_close(values, expected, rtol=1e-3, atol=0.01)
+    for gradient, other in zip(gradients, gradients_of_others):
+        assert (gradient[:, :3] == 0).all()
+        torch.testing.assert_close(gradient[:, 3:], other, rtol=0.0, atol=0.1 * float(other.abs().max()))
