@@ -44,7 +44,7 @@ def noise_scale(correspondences: Correspondences, camera: Camera, estimate: Pose
         expected = torch.where(counts == residuals, gaussian, expected)
         mean_weight = robust.calibration(loss.kind, loss.scale, residuals).mean_weight
         usual = torch.where(counts == residuals, mean_weight, usual)
-    scale = torch.ones_like(squared[..., 0])
+    scale = torch.ones_like(squared.sum(-1))
     for _ in range(_STEPS):
         s = squared / scale.square()[..., None]
         weight = loss.weight(s) * used

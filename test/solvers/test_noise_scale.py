@@ -11,7 +11,7 @@ from pnp_ros.geometry.covariance import nees
 from pnp_ros.solvers.noise_scale import noise_scale
 from pnp_ros.solvers.pnp import solve_pnp
 from pnp_ros.solvers.robust_loss import Cauchy, Gaussian, GemanMcClure, Huber, RobustLoss
-from pnp_ros.types import Correspondences, Pose
+from pnp_ros.types import Correspondences, Pose, SolveStatus
 from synthetic.cube import random_problems
 from synthetic.problems import Case, draw
 
@@ -84,6 +84,14 @@ def test_full_weights_of_the_varied_generator() -> None:
     squares = nees(se3.local(pose, truth), estimate.covariance.to(truth.rotation))[estimate.usable]
     assert estimate.usable.double().mean() > 0.97
     assert 0.84 < (squares < 10.645).double().mean() < 0.95
+
+
+@pytest.mark.parametrize("batch", [(), (0,), (2,)])
+def test_no_points_tell_no_pose(batch: tuple[int, ...]) -> None:
+    nothing = Correspondences(*(torch.zeros(*batch, 0, size) for size in (2, 3, 2)))
+    camera = Camera.pinhole(800, 800, 320, 240, 640, 480)
+    status = solve_pnp(nothing, camera, noise="estimated").status
+    assert status.shape == batch and (status == int(SolveStatus.DEGENERATE)).all()
 
 
 def test_an_unknown_word_is_named() -> None:
