@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnp_ros.io.camera_info import CameraInfo, write_camera_info
-from pnp_ros.io.images import read_images
+from pnp_ros.io.images import images_in, read_images
 from pnp_ros.multiview.calibration import DENOMINATOR, LENSES, Calibration, board_points, calibrate, detect_board
 
 _MODELS = {"plumb_bob": "plumb_bob", "rational": "rational_polynomial", "equidistant": "equidistant"}
@@ -78,10 +78,13 @@ def _board_size(text: str) -> tuple[int, int]:
 
 
 def _images(paths: list[Path], every: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The images with their names: a file's, or which image of a video it is."""
     for path in paths:
-        for index, (_, image) in enumerate(read_images(path)):
+        files = images_in(path) if path.is_dir() else [path]
+        read = ((file, image) for file in files for _, image in read_images(file))
+        for index, (file, image) in enumerate(read):
             if index % every == 0:
-                yield (f"{path}, image {index + 1}" if path.is_dir() or index else str(path)), image
+                yield (f"{path}, image {index + 1}" if file == path and index else str(file)), image
 
 
 def _detect(paths: list[Path], every: int, columns: int, rows: int) -> tuple[list[str], list[Tensor], tuple[int, int]]:

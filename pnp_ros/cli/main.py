@@ -151,12 +151,22 @@ def _check(parsed: argparse.Namespace) -> None:
     if isinstance(objects, list) and len(objects) > 1 and getattr(parsed, "versions", None):
         raise ValueError(f"--versions: expected one --object, got {len(objects)}")
     out = getattr(parsed, "out", None)
-    if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path) and out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out}: is a file, expected a folder")
-    if parsed.command in _OUT_IS_A_FOLDER and isinstance(out, Path):
-        for file in _named_as_written(parsed):
+    if isinstance(out, Path) and not getattr(parsed, "compare", None):
+        _check_out(out, parsed.command in _OUT_IS_A_FOLDER)
+        for file in _named_as_written(parsed) if parsed.command in _OUT_IS_A_FOLDER else ():
             if file.is_file() and file.resolve().parent == out.resolve():
                 raise ValueError(f"--out: {file} is read and would be overwritten; choose another folder")
+
+
+def _check_out(out: Path, is_folder: bool) -> None:
+    """Whether what takes minutes or hours can be written in the end."""
+    there = next(place for place in (out, *out.parents) if place.exists())
+    if there == out and there.is_dir() and not is_folder:
+        raise ValueError(f"--out {out}: is a folder, expected a file")
+    if not there.is_dir() and (is_folder or there != out):
+        raise ValueError(f"--out {out}: {'' if there == out else f'{there} '}is a file, expected a folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"--out {out}: no right to write into {there}")
 
 
 def _named_as_written(parsed: argparse.Namespace) -> list[Path]:

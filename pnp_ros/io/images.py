@@ -233,17 +233,26 @@ def read_images(path: Path | str, rate: float | None = None, window: Window = AL
     if rate is not None and not 0 < rate < float("inf"):
         raise ImageError(f"rate: expected more than 0 images a second, got {rate}")
     if path.is_dir():
-        files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
-        if not files:
-            raise ImageError(f"{path}: no image in this folder")
         takes = window.taking()
-        for index, file in enumerate(files):
+        for index, file in enumerate(images_in(path)):
             if takes(stamp := index / (rate or DEFAULT_RATE)):
                 yield stamp, read_image(file)
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         yield 0.0, read_image(path)
     else:
         yield from _read_video(path, rate, window)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, in natural order of their names.
+
+    Raises:
+        ImageError: if there is none.
+    """
+    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+    if not files:
+        raise ImageError(f"{folder}: no image in this folder")
+    return files
 
 
 def count_images(path: Path | str, window: Window = ALL) -> int | None:

@@ -59,10 +59,10 @@ def test_from_images_to_camera_info(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert 0 < info.sigmas[0] < 6.0
     assert read_camera_info(out).camera().distortion[4] == 0
     said = capsys.readouterr().out
-    assert said.count(f" px  {tmp_path}, image") == 8  # the error of each view
+    assert said.count(f" px  {tmp_path}/view") == 8  # the error of each view, with the file to leave out
     assert "8 views" in said
     assert "+-" in said
-    assert f"in 1 images: {tmp_path}, image 1" in said
+    assert f"in 1 images: {tmp_path}/empty.png" in said
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:

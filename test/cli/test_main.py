@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,28 @@ def test_a_file_as_the_folder_of_results_is_one_line(
     words = {"run": RUN, "evaluate": ["evaluate", "bag", "--object", "o"], "adapt": ["adapt", "bag", "--object", "o"]}
     words |= {"demo": ["demo"], "replay": ["replay", "bag", "--object", "o"], "train": ["train", "mesh.ply"]}
     assert f"--out {file}: is a file, expected a folder" in said(capsys, *words[command], "--out", str(file))
+    inside = file / "results"
+    assert f"--out {inside}: {file} is a file" in said(capsys, *words[command], "--out", str(inside))
     assert file.read_text() == "mine"
+
+
+CALIBRATE = ["calibrate", "images", "--board", "9x6", "--square", "0.025"]
+
+
+@pytest.mark.parametrize("words", [CALIBRATE, ["train-pnpnet", "--minutes", "0.01"]])
+def test_a_folder_as_the_file_of_results_is_one_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"--out {tmp_path}: is a folder, expected a file" in said(capsys, *words, "--out", str(tmp_path))
+
+
+@pytest.mark.parametrize("words", [["evaluate", "bag", "--object", "o"], CALIBRATE])
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+    told = said(capsys, *words, "--out", str(tmp_path / "a/b"))
+    assert f"--out {tmp_path / 'a/b'}: no right to write into {tmp_path}" in told
 
 
 @pytest.mark.parametrize(
