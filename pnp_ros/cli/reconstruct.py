@@ -69,8 +69,9 @@ def read_tracks(path: Path) -> Tracks:
         ValueError: if the file cannot be read or a record is malformed; the message names file and record.
     """
     try:
-        with path.open(newline="") as file:
-            records: Any = json.load(file) if path.suffix.lower() == ".json" else list(csv.DictReader(file))
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet begins with a byte order mark
+            is_json = path.suffix.lower() == ".json"
+            records: Any = json.load(file) if is_json else list(csv.DictReader(file, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     if not isinstance(records, list) or not records:
@@ -96,14 +97,17 @@ def read_tracks(path: Path) -> Tracks:
 
 
 def _distance(words: list[str], names: tuple[str, ...]) -> tuple[int, int, float]:
-    first, second, metres = words
+    first, second, length = words
     for name in (first, second):
         if name not in names:
             raise ValueError(f"--distance: no track is called {name!r}")
     try:
-        return names.index(first), names.index(second), float(metres)
+        metres = float(length)
     except ValueError as error:
-        raise ValueError(f"--distance: expected metres, got {metres!r}") from error
+        raise ValueError(f"--distance: expected metres, got {length!r}") from error
+    if first == second or not 0.0 < metres < float("inf"):
+        raise ValueError(f"--distance: expected two different tracks and metres, got {' '.join(words)}")
+    return names.index(first), names.index(second), metres
 
 
 def _write_keypoints(path: Path, result: Reconstruction, names: tuple[str, ...], unit: str) -> None:

@@ -291,9 +291,9 @@ def _rows(path: Path) -> list[tuple[int, str, FrameResult]]:
     """Stamp, name and what was found."""
     try:
         if path.suffix == ".json":
-            entries = json.loads(path.read_text())
+            entries = json.loads(path.read_text("utf-8-sig"))
         else:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 entries = [_entry_from_row(row) for row in csv.DictReader(file)]
         found = [(round(1e9 * float(e["stamp"])), str(e.get("name") or ""), _from_entry(e)) for e in entries]
     except (OSError, KeyError, TypeError, ValueError) as error:

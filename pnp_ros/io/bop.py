@@ -69,7 +69,7 @@ def read_bop_results(path: Path | str) -> list[BopResult]:
     """
     path = Path(path)
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise BopError(f"{path}: cannot be read ({error})") from error

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pnp_ros.cli.pose_log import PoseLog
+from pnp_ros.evaluation.truth import read_pose_file
 from pnp_ros.geometry import so3
 from pnp_ros.pipeline.result import FrameResult, ObjectState
 from pnp_ros.types import Pose
@@ -35,3 +36,9 @@ def test_csv_json_and_tum_hold_the_same_poses(tmp_path: Path) -> None:
     assert [row["state"] for row in rows] == ["valid", "uncertain", "lost"]
     assert float(rows[0]["sigma_x"]) == pytest.approx(0.01)
     assert json.loads((tmp_path / "poses.json").read_text())[0]["quat_wxyz"] == pytest.approx([w, x, y, z], abs=1e-6)
+    kept = read_pose_file(tmp_path / "poses.csv")
+    lines = (tmp_path / "poses.csv").read_text().splitlines()
+    columns = "\n".join(line.partition(",")[2] for line in lines)  # the stamp first, saved by a spreadsheet
+    (tmp_path / "saved.csv").write_text(columns, encoding="utf-8-sig")
+    again = read_pose_file(tmp_path / "saved.csv")
+    assert kept.keys() == again.keys() == {12_250_000_000, 12_500_000_000, 12_750_000_000}

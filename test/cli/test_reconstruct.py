@@ -97,6 +97,19 @@ def test_wrong_tracks_are_named(tmp_path: Path, text: str, message: str) -> None
         reconstruct.read_tracks(path)
 
 
+def test_tracks_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "tracks.csv"
+    path.write_text("view, track, x, y\r\nfront, corner, 1.5, 2\r\n", encoding="utf-8-sig")
+    tracks = reconstruct.read_tracks(path)
+    assert (tracks.views, tracks.names, tracks.pixels.tolist()) == (("front",), ("corner",), [[[1.5, 2.0]]])
+
+
+@pytest.mark.parametrize("words", [["a", "a", "0.1"], ["a", "b", "-1"], ["a", "b", "far"], ["a", "c", "1"]])
+def test_a_distance_that_is_none_is_named(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="--distance: "):
+        reconstruct._distance(words, ("a", "b"))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent\.json"):
         reconstruct.read_tracks(tmp_path / "absent.json")
