@@ -197,8 +197,11 @@ class PoseEstimator:
             In the state lost if the object was not found.
 
         Raises:
+            TypeError: if the camera is none, such as the ``CameraInfo`` of a file.
             ValueError: if the image is not (H, W, 3) uint8 or has another size than the camera.
         """
+        if not isinstance(camera, Camera):
+            raise TypeError(f"camera: expected a Camera, got {type(camera).__name__}; CameraInfo.camera() gives one")
         for seen in (image, *(() if searched is None else (searched,))):
             camera.check_image(seen)
         if self._next:

@@ -12,6 +12,7 @@ from pnp_ros.alignment.aligner import Aligner, Alignment
 from pnp_ros.cameras.camera import Camera
 from pnp_ros.detection.crop import crop_around
 from pnp_ros.detection.detector import Detection
+from pnp_ros.io.camera_info import CameraInfo
 from pnp_ros.networks.keypoint_network import KeypointNetwork, KeypointNetworkConfig, KeypointPrediction
 from pnp_ros.objects.object_package import ObjectPackage, ObjectPackageError
 from pnp_ros.pipeline.calibration import CovarianceCalibration
@@ -238,6 +239,12 @@ def test_a_roi_outside_the_image_is_lost(package: ObjectPackage) -> None:
 def test_images_of_another_form_are_refused(package: ObjectPackage, image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="image"):
         PoseEstimator(package).estimate(image, CAMERA, 0.0)
+
+
+def test_a_calibration_is_no_camera(package: ObjectPackage) -> None:
+    info = CameraInfo(240, 320, "plumb_bob", (0.0,) * 5, (300.0, 0, 160, 0, 300.0, 120, 0, 0, 1))
+    with pytest.raises(TypeError, match="camera: expected a Camera, got CameraInfo"):
+        PoseEstimator(package).estimate(np.zeros((240, 320, 3), np.uint8), info)  # type: ignore[arg-type]
 
 
 def test_packages_without_fitting_weights_are_refused(package: ObjectPackage, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_no_points_tell_no_pose(batch: tuple[int, ...]) -> None:
     nothing = Correspondences(*(torch.zeros(*batch, 0, size) for size in (2, 3, 2)))
     camera = Camera.pinhole(800, 800, 320, 240, 640, 480)
     status = solve_pnp(nothing, camera, noise="estimated").status
-    assert status.shape == batch and (status == int(SolveStatus.DEGENERATE)).all()
+    assert status.shape == batch
+    assert (status == int(SolveStatus.DEGENERATE)).all()
 
 
 def test_an_unknown_word_is_named() -> None:
