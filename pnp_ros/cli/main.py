@@ -150,10 +150,10 @@ def _check(parsed: argparse.Namespace) -> None:
     objects = getattr(parsed, "object", None)
     if isinstance(objects, list) and len(objects) > 1 and getattr(parsed, "versions", None):
         raise ValueError(f"--versions: expected one --object, got {len(objects)}")
-    out = getattr(parsed, "out", None)
+    out, is_folder = getattr(parsed, "out", None), parsed.command in _OUT_IS_A_FOLDER
     if isinstance(out, Path) and not getattr(parsed, "compare", None):
-        _check_out(out, parsed.command in _OUT_IS_A_FOLDER)
-        for file in _named_as_written(parsed) if parsed.command in _OUT_IS_A_FOLDER else ():
+        _check_out(out, is_folder)
+        for file in _named_as_written(parsed) if is_folder else ():
             if file.is_file() and file.resolve().parent == out.resolve():
                 raise ValueError(f"--out: {file} is read and would be overwritten; choose another folder")
 

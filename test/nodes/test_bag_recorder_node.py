@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
-from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
+from node_here import node_here
 from pnp_ros.io.bag_reader import BagReader
 from pnp_ros.nodes import bag_recorder_node, ros_compat
 
@@ -22,12 +21,7 @@ _LATCHED = DurabilityPolicy.TRANSIENT_LOCAL
 
 
 def _recorder(folder: Path, topics: list[str], **more: Any) -> bag_recorder_node.BagRecorderNode:
-    given = {"output": str(folder), "topics": topics, **more}
-    values = [Parameter(name, value=value) for name, value in given.items()]
-    make_node = partial(rclpy.node.Node.__init__, parameter_overrides=values)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(rclpy.node.Node, "__init__", lambda node, name: make_node(node, name))
-        return bag_recorder_node.BagRecorderNode()
+    return node_here(bag_recorder_node.BagRecorderNode, output=str(folder), topics=topics, **more)
 
 
 def test_a_topic_of_an_unknown_type_ends_the_recorder_in_words(

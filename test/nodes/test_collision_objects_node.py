@@ -11,9 +11,9 @@ import torch
 pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import Pose as PoseMsg
-from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
+from node_here import node_here
 from pnp_ros.geometry import so3
 from pnp_ros.msg import ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import collision_objects_node, conversions
@@ -72,12 +72,7 @@ def node(ros: None, package: ObjectPackage, monkeypatch: pytest.MonkeyPatch) -> 
         return heard if kind is CollisionObject else real(self, kind, *args, **options)
 
     monkeypatch.setattr(CollisionObjectsNode, "create_publisher", create_publisher)
-    original = CollisionObjectsNode.__mro__[1].__init__
-    values = [Parameter("objects", value=[str(package.root)]), Parameter("fixed_frame", value="world")]
-    monkeypatch.setattr(
-        CollisionObjectsNode.__mro__[1], "__init__", lambda self, name: original(self, name, parameter_overrides=values)
-    )
-    made = CollisionObjectsNode()
+    made: Any = node_here(CollisionObjectsNode, objects=[str(package.root)], fixed_frame="world")
     made.heard = heard
     yield made
     made.destroy_node()

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from node_here import node_here
 from pnp_ros.geometry import covariance, se3, so3
 from pnp_ros.msg import Hypothesis, ObjectPose, ObjectPoseArray
 from pnp_ros.nodes import conversions
@@ -180,11 +180,7 @@ def fusing(ros: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     nodes: list[PoseFusionNode] = []
 
     def make(**values: Any) -> tuple[PoseFusionNode, list[Any], list[DiagnosticStatus]]:
-        overrides = [Parameter(name, value=value) for name, value in ({"fixed_frame": "cell"} | values).items()]
-        make_node = partial(rclpy.node.Node.__init__, parameter_overrides=overrides)
-        with monkeypatch.context() as patched:
-            patched.setattr(rclpy.node.Node, "__init__", lambda node, name: make_node(node, name))
-            nodes.append(PoseFusionNode())
+        nodes.append(node_here(PoseFusionNode, **({"fixed_frame": "cell"} | values)))
         fused: list[Any] = []
         reports: list[DiagnosticStatus] = []
         monkeypatch.setattr(nodes[-1]._output, "publish", fused.append)
